@@ -1,0 +1,97 @@
+"""Signed evidence -> colour."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.errors import UsageError
+
+_OPENCV = {
+    name.removeprefix("COLORMAP_").lower(): getattr(cv2, name) for name in dir(cv2) if name.startswith("COLORMAP_")
+}
+_ZERO = 128  # the index of no evidence; 1 is -limit, 255 is +limit
+_STEPS = 127
+
+
+@cache
+def lookup(colormap: str) -> NDArray[np.uint8]:
+    """The colours of evidence from -limit (index 1) over zero (128) to +limit (255).
+
+    "signed" is black at zero and grows lighter on both sides, CIELAB lightness in proportion to the
+    evidence: over red and orange to yellow for the class, over blue to cyan against it.
+
+    Args:
+        colormap: "signed", or a colour map of OpenCV, with or without "COLORMAP_", in any case; spread
+            from -limit to +limit.
+
+    Returns:
+        (256, 3) uint8 RGB, read-only; index 0 repeats index 1.
+
+    Raises:
+        UsageError: an unknown name; the nearest ones are listed.
+
+    Example:
+        >>> lookup("signed")[128], lookup("signed")[255]
+        (array([0, 0, 0], dtype=uint8), array([255, 227,   0], dtype=uint8))
+    """
+    name = colormap.lower().removeprefix("colormap_")
+    if name == "signed":
+        against, favour = _half(290, 210), _half(38, 95)
+        table = np.concatenate([against[-1:], against[:0:-1], favour])
+    elif name in _OPENCV:
+        index = np.rint(np.linspace(0, 255, 2 * _STEPS + 1)).astype(np.uint8)
+        spread = cv2.applyColorMap(index[:, None], _OPENCV[name]).reshape(-1, 3)[:, ::-1]
+        table = np.concatenate([spread[:1], spread])
+    else:
+        near = get_close_matches(name, ["signed", *_OPENCV], n=5, cutoff=0.4) or ["signed", *sorted(_OPENCV)]
+        raise UsageError(f"{colormap!r} is not a colour map", f"Use one of {', '.join(near)}")
+    table.flags.writeable = False  # shared by all callers
+    return table
+
+
+def colorize(values: NDArray[np.floating], limit: float, colormap: str = "signed") -> NDArray[np.uint8]:
+    """Paint evidence, with what lies beyond +-limit in the outermost colours.
+
+    Args:
+        values: (H, W) evidence in logit units; NaN is painted as zero.
+        limit: evidence of the outermost colours in logit units; none at all is shown if it is <= 0.
+        colormap: as in `lookup`.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UsageError: the limit is not finite, or the colour map is unknown.
+
+    Example:
+        >>> colorize(np.array([[-9.0, 0.0, 9.0]]), limit=4.5)[0, 2]
+        array([255, 227,   0], dtype=uint8)
+    """
+    if not np.isfinite(limit):
+        raise UsageError(f"{limit!r} is not a limit of a colour scale", "Give a finite number of logit units")
+    table = lookup(colormap)
+    if limit < np.finfo(np.float32).tiny:
+        return np.broadcast_to(table[_ZERO], (*values.shape, 3)).copy()
+    with np.errstate(over="ignore"):  # evidence far beyond a tiny limit
+        steps = np.divide(values, limit, dtype=np.float32)
+    np.clip(steps, -1, 1, out=steps)
+    steps *= _STEPS
+    index = np.rint(np.nan_to_num(steps, copy=False) + _ZERO).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(index, table[:, None]), np.uint8)
+
+
+def _half(zero_hue: float, outer_hue: float) -> NDArray[np.uint8]:
+    """(128, 3) uint8 RGB from black on: lightness rises evenly to 90, hue turns, chroma is all sRGB has."""
+    share = np.linspace(0, 1, _STEPS + 1)[:, None]
+    hue = np.deg2rad(zero_hue + (outer_hue - zero_hue) * share**2)
+    chroma = np.minimum(np.arange(0, 131, 0.5), 200 * share)  # no leap out of black
+    lab = np.stack(np.broadcast_arrays(90 * share, chroma * np.cos(hue), chroma * np.sin(hue)), -1)
+    rgb = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2RGB)
+    exists = np.abs(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) - lab).max(-1) < 0.5
+    fullest = np.logical_and.accumulate(exists, 1).sum(1) - 1
+    return np.asarray(np.rint(255 * rgb[np.arange(_STEPS + 1), fullest]), np.uint8)

@@ -1,0 +1,45 @@
+"""What can go wrong, as one tree: every error says what was found and what to do about it."""
+
+from __future__ import annotations
+
+
+class CamError(Exception):
+    """Base of every error this package raises for something the caller can mend.
+
+    Args:
+        found: what was found, holding the caller's own value, without a full stop.
+        remedy: what to do, without a full stop.
+
+    Example:
+        >>> str(ImageError("'cat.jpg' is empty", "Copy the file again"))
+        "'cat.jpg' is empty. Copy the file again."
+    """
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(f"{found}. {remedy}.")
+        self.found = found
+        self.remedy = remedy
+
+
+class UsageError(CamError):
+    """An argument that cannot be right, whatever the pictures and the model are."""
+
+
+class ImageError(CamError):
+    """A file that cannot be read as a picture."""
+
+
+class WeightsError(CamError):
+    """A checkpoint that cannot be read, trusted or fitted to the network."""
+
+
+class ModelError(CamError):
+    """A model that cannot be found, built or run."""
+
+
+class HeadError(ModelError):
+    """A network whose class scores are not an average over places, so that it has no exact map."""
+
+
+class OutputError(CamError):
+    """A result that cannot be written."""

@@ -1,0 +1,205 @@
+"""Where in a network the last spatial features are, and how to take them during one forward pass."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from cam.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call inside a network whose result are the features.
+
+    Attributes:
+        layer: name of the innermost module that makes the call, "" for the network itself.
+        operation: name of the function called, such as `relu_`.
+        occurrence: which of the calls of that operation made while the layer runs, from 0, in one forward pass.
+        channel: dimension of the tensor that holds the channels.
+        tokens: (first, last) position that counts, where the places are a row of tokens; else None.
+    """
+
+    layer: str
+    operation: str
+    occurrence: int
+    channel: int = 1
+    tokens: tuple[int, int] | None = None
+
+    def to_grid(self, tensor: Tensor, input_size: tuple[int, int]) -> Tensor:
+        """Lay the tensor taken at this site out as features (N, K, h, w).
+
+        Args:
+            tensor: what the call returned, (N, ...), channels and places in this site's own order.
+            input_size: (H, W) of the network's input, whose aspect tells how tokens stand in rows.
+
+        Example:
+            >>> Site("", "relu", 0, channel=2, tokens=(1, 6)).to_grid(torch.zeros(1, 7, 16), (64, 96)).shape
+            torch.Size([1, 16, 2, 3])
+        """
+        tensor = tensor.movedim(self.channel, 1)
+        if self.tokens is None:
+            return tensor
+        first, last = self.tokens
+        tokens = tensor[:, :, first : last + 1]
+        return tokens.reshape(*tokens.shape[:2], *grid_of(tokens.shape[2], input_size))
+
+
+def grid_of(places: int, input_size: tuple[int, int]) -> tuple[int, int]:
+    """Arrange a number of places in rows and columns with the aspect of the input.
+
+    Example:
+        >>> grid_of(6, (64, 96))
+        (2, 3)
+    """
+    height, width = input_size
+    pairs = [(rows, places // rows) for rows in range(1, places + 1) if places % rows == 0]
+    return min(pairs, key=lambda pair: abs(math.log(pair[0] * width / (pair[1] * height))))
+
+
+def find_logits(output: object) -> Tensor:
+    """Find the class scores (N, C) in whatever a network returns: a tensor, tuple, mapping or dataclass.
+
+    Auxiliary outputs are passed over; (N,) counts as one class, (N, C, 1, 1) as (N, C).
+
+    Raises:
+        ModelError: nothing in the output has the shape of class scores.
+
+    Example:
+        >>> find_logits({"features": torch.zeros(2, 8, 7, 7), "logits": torch.zeros(2, 10)}).shape
+        torch.Size([2, 10])
+    """
+    for tensor in _tensors(output):
+        if tensor.is_floating_point() and tensor.ndim >= 1 and math.prod(tensor.shape[2:]) == 1:
+            return tensor.flatten(1) if tensor.ndim > 1 else tensor.unsqueeze(1)
+    found = [tuple(tensor.shape) for tensor in _tensors(output)] or type(output).__name__
+    raise ModelError(
+        f"The network's output {found} holds no class scores of shape (N, classes)",
+        "Wrap the network so that its forward pass returns the logits of a classifier",
+    )
+
+
+def _tensors(output: object) -> Iterator[Tensor]:
+    """Every tensor of an output, those named like logits first."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        names = sorted(output, key=lambda name: name not in ("logits", "out"))
+        for name in names:
+            yield from _tensors(output[name])
+    elif is_dataclass(output):
+        yield from _tensors({field.name: getattr(output, field.name) for field in fields(output)})
+    elif isinstance(output, tuple) and hasattr(output, "_asdict"):
+        yield from _tensors(output._asdict())
+    elif isinstance(output, (tuple, list)):
+        for part in output:
+            yield from _tensors(part)
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """Take a network out of `torch.compile`, `DataParallel` and `DistributedDataParallel`.
+
+    Example:
+        >>> unwrap(nn.DataParallel(nn.Linear(2, 3))).out_features
+        3
+    """
+    while True:
+        if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            network = network.module
+        elif isinstance(inner := getattr(network, "_orig_mod", None), nn.Module):
+            network = inner
+        else:
+            return network
+
+
+class _Taker(TorchFunctionMode):
+    """Keep the result of the wanted call."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.site = site
+        self.seen: Counter[str] = Counter()
+        self.taken: Tensor | None = None
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = operation_name(func)
+        if name == self.site.operation:
+            if self.seen[name] == self.site.occurrence:
+                self.taken = out
+            self.seen[name] += 1
+        return out
+
+
+def operation_name(func: Callable[..., Any]) -> str:
+    """Name a torch function the way a person would: `relu_`, `conv2d`, `add`."""
+    return str(getattr(func, "__name__", func))
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Switch a network to evaluation without gradients, and put every module's training flag back afterwards."""
+    flags = [(module, module.training) for module in network.modules()]
+    try:
+        network.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def forward(network: nn.Module, site: Site, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a network once and take its class scores and the features on the way.
+
+    The only thing added to the bare forward pass is one pair of hooks around the layer of the site; they are
+    gone afterwards, also after an exception.
+
+    Args:
+        network: a classifier, not wrapped.
+        site: where the features are.
+        inputs: (N, 3, H, W), in the network's own dtype and on its device.
+
+    Returns:
+        Logits (N, C) and features (N, K, h, w), in the network's dtype.
+
+    Raises:
+        ModelError: the call of the site was not made in this pass.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> logits, features = forward(network, Site("0", "conv2d", 0), torch.zeros(1, 3, 8, 8))
+        >>> features.shape
+        torch.Size([1, 4, 6, 6])
+    """
+    taker = _Taker(site)
+    layer = network.get_submodule(site.layer)
+    with evaluating(network), ExitStack() as stack:
+        entered = ExitStack()
+        stack.push(entered)
+        enter = layer.register_forward_pre_hook(lambda *_: entered.enter_context(taker) and None, prepend=True)
+        leave = layer.register_forward_hook(lambda *_: entered.pop_all().close(), always_call=True)
+        stack.callback(enter.remove)
+        stack.callback(leave.remove)
+        logits = find_logits(network(inputs))
+    if not isinstance(taker.taken, Tensor):
+        raise ModelError(
+            f"The call {site.operation!r} in layer {site.layer!r} that gives the features was not made this time",
+            "Give inputs of the size the network was made for, or report the network",
+        )
+    height, width = inputs.shape[-2:]
+    return logits, site.to_grid(taker.taken, (height, width))

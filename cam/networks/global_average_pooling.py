@@ -1,0 +1,41 @@
+"""Global average pooling: what makes a class score an average over places."""
+
+from __future__ import annotations
+
+import torch
+
+
+def global_average_pool(features: torch.Tensor) -> torch.Tensor:
+    """Average every feature map over all its places (Lin et al. 2014, section 3.2).
+
+    One number is left of each map, whatever its size: a network that ends so takes pictures of any size, and
+    its score forgets where the object stood. Frameworks and papers spell the same average in four ways:
+
+    | spelling | result | works for |
+    |---|---|---|
+    | `AvgPool2d(kernel_size=(h, w))`, the map's own size | (N, K, 1, 1) | that one size |
+    | `mean` over a view flattened to (N, K, h * w) | (N, K) | any size |
+    | `AdaptiveAvgPool2d(1)`, a layer | (N, K, 1, 1) | any size |
+    | `F.adaptive_avg_pool2d(features, 1)`, a function | (N, K, 1, 1) | any size |
+
+    Args:
+        features: feature maps, (N, K, h, w), any floating dtype, range and device.
+
+    Returns:
+        Their averages, (N, K), dtype, unit and device of the features.
+
+    Example:
+        >>> import torch.nn.functional as F
+        >>> features = torch.arange(24.0).reshape(1, 2, 3, 4)
+        >>> torch.nn.AvgPool2d(kernel_size=(3, 4))(features).flatten(1)
+        tensor([[ 5.5000, 17.5000]])
+        >>> features.view(1, 2, 12).mean(2)
+        tensor([[ 5.5000, 17.5000]])
+        >>> torch.nn.AdaptiveAvgPool2d(1)(features).flatten(1)
+        tensor([[ 5.5000, 17.5000]])
+        >>> F.adaptive_avg_pool2d(features, 1).flatten(1)
+        tensor([[ 5.5000, 17.5000]])
+        >>> global_average_pool(features)
+        tensor([[ 5.5000, 17.5000]])
+    """
+    return features.mean((2, 3))

@@ -1,0 +1,108 @@
+"""Which classes a map is wanted for: what the user says, and what it comes to on one picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor
+
+from cam.errors import UsageError
+from cam.labels import find_class
+
+# Digits are limited because Python refuses to turn thousands of them into a number.
+TOP = re.compile(r"top([0-9]{1,18})", re.IGNORECASE)
+INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class TopClasses:
+    """The `count` classes with the largest logits, or all classes if there are fewer."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class OneClass:
+    """The class with index `class_idx`, counted from 0."""
+
+    class_idx: int
+
+
+Target: TypeAlias = TopClasses | OneClass
+
+
+def parse_target(text: str, labels: Sequence[str] | None) -> Target:
+    """Understand `top1`, `topN`, a class index or a label; of these the first that fits.
+
+    Args:
+        text: what the user typed; the case of letters does not count.
+        labels: label of every class, or None where they are not known: only indices and `topN` then.
+
+    Raises:
+        UsageError: `top0`, an index out of range that is no label either, an unknown or an ambiguous label.
+
+    Example:
+        >>> parse_target("top5", None).count, parse_target("dog", ["cat", "dog"]).class_idx
+        (5, 1)
+    """
+    text = text.strip()
+    if top := TOP.fullmatch(text):
+        if int(top[1]) == 0:
+            raise UsageError(f"{text!r} asks for no class", "Ask for top1 or more")
+        return TopClasses(int(top[1]))
+    if INTEGER.fullmatch(text):
+        return OneClass(_index(int(text), labels))
+    if labels is None:
+        raise UsageError(
+            f"The labels of the model are not known, so {text!r} cannot be looked up",
+            "Give them with --labels, or give the class index",
+        )
+    return OneClass(find_class(labels, text))
+
+
+def _index(number: int, labels: Sequence[str] | None) -> int:
+    if number >= 0 and (labels is None or number < len(labels)):
+        return number
+    if labels is None:
+        raise UsageError(f"{number} is not a class index", "Count classes from 0")
+    if str(number) in labels:
+        return find_class(labels, str(number))
+    raise _out_of_range(number, len(labels))
+
+
+def _out_of_range(number: int, classes: int) -> UsageError:
+    return UsageError(f"There is no class {number} among {classes}", f"Give an index from 0 to {classes - 1}")
+
+
+def resolve(targets: Iterable[Target], logits: Tensor) -> list[int]:
+    """The classes that targets come to on one picture.
+
+    Args:
+        targets: in the order in which the maps are wanted.
+        logits: (C,) scores of all classes of one picture, any float dtype and device; of equal ones the lower
+            index counts as the larger.
+
+    Returns:
+        Class indices in the order of the targets, the largest logit first within one, each index once.
+
+    Raises:
+        UsageError: an index that the C classes do not have.
+
+    Example:
+        >>> import torch
+        >>> resolve([OneClass(2), TopClasses(2)], torch.tensor([0.5, 3.0, 2.0]))
+        [2, 1]
+    """
+    ranked: list[int] = logits.argsort(descending=True, stable=True).tolist()
+    wanted: dict[int, None] = {}
+    for target in targets:
+        if isinstance(target, TopClasses):
+            wanted.update(dict.fromkeys(ranked[: target.count]))
+        elif target.class_idx < len(ranked):
+            wanted[target.class_idx] = None
+        else:
+            raise _out_of_range(target.class_idx, len(ranked))
+    return list(wanted)

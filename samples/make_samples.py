@@ -1,0 +1,84 @@
+"""Compose the sample scenes: digits no embedded model was trained on, at places that are known (needs scikit-learn).
+
+    python samples/make_samples.py
+
+Writes the pictures next to this file, and samples.json: for every picture the class and the box (xyxy in pixels) of
+each digit, and the classes that should score highest, in any order.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cam.scenes import Scene, compose, uci_digits
+
+HERE = Path(__file__).resolve().parent
+
+
+class Recipe(NamedTuple):
+    """What one sample shows: `area` (xyxy) is where its digits may lie, `seed` decides the rest."""
+
+    digits: tuple[int, ...]
+    size: tuple[int, int]
+    digit_size: tuple[float, float]
+    seed: int
+    clutter: float = 0.7
+    area: tuple[float, float, float, float] | None = None
+
+
+SQUARE, LANDSCAPE, PORTRAIT, WIDE = (288, 288), (288, 400), (400, 288), (288, 576)
+SAMPLES = {
+    "five.png": Recipe((5,), SQUARE, (110, 120), 0, clutter=0.2),
+    "three-in-clutter.png": Recipe((3,), SQUARE, (90, 110), 1, clutter=1),
+    "small-eight.png": Recipe((8,), LANDSCAPE, (64, 70), 2, clutter=0.8),
+    "two-and-six.png": Recipe((2, 6), LANDSCAPE, (90, 120), 3),
+    "seven-above-four.png": Recipe((7, 4), PORTRAIT, (90, 120), 4),
+    "zero-three-nine.png": Recipe((0, 3, 9), WIDE, (90, 120), 5),
+    "sevens.png": Recipe((7, 7, 7), LANDSCAPE, (70, 110), 6),
+    "four-left.png": Recipe((4,), LANDSCAPE, (90, 90), 7, area=(0, 0, 133, 288)),
+    "four-middle.png": Recipe((4,), LANDSCAPE, (90, 90), 7, area=(133, 0, 266, 288)),
+    "four-right.png": Recipe((4,), LANDSCAPE, (90, 90), 7, area=(266, 0, 400, 288)),
+}
+
+
+def scene_of(recipe: Recipe) -> Scene:
+    """Its scene; the n-th digit of a class is always the n-th test glyph of that class, from one the seed decides."""
+    glyphs, classes = uci_digits("test")
+    rng = np.random.default_rng(recipe.seed)
+    chosen = [rng.choice(np.flatnonzero(classes == digit)) for digit in recipe.digits]
+    return compose(
+        glyphs[chosen],
+        recipe.digits,
+        recipe.size,
+        rng,
+        digit_size=recipe.digit_size,
+        clutter=recipe.clutter,
+        area=recipe.area,
+    )
+
+
+def main() -> None:
+    answers: dict[str, object] = {}
+    for name, recipe in SAMPLES.items():
+        scene = scene_of(recipe)
+        Image.fromarray(scene.image).save(HERE / name, optimize=True)
+        answers[name] = {
+            "classes": scene.classes.tolist(),
+            "boxes": scene.boxes.tolist(),
+            "top": sorted(set(recipe.digits)),
+        }
+    document = {
+        "made_by": "python samples/make_samples.py",
+        "licence": "CC BY 4.0: digits of Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
+        "samples": answers,
+    }
+    (HERE / "samples.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where tensors are: the CPU, or what CAM_TEST_DEVICE says (cuda)."""
+    return torch.device(os.environ.get("CAM_TEST_DEVICE", "cpu"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real weights and photographs (ImageNet sample, CIFAR-10): beside the checkout, or where CAM_TEST_DATA says."""
+    folder = Path(os.environ.get("CAM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real weights and photographs in {folder}")
+    return folder

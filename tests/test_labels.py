@@ -1,0 +1,181 @@
+"""Labels are read from every usual form, and nothing doubtful passes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cam.errors import UsageError
+from cam.labels import check_labels, find_class, read_labels
+
+
+def write(folder: Path, content: str | bytes, name: str = "labels.txt") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refusal(path: Path) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        read_labels(path)
+    assert repr(str(path)) in caught.value.found
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "cat\ndog\nBär\n",
+        "cat\ndog\nBär",
+        "\ufeffcat\ndog\nBär\n",
+        "cat\r\ndog\r\nBär\r\n\r\n",
+        " cat\t\ndog \nBär\n \n\n",
+        '["cat", "dog", "Bär"]',
+        '\ufeff["cat", "dog", "Bär"]\n',
+        '[["n1", "cat"], ["n2", "dog"], ["n3", "Bär"]]',
+        '{"0": "cat", "1": "dog", "2": "Bär"}',
+        '{"2": "Bär", "0": "cat", "1": "dog"}',
+        '{"0": ["n1", "cat"], "1": ["n2", "dog"], "2": ["n3", "Bär"]}',
+        '{"cat": 0, "dog": 1, "Bär": 2}',
+        '{"Bär": 2, "dog": 1, "cat": 0}',
+    ],
+)
+@pytest.mark.parametrize("name", ["labels.txt", "labels"])
+def test_every_form_gives_the_same_labels(tmp_path: Path, content: str, name: str) -> None:
+    assert read_labels(write(tmp_path, content, name)) == ("cat", "dog", "Bär")
+    assert read_labels(str(tmp_path / name)) == ("cat", "dog", "Bär")
+
+
+def test_labels_that_are_digits(tmp_path: Path) -> None:
+    assert read_labels(write(tmp_path, '{"1": 0, "0": 1}')) == ("1", "0")
+    assert read_labels(write(tmp_path, '{"1": "0", "0": "1"}')) == ("1", "0")
+    assert read_labels(write(tmp_path, "1\n0\n")) == ("1", "0")
+
+
+def test_two_classes_may_share_a_label(tmp_path: Path) -> None:
+    assert read_labels(write(tmp_path, '{"crane": 0, "cat": 1, "crane": 2}')) == ("crane", "cat", "crane")
+
+
+label_texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1).filter(
+    lambda text: text == text.strip() and text[:1] not in ("", "[", "{", "\ufeff")
+)
+
+
+@given(labels=st.lists(label_texts, min_size=1, max_size=6))
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, labels: list[str]) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    for content in ("\n".join(labels), json.dumps(labels), json.dumps(dict(enumerate(labels)))):
+        assert read_labels(write(folder, content)) == tuple(labels)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("cat\n\ndog\n", "Line 2 of"),
+        ("\ncat\n", "Line 1 of"),
+        ("", "holds no labels"),
+        (" \n\n", "holds no labels"),
+        ("[]", "holds no labels"),
+        ("{}", "holds no labels"),
+        ('["cat", "", "dog"]', "Entry 1 of"),
+        ('["cat", 7]', "is 7, not a text"),
+        ('["cat", []]', "is [], not a text"),
+        ('{"0": "cat", "2": "dog"}', "has 2 labels but none for class 1"),
+        ('{"1": "cat", "2": "dog"}', "none for class 0"),
+        ('{"cat": -1, "dog": 0}', "none for class 1"),
+        ('{"0": "cat", "0": "dog"}', "has two labels for class 0, 'cat' and 'dog'"),
+        ('{"0": "cat", "00": "dog"}', "has two labels for class 0, 'cat' and 'dog'"),
+        ('{"cat": 0, "dog": 0}', "has two labels for class 0, 'cat' and 'dog'"),
+        ('{"cat": "dog"}', "the key 'cat', which is no class index"),
+        ('{"cat": true}', "the key 'cat', which is no class index"),
+        ('{"0": null}', "is None, not a text"),
+        ('{"' + "9" * 5000 + '": "cat"}', "which is no class index"),
+        ("{0: 'tench', 1: 'goldfish'}", "starts like JSON but is none"),
+        ('["cat",\n"dog"', "starts like JSON but is none"),
+        ("[" * 100_000, "starts like JSON but is none"),
+        (b"\xff\xfec\x00a\x00t\x00", "is not text in UTF-8 (byte 0)"),
+        (b"cat\n\xe4", "is not text in UTF-8 (byte 4)"),
+    ],
+)
+def test_doubtful_labels_are_refused(tmp_path: Path, content: str | bytes, said: str) -> None:
+    assert said in refusal(write(tmp_path, content)).found
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("cat\ndog\n", "is none"), ('"cat"', "neither a list nor a map"), ("3", "neither")]
+)
+def test_a_json_file_must_be_json_with_labels(tmp_path: Path, content: str, said: str) -> None:
+    assert said in refusal(write(tmp_path, content, "labels.json")).found
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "There is no file" in refusal(tmp_path / "labels.txt").found
+    assert "is a folder" in refusal(tmp_path).found
+    assert "cannot be opened" in refusal(Path("a\0b")).found
+
+    def deny(self: Path, encoding: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", deny)  # permissions do not bind root, who may run the tests
+    assert "cannot be opened (Permission denied)" in refusal(tmp_path / "labels.txt").found
+
+
+def test_check_labels() -> None:
+    check_labels(["cat", "dog"], 2)
+    with pytest.raises(UsageError, match="There are 2 labels for the 10 classes"):
+        check_labels(["cat", "dog"], 10)
+
+
+LABELS = ["tench, Tinca tinca", "crane", "tabby cat", "Tiger Cat", "Straße", "crane", "catamaran", "hot dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "class_idx"),
+    [("tabby cat", 2), ("TIGER CAT", 3), (" tiger cat ", 3), ("STRASSE", 4), ("Tench, tinca tinca", 0)],
+)
+def test_a_whole_label_is_found_in_any_case(text: str, class_idx: int) -> None:
+    assert find_class(LABELS, text) == class_idx
+
+
+@given(labels=st.lists(label_texts, min_size=1, max_size=8, unique_by=str.casefold), data=st.data())
+def test_every_label_finds_its_class(labels: list[str], data: st.DataObject) -> None:
+    class_idx = data.draw(st.integers(0, len(labels) - 1))
+    assert find_class(labels, labels[class_idx]) == class_idx
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("cat", "2 'tabby cat', 3 'Tiger Cat', 6 'catamaran'"),
+        ("tench", "0 'tench, Tinca tinca'"),
+        ("tigercat", "3 'Tiger Cat'"),
+        ("cranes", "1 'crane', 5 'crane'"),
+        ("", "0 'tench, Tinca tinca', 1 'crane', 2 'tabby cat', 3 'Tiger Cat', 4 'Straße'"),
+    ],
+)
+def test_an_unknown_label_lists_the_nearest(text: str, nearest: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_class(LABELS, text)
+    assert caught.value.found == f"No class has the label {text!r}; the nearest are {nearest}"
+
+
+def test_labels_that_hold_the_text_come_before_those_spelt_like_it() -> None:
+    with pytest.raises(UsageError, match="nearest are 1 'tabby cat', 0 'cart'"):
+        find_class(["cart", "tabby cat", "dog"], "cat")
+
+
+def test_an_unknown_label_that_nothing_is_near() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_class(LABELS, "xylophone")
+    assert caught.value.found == "No class has the label 'xylophone'"
+
+
+def test_an_ambiguous_label_lists_its_classes() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_class(LABELS, "Crane")
+    assert caught.value.found == "'Crane' is the label of 2 classes: 1 'crane', 5 'crane'"
+    assert caught.value.remedy == "Give the class index"

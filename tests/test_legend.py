@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cam.colormaps import lookup
+from cam.errors import UsageError
+from cam.legend import _clean, _font, _number, _shorten, with_legend
+
+SIZES = [(32, 32), (300, 1000), (1000, 300), (375, 500), (1, 1), (2000, 3000)]
+
+
+def legend(height: int, width: int, **options: object) -> np.ndarray:
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    given = {
+        "title": "golden retriever",
+        "details": "probability 97.3 %   logit 21.4",
+        "limit": 12.0,
+        **options,
+    }
+    result = with_legend(picture, **given)  # type: ignore[arg-type]
+    assert np.array_equal(result[:height, :width], picture)
+    return np.asarray(result[height:])
+
+
+def ink(strip: np.ndarray) -> np.ndarray:
+    return np.asarray((strip != 250).any(-1))
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_the_picture_is_untouched_and_the_strip_as_wide(height: int, width: int) -> None:
+    strip = legend(height, width, note="hatched: not seen by the network")
+    assert strip.shape[1] == max(width, 280)
+    assert strip.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_nothing_touches_the_margins(height: int, width: int) -> None:
+    strip = legend(height, width, title="W" * 300, details="j" * 300, note="(" * 300)
+    margin = 6
+    inside = ink(strip)[margin:-margin, margin:-margin]
+    assert inside.sum() == ink(strip).sum() > 100
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_the_bar_runs_through_all_colours_from_minus_to_plus(height: int, width: int) -> None:
+    strip = legend(height, width)
+    ends = [np.argwhere((strip == colour).all(-1)) for colour in lookup("signed")[[1, 255]]]
+    left, right = ends[0].min(0), ends[1].max(0)
+    bar = strip[left[0], left[1] : right[1] + 1].astype(int)
+    assert abs(np.argmin(bar.sum(1)) - (len(bar) - 1) / 2) <= 1
+    steps = np.linspace(1, 255, len(bar))
+    near = [lookup("signed")[np.clip(np.rint(steps) + d, 1, 255).astype(int)] for d in (-1, 0, 1)]
+    assert np.abs(np.stack(near) - bar).max(-1).min(0).max() == 0
+
+
+def test_the_bar_is_painted_in_the_colour_map_asked_for() -> None:
+    strip = legend(375, 500, colormap="viridis")
+    assert (strip == lookup("viridis")[255]).all(-1).any()
+    assert not (strip == lookup("signed")[255]).all(-1).any()
+
+
+def test_the_legend_grows_with_the_picture_within_bounds() -> None:
+    heights = [legend(width * 2 // 3, width).shape[0] for width in (600, 1200, 2400)]
+    assert heights[1] / heights[0] == pytest.approx(2, abs=0.1)
+    assert heights[2] / heights[1] == pytest.approx(2, abs=0.1)
+    assert legend(20, 9000).shape[0] < 120  # a ribbon does not get a banner
+    assert all(legend(h, w).shape[0] < 0.5 * h for h, w in ((375, 500), (300, 1000), (1000, 300)))
+
+
+def test_what_is_said_is_what_is_drawn() -> None:
+    first = legend(375, 500)
+    assert np.array_equal(first, legend(375, 500))
+    for change in ({"title": "poodle"}, {"details": "logit 3"}, {"limit": 13.0}):
+        other = legend(375, 500, **change)
+        assert other.shape == first.shape
+        assert not np.array_equal(other, first)
+    assert legend(32, 32, note="a note").shape[0] > legend(32, 32).shape[0]
+
+
+def test_no_scale_shows_only_zero() -> None:
+    strip = legend(32, 32, limit=0.0)
+    assert not (strip == lookup("signed")[255]).all(-1).any()
+    assert (strip == 0).all(-1).sum() > 252 * 9  # the bar, all black
+
+
+def test_limits_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(UsageError, match="not a limit"):
+        legend(32, 32, limit=float("nan"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(), max_size=40), st.text(st.characters(), max_size=40))
+@example("中文 🐕", "العربية עברית हिन्दी")
+@example("\ud800\udcff", "a\0b\nc\u202ed\x1b[31m")
+@example("a" + "\u0301" * 500, "x" * 5000)
+@example("\ufdfa" * 1000, "")
+def test_any_text_can_be_drawn(title: str, details: str) -> None:
+    assert legend(32, 32, title=title, details=details, note=details).shape[1] == 280
+
+
+def test_texts_are_cleaned() -> None:
+    assert _clean("a\x00b\x1b[31m\u202e c") == "ab[31m c"
+    assert _clean(" two\nlines\tand\u00a0more ") == "two lines and more"
+    assert _clean("café Überraschung") == "cafe Uberraschung"
+    assert _clean("caf\udce9") == "caf?"
+    assert _clean("probability 97.3 %   logit 21.4") == "probability 97.3 %   logit 21.4"
+
+
+def test_letters_the_font_lacks_are_visible() -> None:
+    assert ink(legend(32, 32, title="中文")).sum() > ink(legend(32, 32, title="")).sum() + 50
+
+
+@given(st.text("abc WiI", max_size=60), st.integers(0, 300))
+@settings(max_examples=60, deadline=None)
+def test_long_texts_are_shortened_as_little_as_needed(text: str, width: int) -> None:
+    font = _font(13)
+    short = _shorten(text, font, width)
+    if font.getlength(text) <= width:
+        assert short == text
+        return
+    assert short.endswith("…")
+    kept = short.removesuffix("…")
+    assert text.startswith(kept)
+    assert font.getlength(short) <= width or kept == ""
+    longer = text[: len(kept) + 1]
+    assert font.getlength(longer.rstrip() + "…") > width or longer.isspace() or longer[-1] == " "
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (12, "+12"),
+        (-8.25, "-8.25"),
+        (4.125, "+4.12"),
+        (1234.5, "+1230"),
+        (0.000123456, "+0.000123"),
+        (-1.5e-9, "-1.5e-09"),
+        (1e12, "+1e+12"),
+        (0, "0"),
+        (-0.0, "0"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
+    assert _number(value) == text

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cam.colormaps import colorize, lookup
+from cam.errors import UsageError
+from cam.overlay import overlay
+
+AGAINST, ZERO, FAVOUR = [133, 243, 255], [0, 0, 0], [255, 227, 0]
+
+
+def lightness_and_hue(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """CIELAB, by the formulas of CIE 15 for sRGB and D65, not by the library that made the table."""
+    linear = np.where(colours > 10.31475, ((colours / 255 + 0.055) / 1.055) ** 2.4, colours / 255 / 12.92)
+    matrix = [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+    x, y, z = (linear @ np.array(matrix).T / [0.950456, 1, 1.088754]).T
+    f = [np.where(v > 216 / 24389, np.cbrt(v), (24389 / 27 * v + 16) / 116) for v in (x, y, z)]
+    return 116 * f[1] - 16, np.degrees(np.arctan2(200 * (f[1] - f[2]), 500 * (f[0] - f[1]))) % 360
+
+
+# Colour maps
+
+
+def test_signed_is_black_at_zero_and_ends_in_cyan_and_yellow() -> None:
+    table = lookup("signed")
+    assert table.shape == (256, 3)
+    assert table.dtype == np.uint8
+    assert [table[i].tolist() for i in (0, 1, 128, 255)] == [AGAINST, AGAINST, ZERO, FAVOUR]
+
+
+def test_lightness_of_signed_is_in_proportion_to_the_evidence_on_both_sides() -> None:
+    lightness, _ = lightness_and_hue(lookup("signed")[1:].astype(float))
+    assert (
+        np.abs(lightness - 90 * np.abs(np.arange(-127, 128)) / 127).max() < 0.6
+    )  # of 100; rounding to 8 bits
+
+
+def test_evidence_for_is_warm_and_against_is_cold_at_every_strength() -> None:
+    table = lookup("signed").astype(int)
+    against, favour = table[1:124], table[133:]  # nearer to zero everything is black
+    assert (favour[:, 0] > favour[:, 2]).all()
+    assert (against[:, 2] > against[:, 0]).all()
+    assert not {tuple(c) for c in against.tolist()} & {tuple(c) for c in favour.tolist()}
+
+
+@pytest.mark.parametrize("name", ["inferno", "INFERNO", "COLORMAP_INFERNO", "colormap_inferno"])
+def test_maps_of_opencv_are_spread_from_minus_to_plus_limit(name: str) -> None:
+    inferno = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO).reshape(256, 3)
+    table = lookup(name)
+    assert table[1].tolist() == inferno[0, ::-1].tolist()
+    assert table[128].tolist() == inferno[128, ::-1].tolist()
+    assert table[255].tolist() == inferno[255, ::-1].tolist()
+
+
+def test_unknown_maps_are_refused_with_the_nearest_names() -> None:
+    with pytest.raises(UsageError, match=r"'virids' is not a colour map\. Use one of viridis"):
+        lookup("virids")
+    with pytest.raises(UsageError, match=r"Use one of signed, autumn, bone"):
+        lookup("12345")
+
+
+def test_nobody_can_change_the_table_of_others() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        lookup("signed")[0] = 0
+
+
+# Colours of values
+
+
+def test_the_ends_do_not_wrap_around() -> None:
+    values = np.array([[-np.inf, -1e30, -4.001, -4, 0, np.nan, 4, 4.001, 1e30, np.inf]], np.float32)
+    painted = colorize(values, 4).tolist()[0]
+    assert painted == [AGAINST] * 4 + [ZERO] * 2 + [FAVOUR] * 4
+
+
+@given(st.floats(-1, 1), st.floats(1e-30, 1e30))
+def test_the_colour_is_that_of_the_nearest_of_255_steps(share: float, limit: float) -> None:
+    value = np.float32(share * limit)
+    step = int(np.rint(np.float64(value) / limit * 127))
+    near = {tuple(lookup("signed")[np.clip(128 + step + d, 1, 255)].tolist()) for d in (-1, 0, 1)}
+    assert tuple(colorize(np.array([[value]]), limit)[0, 0].tolist()) in near
+    assert (
+        colorize(np.array([[-value]]), limit).tolist() != colorize(np.array([[value]]), limit).tolist()
+        or step == 0
+    )
+
+
+@pytest.mark.parametrize("limit", [0, -3, 1e-320])
+def test_without_a_scale_there_is_no_evidence(limit: float) -> None:
+    assert colorize(np.array([[-5.0, 0.0, np.nan, 5.0]]), limit).tolist() == [[ZERO] * 4]
+
+
+def test_tiny_limits_saturate_quietly() -> None:
+    assert colorize(np.array([[-5.0, 0.0, 5.0]], np.float32), 1e-37).tolist() == [[AGAINST, ZERO, FAVOUR]]
+
+
+@pytest.mark.parametrize("limit", [np.nan, np.inf, -np.inf])
+def test_limits_that_are_no_numbers_are_refused(limit: float) -> None:
+    with pytest.raises(UsageError, match=r"is not a limit of a colour scale\. Give a finite"):
+        colorize(np.zeros((1, 1)), limit)
+
+
+# Blending
+
+
+def picture(*pixels: list[int]) -> np.ndarray:
+    return np.array([pixels], np.uint8)
+
+
+def heat(*values: float) -> np.ndarray:
+    return np.array([values], np.float32)
+
+
+def test_the_blend_by_hand() -> None:
+    image = picture([100, 50, 200], [100, 50, 200], [100, 50, 200])
+    blended = overlay(image, heat(-2, 0, 2), limit=2, opacity=0.5)
+    # (100 + 133) / 2 = 116.5, (50 + 243) / 2 = 146.5, (200 + 255) / 2 = 227.5, rounded to even; and so on
+    assert blended.tolist() == [[[116, 146, 228], [50, 25, 100], [178, 138, 100]]]
+    blended = overlay(image, heat(-2, 0, 2), limit=2, opacity=0.25)
+    assert blended.tolist() == [[[108, 98, 214], [75, 38, 150], [139, 94, 150]]]
+
+
+def test_no_opacity_is_the_photograph_and_full_opacity_the_heat() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (40, 50, 3), np.uint8)
+    values = rng.normal(size=(40, 50)).astype(np.float32)
+    assert np.array_equal(overlay(image, values, limit=1, opacity=0), image)
+    assert np.array_equal(overlay(image, values, limit=1, opacity=1), colorize(values, 1))
+
+
+def test_the_brightness_of_the_photograph_is_not_rescaled() -> None:
+    """The same pixel under the same heat looks the same, whatever else is in the picture."""
+    alone = overlay(picture([90, 90, 90], [90, 90, 90]), heat(1, 1), limit=4)
+    beside = overlay(picture([90, 90, 90], [255, 255, 255]), heat(1, 4), limit=4)
+    assert alone[0, 0].tolist() == beside[0, 0].tolist()
+
+
+def test_negative_evidence_is_not_painted_as_positive() -> None:
+    grey = picture([128, 128, 128], [128, 128, 128])
+    against, favour = overlay(grey, heat(-1, 1), limit=1)[0].astype(int)
+    assert against.tolist() == [130, 186, 192]  # (128 + 133) / 2, (128 + 243) / 2, (128 + 255) / 2
+    assert favour.tolist() == [192, 178, 64]  # (128 + 255) / 2, (128 + 227) / 2, (128 + 0) / 2
+
+
+def test_blank_heat_darkens_evenly() -> None:
+    image = picture([100, 50, 200], [10, 20, 30])
+    assert overlay(image, heat(0, 0), limit=0).tolist() == [[[50, 25, 100], [5, 10, 15]]]
+
+
+# The unseen part
+
+
+def cropped(opacity: float, height: int = 60, width: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A colourful picture whose outer 10 pixels the network never saw, under full evidence."""
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    values = np.full((height, width), np.nan, np.float32)
+    values[10:-10, 10:-10] = 3
+    return image, ~np.isnan(values), overlay(image, values, limit=3, opacity=opacity)
+
+
+@pytest.mark.parametrize("opacity", [0.0, 0.5, 1.0])
+def test_the_unseen_part_is_grey_and_shows_no_heat(opacity: float) -> None:
+    image, seen, result = cropped(opacity)
+    unseen = result[~seen]
+    assert (unseen == unseen[:, :1]).all()
+    expected = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(float)[~seen] / 2 + 48
+    plain = np.abs(unseen[:, 0] - expected) <= 1
+    assert 0.7 < plain.mean() < 0.95  # what is neither line nor frame
+
+
+def test_the_seen_part_is_blended_up_to_its_edge() -> None:
+    image, seen, result = cropped(0.0)
+    assert np.array_equal(result[seen], image[seen])
+    image, seen, result = cropped(0.5)
+    assert np.abs(result[seen] - (image[seen] / 2 + np.array(FAVOUR) / 2)).max() <= 0.5
+
+
+def test_a_white_line_runs_around_the_seen_part() -> None:
+    _, _, result = cropped(0.5)
+    frame = np.concatenate([result[9, 9:-9], result[-10, 9:-9], result[9:-9, 9], result[9:-9, -10]])
+    assert (frame == 255).all()
+    assert not (result[8, 9:-9] == 255).all()
+
+
+def test_hatching_runs_diagonally_every_twelve_strokes() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    values = np.full((60, 80), np.nan, np.float32)
+    values[30:, 40:] = 0
+    result = overlay(image, values, limit=1)[..., 0]
+    y, x = np.mgrid[:29, :80]
+    assert np.array_equal(result[:29], np.where((y + x) % 12 == 0, 117, 48))  # 48 * 2 / 3 + 85 = 117
+
+
+def test_line_and_frame_grow_with_the_picture() -> None:
+    image = np.zeros((900, 900, 3), np.uint8)
+    values = np.full((900, 900), np.nan, np.float32)
+    values[300:600, 300:600] = 0
+    assert (overlay(image, values, limit=1)[450, :, 0] == 255).sum() == 6  # 900 / 300 on either side
+
+
+def test_a_picture_nobody_saw() -> None:
+    result = overlay(np.zeros((4, 4, 3), np.uint8), np.full((4, 4), np.nan, np.float32), limit=1)
+    assert sorted(set(result.ravel().tolist())) == [48, 117]
+
+
+# What is refused
+
+
+def test_wrong_sizes_and_opacities_are_refused() -> None:
+    image = picture([0, 0, 0])
+    with pytest.raises(
+        UsageError, match=r"heat of shape \(1, 2\) is not the size of the image of shape \(1, 1, 3\)"
+    ):
+        overlay(image, heat(0, 0), limit=1)
+    for opacity in (-0.1, 1.1, np.nan):
+        with pytest.raises(UsageError, match=r"is not an opacity\. Give a number from 0 to 1"):
+            overlay(image, heat(0), limit=1, opacity=opacity)
+    with pytest.raises(UsageError, match="not a limit"):
+        overlay(image, heat(0), limit=np.nan)

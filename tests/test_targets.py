@@ -1,0 +1,106 @@
+"""Targets: what is typed, and the classes it comes to on a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cam.errors import UsageError
+from cam.targets import OneClass, Target, TopClasses, parse_target, resolve
+
+LABELS = ["cat", "dog", "7", "crane", "1", "crane"]
+LOGITS = torch.tensor([0.5, -2.0, 3.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("top1", TopClasses(1)),
+        ("TOP5", TopClasses(5)),
+        (" top12 ", TopClasses(12)),
+        ("0", OneClass(0)),
+        ("5", OneClass(5)),
+        ("1", OneClass(1)),  # an index in range wins over the label '1' of class 4
+        ("7", OneClass(2)),  # out of range, but a label
+        ("Dog", OneClass(1)),
+    ],
+)
+def test_what_is_typed_is_understood(text: str, target: Target) -> None:
+    assert parse_target(text, LABELS) == target
+
+
+@pytest.mark.parametrize(("text", "target"), [("top3", TopClasses(3)), ("999", OneClass(999))])
+def test_without_labels_numbers_are_understood(text: str, target: Target) -> None:
+    assert parse_target(text, None) == target
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "said"),
+    [
+        ("top0", LABELS, "'top0' asks for no class. Ask for top1 or more."),
+        ("6", LABELS, "There is no class 6 among 6. Give an index from 0 to 5."),
+        ("-1", LABELS, "There is no class -1 among 6. Give an index from 0 to 5."),
+        ("-1", None, "-1 is not a class index. Count classes from 0."),
+        ("cat", None, "so 'cat' cannot be looked up. Give them with --labels, or give the class index."),
+        ("crane", LABELS, "'crane' is the label of 2 classes: 3 'crane', 5 'crane'. Give the class index."),
+        ("dogs", LABELS, "No class has the label 'dogs'; the nearest are 1 'dog'."),
+        ("top", LABELS, "No class has the label 'top'"),
+        ("9" * 5000, LABELS, "No class has the label '9999"),
+        ("top" + "9" * 5000, LABELS, "No class has the label 'top9999"),
+    ],
+)
+def test_what_cannot_be_understood_is_a_sentence(text: str, labels: list[str] | None, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_target(text, labels)
+    assert said in str(caught.value)
+
+
+def test_targets_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        parse_target("dog", LABELS).class_idx = 0  # type: ignore[union-attr, misc]
+
+
+@pytest.mark.parametrize(
+    ("targets", "classes"),
+    [
+        ([], []),
+        ([TopClasses(1)], [2]),  # of the two largest the lower index
+        ([TopClasses(3)], [2, 4, 3]),
+        ([TopClasses(99)], [2, 4, 3, 0, 1]),
+        ([OneClass(1), TopClasses(2)], [1, 2, 4]),
+        ([TopClasses(1), OneClass(2)], [2]),
+        ([OneClass(4), TopClasses(2), OneClass(0)], [4, 2, 0]),
+        ([OneClass(0), OneClass(0)], [0]),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_classes_on_a_picture(
+    targets: list[Target], classes: list[int], dtype: torch.dtype, device: torch.device
+) -> None:
+    assert resolve(targets, LOGITS.to(device, dtype)) == classes
+
+
+def test_one_logit() -> None:
+    assert resolve([TopClasses(5), OneClass(0)], torch.tensor([-3.0])) == [0]
+
+
+def test_an_index_that_the_model_lacks() -> None:
+    with pytest.raises(UsageError, match=r"There is no class 5 among 5\. Give an index from 0 to 4."):
+        resolve([OneClass(5)], LOGITS)
+
+
+@given(
+    scores=st.lists(st.floats(-5, 5, width=16), min_size=1, max_size=9),
+    count=st.integers(1, 12),
+    class_idx=st.integers(0, 8),
+)
+def test_top_classes_are_the_largest_in_order(scores: list[float], count: int, class_idx: int) -> None:
+    class_idx %= len(scores)
+    top = resolve([TopClasses(count)], torch.tensor(scores))
+    assert top == sorted(range(len(scores)), key=lambda i: -scores[i])[:count]
+    both = resolve([TopClasses(count), OneClass(class_idx)], torch.tensor(scores))
+    assert both == top + [class_idx] * (class_idx not in top)

@@ -1,0 +1,451 @@
+"""Checkpoints of every wrapping come out as the network's own tensors, and nothing else comes in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from cam.errors import WeightsError
+from cam.networks.cifar_resnet import resnet20
+from cam.weights import (
+    NESTS,
+    PREFIXES,
+    class_count,
+    hash_file,
+    hash_tensors,
+    load_weights,
+    read_checkpoint,
+    strip_prefixes,
+)
+
+STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([0.5, -1.0])}
+RAN = Path("ran")
+
+
+class Custom:
+    """Something a training script might have left in its checkpoint."""
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(RAN),))
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def refusal(path: Path, *, unsafe_pickle: bool = False) -> WeightsError:
+    with pytest.raises(WeightsError) as caught:
+        read_checkpoint(path, unsafe_pickle=unsafe_pickle)
+    assert str(path) in caught.value.found
+    assert caught.value.remedy
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.bin", "a"])
+def test_safetensors_are_known_by_their_content(tmp_path: Path, name: str) -> None:
+    save_file(STATE, tmp_path / name)
+    assert same(read_checkpoint(tmp_path / name), STATE)
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.th", "a"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_both_torch_formats_are_read(tmp_path: Path, name: str, zipped: bool) -> None:
+    torch.save({"state_dict": STATE, "epoch": 3}, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    assert same(read_checkpoint(str(tmp_path / name)), STATE)
+
+
+def test_a_pickle_protocol_that_torch_cannot_read_safely(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "a.pt", pickle_protocol=4)
+    assert "not written as torch.save and safetensors do" in refusal(tmp_path / "a.pt").found
+    assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
+
+
+@pytest.mark.parametrize("nests", [()] + [(a,) for a in NESTS] + [(a, b) for a in NESTS for b in NESTS])
+def test_every_nesting_is_unwrapped(tmp_path: Path, nests: tuple[str, ...]) -> None:
+    content: dict[str, Any] = OrderedDict(STATE)
+    for nest in nests:
+        content = {nest: content, "epoch": 3, "best": torch.tensor(0.9), "optimizer": {"state": {0: STATE}}}
+    torch.save(content, tmp_path / "nested.pt")
+    assert same(read_checkpoint(tmp_path / "nested.pt"), STATE)
+
+
+def test_a_nest_without_tensors_is_passed_over(tmp_path: Path) -> None:
+    torch.save({"state_dict": None, "model": {"name": "resnet"}, "ema": STATE}, tmp_path / "a.pt")
+    assert same(read_checkpoint(tmp_path / "a.pt"), STATE)
+
+
+def test_parameters_come_out_as_plain_tensors(tmp_path: Path) -> None:
+    torch.save({"fc.bias": nn.Parameter(torch.ones(2))}, tmp_path / "a.pt")
+    assert not read_checkpoint(tmp_path / "a.pt")["fc.bias"].requires_grad
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_is_refused_by_name_and_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": STATE, "x": Hostile()}, "evil.pt", _use_new_zipfile_serialization=zipped)
+    error = refusal(Path("evil.pt"))
+    assert f"{os.name}.mkdir" in error.found
+    assert "safetensors" in error.remedy
+    assert "--unsafe-pickle" in error.remedy
+    assert not RAN.exists()
+    # The other way round, so that the assertion above is known to be able to fail.
+    assert same(read_checkpoint("evil.pt", unsafe_pickle=True), STATE)
+    assert RAN.is_dir()
+
+
+def test_a_pickle_named_safetensors_is_not_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    torch.save(STATE, path)
+    assert "damaged" in refusal(path, unsafe_pickle=True).found
+
+
+def test_the_class_of_an_object_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": STATE, "args": Custom()}, tmp_path / "a.pt")
+    assert f"{__name__}.Custom" in refusal(tmp_path / "a.pt").found
+    assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
+
+
+@pytest.mark.parametrize("nest", [None, "model", "ema"])
+def test_a_whole_module_is_refused_or_gives_its_tensors(tmp_path: Path, nest: str | None) -> None:
+    module = nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
+    module.load_state_dict(STATE)
+    torch.save({nest: module} if nest else module, tmp_path / "a.pt")
+    assert "torch.nn.modules.container.Sequential" in refusal(tmp_path / "a.pt").found
+    assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
+
+
+def test_a_torchscript_archive_is_code(tmp_path: Path) -> None:
+    module = nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
+    module.load_state_dict(STATE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates it; people still have such files
+        torch.jit.save(torch.jit.script(module), str(tmp_path / "a.pt"))
+    assert "'TorchScript'" in refusal(tmp_path / "a.pt").found
+    assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
+
+
+def test_code_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"state_dict": STATE, "args": Custom()}, tmp_path / "a.pt")
+    monkeypatch.delitem(globals(), "Custom")
+    error = refusal(tmp_path / "a.pt", unsafe_pickle=True)
+    assert "Custom" in error.found
+    assert "not here" in error.found
+
+
+def test_missing(tmp_path: Path) -> None:
+    assert "There is no file" in refusal(tmp_path / "a.pt").found
+
+
+def test_folder(tmp_path: Path) -> None:
+    assert "is a folder" in refusal(tmp_path).found
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pt")
+    assert "not a file" in refusal(tmp_path / "a.pt").found
+
+
+def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(self: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "a.pt"
+    torch.save(STATE, path)
+    monkeypatch.setattr(Path, "open", deny)  # permissions do not bind root, who may run the tests
+    assert "cannot be opened (Permission denied)" in refusal(path).found
+
+
+def test_null_character_in_the_path() -> None:
+    with pytest.raises(WeightsError, match="cannot be opened"):
+        read_checkpoint("a\0.pt")
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_empty(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert "is empty" in refusal(tmp_path / name).found
+
+
+@pytest.mark.parametrize(
+    "content", [b"x", b"<!DOCTYPE html><html></html>", b"version https://git-lfs", b"\x89HDF\r\n\x1a\n" * 4]
+)
+def test_other_files_are_no_checkpoints(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    assert "is not a checkpoint" in refusal(tmp_path / "a.pt", unsafe_pickle=True).found
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.95])
+def test_cut_short(tmp_path: Path, kind: str, kept: float) -> None:
+    path = tmp_path / "a.bin"
+    if kind == "safetensors":
+        save_file({"w": torch.ones(1000)}, path)
+    else:
+        torch.save({"w": torch.ones(1000)}, path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    assert "is damaged" in refusal(path).found
+
+
+@given(start=st.sampled_from([b"\x80\x02", b"PK\x03\x04", b"\x40" + bytes(7) + b"{"]), rest=st.binary())
+def test_noise_gives_a_sentence(tmp_path_factory: pytest.TempPathFactory, start: bytes, rest: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "noise.pt"
+    path.write_bytes(start + rest)
+    refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({}, ""),
+        ({"net": STATE, "acc": 9}, "'net', 'acc'"),
+        ([1, 2], "list"),
+        ({0: torch.ones(1)}, "0"),
+        (3, "int"),
+    ],
+)
+def test_no_tensors(tmp_path: Path, content: object, said: str) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    error = refusal(tmp_path / "a.pt")
+    assert f"holds no weights, only {said}" in error.found
+    assert "state_dict()" in error.remedy
+
+
+def test_a_checkpoint_that_holds_itself_ends(tmp_path: Path) -> None:
+    loop: dict[str, Any] = {"epoch": 3}
+    loop["model"] = loop
+    torch.save(loop, tmp_path / "a.pt")
+    assert "holds no weights" in refusal(tmp_path / "a.pt").found
+
+
+words = st.sampled_from(["module", "model", "_orig_mod", "conv", "bn", "0"])
+keys = st.lists(words, min_size=1, max_size=4).map(lambda parts: ".".join([*parts, "weight"]))
+wrappings = st.lists(st.sampled_from(PREFIXES), max_size=4).map("".join)
+
+
+@given(names=st.sets(keys, min_size=1, max_size=6), wrapping=wrappings)
+def test_any_wrapping_of_any_network_comes_off(names: set[str], wrapping: str) -> None:
+    state = {name: torch.tensor(float(i)) for i, name in enumerate(sorted(names))}
+    assert same(strip_prefixes({wrapping + name: state[name] for name in state}, names), state)
+
+
+@given(names=st.sets(keys, min_size=1, max_size=6), expected=st.sets(keys, max_size=6))
+def test_stripping_loses_no_tensor(names: set[str], expected: set[str]) -> None:
+    state = {name: torch.tensor(float(i)) for i, name in enumerate(sorted(names))}
+    stripped = strip_prefixes(state, expected)
+    assert [value.item() for value in stripped.values()] == [value.item() for value in state.values()]
+
+
+@given(name=keys, nests=st.lists(st.sampled_from(NESTS), max_size=2), wrapping=wrappings)
+def test_round_trip_through_a_file(
+    tmp_path_factory: pytest.TempPathFactory, name: str, nests: list[str], wrapping: str
+) -> None:
+    content: dict[str, Any] = {wrapping + name: torch.tensor([1.0, 2.0])}
+    for nest in nests:
+        content = {nest: content}
+    path = tmp_path_factory.getbasetemp() / "wrapped.pt"
+    torch.save(content, path)
+    assert same(strip_prefixes(read_checkpoint(path), [name]), {name: torch.tensor([1.0, 2.0])})
+
+
+def test_a_prefix_that_some_keys_lack_stays() -> None:
+    state = {"module.a.weight": torch.ones(1), "loss.weight": torch.ones(1)}
+    assert same(strip_prefixes(state, ["a.weight"]), state)
+
+
+def test_a_prefix_stays_where_two_keys_would_become_one() -> None:
+    state = {"weight": torch.ones(1), "module.weight": torch.zeros(1), "module.fc.weight": torch.ones(2)}
+    assert same(strip_prefixes(state, ["weight", "fc.weight"]), state)
+
+
+def test_an_averaged_model_leaves_its_counter_over() -> None:
+    network = nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
+    state = strip_prefixes(AveragedModel(network).state_dict(), network.state_dict().keys())
+    assert set(state) == {"fc.weight", "fc.bias", "n_averaged"}
+    with pytest.raises(WeightsError, match="left over 'n_averaged'\\. "):
+        load_weights(network, state, "averaged.pt")
+
+
+def test_the_wrapper_of_several_devices_comes_off_and_the_own_prefix_stays() -> None:
+    network = nn.Sequential(OrderedDict(model=nn.Linear(3, 2)))
+    wrapped = nn.DataParallel(nn.DataParallel(network)).state_dict()
+    assert set(wrapped) == {"module.module.model.weight", "module.module.model.bias"}
+    assert same(strip_prefixes(wrapped, network.state_dict().keys()), network.state_dict())
+
+
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("classes", [1, 7, 1000])
+def test_class_count_follows_the_checkpoint(classes: int) -> None:
+    assert class_count(shapes(resnet20(10)), resnet20(classes).state_dict()) == classes
+
+
+def test_class_count_with_auxiliary_heads() -> None:
+    network = {"conv.weight": (8, 3, 1, 1), "fc.weight": (5, 8), "fc.bias": (5,), "aux.weight": (5, 4, 1, 1)}
+    state = {"fc.weight": torch.ones(3, 8), "fc.bias": torch.ones(3), "aux.weight": torch.ones(3, 4, 1, 1)}
+    assert class_count(network, state) == 3
+    assert class_count(network, {**state, "aux.weight": torch.ones(4, 4, 1, 1)}) is None  # two counts
+    assert class_count(network, {**state, "aux.weight": torch.ones(3, 9, 1, 1)}) is None  # another width
+    assert class_count(network, {**state, "fc.bias": torch.ones(3, 1)}) is None  # another rank
+    assert class_count(network, {**state, "fc.bias": torch.tensor(3.0)}) is None
+    assert class_count(network, {**state, "conv.weight": torch.ones(4, 3, 1, 1)}) is None  # another network
+
+
+def test_class_count_of_the_same_or_foreign_keys_is_none() -> None:
+    assert class_count(shapes(resnet20(10)), resnet20(10).state_dict()) is None
+    assert class_count(shapes(resnet20(10)), {"other": torch.ones(2)}) is None
+
+
+def test_loading_copies_every_value() -> None:
+    source, network = resnet20(), resnet20()
+    load_weights(network, source.state_dict(), "a.pt")
+    assert same(network.state_dict(), source.state_dict())
+    with torch.no_grad():
+        source.get_parameter("linear.bias").add_(1)
+    assert not same(network.state_dict(), source.state_dict())
+
+
+def test_loading_keeps_the_dtype_of_the_network() -> None:
+    network = nn.Linear(3, 2).to(torch.float64)
+    load_weights(network, {key[3:]: value.half() for key, value in STATE.items()}, "a.pt")
+    assert network.weight.dtype == torch.float64
+    assert network.weight.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_old_checkpoints_without_batch_counters_load() -> None:
+    network = nn.BatchNorm2d(2)
+    state = {name: torch.tensor([3.0, 4.0]) for name in ("weight", "bias", "running_mean", "running_var")}
+    load_weights(network, state, "a.pt")
+    assert network.state_dict()["running_var"].tolist() == [3, 4]
+    assert network.state_dict()["num_batches_tracked"].item() == 0
+
+
+def test_modules_that_ask_for_their_version_load() -> None:
+    from torchvision.models import mnasnet0_5
+
+    network, other = mnasnet0_5(), mnasnet0_5()
+    load_weights(network, dict(other.state_dict()), "a.safetensors")
+    assert same(network.state_dict(), other.state_dict())
+
+
+def broken(fault: str) -> tuple[dict[str, Tensor], str]:
+    """A checkpoint of a Linear(3, 2) with one fault, and what is to be said of it."""
+    good = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
+    return {
+        "missing": ({"weight": good["weight"]}, "missing 'bias'"),
+        "extra": ({**good, "scale": torch.ones(1)}, "left over 'scale'"),
+        "shape": ({**good, "bias": torch.ones(5)}, "of another form 'bias' float32 (5,) for float32 (2,)"),
+        "integers": ({**good, "bias": torch.ones(2, dtype=torch.int8)}, "'bias' int8 (2,) for float32 (2,)"),
+        "sparse": ({**good, "weight": good["weight"].to_sparse()}, "of another form 'weight'"),
+        "all": (
+            {"w": good["weight"], "bias": torch.ones(1)},
+            "missing 'weight'; left over 'w'; of another form 'bias'",
+        ),
+    }[fault]
+
+
+@pytest.mark.parametrize("fault", ["missing", "extra", "shape", "integers", "sparse", "all"])
+def test_a_faulty_checkpoint_is_named_and_changes_nothing(fault: str) -> None:
+    network = nn.Linear(3, 2)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    state, said = broken(fault)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(network, state, "runs/best.pt")
+    assert said in caught.value.found
+    assert "'runs/best.pt'" in caught.value.found
+    assert "this very model" in caught.value.remedy
+    assert same(network.state_dict(), before)
+
+
+def test_long_lists_of_keys_are_cut() -> None:
+    state = {f"layer{i}": torch.ones(1) for i in range(9)}
+    with pytest.raises(WeightsError) as caught:
+        load_weights(nn.Identity(), state, "a.pt")
+    assert "left over 'layer0', 'layer1', 'layer2', 'layer3', 'layer4' and 4 more" in caught.value.found
+
+
+def test_hash_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc" * 100_000)
+    assert hash_file(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+    with pytest.raises(WeightsError, match="There is no file"):
+        hash_file(tmp_path / "b")
+
+
+def test_hash_tensors_is_the_hash_of_names_dtypes_shapes_and_bytes() -> None:
+    state = {"b": torch.tensor(1, dtype=torch.uint8), "a": torch.tensor([[1.0, -2.0]])}
+    written = b'["a", "torch.float32", [1, 2]]' + bytes([0, 0, 128, 63, 0, 0, 0, 192])
+    written += b'["b", "torch.uint8", []]' + bytes([1])
+    assert hash_tensors(state) == hashlib.sha256(written).hexdigest()
+    assert hash_tensors(dict(reversed(state.items()))) == hash_tensors(state)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool])
+def test_hash_tensors_sees_every_change(dtype: torch.dtype) -> None:
+    weight = torch.tensor([[0, 1], [1, 1]], dtype=dtype)
+    states = [
+        {"w": weight},
+        {"v": weight},
+        {"w": weight.t().flip(0)},
+        {"w": weight.reshape(4)},
+        {"w": weight.to(torch.float32)},
+        {"w": weight[:0]},
+        {"w": weight, "v": weight},
+        {},
+    ]
+    assert len({hash_tensors(state) for state in states}) == len(states)
+    assert hash_tensors({"w": weight.t()}) == hash_tensors(
+        {"w": weight.t().contiguous()}
+    )  # strides do not count
+
+
+def test_hash_tensors_does_not_depend_on_the_device(device: torch.device) -> None:
+    assert hash_tensors({key: value.to(device) for key, value in STATE.items()}) == hash_tensors(STATE)
+
+
+@pytest.mark.parametrize(("name", "tensors"), [("resnet20-12fca82f", 97), ("resnet56-4bfd9763", 277)])
+def test_published_cifar_checkpoints_are_read(shared_data: Path, name: str, tensors: int) -> None:
+    path = shared_data / "cifar10" / "weights" / f"{name}.th"
+    state = read_checkpoint(path)
+    assert hash_file(path).startswith(name.partition("-")[2])
+    assert len(state) == tensors
+    assert all(key.startswith("module.") for key in state)
+    assert not any(key.endswith("num_batches_tracked") for key in state)
+
+
+def test_the_published_resnet20_loads(shared_data: Path) -> None:
+    state = read_checkpoint(shared_data / "cifar10" / "weights" / "resnet20-12fca82f.th")
+    network = resnet20(classes) if (classes := class_count(shapes(resnet20(3)), unwrapped(state))) else None
+    assert network is not None
+    load_weights(network, unwrapped(state), "resnet20-12fca82f.th")
+    loaded = network.state_dict()
+    assert loaded["linear.weight"].shape == (10, 64)
+    assert all(torch.equal(loaded[key.removeprefix("module.")], value) for key, value in state.items())
+
+
+def test_a_published_checkpoint_of_another_depth_is_refused(shared_data: Path) -> None:
+    state = unwrapped(read_checkpoint(shared_data / "cifar10" / "weights" / "resnet56-4bfd9763.th"))
+    with pytest.raises(WeightsError, match=r"left over 'layer1.3.conv1.weight', .* and 175 more"):
+        load_weights(resnet20(), state, "resnet56-4bfd9763.th")
+
+
+def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return strip_prefixes(state, resnet20().state_dict().keys())
