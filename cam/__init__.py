@@ -1,0 +1,52 @@
+"""Exact class activation maps: where did the model look, and why this class?
+
+import cam
+classifier = cam.load_classifier("resnet50")
+explanation = cam.explain(classifier, "dog.jpg")
+explanation.cam.mean() + explanation.bias  # is explanation.logit
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from cam import version
+
+if TYPE_CHECKING:
+    from cam.classifiers import Classifier, load_classifier, wrap
+    from cam.errors import CamError
+    from cam.explanation import Explanation, explain, explain_all
+    from cam.preprocessing import Preprocessing
+
+__version__ = version.VERSION
+
+__all__ = [
+    "CamError",
+    "Classifier",
+    "Explanation",
+    "Preprocessing",
+    "__version__",
+    "explain",
+    "explain_all",
+    "load_classifier",
+    "wrap",
+]
+
+_HOMES = {
+    "CamError": "cam.errors",
+    "Classifier": "cam.classifiers",
+    "Explanation": "cam.explanation",
+    "Preprocessing": "cam.preprocessing",
+    "explain": "cam.explanation",
+    "explain_all": "cam.explanation",
+    "load_classifier": "cam.classifiers",
+    "wrap": "cam.classifiers",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import on first use, so that `cam --help` need not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cam' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

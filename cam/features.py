@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -18,21 +17,22 @@ from cam.errors import ModelError
 
 @dataclass(frozen=True)
 class Site:
-    """One call inside a network whose result are the features.
+    """One call inside a network whose result are the features; sites are equal when the call is the same.
 
     Attributes:
         layer: name of the innermost module that makes the call, "" for the network itself.
         operation: name of the function called, such as `relu_`.
         occurrence: which of the calls of that operation made while the layer runs, from 0, in one forward pass.
         channel: dimension of the tensor that holds the channels.
-        tokens: (first, last) position that counts, where the places are a row of tokens; else None.
+        tokens: how many tokens in front and at the end are no places (class and register tokens), where the places
+            are a row of tokens; else None.
     """
 
     layer: str
     operation: str
     occurrence: int
-    channel: int = 1
-    tokens: tuple[int, int] | None = None
+    channel: int = field(default=1, compare=False)
+    tokens: tuple[int, int] | None = field(default=None, compare=False)
 
     def to_grid(self, tensor: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Lay the tensor taken at this site out as features (N, K, h, w).
@@ -42,14 +42,14 @@ class Site:
             input_size: (H, W) of the network's input, whose aspect tells how tokens stand in rows.
 
         Example:
-            >>> Site("", "relu", 0, channel=2, tokens=(1, 6)).to_grid(torch.zeros(1, 7, 16), (64, 96)).shape
+            >>> Site("", "relu", 0, channel=2, tokens=(1, 0)).to_grid(torch.zeros(1, 7, 16), (64, 96)).shape
             torch.Size([1, 16, 2, 3])
         """
         tensor = tensor.movedim(self.channel, 1)
         if self.tokens is None:
             return tensor
-        first, last = self.tokens
-        tokens = tensor[:, :, first : last + 1]
+        front, end = self.tokens
+        tokens = tensor[:, :, front : tensor.shape[2] - end]
         return tokens.reshape(*tokens.shape[:2], *grid_of(tokens.shape[2], input_size))
 
 
@@ -126,7 +126,7 @@ class _Taker(TorchFunctionMode):
     def __init__(self, site: Site) -> None:
         super().__init__()
         self.site = site
-        self.seen: Counter[str] = Counter()
+        self.seen = 0
         self.taken: Tensor | None = None
 
     def __torch_function__(
@@ -139,9 +139,9 @@ class _Taker(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         name = operation_name(func)
         if name == self.site.operation:
-            if self.seen[name] == self.site.occurrence:
-                self.taken = out
-            self.seen[name] += 1
+            if self.seen == self.site.occurrence and isinstance(out, Tensor):
+                self.taken = out.clone()  # the network may change it in place later
+            self.seen += 1
         return out
 
 
@@ -163,7 +163,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def forward(network: nn.Module, site: Site, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def forward(network: nn.Module, site: Site, inputs: Tensor, *, gradients: bool = False) -> tuple[Tensor, Tensor]:
     """Run a network once and take its class scores and the features on the way.
 
     The only thing added to the bare forward pass is one pair of hooks around the layer of the site; they are
@@ -173,6 +173,7 @@ def forward(network: nn.Module, site: Site, inputs: Tensor) -> tuple[Tensor, Ten
         network: a classifier, not wrapped.
         site: where the features are.
         inputs: (N, 3, H, W), in the network's own dtype and on its device.
+        gradients: whether to record them.
 
     Returns:
         Logits (N, C) and features (N, K, h, w), in the network's dtype.
@@ -188,7 +189,7 @@ def forward(network: nn.Module, site: Site, inputs: Tensor) -> tuple[Tensor, Ten
     """
     taker = _Taker(site)
     layer = network.get_submodule(site.layer)
-    with evaluating(network), ExitStack() as stack:
+    with evaluating(network), torch.set_grad_enabled(gradients), ExitStack() as stack:
         entered = ExitStack()
         stack.push(entered)
         enter = layer.register_forward_pre_hook(lambda *_: entered.enter_context(taker) and None, prepend=True)
@@ -196,7 +197,7 @@ def forward(network: nn.Module, site: Site, inputs: Tensor) -> tuple[Tensor, Ten
         stack.callback(enter.remove)
         stack.callback(leave.remove)
         logits = find_logits(network(inputs))
-    if not isinstance(taker.taken, Tensor):
+    if taker.taken is None:
         raise ModelError(
             f"The call {site.operation!r} in layer {site.layer!r} that gives the features was not made this time",
             "Give inputs of the size the network was made for, or report the network",

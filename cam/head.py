@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,7 +19,7 @@ from cam.twins import device_and_dtype, random_inputs, twin_of
 
 Kind = Literal["gap-linear", "conv-gap", "gap-norm-linear", "nonlinear", "one-token", "not-gap"]
 
-_CANDIDATES = 4  # how many of the last tensors with places are judged
+_CANDIDATES = 4  # how many of the last tensors with places are judged before giving up
 _NO_CANDIDATE = "no features with more than one place lie on the way to the class scores"
 _WHAT_WORKS = (
     "Take a network that ends in global average pooling and a linear layer, such as resnet50, densenet121, "
@@ -109,6 +110,7 @@ class Verdict:
         return self.head
 
 
+@torch.inference_mode(False)  # gradients also where the caller has switched them off
 def find_head(network: nn.Module, input_shape: tuple[int, int, int]) -> Verdict:
     """Find out what a network's head is.
 
@@ -159,24 +161,29 @@ def _examine(twin: nn.Module, inputs: Tensor, recorded: Probe) -> Verdict:
 
 
 def _decide(subject: Subject, calls: Sequence[tuple[Site, torch.Size]]) -> Judgement | None:
-    """Judge the last candidates, latest first: the first exact one decides, else the latest.
+    """Judge the last candidates, latest first, as far as they are exact: the finest exact one decides, else the latest.
 
-    Where it is a row of tokens, the same features may lie before it in rows and columns, which is better.
+    Behind the features there may be the same in a row of tokens, or a coarser average of them.
     """
     judged: list[Judgement] = []
     for site, shape in reversed(calls):
         judgement = judge(subject, site, shape)
         if judgement is None:
             continue
-        judged.append(judgement)
-        exact = [each for each in judged if not each.reason]
-        if exact and judgement.reason:
-            return exact[0]
-        if exact and judgement.site.tokens is None:
-            return judgement
-        if len(judged) == _CANDIDATES:
+        if judgement.reason and any(not each.reason for each in judged):
             break
-    return next((each for each in judged if not each.reason), judged[0] if judged else None)
+        judged.append(judgement)
+        if judgement.reason and len(judged) == _CANDIDATES:
+            break
+    exact = [each for each in judged if not each.reason]
+    return max(exact, key=_fineness) if exact else next(iter(judged), None)
+
+
+def _fineness(judgement: Judgement) -> tuple[int, bool]:
+    """Order candidates by their number of places, those in rows and columns first."""
+    site = judgement.site
+    places = math.prod(judgement.shape[1:]) // judgement.shape[site.channel]
+    return places - sum(site.tokens or ()), site.tokens is None
 
 
 def _read(subject: Subject, judgement: Judgement) -> Head:

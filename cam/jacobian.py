@@ -13,18 +13,28 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cam.features import Site, find_logits
+from cam.features import Site, find_logits, grid_of
 from cam.probe import Probe, watching
 
 _NONLINEAR = "what follows the pooling is not linear, so that the class score cannot be shared out over the places"
-_SOFTMAX = "the network returns probabilities, and softmax is not linear; let it return the logits"
+_NOT_FINITE = "the class scores of random features are not finite (weights that are not numbers, or overflow)"
+_SOFTMAX = "the network returns probabilities or their logarithms, and softmax is not linear; let it return the logits"
 _ONE_TOKEN = "the class score is read off one token, and the other places have no part in it"
-_UNEVEN = "the places do not count alike in the class score (flatten + fully connected, max or GeM pooling)"
+_UNEVEN = "the places do not count alike in the class score (flatten + fully connected, max pooling, map of one place)"
+_NO_GRID = "the average runs over a row of tokens that does not lie in rows and columns (a class token among them)"
 _BYPASS = "part of the class score does not come from the last features (several levels or poolings are joined)"
 
-# Largest relative deviation of an exact head: far above rounding, far below what a nonlinear head shows.
-_TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-3}
-_HALF_TOLERANCE = 3e-2
+
+def tolerance_of(dtype: torch.dtype) -> float:
+    """Give the relative error that an exact head stays below: far above rounding, far below a nonlinear head's.
+
+    In float32 exact heads measure under 1e-4, nonlinear ones over 6e-2; in float64 parts may still be cast to float32.
+
+    Example:
+        >>> tolerance_of(torch.bfloat16)
+        0.03
+    """
+    return {torch.float64: 1e-5, torch.float32: 1e-3}.get(dtype, 3e-2)
 
 
 @dataclass(frozen=True)
@@ -98,13 +108,17 @@ def judge(subject: Subject, site: Site, shape: Sequence[int]) -> Judgement | Non
         >>> judge(Subject(network, torch.rand(3, 3, 8, 8)), Site("0", "conv2d", 0), (3, 4, 6, 6)).kind
         'not-gap'
     """
-    tolerance = _TOLERANCES.get(subject.inputs.dtype, _HALF_TOLERANCE)
+    tolerance = tolerance_of(subject.inputs.dtype)
     plain = _respond(subject, site, shape, hold=False)
     if plain is None:
         return None
+    if not plain.jacobian.isfinite().all():
+        return Judgement("not-gap", _NOT_FINITE, site, shape)
     placed = _tell_places(plain.jacobian, site, tolerance)
     if isinstance(placed, str):
         return Judgement("one-token" if placed == _ONE_TOKEN else "not-gap", placed, site, shape)
+    if placed.tokens and not _in_rows(placed.tokens, shape[3 - placed.channel], subject.inputs.shape[2:]):
+        return Judgement("not-gap", _NO_GRID, site, shape)
     if plain.same(tolerance):
         closed = plain.closed(tolerance)
         return Judgement("gap-linear" if closed else "not-gap", "" if closed else _BYPASS, placed, shape)
@@ -122,7 +136,7 @@ class _Response:
         jacobian: (mixtures, N, ...) with the features' own dimensions.
         rest: scores less <J, F>, (N, mixtures).
         size: largest score, to which `rest` is compared.
-        probabilities: whether every row of logits sums to one.
+        probabilities: whether the logits are probabilities or their logarithms.
     """
 
     jacobian: Tensor
@@ -147,14 +161,20 @@ class _Response:
 
 
 def _respond(subject: Subject, site: Site, shape: Sequence[int], *, hold: bool) -> _Response | None:
-    inputs = subject.inputs
-    generator = torch.Generator().manual_seed(1)
-    strengths = torch.logspace(-0.5, 1, len(inputs)).view(-1, *[1] * (len(shape) - 1))
-    features = (strengths * torch.randn(*shape, generator=generator)).to(inputs).requires_grad_()
+    strengths = torch.logspace(-0.5, 1, shape[0]).view(-1, *[1] * (len(shape) - 1))
+    features = strengths * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    response = _respond_to(subject, site, features, hold)
+    if response is not None and not response.jacobian.isfinite().all():  # roots and logarithms want features above 0
+        return _respond_to(subject, site, features.abs(), hold)
+    return response
+
+
+def _respond_to(subject: Subject, site: Site, features: Tensor, hold: bool) -> _Response | None:
+    features = features.to(subject.inputs).requires_grad_()
     logits, probe = run(subject, (site, features), hold)
     if not probe.injected or not logits.requires_grad:
         return None
-    mixtures = torch.randn(logits.shape[1], 3, generator=generator).to(inputs)
+    mixtures = torch.randn(logits.shape[1], 3, generator=torch.Generator().manual_seed(4)).to(logits)
     scores = logits @ mixtures
     gradients = [torch.autograd.grad(s.sum(), features, retain_graph=True, allow_unused=True)[0] for s in scores.T]
     jacobian = torch.stack([torch.zeros_like(features) if g is None else g for g in gradients])
@@ -162,7 +182,8 @@ def _respond(subject: Subject, site: Site, shape: Sequence[int], *, hold: bool) 
         return None
     with torch.no_grad():
         explained = (jacobian * features).flatten(2).sum(2).T
-        probabilities = logits.shape[1] > 1 and torch.allclose(logits.sum(1), torch.ones(len(logits)).to(logits))
+        sums = torch.stack([logits, logits.exp()]).sum(2)
+        probabilities = logits.shape[1] > 1 and bool(torch.isclose(sums, torch.ones_like(sums)).all(1).any())
         return _Response(jacobian, scores - explained, float(scores.abs().max()), probabilities)
 
 
@@ -189,7 +210,7 @@ def _tell_places(jacobian: Tensor, site: Site, tolerance: float) -> Site | str:
         if first == last and len(even) > 1:
             return _ONE_TOKEN
         if bool(even[first : last + 1].all()):
-            return replace(site, channel=channel, tokens=(first, last))
+            return replace(site, channel=channel, tokens=(first, len(even) - 1 - last))
     return _UNEVEN
 
 
@@ -198,4 +219,11 @@ def _even_along(jacobian: Tensor, dim: int, tolerance: float) -> Tensor | None:
     slices = jacobian.movedim(dim, 0).flatten(1)
     limit = tolerance * float(jacobian.abs().max())
     alive = slices.abs().amax(1) > limit
-    return alive if _spread(slices[alive], 0) <= limit else None
+    return alive if alive.any() and _spread(slices[alive], 0) <= limit else None
+
+
+def _in_rows(tokens: tuple[int, int], length: int, input_size: Sequence[int]) -> bool:
+    """Whether a row of tokens can be arranged with about the aspect of the input: a class token spoils it."""
+    height, width = input_size
+    rows, columns = grid_of(length - sum(tokens), (height, width))
+    return 2 / 3 < (rows * width) / (columns * height) < 3 / 2

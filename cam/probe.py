@@ -49,7 +49,8 @@ def _group_norm(
 
 
 def _normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:
-    return x / torch.linalg.vector_norm(x, p, dim, keepdim=True).clamp_min(eps).detach()
+    norm: Tensor = torch.linalg.vector_norm(x, p, dim, keepdim=True)
+    return x / norm.clamp_min(eps).detach()
 
 
 def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -71,15 +72,21 @@ _SCALINGS = {"div", "div_", "mul", "mul_", "true_divide"}
 
 
 def _hold(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Make the call, with the scale of a normalisation taken for a constant of the picture.
-
-    A scale is one number a picture: a gate for each channel is no normalisation.
-    """
-    if operation_name(func) in _SCALINGS and all(isinstance(arg, Tensor) for arg in args[:2]) and len(args) > 1:
-        x, scale = args[:2]
-        if x.ndim and scale.ndim and scale.numel() == scale.shape[0] == x.shape[0] < x.numel():
-            return func(x, scale.detach(), *args[2:], **kwargs)
+    """Make the call, with the scale of a normalisation taken for a constant of the picture."""
+    name = operation_name(func)
+    if name in _SCALINGS and len(args) == 2 and all(isinstance(arg, Tensor) for arg in args):
+        x, y = args
+        if _is_scale(y, x):
+            return func(x, y.detach(), **kwargs)
+        if name == "mul" and _is_scale(x, y):
+            return func(x.detach(), y, **kwargs)
     return _NORMALISATIONS.get(func, func)(*args, **kwargs)
+
+
+def _is_scale(scale: Tensor, x: Tensor) -> bool:
+    """Whether one tensor holds one number a picture for another, perhaps expanded: a gate for each channel does not."""
+    one_each = all(size == 1 or step == 0 for size, step in zip(scale.shape[1:], scale.stride()[1:], strict=True))
+    return scale.ndim > 0 and x.ndim > 0 and one_each and scale.shape[0] == x.shape[0] < x.numel()
 
 
 # Calls that take nearly all of a network's time.
@@ -125,8 +132,12 @@ class Probe(TorchFunctionMode):
     ) -> Any:
         if func is torch._C._set_grad_enabled:
             return None  # a no_grad block inside the network would hide the head from autograd
+        with torch.inference_mode(False):  # and so would inference_mode
+            return self._watch(func, args, kwargs or {})
+
+    def _watch(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         site = self._count(operation_name(func))
-        out = self._call(site, func, args, kwargs or {})
+        out = self._call(site, func, args, kwargs)
         if not isinstance(out, Tensor):
             return out
         if site.operation in _COSTLY:

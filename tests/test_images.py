@@ -103,9 +103,7 @@ def test_sixteen_bit_colour_agrees_with_sixteen_bit_grey(tmp_path: Path) -> None
 
 
 def test_grey_and_one_bit_become_three_channels(tmp_path: Path) -> None:
-    assert read_image(save(tmp_path / "a.png", np.array([[0, 77]], np.uint8))).tolist() == [
-        [[0] * 3, [77] * 3]
-    ]
+    assert read_image(save(tmp_path / "a.png", np.array([[0, 77]], np.uint8))).tolist() == [[[0] * 3, [77] * 3]]
     assert read_image(save(tmp_path / "b.png", np.array([[False, True]]))).tolist() == [[[0] * 3, [255] * 3]]
 
 
@@ -246,8 +244,7 @@ def test_the_limit_of_pillow_survives_threads(tmp_path: Path, monkeypatch: pytes
     path = save(tmp_path / "a.png", photograph())
     shapes: list[tuple[int, ...]] = []
     threads = [
-        threading.Thread(target=lambda: shapes.extend(read_image(path).shape for _ in range(20)))
-        for _ in range(4)
+        threading.Thread(target=lambda: shapes.extend(read_image(path).shape for _ in range(20))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -345,9 +342,7 @@ def test_lossy_formats_are_close(suffix: str) -> None:
 
 
 def test_what_cannot_be_encoded() -> None:
-    with pytest.raises(
-        UsageError, match=r"'\.gif' is not a format written here\. Use one of \.jpg, \.png, \.webp"
-    ):
+    with pytest.raises(UsageError, match=r"'\.gif' is not a format written here\. Use one of \.jpg, \.png, \.webp"):
         encode(photograph(), ".gif")
     with pytest.raises(OutputError, match=r"a \.webp file cannot hold 16384 x 1 pixels\. Use \.png"):
         encode(np.zeros((1, 16384, 3), np.uint8), ".webp")

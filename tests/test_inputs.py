@@ -98,9 +98,7 @@ def test_globs_given_as_text() -> None:
     assert names("../work/p/*.jpg") == ["1.jpg"]
 
 
-@pytest.mark.parametrize(
-    "given", ["empty", "p/*.png", "**/*.gif", "p[", "nowhere/*.jpg", "gone/..", "p/**a/*.jpg"]
-)
+@pytest.mark.parametrize("given", ["empty", "p/*.png", "**/*.gif", "p[", "nowhere/*.jpg", "gone/..", "p/**a/*.jpg"])
 def test_folders_and_globs_without_pictures_are_named(given: str) -> None:
     make("p/a.jpg", "empty/notes.txt")
     with pytest.raises(UsageError, match=r"is not a glob|holds no picture") as caught:
@@ -179,9 +177,7 @@ def test_output_inside_an_input_folder_is_refused() -> None:
     make("p/a.jpg", "q/b.jpg")
     Path("link").symlink_to("p")
     for out in ("p", "p/out", "./p/x/../out", "link/out"):
-        with pytest.raises(
-            UsageError, match=r"lies in the input folder 'p'\. Choose an output folder outside it"
-        ):
+        with pytest.raises(UsageError, match=r"lies in the input folder 'p'\. Choose an output folder outside it"):
             check_output(["q/b.jpg", "p"], Path(out))
     with pytest.raises(UsageError, match="input folder 'link'"):
         check_output(["link"], Path("p/out"))

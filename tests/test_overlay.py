@@ -34,9 +34,7 @@ def test_signed_is_black_at_zero_and_ends_in_cyan_and_yellow() -> None:
 
 def test_lightness_of_signed_is_in_proportion_to_the_evidence_on_both_sides() -> None:
     lightness, _ = lightness_and_hue(lookup("signed")[1:].astype(float))
-    assert (
-        np.abs(lightness - 90 * np.abs(np.arange(-127, 128)) / 127).max() < 0.6
-    )  # of 100; rounding to 8 bits
+    assert np.abs(lightness - 90 * np.abs(np.arange(-127, 128)) / 127).max() < 0.6  # of 100; rounding to 8 bits
 
 
 def test_evidence_for_is_warm_and_against_is_cold_at_every_strength() -> None:
@@ -83,10 +81,7 @@ def test_the_colour_is_that_of_the_nearest_of_255_steps(share: float, limit: flo
     step = int(np.rint(np.float64(value) / limit * 127))
     near = {tuple(lookup("signed")[np.clip(128 + step + d, 1, 255)].tolist()) for d in (-1, 0, 1)}
     assert tuple(colorize(np.array([[value]]), limit)[0, 0].tolist()) in near
-    assert (
-        colorize(np.array([[-value]]), limit).tolist() != colorize(np.array([[value]]), limit).tolist()
-        or step == 0
-    )
+    assert colorize(np.array([[-value]]), limit).tolist() != colorize(np.array([[value]]), limit).tolist() or step == 0
 
 
 @pytest.mark.parametrize("limit", [0, -3, 1e-320])
@@ -212,9 +207,7 @@ def test_a_picture_nobody_saw() -> None:
 
 def test_wrong_sizes_and_opacities_are_refused() -> None:
     image = picture([0, 0, 0])
-    with pytest.raises(
-        UsageError, match=r"heat of shape \(1, 2\) is not the size of the image of shape \(1, 1, 3\)"
-    ):
+    with pytest.raises(UsageError, match=r"heat of shape \(1, 2\) is not the size of the image of shape \(1, 1, 3\)"):
         overlay(image, heat(0, 0), limit=1)
     for opacity in (-0.1, 1.1, np.nan):
         with pytest.raises(UsageError, match=r"is not an opacity\. Give a number from 0 to 1"):

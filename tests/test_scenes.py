@@ -52,9 +52,7 @@ def test_digits_lie_on_the_canvas_and_apart(seed, size):
 
 def test_digits_reach_every_border_of_the_canvas():
     rng = np.random.default_rng(0)
-    boxes = np.concatenate(
-        [compose([RING], [0], (48, 64), rng, digit_size=(12, 12)).boxes for _ in range(300)]
-    )
+    boxes = np.concatenate([compose([RING], [0], (48, 64), rng, digit_size=(12, 12)).boxes for _ in range(300)])
     assert boxes.min(0)[:2].tolist() == [0, 0]
     assert boxes.max(0)[2:].tolist() == [64, 48]
 
@@ -63,9 +61,7 @@ def test_digits_reach_every_border_of_the_canvas():
 @given(st.integers(0, 2**32 - 1))
 def test_digits_stay_in_the_area_they_are_given(seed):
     area = (50.5, 10, 100, 60)
-    scene = compose(
-        [RING, RING], [3, 4], (80, 100), np.random.default_rng(seed), digit_size=(8, 12), area=area
-    )
+    scene = compose([RING, RING], [3, 4], (80, 100), np.random.default_rng(seed), digit_size=(8, 12), area=area)
     assert (scene.boxes[:, :2] >= (51, 10)).all()
     assert (scene.boxes[:, 2:] <= (100, 60)).all()
 
@@ -104,9 +100,7 @@ def test_an_empty_scene_has_no_boxes():
 
 
 def test_digits_that_do_not_fit_are_refused_with_the_numbers():
-    with pytest.raises(
-        UsageError, match=r"only 0 of 1 digits \(40, 40\) pixels high fit in \(0, 0, 30, 20\)\. Choose"
-    ):
+    with pytest.raises(UsageError, match=r"only 0 of 1 digits \(40, 40\) pixels high fit in \(0, 0, 30, 20\)\. Choose"):
         compose([RING], [0], (20, 30), np.random.default_rng(0), digit_size=(40, 40))
 
 

@@ -1,0 +1,216 @@
+"""Where a cell of a map lies in the photograph: cells <-> network input <-> original pixels.
+
+Coordinates are pixel centres, (y, x): the first pixel's centre is 0, and pixel i covers i - 1/2 to i + 1/2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.errors import UsageError
+
+Pair = tuple[float, float]
+Size = tuple[int, int]
+
+_LONGEST = 8  # how many shorter sides long a whole picture may be in the network's input
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a photograph became a network input: resized, then cut out or padded.
+
+    Attributes:
+        photo: (H, W) of the upright photograph.
+        resized: (H, W) after resizing.
+        offset: (y, x) of the input's first pixel in the resized picture; negative where it was padded.
+        input: (H, W) of the network's input.
+    """
+
+    photo: Size
+    resized: Size
+    offset: Size
+    input: Size
+
+    def to_photo(self, point: Pair) -> Pair:
+        """Take a point of the network's input to the photograph, both (y, x) in pixels.
+
+        Example:
+            >>> Frame((100, 200), (50, 100), (0, 25), (50, 50)).to_photo((0, 0))
+            (0.5, 50.5)
+        """
+        y, x = (
+            (point[axis] + self.offset[axis] + 0.5) * self.photo[axis] / self.resized[axis] - 0.5 for axis in (0, 1)
+        )
+        return y, x
+
+    def to_input(self, point: Pair) -> Pair:
+        """Take a point of the photograph to the network's input, both (y, x) in pixels.
+
+        Example:
+            >>> Frame((100, 200), (50, 100), (0, 25), (50, 50)).to_input((0.5, 50.5))
+            (0.0, 0.0)
+        """
+        y, x = (
+            (point[axis] + 0.5) * self.resized[axis] / self.photo[axis] - 0.5 - self.offset[axis] for axis in (0, 1)
+        )
+        return y, x
+
+    @property
+    def seen(self) -> tuple[int, int, int, int]:
+        """Box (x0, y0, x1, y1) of the photograph's pixels that the network saw, ends excluded."""
+        top, left = self.to_photo((-0.5, -0.5))
+        bottom, right = self.to_photo((self.input[0] - 0.5, self.input[1] - 0.5))
+        (y0, y1), (x0, x1) = _inside(top, bottom, self.photo[0]), _inside(left, right, self.photo[1])
+        return x0, y0, x1, y1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the cells of a map lie in the network's input: cell i is centred at start + jump * i.
+
+    Attributes:
+        start: (y, x) of cell 0's centre, input pixels.
+        jump: (y, x) from one cell's centre to the next, input pixels.
+        method: how the two were found: "measured", "arithmetic" or "stretched".
+    """
+
+    start: Pair
+    jump: Pair
+    method: str
+
+    def centre(self, cell: Pair) -> Pair:
+        """Take a cell (row, column), also between cells, to the network's input.
+
+        Example:
+            >>> Grid((17, 17), (16, 16), "arithmetic").centre((2, 0))
+            (49, 17)
+        """
+        return self.start[0] + self.jump[0] * cell[0], self.start[1] + self.jump[1] * cell[1]
+
+
+def stretched(cells: Size, input_size: Size) -> Grid:
+    """Lay a map over the whole input, cell i at jump * (i + 1/2) - 1/2: what remains where nothing can be measured.
+
+    Args:
+        cells: (h, w) of the map.
+        input_size: (H, W) of the network's input.
+
+    Example:
+        >>> stretched((7, 7), (224, 224)).start
+        (15.5, 15.5)
+    """
+    jump_y, jump_x = input_size[0] / cells[0], input_size[1] / cells[1]
+    return Grid(((jump_y - 1) / 2, (jump_x - 1) / 2), (jump_y, jump_x), "stretched")
+
+
+def fit_crop(photo: Size, resize: int, crop: Size) -> Frame:
+    """Resize the shorter side, then cut out the centre, as torchvision's evaluation presets do.
+
+    Args:
+        photo: (H, W) of the photograph.
+        resize: shorter side after resizing, pixels.
+        crop: (H, W) of the network's input; larger than the resized picture, it is padded.
+
+    Example:
+        >>> fit_crop((480, 640), 256, (224, 224))
+        Frame(photo=(480, 640), resized=(256, 341), offset=(16, 58), input=(224, 224))
+    """
+    resized = _resized(photo, resize)
+    top, left = (_centred(resized[axis], crop[axis]) for axis in (0, 1))
+    return Frame(photo, resized, (top, left), crop)
+
+
+def fit_whole(photo: Size, resize: int) -> Frame:
+    """Resize the shorter side and keep the whole picture, at the scale that `fit_crop` has.
+
+    A picture more than 8 times as long as wide is made smaller still, so that its input stays of bounded size.
+
+    Args:
+        photo: (H, W) of the photograph.
+        resize: shorter side after resizing, pixels.
+
+    Example:
+        >>> fit_whole((480, 640), 256).input
+        (256, 341)
+    """
+    resized = _resized(photo, resize)
+    if max(resized) > _LONGEST * resize:
+        shrink = _LONGEST * resize / max(resized)
+        resized = (max(1, round(resized[0] * shrink)), max(1, round(resized[1] * shrink)))
+    return Frame(photo, resized, (0, 0), resized)
+
+
+def place(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> NDArray[np.float32]:
+    """Place a map on the photograph: linear between the centres of the cells, edge values held outside them.
+
+    Args:
+        cam: (h, w), logit units.
+        grid: where its cells lie in the network's input.
+        frame: where the input lies in the photograph.
+
+    Returns:
+        Heat (H, W), float32, in the map's units; not a number where the network never saw the photograph.
+
+    Raises:
+        UsageError: the map is not two-dimensional, or empty.
+
+    Example:
+        >>> cam = np.array([[0.0, 4.0]])
+        >>> place(cam, stretched((1, 2), (4, 8)), Frame((4, 8), (4, 8), (0, 0), (4, 8)))[0].tolist()
+        [0.0, 0.0, 0.5, 1.5, 2.5, 3.5, 4.0, 4.0]
+    """
+    if cam.ndim != 2 or cam.size == 0:
+        raise UsageError(f"A map of shape {cam.shape} cannot be placed", "Give one map of shape (h, w)")
+    rows = _weights(0, cam.shape[0], grid, frame)
+    columns = _weights(1, cam.shape[1], grid, frame)
+    heat = rows @ cam.astype(np.float32) @ columns.T
+    x0, y0, x1, y1 = frame.seen
+    if (x0, y0, x1, y1) != (0, 0, frame.photo[1], frame.photo[0]):
+        unseen = np.ones(frame.photo, bool)
+        unseen[y0:y1, x0:x1] = False
+        heat[unseen] = np.nan
+    return heat
+
+
+def peak(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> Size:
+    """Give the pixel (y, x) of the photograph that holds the most evidence: the hottest cell's centre.
+
+    Example:
+        >>> peak(np.array([[0.0, 4.0]]), stretched((1, 2), (4, 8)), Frame((8, 16), (4, 8), (0, 0), (4, 8)))
+        (4, 12)
+    """
+    row, column = divmod(int(np.argmax(cam)), cam.shape[1])
+    y, x = frame.to_photo(grid.centre((row, column)))
+    x0, y0, x1, y1 = frame.seen
+    return int(np.clip(np.floor(y + 0.5), y0, y1 - 1)), int(np.clip(np.floor(x + 0.5), x0, x1 - 1))
+
+
+def _weights(axis: int, cells: int, grid: Grid, frame: Frame) -> NDArray[np.float32]:
+    """How much of each cell goes to each pixel along one axis, (pixels, cells): a hat as wide as a jump."""
+    pixels = np.arange(frame.photo[axis])
+    scale = frame.resized[axis] / frame.photo[axis]
+    in_input = (pixels + 0.5) * scale - 0.5 - frame.offset[axis]
+    position = np.clip((in_input - grid.start[axis]) / grid.jump[axis], 0, cells - 1)
+    hats = 1 - np.abs(position[:, None] - np.arange(cells, dtype=np.float64))
+    weights: NDArray[np.float32] = np.maximum(hats, 0).astype(np.float32)
+    return weights
+
+
+def _resized(photo: Size, resize: int) -> Size:
+    height, width = photo
+    if height <= width:
+        return resize, int(resize * width / height)
+    return int(resize * height / width), resize
+
+
+def _centred(length: int, crop: int) -> int:
+    """First pixel of a centred crop, with torchvision's rounding; less than 0 where it has to pad."""
+    return -((crop - length) // 2) if crop > length else round((length - crop) / 2)
+
+
+def _inside(first: float, last: float, size: int) -> tuple[int, int]:
+    """Pixels whose centres lie between two edges."""
+    return max(0, int(np.ceil(first))), min(size, int(np.floor(last)) + 1)

@@ -1,0 +1,102 @@
+"""From a photograph to the network's input, the way the model was evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cam.errors import UsageError
+from cam.geometry import Frame, Size, fit_crop, fit_whole
+from cam.images import resize
+
+Fit = Literal["crop", "whole"]
+
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model does to a photograph before it looks; ImageNet's figures by default.
+
+    Attributes:
+        resize: shorter side after resizing, pixels.
+        crop: (H, W) of the centre that `crop` keeps: the model's own input size.
+        mean: of each channel, of values in [0, 1]; one number makes the input grey.
+        std: likewise.
+        interpolation: of the resizing, "bilinear", "bicubic" or "nearest".
+        fit: how the model looks unless it is told otherwise.
+    """
+
+    resize: int = 224
+    crop: Size = (224, 224)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+    fit: Fit = "crop"
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise UsageError(
+                f"A mean {self.mean} and a standard deviation {self.std} do not go together",
+                "Give three numbers of each (red, green, blue), or one of each for grey pictures",
+            )
+        if not all(std > 0 for std in self.std):
+            raise UsageError(f"A standard deviation of {self.std} cannot be divided by", "Give numbers above 0")
+        if min(self.resize, *self.crop) < 1:
+            raise UsageError(f"An input of {min(self.resize, *self.crop)} pixels is empty", "Give 1 or more")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, H, W) of the model's own input."""
+        return len(self.mean), *self.crop
+
+    def frame(self, photo: Size, fit: Fit | None = None) -> Frame:
+        """Say where the input lies in a photograph of (H, W) pixels.
+
+        Example:
+            >>> Preprocessing(256, (224, 224)).frame((480, 640), "whole").input
+            (256, 341)
+        """
+        if (fit or self.fit) == "whole":
+            return fit_whole(photo, self.resize)
+        return fit_crop(photo, self.resize, self.crop)
+
+    def prepare(self, image: NDArray[np.uint8], fit: Fit | None = None) -> tuple[Tensor, Frame]:
+        """Make the network's input of a photograph, equal to torchvision's evaluation presets.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, upright.
+            fit: the centre crop that the model was evaluated on, or the whole picture at the same scale.
+
+        Returns:
+            (channels, H, W) float32, normalised, and where it lies in the photograph.
+
+        Example:
+            >>> tensor, frame = Preprocessing(256, (224, 224)).prepare(np.zeros((480, 640, 3), np.uint8))
+            >>> tensor.shape, frame.offset
+            (torch.Size([3, 224, 224]), (16, 58))
+        """
+        height, width = image.shape[:2]
+        frame = self.frame((height, width), fit)
+        pixels = _cut(resize(image, frame.resized, self.interpolation), frame)
+        if len(self.mean) == 1:
+            pixels = np.rint(pixels @ _LUMINANCE)[..., None].astype(np.uint8)
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return ((tensor - mean) / std).contiguous(), frame
+
+
+def _cut(resized: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
+    """Cut the input out of the resized picture; what lies outside the picture is black."""
+    (top, left), (height, width) = frame.offset, frame.input
+    before_y, before_x = max(0, -top), max(0, -left)
+    part = resized[max(0, top) : top + height, max(0, left) : left + width]
+    if part.shape[:2] == (height, width):
+        return part
+    after_y, after_x = height - before_y - part.shape[0], width - before_x - part.shape[1]
+    return np.pad(part, ((before_y, after_y), (before_x, after_x), (0, 0)))

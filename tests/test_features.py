@@ -1,0 +1,226 @@
+"""Taking features during a forward pass, and what is left behind afterwards: nothing."""
+
+from __future__ import annotations
+
+import itertools
+from collections import namedtuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from odd_heads import EXACT, GRID, SHAPE, Network
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cam.errors import ModelError
+from cam.features import Site, evaluating, find_logits, forward, grid_of, unwrap
+from cam.head import find_head
+from cam.proof import prove
+from cam.twins import random_inputs, twin_of
+
+LOGITS = torch.arange(10.0).view(2, 5)
+MAPS = torch.zeros(2, 8, 7, 7)
+
+
+@dataclass
+class Output:
+    loss: None
+    embedding: Tensor
+    out: Tensor
+
+
+Named = namedtuple("Named", ["hidden", "logits"])
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        LOGITS,
+        LOGITS[:, :, None, None],
+        (LOGITS, torch.zeros(2, 5)),
+        [MAPS, LOGITS],
+        {"aux": torch.zeros(2, 5), "out": LOGITS},
+        {"embedding": torch.zeros(2, 3), "logits": LOGITS},
+        Output(None, torch.zeros(2, 3), LOGITS),
+        Named(torch.zeros(2, 3), LOGITS),
+        (torch.zeros(2, 3, dtype=torch.long), (MAPS, {"logits": LOGITS})),
+    ],
+)
+def test_class_scores_are_found_in_whatever_comes_back(output):
+    assert find_logits(output).tolist() == LOGITS.tolist()
+
+
+def test_a_score_without_a_class_dimension_is_one_class():
+    assert find_logits(torch.tensor([1.0, 2.0])).tolist() == [[1.0], [2.0]]
+
+
+@pytest.mark.parametrize(("output", "found"), [(MAPS, r"\(2, 8, 7, 7\)"), (None, "NoneType"), ("cat", "str")])
+def test_an_output_without_class_scores_is_named(output, found):
+    with pytest.raises(ModelError, match=found):
+        find_logits(output)
+
+
+@pytest.mark.parametrize(
+    ("places", "size", "grid"),
+    [
+        (49, (224, 224), (7, 7)),
+        (96, (16, 24), (8, 12)),
+        (12, (48, 64), (3, 4)),
+        (12, (64, 48), (4, 3)),
+        (1, (8, 8), (1, 1)),
+    ],
+)
+def test_tokens_stand_in_rows_with_the_aspect_of_the_input(places, size, grid):
+    assert grid_of(places, size) == grid
+
+
+def test_class_and_register_tokens_are_left_out_at_any_input_size():
+    site = Site("", "add", 0, channel=2, tokens=(1, 2))
+    for height, width in ((2, 3), (4, 6)):
+        grid = torch.arange(float(height * width)).view(1, height * width, 1)
+        tokens = torch.cat([torch.full((1, 1, 1), -1.0), grid, torch.full((1, 2, 1), -1.0)], 1)
+        features = site.to_grid(tokens, (16 * height, 16 * width))
+        assert features.tolist() == grid.view(1, 1, height, width).tolist()
+
+
+def test_sites_are_equal_when_they_are_the_same_call():
+    assert Site("layer4", "relu_", 1, channel=2, tokens=(1, 0)) == Site("layer4", "relu_", 1)
+    assert Site("layer4", "relu_", 1) != Site("layer4", "relu_", 0)
+
+
+def test_features_are_the_tensor_the_call_gave(device):
+    network = EXACT["reused_relu"].build().to(device)
+    inputs = random_inputs(2, SHAPE).to(device)
+    logits, features = forward(network, Site("relu", "relu", 1), inputs)
+    with torch.no_grad():
+        expected = F.relu(network.second(F.relu(network.conv(inputs))))
+        torch.testing.assert_close(features, expected, rtol=0, atol=0)
+        torch.testing.assert_close(logits, network(inputs), rtol=0, atol=0)
+    assert features.shape == (2, 6, *GRID)
+
+
+def test_features_are_kept_from_what_the_network_does_to_them_later(device):
+    network = EXACT["tokens_scaled_in_place"].build().to(device)
+    inputs = random_inputs(2, SHAPE).to(device)
+    features = forward(network, Site("conv", "conv2d", 0), inputs)[1]
+    with torch.no_grad():
+        torch.testing.assert_close(features, network.conv(inputs), rtol=0, atol=0)
+
+
+def test_a_call_that_is_not_made_is_an_error():
+    with pytest.raises(ModelError, match=r"'relu' in layer 'conv'.*was not made"):
+        forward(EXACT["functional_relu"].build(), Site("conv", "relu", 0), random_inputs(1, SHAPE))
+
+
+def test_wrappers_inside_wrappers_are_taken_off():
+    network = nn.Linear(2, 3)
+    assert unwrap(torch.compile(nn.DataParallel(nn.DataParallel(network)))) is network
+
+
+def test_a_network_that_does_not_run_is_one_sentence():
+    with pytest.raises(ModelError, match=r"does not run on an input of shape \(1, 3, 16, 24\): RuntimeError"):
+        twin_of(nn.Conv2d(5, 2, 3), SHAPE)
+
+
+# --- what is left behind
+
+
+def state_of(network: nn.Module) -> dict[str, object]:
+    """Everything that an examination could leave behind."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    modules = [
+        (name, module.training, *(len(getattr(module, kind)) for kind in hooks))
+        for name, module in network.named_modules()
+    ]
+    parameters = [(p.requires_grad, p.dtype, p._version, p.grad_fn, id(p.grad)) for p in network.parameters()]
+    gradients = [p.grad.tolist() for p in network.parameters() if p.grad is not None]
+    tensors = {name: (tensor.tolist(), tensor.dtype) for name, tensor in network.state_dict().items()}
+    surroundings = (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        len(torch.overrides._get_current_function_mode_stack()),
+        torch.get_default_dtype(),
+        torch.get_rng_state().tolist(),
+    )
+    return {
+        "modules": modules,
+        "parameters": parameters,
+        "gradients": gradients,
+        "tensors": tensors,
+        "surroundings": surroundings,
+    }
+
+
+def subject(device: torch.device, calls: Iterator[int] | None = None, broken: int = 0) -> Network:
+    """A network with mixed training flags, frozen and live parameters, gradients and buffers.
+
+    Its call with the number `broken` raises; copies share the count.
+    """
+    torch.manual_seed(0)
+
+    def run(net: Network, x: Tensor) -> Tensor:
+        features = F.relu(net.norm(net.conv(x)))
+        if calls and next(calls) == broken:
+            raise ValueError("broken on purpose")
+        return net.fc(net.dropout(features.mean((2, 3))))
+
+    network = Network(
+        run,
+        conv=nn.Conv2d(3, 6, 3),
+        norm=nn.BatchNorm2d(6),
+        dropout=nn.Dropout(),
+        fc=nn.Linear(6, 5),
+    ).to(device)
+    network.conv.requires_grad_(False)
+    nn.init.zeros_(network.fc.bias)
+    network.fc.weight.grad = torch.ones(5, 6, device=device)
+    network.train()
+    network.norm.eval()
+    network.fc.register_forward_hook(lambda *_: None)
+    return network
+
+
+INPUTS = random_inputs(2, SHAPE)
+EXAMINATIONS = {
+    "forward": lambda network, head: forward(network, head.site, INPUTS.to(head.weight.device)),
+    "find_head": lambda network, head: find_head(network, SHAPE),
+    "prove": lambda network, head: prove(network, head, SHAPE, in_float64=True),
+}
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", EXAMINATIONS)
+def test_nothing_is_left_behind(name, mode, device):
+    network = subject(device)
+    head = find_head(network, SHAPE).exact().to(device)
+    given = INPUTS.clone()
+    with mode():
+        before = state_of(network)
+        EXAMINATIONS[name](network, head)
+        assert state_of(network) == before
+    assert torch.equal(INPUTS, given)
+
+
+@pytest.mark.parametrize("name", EXAMINATIONS)
+def test_nothing_is_left_behind_when_the_network_breaks_at_any_call(name, device):
+    head = find_head(subject(device), SHAPE).exact().to(device)
+    for call in range(1, 100):
+        network = subject(device, itertools.count(1), call)
+        before = state_of(network)
+        try:
+            EXAMINATIONS[name](network, head)
+        except (ModelError, ValueError):
+            assert state_of(network) == before
+        else:
+            break
+    assert 1 + {"forward": 1, "find_head": 4, "prove": 3}[name] <= call < 99
+
+
+def test_evaluation_is_undone_where_a_module_is_used_twice():
+    shared = nn.Dropout()
+    network = nn.Sequential(shared, nn.Sequential(shared, nn.ReLU()).eval()).train(False)
+    network[1].train()
+    with evaluating(network):
+        assert not any(module.training for module in network.modules())
+    assert [module.training for module in network.modules()] == [False, True, True, True]

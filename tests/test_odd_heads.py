@@ -1,0 +1,109 @@
+"""Heads written in every way: the right kind, the weight and bias that are known, and maps that add up."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from odd_heads import EXACT, GRID, INEXACT, SHAPE
+from torch import nn
+
+from cam.errors import HeadError
+from cam.features import forward, unwrap
+from cam.head import find_head
+from cam.maps import class_activation_maps, completeness_error
+from cam.proof import prove
+from cam.twins import random_inputs
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_an_exact_head_is_found_with_the_weight_and_bias_it_is_known_to_have(name, device):
+    network = EXACT[name].build().to(device)
+    head = find_head(network, SHAPE).exact()
+    assert head.kind == EXACT[name].kind
+    weight, bias = (tensor.detach().to(device) for tensor in EXACT[name].known(network))
+    if head.kind == "gap-norm-linear":
+        weight = weight * (head.weight.norm() / weight.norm())
+    torch.testing.assert_close(head.weight, weight, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(head.bias, bias, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_the_maps_of_an_exact_head_add_up(name, device):
+    network = EXACT[name].build().to(device)
+    head = find_head(network, SHAPE).exact()
+    logits, features = forward(network, head.site, random_inputs(3, SHAPE, seed=5).to(device))
+    assert features.shape[2:] == GRID
+    cams = class_activation_maps(features, head.scales(features, logits)[:, None, None] * head.weight)
+    assert cams.shape == (3, head.classes, *GRID)
+    assert completeness_error(cams, head.bias, logits).max() <= 1e-5
+    proof = prove(network, head, SHAPE, in_float64=True)
+    assert proof.error <= 1e-5
+    assert proof.error64 <= 1e-6  # the weight is kept in float32
+
+
+@pytest.mark.parametrize("name", INEXACT)
+def test_a_head_without_an_exact_map_is_refused_with_a_reason(name, device):
+    verdict = find_head(INEXACT[name].build().to(device), SHAPE)
+    assert verdict.kind == INEXACT[name].kind
+    assert verdict.head is None
+    assert len(verdict.reason) > 20
+    with pytest.raises(HeadError, match="no exact class activation map"):
+        verdict.exact()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["functional_relu", "network_in_network", "layer_norm", "tokens"])
+def test_half_precision(name, dtype, device):
+    network = EXACT[name].build().to(device, dtype)
+    head = find_head(network, SHAPE).exact()
+    assert head.kind == EXACT[name].kind
+    proof = prove(network, head, SHAPE, in_float64=True)
+    assert proof.error <= 3e-2
+    assert proof.error64 <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["global_max", "mlp_with_relu", "generalised_mean", "average_plus_max"])
+def test_half_precision_lets_no_inexact_head_pass(name, device):
+    network = INEXACT[name].build().to(device, torch.bfloat16)
+    assert find_head(network, SHAPE).kind == INEXACT[name].kind
+
+
+class Autocast(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            return self.inner(x)
+
+
+def test_a_network_that_casts_to_half_precision_itself(device):
+    network = Autocast(EXACT["functional_relu"].build()).to(device)
+    head = find_head(network, SHAPE).exact()
+    assert head.kind == "gap-linear"
+    assert prove(network, head, SHAPE).error <= 3e-2
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda net: torch.compile(nn.DataParallel(net))])
+def test_wrappers_are_taken_off(wrap):
+    network = EXACT["functional_relu"].build()
+    assert unwrap(wrap(network)) is network
+
+
+def test_softmax_is_named_as_the_reason():
+    for name in ("softmax", "log_softmax"):
+        assert "softmax" in find_head(INEXACT[name].build(), SHAPE).reason
+
+
+def test_the_proof_refuses_a_head_that_is_not_the_networks_own(device):
+    network, other = (EXACT[name].build().to(device) for name in ("functional_relu", "sum_without_area"))
+    head = find_head(other, SHAPE).exact()
+    with pytest.raises(HeadError, match="miss the class scores"):
+        prove(network, head, SHAPE)
+
+
+def test_there_are_enough_of_them():
+    assert len(EXACT) >= 50
+    assert len(INEXACT) >= 20
+    assert all(odd.build()(random_inputs(2, SHAPE)) is not None for odd in (EXACT | INEXACT).values())
