@@ -43,8 +43,8 @@ class Options:
         fit: "crop" or "whole"; the model's own by default.
         batch_size: pictures in one forward pass.
         save: any of "overlay", "heat" (.npy, (H, W) float32) and "cam" (.npz).
-        scale: "run" for one colour scale for all, taken from the first 64 pictures (or 100 million pixels);
-            "image" for one each; or the evidence at the ends of the colour bar, logit units.
+        scale: "run" for one colour scale for all, the median of the largest evidence in each of the first 64
+            pictures (or 100 million pixels); "image" for one each; or the evidence at its ends, logit units.
         opacity: of the heat, 0 to 1.
         colormap: "signed", or the name of an OpenCV colour map.
         format: of the overlays, "jpg", "png" or "webp".
@@ -127,19 +127,23 @@ def _explain(classifier: Classifier, pictures: Iterable[Picture], options: Optio
 
 
 def _common_limit(outcomes: Iterator[Outcome], scale: str | float) -> tuple[float | None, Iterator[Outcome]]:
-    """Take the colour scale from the first pictures, holding them; None where each picture has its own."""
+    """Take the colour scale from the first pictures, holding them; None where each picture has its own.
+
+    The median of the maps' largest evidence: one very hot cell must not leave all other pictures dark.
+    """
     if scale != "run":
         return (None if isinstance(scale, str) else float(scale)), outcomes
     held: list[Outcome] = []
-    pixels, limit = 0, 0.0
+    pixels = 0
+    limits: list[float] = []
     for outcome in outcomes:
         held.append(outcome)
         for explanation in outcome[1] if isinstance(outcome[1], list) else ():
             pixels += explanation.image.size // 3
-            limit = max(limit, explanation.limit)
+            limits.append(explanation.limit)
         if len(held) >= _WINDOW_PICTURES or pixels >= _WINDOW_PIXELS:
             break
-    return limit, chain(held, outcomes)
+    return float(np.median(limits)) if limits else 0.0, chain(held, outcomes)
 
 
 def _record(

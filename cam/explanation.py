@@ -97,7 +97,8 @@ class Explanation:
             return picture
         details = f"probability {100 * self.probability:.1f} %   logit {self.logit:.2f}"
         whole = self.frame.seen == (0, 0, self.frame.photo[1], self.frame.photo[0])
-        note = "" if whole else "hatched: not seen by the network"
+        notes = [f"peak {self.cam.flat[np.abs(self.cam).argmax()]:+.3g}"] if self.limit > limit else []
+        note = "; ".join(notes if whole else [*notes, "hatched: not seen"])
         return with_legend(picture, title=self.label, details=details, limit=limit, colormap=colormap, note=note)
 
 

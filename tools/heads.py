@@ -79,9 +79,11 @@ def survey(name: str) -> Row:
 def build(name: str) -> tuple[nn.Module, int]:
     """A network with seeded random weights, and the input size of its default weights."""
     torch.manual_seed(0)
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    network = models.get_model(name, weights=None, **options).eval()
     size = models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
+    options: dict[str, object] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if name.startswith("vit"):  # its position embedding is made for one size
+        options["image_size"] = size
+    network = models.get_model(name, weights=None, **options).eval()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     with torch.no_grad():
         for parameter in network.parameters():

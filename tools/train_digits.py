@@ -61,9 +61,10 @@ def training_batch(
     digit_size = (13, min(40, 0.7 * shorter))
     chosen = rng.integers(len(glyphs), size=BATCH)
     others = [rng.choice(np.flatnonzero(classes == classes[i])) for i in chosen]
+    varied = [vary(glyphs[i], glyphs[j], rng) for i, j in zip(chosen, others, strict=True)]
     scenes = [
-        compose([glyphs[i]], [classes[i]], (size[0], size[1]), rng, digit_size=digit_size, clutter=rng.uniform())
-        for i in chosen
+        compose([glyph], [label], (size[0], size[1]), rng, digit_size=digit_size, clutter=rng.uniform())
+        for glyph, label in zip(varied, classes[chosen], strict=True)
     ]
     return to_input(scenes), torch.from_numpy(classes[chosen])
 

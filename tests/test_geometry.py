@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from cam.arithmetic import arithmetic_grid
+from cam.centres import measure_grid
+from cam.geometry import Frame, Grid, fit_crop, fit_whole, peak, place, stretched
+from cam.head import find_head
+from cam.images import read_image
+from cam.preprocessing import Preprocessing
+
+SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
+
+
+@given(SIZES, st.sampled_from([(256, (224, 224)), (342, (299, 299)), (32, (32, 32)), (64, (96, 80))]))
+def test_points_of_a_crop_come_back_and_its_middle_is_the_middle_of_the_photograph(
+    photo: tuple[int, int], sizes: tuple[int, tuple[int, int]]
+) -> None:
+    frame = fit_crop(photo, *sizes)
+    assert frame.to_input(frame.to_photo((3.25, -7.5))) == pytest.approx((3.25, -7.5), abs=1e-6)
+    middle = frame.to_photo(((frame.input[0] - 1) / 2, (frame.input[1] - 1) / 2))
+    pixel = max(photo[0] / frame.resized[0], photo[1] / frame.resized[1])  # one pixel of the input, in the photograph
+    assert middle == pytest.approx(((photo[0] - 1) / 2, (photo[1] - 1) / 2), abs=0.51 * pixel + 1e-6)
+
+
+@given(SIZES)
+def test_a_whole_picture_is_seen_to_its_last_pixel_and_stays_bounded(photo: tuple[int, int]) -> None:
+    frame = fit_whole(photo, 64)
+    assert frame.seen == (0, 0, photo[1], photo[0])
+    assert max(frame.input) <= 8 * 64
+    assert min(frame.input) == 64 or max(photo) > 8 * min(photo)
+
+
+@pytest.mark.parametrize("fit", ["crop", "whole"])
+@pytest.mark.parametrize("photo", [(300, 500), (500, 300), (401, 401), (97, 61)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_marker_comes_out_where_it_went_in(tmp_path: Path, fit: str, photo: tuple[int, int], orientation: int) -> None:
+    """Through the file, its EXIF rotation, resizing and cropping, and back, to half a pixel of the input."""
+    height, width = photo
+    at = round(0.3 * height), round(0.62 * width)
+    upright = np.zeros((height, width, 3), np.uint8)
+    upright[at[0] - 2 : at[0] + 3, at[1] - 2 : at[1] + 3] = 255
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpositions that the orientation undoes
+    stored = Image.fromarray(upright)
+    stored = stored if orientation == 1 else stored.transpose(Image.Transpose(undo[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "photo.png", exif=exif)
+
+    image = read_image(tmp_path / "photo.png")
+    assert image.shape == upright.shape
+    preprocessing = Preprocessing(64, (56, 56), (0.0,), (1.0,))
+    tensor, frame = preprocessing.prepare(image, fit)  # type: ignore[arg-type]
+    energy = tensor[0].double().numpy()
+    total = energy.sum()
+    y = (energy.sum(1) * np.arange(energy.shape[0])).sum() / total
+    x = (energy.sum(0) * np.arange(energy.shape[1])).sum() / total
+    scale = photo[0] / frame.resized[0], photo[1] / frame.resized[1]
+    assert np.abs(np.subtract(frame.to_photo((y, x)), at) / scale).max() < 0.5
+
+
+def test_heat_is_not_a_number_outside_the_crop_and_nowhere_else() -> None:
+    frame = fit_crop((100, 200), 50, (40, 40))
+    heat = place(np.ones((3, 3)), stretched((3, 3), (40, 40)), frame)
+    assert frame.seen == (60, 10, 140, 90)
+    assert (heat[10:90, 60:140] == 1).all()
+    assert np.isnan(heat).sum() == 100 * 200 - 80 * 80
+
+
+def test_a_map_is_placed_by_hand() -> None:
+    """Cells centred at 1 and 3 of an input of 5 pixels, shown twice as large."""
+    frame = Frame((10, 10), (5, 5), (0, 0), (5, 5))
+    heat = place(np.array([[0.0, 8.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "arithmetic"), frame)
+    assert heat[0].tolist() == [0, 0, 0, 1, 3, 5, 7, 8, 8, 8]
+    assert (heat == heat[0]).all()
+    assert peak(np.array([[0.0, 1.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "arithmetic"), frame) == (7, 7)
+
+
+def test_a_peak_outside_the_photograph_is_held_at_its_edge() -> None:
+    frame = Frame((10, 10), (10, 10), (0, 0), (10, 10))
+    assert peak(np.array([[5.0, 0.0]]), Grid((-4, -4), (8, 8), "measured"), frame) == (0, 0)
+
+
+def averaging(padding: tuple[int, int, int, int], kernel: int = 5, stride: int = 4) -> nn.Module:
+    """Windows that average, behind a padding (left, right, top, bottom): their centres are known."""
+    convolution = nn.Conv2d(3, 3, kernel, stride, bias=False)
+    nn.init.constant_(convolution.weight, 1 / (3 * kernel**2))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    return nn.Sequential(nn.ZeroPad2d(padding), convolution, head)
+
+
+@pytest.mark.parametrize(
+    ("padding", "start"), [((0, 0, 0, 0), (2, 2)), ((2, 2, 2, 2), (0, 0)), ((3, 0, 1, 0), (1, -1)), ((0, 3, 0, 3), (2, 2))]
+)
+def test_measured_centres_are_exact_where_they_are_known(
+    padding: tuple[int, int, int, int], start: tuple[float, float], device: torch.device
+) -> None:
+    torch.manual_seed(0)
+    network = averaging(padding).to(device)
+    head = find_head(network, (3, 48, 64)).exact()
+    grid = measure_grid(network, head, (3, 48, 64))
+    assert grid.method == "measured"
+    assert grid.jump == (4, 4)
+    assert grid.start == pytest.approx(start, abs=1e-4)
+    arithmetic = arithmetic_grid(network, head.site, (3, 48, 64))
+    assert arithmetic is not None
+    assert (arithmetic.start, arithmetic.jump) == (start, (4, 4))
+
+
+def test_a_jump_that_is_no_power_of_two_is_measured(device: torch.device) -> None:
+    torch.manual_seed(0)
+    network = averaging((0, 0, 0, 0), kernel=9, stride=7).to(device)
+    grid = measure_grid(network, find_head(network, (3, 112, 112)).exact(), (3, 112, 112))
+    assert grid.jump == (7, 7)
+    assert grid.start == pytest.approx((4, 4), abs=1e-4)
+
+
+def test_a_network_of_one_size_is_stretched(device: torch.device) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 2)).to(device)
+    grid = measure_grid(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32))
+    assert grid == Grid((1.5, 1.5), (4.0, 4.0), "stretched")
+
+
+def test_measuring_twice_gives_the_same(device: torch.device) -> None:
+    torch.manual_seed(0)
+    network = averaging((1, 1, 1, 1)).to(device)
+    head = find_head(network, (3, 32, 32)).exact()
+    assert measure_grid(network, head, (3, 32, 32)) == measure_grid(network, head, (3, 32, 32))
