@@ -6,7 +6,6 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path, PurePath
@@ -15,20 +14,20 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from cam.classifiers import Classifier
-from cam.colormaps import lookup
 from cam.errors import CamError, OutputError, UsageError
 from cam.explanation import TOP1, Explanation, explain_images
 from cam.files import write_whole
 from cam.images import MAX_PIXELS, encode, read_image
 from cam.inputs import Picture
+from cam.manifest import MANIFEST, Record, append_record, make_room
+from cam.overlay import overlay
 from cam.preprocessing import Fit
 from cam.provenance import describe
 from cam.targets import Target
 
-Record: TypeAlias = dict[str, Any]
 Outcome: TypeAlias = tuple[Picture, list[Explanation] | CamError]
 
-MANIFEST, RUN = "manifest.jsonl", "run.json"
+RUN = "run.json"
 
 # How much of a run the common colour scale is taken from: what is drawn first must know it.
 _WINDOW_PICTURES, _WINDOW_PIXELS = 64, 100_000_000
@@ -64,7 +63,11 @@ class Options:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        lookup(self.colormap)  # an unknown colour map is no picture's fault
+        """Try the options out: what cannot be right is no picture's fault."""
+        pixel = np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.float32)
+        encode(overlay(*pixel, limit=1, opacity=self.opacity, colormap=self.colormap), f".{self.format}")
+        if self.batch_size < 1:
+            raise UsageError(f"A batch of {self.batch_size} pictures cannot be run", "Give 1 or more")
 
 
 def explain_folder(
@@ -92,19 +95,18 @@ def explain_folder(
         OutputError: the folder cannot be written.
         UsageError: it holds an earlier run and must not be overwritten, or there is no such class.
     """
-    _make_room(out, options.overwrite)
+    make_room(out, options.overwrite)
     about = describe(classifier, arguments or {})
     write_whole(out / RUN, _json(about))
     outcomes = _explain(classifier, pictures, options)
     limit, outcomes = _common_limit(outcomes, options.scale)
     records: list[Record] = []
-    with _opened(out / MANIFEST) as manifest:
-        for picture, outcome in outcomes:
-            record = _record(picture, outcome, out, limit, options)
-            manifest.write(json.dumps(record) + "\n")
-            manifest.flush()
-            records.append(record)
-            report(record)
+    write_whole(out / MANIFEST, b"")
+    for picture, outcome in outcomes:
+        record = _record(picture, outcome, out, limit, options)
+        append_record(out / MANIFEST, record)
+        records.append(record)
+        report(record)
     failed = sum(record["status"] == "failed" for record in records)
     write_whole(out / RUN, _json({**about, "scale": limit, "explained": len(records) - failed, "failed": failed}))
     return records
@@ -218,24 +220,3 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 def _as_json(value: object) -> object:
     return sorted(value) if isinstance(value, frozenset) else str(value)
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{str(path)!r} cannot be written ({error.strerror})", "Choose another folder") from error
-
-
-def _make_room(out: Path, overwrite: bool) -> None:
-    """Refuse to mix two runs, or take the files of the earlier one away."""
-    if not (out / MANIFEST).is_file():
-        return
-    if not overwrite:
-        raise UsageError(f"{str(out)!r} holds the results of an earlier run", "Give --overwrite, or another folder")
-    for line in (out / MANIFEST).read_text("utf-8").splitlines():
-        with suppress(ValueError, KeyError, TypeError):  # a torn last line
-            for name in (file for target in json.loads(line)["targets"] for file in target["files"].values()):
-                if not PurePath(name).is_absolute() and ".." not in PurePath(name).parts:
-                    (out / name).unlink(missing_ok=True)
-    (out / MANIFEST).unlink()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import io
 import os
+import sys
 import urllib.error
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +106,7 @@ def _from_factory(model: str, weights: Path | None, random_weights: bool, unsafe
     factory = _import(model)
     try:
         made = factory()
-    except Exception as error:  # whatever a stranger's factory may raise
+    except (Exception, SystemExit) as error:  # whatever a stranger's factory may raise
         raise ModelError(f"{model!r} failed: {type(error).__name__}: {error}", "Mend the factory") from error
     if not isinstance(made, nn.Module):
         raise ModelError(
@@ -157,10 +159,10 @@ def _untrained(name: str, **arguments: Any) -> nn.Module:
 
 def _pretrained(name: str, entry: Any) -> nn.Module:
     """Let torchvision fetch, check and load its weights; a file in its cache is taken as it is."""
-    file = _cached_file(entry)
+    file, watched = _cached_file(entry), sys.stderr.isatty()
     try:
-        with _weights_only():
-            network: nn.Module = torchvision.models.get_model(name, weights=entry)
+        with _weights_only(), redirect_stdout(sys.stderr if watched else io.StringIO()):  # ours is for results
+            network: nn.Module = torchvision.models.get_model(name, weights=entry, progress=watched)
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise WeightsError(
             f"The weights of {name!r} cannot be fetched ({getattr(error, 'reason', error)})",
@@ -227,7 +229,7 @@ def _import(name: str) -> Callable[..., nn.Module]:
             f"{name!r} cannot be imported: {error}",
             "Give package.module:callable, as Python would import it from the current folder",
         ) from error
-    except Exception as error:  # whatever a stranger's module may raise
+    except (Exception, SystemExit) as error:  # whatever a stranger's module may raise, a script's exit too
         raise ModelError(f"{module!r} failed on import: {type(error).__name__}: {error}", "Mend the module") from error
     if not callable(found):
         raise UsageError(f"{name!r} is not callable", "Name a function or class that returns a torch.nn.Module")

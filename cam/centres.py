@@ -7,6 +7,8 @@ grows with the input, and the centre of the middle cells from their effective re
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +19,7 @@ from cam.head import Head
 from cam.maps import class_activation_maps
 from cam.twins import device_and_dtype, random_inputs
 
-_PICTURES = 8
-_MIDDLE = 3  # rows and columns whose receptive fields are measured
+_PICTURES = 16
 
 
 def measure_grid(network: nn.Module, head: Head, input_shape: tuple[int, int, int]) -> Grid:
@@ -62,37 +63,32 @@ def _cells(network: nn.Module, head: Head, inputs: Tensor) -> Size:
 def _jump(size: int, cells: int, larger_cells: int) -> float:
     """Pixels a cell, from how many cells twice the size adds: the power of two where rounding leaves room for it."""
     jump = size / max(1, larger_cells - cells)
-    power = 2.0 ** round(float(torch.log2(torch.tensor(jump))))
+    power = 2.0 ** round(math.log2(jump))
     return power if abs(size / power - (larger_cells - cells)) < 1 else jump
 
 
 def _starts(network: nn.Module, head: Head, inputs: Tensor, jump: Pair) -> Pair | None:
-    """Centre of cell 0 along each axis, from the receptive fields of the middle rows and columns."""
+    """Centre of cell 0 along each axis, from where the middle of the map has its evidence in each input."""
+    found = [_middles(network, head, some, jump) for some in torch.split(inputs, 4)]
+    starts = [torch.cat([part[axis] for part in found]) for axis in (0, 1)]
+    y, x = (float(values[values.isfinite()].mean()) for values in starts)
+    return (y, x) if math.isfinite(y + x) else None
+
+
+def _middles(network: nn.Module, head: Head, inputs: Tensor, jump: Pair) -> list[Tensor]:
+    """Centroid of the gradient of the middle row's evidence, less its distance from row 0; so for columns."""
     inputs = inputs.clone().requires_grad_()
     _, features = forward(network, head.site, inputs, gradients=True)
     if not features.requires_grad:
-        return None
-    cams = class_activation_maps(features, _mixtures(head, len(inputs)))[:, 0]
-    y, x = (_start(cams.movedim(axis, 1), inputs, axis, jump[axis - 1]) for axis in (1, 2))
-    return None if y is None or x is None else (y, x)
-
-
-def _mixtures(head: Head, number: int) -> Tensor:
-    """One random mixture of classes a picture: (N, 1, K). Every class has its say in where a cell looks."""
-    generator = torch.Generator().manual_seed(0)
-    return (torch.randn(number, 1, head.classes, generator=generator)).to(head.weight) @ head.weight
-
-
-def _start(rows: Tensor, inputs: Tensor, axis: int, jump: float) -> float | None:
-    """Mean over the middle rows of (centroid of the gradient's energy - jump * row)."""
-    first = max(0, (rows.shape[1] - _MIDDLE) // 2)
-    pixels = torch.arange(inputs.shape[axis + 1], dtype=torch.float64, device=inputs.device)
+        return [inputs.new_full((len(inputs),), math.nan)] * 2
+    mixtures = torch.randn(len(inputs), 1, head.classes, generator=torch.Generator().manual_seed(0))
+    cams = class_activation_maps(features, mixtures.to(head.weight) @ head.weight)  # every class has its say
     starts = []
-    for row in range(first, min(first + _MIDDLE, rows.shape[1])):
-        (gradient,) = torch.autograd.grad(rows[:, row].sum(), inputs, retain_graph=True)
-        energy = gradient.double().square().sum((1, 4 - axis))
-        alive = energy.sum(1) > 0
-        centroids = (energy[alive] @ pixels) / energy[alive].sum(1)
-        starts.append(centroids - jump * row)
-    found = torch.cat(starts)
-    return float(found.mean()) if len(found) and bool(found.isfinite().all()) else None
+    for axis in (2, 3):
+        last = cams.shape[axis] - 1
+        middle = cams.narrow(axis, last // 2, 1 + last % 2)  # two rows where none is in the middle
+        (gradient,) = torch.autograd.grad(middle.sum(), inputs, retain_graph=True)
+        share = gradient.double().abs().sum((1, 5 - axis))
+        pixels = torch.arange(inputs.shape[axis], dtype=torch.float64, device=inputs.device)
+        starts.append(share @ pixels / share.sum(1) - jump[axis - 2] * last / 2)
+    return starts

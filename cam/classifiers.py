@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cam.builders import build
 from cam.cache import recall, remember
 from cam.centres import measure_grid
-from cam.errors import ModelError, UsageError
+from cam.errors import CamError, ModelError, UsageError
 from cam.features import forward, unwrap
 from cam.geometry import Grid, Size, stretched
 from cam.head import Head, find_head
@@ -73,7 +73,9 @@ class Classifier:
         """
         try:
             logits, features = forward(self.network, self.head.site, inputs.to(*device_and_dtype(self.network)))
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except CamError:
+            raise
+        except Exception as error:  # whatever a stranger's network may raise
             raise ModelError(
                 f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {error}",
                 "Look at the size it was made for with --fit crop, or take smaller batches",

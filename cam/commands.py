@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,23 +35,22 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     try:
         return None if value is None else tuple(float(part) for part in value.split(","))
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0.5,0.5,0.5.") from None
+        raise click.BadParameter(f"{value!r} is no list of numbers. Give such as 0.5,0.5,0.5.") from None
 
 
 def _scale(ctx: click.Context, parameter: click.Parameter, value: str) -> str | float:
-    try:
-        number = float("nan") if value in ("run", "image") else float(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is neither run, image nor a number of logits.") from None
-    if value not in ("run", "image") and not 0 < number < float("inf"):
-        raise click.BadParameter(f"{value!r} is no evidence to end a colour scale at; give a number above 0.")
-    return value if value in ("run", "image") else number
+    if value in ("run", "image"):
+        return value
+    with suppress(ValueError):
+        if 0 < float(value) < float("inf"):
+            return float(value)
+    raise click.BadParameter(f"{value!r} is no colour scale. Give run, image, or a number of logits above 0.")
 
 
 def _save(ctx: click.Context, parameter: click.Parameter, value: str) -> frozenset[str]:
     parts = frozenset(part.strip() for part in value.split(",") if part.strip())
     if not parts or parts - {"overlay", "heat", "cam"}:
-        raise click.BadParameter(f"{value!r} is not a list of overlay, heat and cam.")
+        raise click.BadParameter(f"{value!r} is no list of what to save. Give some of overlay,heat,cam.")
     return parts
 
 
@@ -115,7 +115,7 @@ def main() -> None:
     default="run",
     show_default=True,
     callback=_scale,
-    help="One colour scale for the run (the median peak of its first 64 pictures), one an image, or logits at its ends.",
+    help="One colour scale for the run (the median peak of its first 64 pictures), one an image, or its ends in logits.",
 )
 @click.option("--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of the heat.")
 @click.option("--colormap", default="signed", show_default=True, help="signed, or any of OpenCV's.")

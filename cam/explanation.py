@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cam.classifiers import Classifier
-from cam.errors import ModelError, UsageError
+from cam.errors import CamError, ModelError, UsageError
 from cam.geometry import Frame, Grid, peak, place
 from cam.images import read_image
 from cam.legend import with_legend
@@ -158,11 +158,20 @@ def explain_all(
         raise UsageError(f"A batch of {batch_size} pictures cannot be run", "Give 1 or more")
     remaining = iter(photos)
     while some := list(islice(remaining, batch_size)):
-        images = [read_image(photo) if isinstance(photo, (str, Path)) else _checked(photo) for photo in some]
+        images: list[NDArray[np.uint8]] = []
+        bad: CamError | None = None
+        for photo in some:
+            try:
+                images.append(read_image(photo) if isinstance(photo, (str, Path)) else _checked(photo))
+            except CamError as error:  # the pictures before it come first
+                bad = error
+                break
         for result in explain_images(classifier, images, targets, fit=fit):
             if isinstance(result, ModelError):
                 raise result
             yield result[0]
+        if bad is not None:
+            raise bad
 
 
 def explain_images(
@@ -247,6 +256,8 @@ def _not_finite(classifier: Classifier) -> ModelError:
 
 
 def _checked(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if not isinstance(photo, np.ndarray):
+        raise UsageError(f"A {type(photo).__name__} is no picture", "Give a file, or (H, W, 3) uint8 RGB")
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
         raise UsageError(
             f"An array of shape {photo.shape} and type {photo.dtype} is no picture", "Give (H, W, 3) uint8 RGB"

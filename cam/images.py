@@ -76,13 +76,19 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
             raise ImageError(f"{name} is damaged or cut short ({reason})", "Copy or export it again") from error
 
 
-def resize(image: NDArray[np.uint8], size: tuple[int, int], interpolation: str = "bilinear") -> NDArray[np.uint8]:
+def resize(
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    interpolation: str = "bilinear",
+    box: tuple[float, float, float, float] | None = None,
+) -> NDArray[np.uint8]:
     """Resize with antialiasing, bit for bit as torchvision resizes a Pillow picture.
 
     Args:
         image: (H, W, 3) uint8.
         size: height and width of the result in pixels.
         interpolation: a name in `PIL.Image.Resampling`, such as "bilinear" or "bicubic".
+        box: (x0, y0, x1, y1) of the part to resize, in pixels, also between them; all of it by default.
 
     Returns:
         (*size, 3) uint8.
@@ -97,7 +103,7 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int], interpolation: str =
     known = {method.name.lower(): method for method in Image.Resampling}
     if interpolation not in known:
         raise UsageError(f"{interpolation!r} is not an interpolation", f"Use one of {', '.join(known)}")
-    return np.array(Image.fromarray(image).resize((size[1], size[0]), known[interpolation]))
+    return np.array(Image.fromarray(image).resize((size[1], size[0]), known[interpolation], box))
 
 
 def encode(image: NDArray[np.uint8], suffix: str, quality: int = 92) -> bytes:

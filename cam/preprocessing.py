@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from cam.images import resize
 
 Fit = Literal["crop", "whole"]
 
+_LARGEST = 2**24  # pixels of a resized picture
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -45,8 +47,10 @@ class Preprocessing:
                 f"A mean {self.mean} and a standard deviation {self.std} do not go together",
                 "Give three numbers of each (red, green, blue), or one of each for grey pictures",
             )
-        if not all(std > 0 for std in self.std):
+        if not all(0 < std < math.inf for std in self.std):
             raise UsageError(f"A standard deviation of {self.std} cannot be divided by", "Give numbers above 0")
+        if not all(map(math.isfinite, self.mean)):
+            raise UsageError(f"A mean of {self.mean} cannot be taken away", "Give finite numbers")
         if min(self.resize, *self.crop) < 1:
             raise UsageError(f"An input of {min(self.resize, *self.crop)} pixels is empty", "Give 1 or more")
 
@@ -69,6 +73,8 @@ class Preprocessing:
     def prepare(self, image: NDArray[np.uint8], fit: Fit | None = None) -> tuple[Tensor, Frame]:
         """Make the network's input of a photograph, equal to torchvision's evaluation presets.
 
+        Pictures so long that they would have over 16 million pixels resized differ by at most 1/255 before the mean.
+
         Args:
             image: (H, W, 3) uint8 RGB, upright.
             fit: the centre crop that the model was evaluated on, or the whole picture at the same scale.
@@ -83,7 +89,7 @@ class Preprocessing:
         """
         height, width = image.shape[:2]
         frame = self.frame((height, width), fit)
-        pixels = _cut(resize(image, frame.resized, self.interpolation), frame)
+        pixels = _view(image, frame, self.interpolation)
         if len(self.mean) == 1:
             pixels = np.rint(pixels @ _LUMINANCE)[..., None].astype(np.uint8)
         tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
@@ -91,12 +97,18 @@ class Preprocessing:
         return ((tensor - mean) / std).contiguous(), frame
 
 
-def _cut(resized: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
-    """Cut the input out of the resized picture; what lies outside the picture is black."""
-    (top, left), (height, width) = frame.offset, frame.input
-    before_y, before_x = max(0, -top), max(0, -left)
-    part = resized[max(0, top) : top + height, max(0, left) : left + width]
-    if part.shape[:2] == (height, width):
-        return part
-    after_y, after_x = height - before_y - part.shape[0], width - before_x - part.shape[1]
-    return np.pad(part, ((before_y, after_y), (before_x, after_x), (0, 0)))
+def _view(image: NDArray[np.uint8], frame: Frame, interpolation: str) -> NDArray[np.uint8]:
+    """Resize a photograph and cut the input out of it; what lies outside the picture is black."""
+    (top, left), (height, width), (photo_h, photo_w), (full_h, full_w) = (
+        frame.offset,
+        frame.input,
+        frame.photo,
+        frame.resized,
+    )
+    y0, x0, y1, x1 = max(0, top), max(0, left), min(full_h, top + height), min(full_w, left + width)
+    if full_h * full_w > _LARGEST:  # a line of pixels would fill the memory: resize only what is looked at
+        box = x0 * photo_w / full_w, y0 * photo_h / full_h, x1 * photo_w / full_w, y1 * photo_h / full_h
+        part = resize(image, (y1 - y0, x1 - x0), interpolation, box)
+    else:
+        part = resize(image, (full_h, full_w), interpolation)[y0:y1, x0:x1]
+    return np.pad(part, ((y0 - top, top + height - y1), (x0 - left, left + width - x1), (0, 0)))

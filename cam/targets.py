@@ -101,7 +101,7 @@ def resolve(targets: Iterable[Target], logits: Tensor) -> list[int]:
     for target in targets:
         if isinstance(target, TopClasses):
             wanted.update(dict.fromkeys(ranked[: target.count]))
-        elif target.class_idx < len(ranked):
+        elif 0 <= target.class_idx < len(ranked):
             wanted[target.class_idx] = None
         else:
             raise _out_of_range(target.class_idx, len(ranked))

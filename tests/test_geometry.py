@@ -42,7 +42,9 @@ def test_a_whole_picture_is_seen_to_its_last_pixel_and_stays_bounded(photo: tupl
 @pytest.mark.parametrize("fit", ["crop", "whole"])
 @pytest.mark.parametrize("photo", [(300, 500), (500, 300), (401, 401), (97, 61)])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_marker_comes_out_where_it_went_in(tmp_path: Path, fit: str, photo: tuple[int, int], orientation: int) -> None:
+def test_a_marker_comes_out_where_it_went_in(
+    tmp_path: Path, fit: str, photo: tuple[int, int], orientation: int
+) -> None:
     """Through the file, its EXIF rotation, resizing and cropping, and back, to half a pixel of the input."""
     height, width = photo
     at = round(0.3 * height), round(0.62 * width)
@@ -98,7 +100,8 @@ def averaging(padding: tuple[int, int, int, int], kernel: int = 5, stride: int =
 
 
 @pytest.mark.parametrize(
-    ("padding", "start"), [((0, 0, 0, 0), (2, 2)), ((2, 2, 2, 2), (0, 0)), ((3, 0, 1, 0), (1, -1)), ((0, 3, 0, 3), (2, 2))]
+    ("padding", "start"),
+    [((0, 0, 0, 0), (2, 2)), ((2, 2, 2, 2), (0, 0)), ((3, 0, 1, 0), (1, -1)), ((0, 3, 0, 3), (2, 2))],
 )
 def test_measured_centres_are_exact_where_they_are_known(
     padding: tuple[int, int, int, int], start: tuple[float, float], device: torch.device

@@ -94,9 +94,7 @@ def test_parameters_come_out_as_plain_tensors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_is_refused_by_name_and_never_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
-) -> None:
+def test_code_is_refused_by_name_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": STATE, "x": Hostile()}, "evil.pt", _use_new_zipfile_serialization=zipped)
     error = refusal(Path("evil.pt"))
@@ -412,9 +410,7 @@ def test_hash_tensors_sees_every_change(dtype: torch.dtype) -> None:
         {},
     ]
     assert len({hash_tensors(state) for state in states}) == len(states)
-    assert hash_tensors({"w": weight.t()}) == hash_tensors(
-        {"w": weight.t().contiguous()}
-    )  # strides do not count
+    assert hash_tensors({"w": weight.t()}) == hash_tensors({"w": weight.t().contiguous()})  # strides do not count
 
 
 def test_hash_tensors_does_not_depend_on_the_device(device: torch.device) -> None:

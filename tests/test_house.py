@@ -1,0 +1,150 @@
+"""The rules of the house: imports point one way, files are short, what is public is explained, documents are true."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from cam.commands import main
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "cam").rglob("*.py"))
+README = (ROOT / "README.md").read_text("utf-8")
+
+# Each module may import those of earlier lines only.
+ORDER = """
+version errors
+files geometry maps colormaps labels
+features images overlay legend targets weights
+probe preprocessing scenes networks inputs
+twins cards
+jacobian arithmetic
+head
+proof centres cache
+builders
+classifiers inspection
+explanation provenance
+batch
+printing
+commands
+__main__
+""".strip().splitlines()
+RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of the package that a file imports, anywhere in it; those for type checking only do not count."""
+    names = set()
+    tree = ast.parse(path.read_text("utf-8"))
+    checking = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    skipped = {id(inner) for node in checking for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in skipped:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return names
+
+
+def test_imports_point_one_way() -> None:
+    for path in MODULES:
+        name = "networks" if path.parent.name == "networks" else path.stem
+        if name == "__init__":
+            continue
+        for other in imported(path):
+            if other.startswith("cam.") and (part := other.split(".")[1]) != "networks":
+                assert RANK[part] < RANK[name], f"{name} must not import {part}"
+
+
+def test_torch_never_meets_click_and_only_pictures_know_the_codecs() -> None:
+    for path in MODULES:
+        top = {name.split(".")[0] for name in imported(path)}
+        assert not {"torch", "click"} <= top, path
+        assert not top & {"cv2", "PIL"} or path.stem in {"images", "overlay", "legend", "colormaps"}, path
+
+
+@pytest.mark.parametrize("path", [*MODULES, *ROOT.glob("tools/*.py")], ids=lambda path: path.stem)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            statements = node.body[1:] if ast.get_docstring(node) else node.body
+            length = statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0  # type: ignore[operator]
+            assert length <= 40, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_what_is_public_is_explained(path: Path) -> None:
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path.stem}.{node.name} has no docstring"
+    assert ast.get_docstring(tree) or path.name == "__init__.py", path
+
+
+def test_every_public_name_of_the_package_is_there() -> None:
+    package = import_module("cam")
+    for name in package.__all__:
+        assert inspect.getdoc(getattr(package, name)) or name == "__version__"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        package.nonsense  # noqa: B018
+
+
+def readme_commands() -> list[str]:
+    return re.findall(r"^    (cam .+)$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_the_commands_of_the_readme_are_understood(line: str) -> None:
+    _, name, *arguments = shlex.split(line)
+    command = main.commands[name]
+    command.make_context(name, arguments)  # raises a usage error for what it does not know
+
+
+def test_there_are_commands_in_the_readme() -> None:
+    assert {shlex.split(line)[1] for line in readme_commands()} == set(main.commands)
+
+
+def test_the_library_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+    found: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), found)
+    assert found["explanation"].label == "7"  # type: ignore[attr-defined]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["5", "7"]
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_help_has_an_example_that_is_understood(name: str) -> None:
+    command = main.commands[name]
+    text = inspect.cleandoc(command.help or "")
+    (example,) = re.findall(r"Example: cam \w+ ?(.*)", text)
+    command.make_context(name, shlex.split(example))
+    with click.Context(command, info_name=name) as context:
+        assert "Example:" in command.get_help(context)
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    program = (
+        "import sys, cam.commands; cam.commands.main(['--help'], standalone_mode=False); print('torch' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "False"
+    assert "explain" in answer.stdout
+
+
+def test_documents_name_no_path_of_a_machine() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models/*.json")]:
+        assert "shared/data" not in path.read_text("utf-8"), path
