@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from cam.classifiers import Classifier
-from cam.errors import CamError, OutputError, UsageError
+from cam.errors import CamError, UsageError
 from cam.explanation import TOP1, Explanation, explain_images
 from cam.files import write_whole
 from cam.images import MAX_PIXELS, encode, read_image

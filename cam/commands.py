@@ -115,7 +115,7 @@ def main() -> None:
     default="run",
     show_default=True,
     callback=_scale,
-    help="One colour scale for the run (the median peak of its first 64 pictures), one an image, or its ends in logits.",
+    help="One colour scale for the run (the median peak of its first 64 pictures), one an image, or its end in logits.",
 )
 @click.option("--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of the heat.")
 @click.option("--colormap", default="signed", show_default=True, help="signed, or any of OpenCV's.")

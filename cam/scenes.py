@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from cam.errors import UsageError
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-ATTEMPTS = 200
-"""Places tried for a digit before the canvas counts as full."""
+Box = tuple[int, int, int, int]
+
+ATTEMPTS = 1000
+"""Layouts tried before the canvas counts as too small."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +101,17 @@ def compose(
         >>> scene.image.shape, bool(scene.boxes[0, 0] >= 48), scene.classes.tolist()
         ((64, 96, 3), True, [7])
     """
-    area = area or (0, 0, size[1], size[0])
+    left, top, right, bottom = area or (0, 0, size[1], size[0])
+    area = max(left, 0), max(top, 0), min(right, size[1]), min(bottom, size[0])
     canvas = _background(size, clutter, rng)
-    boxes: list[tuple[int, int, int, int]] = []
-    for glyph in glyphs:
-        ink = _ink(np.asarray(glyph, np.float32), rng.uniform(*digit_size), rng)
-        box = _free_box(ink.shape, boxes, area, rng)
-        if box is None:
-            found = f"only {len(boxes)} of {len(classes)} digits {digit_size!r} pixels high fit in {area!r}"
-            raise UsageError(found, "Choose smaller or fewer digits, or a larger canvas or area")
-        x0, y0, x1, y1 = box
+    inks = [_ink(np.asarray(glyph, np.float32), rng.uniform(*digit_size), rng) for glyph in glyphs]
+    boxes = _layout([ink.shape for ink in inks], area, rng)
+    if boxes is None:
+        found = f"{len(inks)} digits {digit_size!r} pixels high do not fit in {area!r} side by side"
+        raise UsageError(found, "Choose smaller or fewer digits, or a larger canvas or area")
+    for ink, (x0, y0, x1, y1) in zip(inks, boxes, strict=True):
         patch = canvas[y0:y1, x0:x1]
         patch += ink[..., None] * (_ink_colour(patch, rng) - patch)
-        boxes.append(box)
     canvas += 0.04 * clutter * rng.uniform() * rng.standard_normal(canvas.shape, np.float32)
     image = (canvas.clip(0, 1) * 255).round().astype(np.uint8)
     return Scene(image, np.array(boxes, np.int64).reshape(-1, 4), np.array(classes, np.int64))
@@ -147,23 +148,24 @@ def _smoothstep(value: Floats, low: float, high: float) -> Floats:
     return result
 
 
-def _free_box(
-    shape: tuple[int, ...],
-    taken: list[tuple[int, int, int, int]],
-    area: tuple[float, float, float, float],
-    rng: np.random.Generator,
-) -> tuple[int, int, int, int] | None:
-    """A random box of that shape in the area, two pixels or more from those taken; None if none was found."""
-    height, width = shape
+def _layout(
+    shapes: list[tuple[int, ...]], area: tuple[float, float, float, float], rng: np.random.Generator
+) -> list[Box] | None:
+    """Random boxes of those shapes in the area, two pixels or more apart; None if no such layout was found."""
     left, top = math.ceil(area[0]), math.ceil(area[1])
-    right, bottom = int(area[2]) - width, int(area[3]) - height
-    if right < left or bottom < top:
+    spare = [(int(area[2]) - left - width, int(area[3]) - top - height) for height, width in shapes]
+    if any(min(room) < 0 for room in spare):
         return None
     for _ in range(ATTEMPTS):
-        x, y = int(rng.integers(left, right + 1)), int(rng.integers(top, bottom + 1))
-        if all(x >= b[2] + 2 or y >= b[3] + 2 or b[0] >= x + width + 2 or b[1] >= y + height + 2 for b in taken):
-            return x, y, x + width, y + height
+        corners = [(left + int(rng.integers(x + 1)), top + int(rng.integers(y + 1))) for x, y in spare]
+        boxes = [(x, y, x + width, y + height) for (x, y), (height, width) in zip(corners, shapes, strict=True)]
+        if all(_apart(a, b) for a, b in combinations(boxes, 2)):
+            return boxes
     return None
+
+
+def _apart(a: Box, b: Box) -> bool:
+    return a[0] >= b[2] + 2 or a[1] >= b[3] + 2 or b[0] >= a[2] + 2 or b[1] >= a[3] + 2
 
 
 def _ink_colour(patch: Floats, rng: np.random.Generator) -> Floats:

@@ -33,16 +33,16 @@ class Recipe(NamedTuple):
 
 SQUARE, LANDSCAPE, PORTRAIT, WIDE = (288, 288), (288, 400), (400, 288), (288, 576)
 SAMPLES = {
-    "five.png": Recipe((5,), SQUARE, (110, 120), 24, clutter=0.2),
-    "three-in-clutter.png": Recipe((3,), SQUARE, (90, 110), 28, clutter=1),
+    "five.png": Recipe((5,), SQUARE, (110, 120), 66, clutter=0.2),
+    "three-in-clutter.png": Recipe((3,), SQUARE, (90, 110), 59, clutter=1),
     "small-eight.png": Recipe((8,), LANDSCAPE, (64, 70), 22, clutter=0.8),
-    "two-and-six.png": Recipe((2, 6), LANDSCAPE, (90, 120), 31),
-    "seven-and-four.png": Recipe((7, 4), PORTRAIT, (90, 120), 25),
-    "zero-three-nine.png": Recipe((0, 3, 9), WIDE, (90, 120), 20),
-    "sevens.png": Recipe((7, 7, 7), LANDSCAPE, (70, 110), 30),
-    "four-left.png": Recipe((4,), LANDSCAPE, (90, 90), 23, area=(0, 0, 133, 288)),
-    "four-middle.png": Recipe((4,), LANDSCAPE, (90, 90), 23, area=(133, 0, 266, 288)),
-    "four-right.png": Recipe((4,), LANDSCAPE, (90, 90), 23, area=(266, 0, 400, 288)),
+    "two-and-six.png": Recipe((2, 6), LANDSCAPE, (90, 120), 17),
+    "seven-and-four.png": Recipe((7, 4), PORTRAIT, (90, 120), 58),
+    "zero-three-nine.png": Recipe((0, 3, 9), WIDE, (90, 120), 47),
+    "sevens.png": Recipe((7, 7, 7), LANDSCAPE, (70, 110), 1),
+    "four-left.png": Recipe((4,), LANDSCAPE, (90, 90), 62, area=(0, 0, 133, 288)),
+    "four-middle.png": Recipe((4,), LANDSCAPE, (90, 90), 62, area=(133, 0, 266, 288)),
+    "four-right.png": Recipe((4,), LANDSCAPE, (90, 90), 62, area=(266, 0, 400, 288)),
 }
 
 

@@ -22,6 +22,8 @@ from cam.version import VERSION
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
+CARD = json.loads((ROOT / "models" / "digits.json").read_text())
+SIDES = [side // 4 for side in CARD["preprocessing"]["crop"]]  # of the embedded model's map
 KNOWN = json.loads((SAMPLES / "samples.json").read_text())["samples"]
 
 Run = Callable[..., Result]
@@ -237,8 +239,7 @@ def test_run_json_holds_the_arguments(run, tmp_path):
     assert about["arguments"]["save"] == ["overlay"]
     assert about["arguments"]["inputs"] == [str(SAMPLES / "five.png")]
     assert about["model"] == "digits"
-    card = json.loads((ROOT / "models" / "digits.json").read_text())
-    assert about["weights"]["sha256"] == card["sha256"]
+    assert about["weights"]["sha256"] == CARD["sha256"]
 
 
 def test_input_size_mean_and_std_are_heard(run, tmp_path):
@@ -253,7 +254,7 @@ def test_inspect_as_json(run):
     facts = json.loads(result.stdout)
     wanted = ["kind", "exact", "feature_layer", "grid", "jump", "start", "classes", "completeness_error", "reason"]
     assert set(wanted) <= facts.keys()
-    assert (facts["kind"], facts["exact"], facts["classes"], facts["grid"]) == ("gap-linear", True, 10, [18, 18])
+    assert (facts["kind"], facts["exact"], facts["classes"], facts["grid"]) == ("gap-linear", True, 10, SIDES)
     assert facts["jump"] == [4, 4]
     assert facts["reason"] is None
     assert facts["completeness_error"] < 1e-5
@@ -271,7 +272,7 @@ def test_inspect_tells_why_a_network_has_no_map(run):
 def test_inspect_for_people(run):
     result = run("inspect", "digits")
     assert re.search(r"^kind +gap-linear *$", result.stdout, re.MULTILINE)
-    assert re.search(r"^grid +18 x 18 *$", result.stdout, re.MULTILINE)
+    assert re.search(rf"^grid +{SIDES[0]} x {SIDES[1]} *$", result.stdout, re.MULTILINE)
 
 
 def test_models(run):

