@@ -49,6 +49,8 @@ def measure_grid(network: nn.Module, head: Head, input_shape: tuple[int, int, in
         larger = _cells(network, head, random_inputs(1, (channels, 2 * height, 2 * width)).to(device, dtype))
     except (CamError, RuntimeError, AssertionError, ValueError):  # the network takes one size only
         return stretched(cells, (height, width))
+    if larger[0] <= cells[0] or larger[1] <= cells[1]:  # it resizes on the way
+        return stretched(cells, (height, width))
     jump = _jump(height, cells[0], larger[0]), _jump(width, cells[1], larger[1])
     start = _starts(network, head, inputs, jump)
     return stretched(cells, (height, width)) if start is None else Grid(start, jump, "measured")
@@ -62,7 +64,7 @@ def _cells(network: nn.Module, head: Head, inputs: Tensor) -> Size:
 
 def _jump(size: int, cells: int, larger_cells: int) -> float:
     """Pixels a cell, from how many cells twice the size adds: the power of two where rounding leaves room for it."""
-    jump = size / max(1, larger_cells - cells)
+    jump = size / (larger_cells - cells)
     power = 2.0 ** round(math.log2(jump))
     return power if abs(size / power - (larger_cells - cells)) < 1 else jump
 

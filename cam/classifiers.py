@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -39,8 +39,8 @@ class Classifier:
     """
 
     name: str
-    network: nn.Module
-    head: Head
+    network: nn.Module = field(repr=False)
+    head: Head = field(repr=False)
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     grid: Grid
@@ -240,9 +240,10 @@ def _names(labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
 
 
 def _grid(network: nn.Module, head: Head, shape: tuple[int, int, int]) -> Grid:
-    key = hash_tensors(network.state_dict()), head.site, shape
+    key = hash_tensors(network.state_dict()), repr(network), head.site, shape  # the layers' strides are in no weight
     grid = recall(*key)
     if grid is None:
         grid = measure_grid(network, head, shape)
-        remember(grid, *key)
+        if grid.method == "measured":  # else it may be for want of memory, which passes
+            remember(grid, *key)
     return grid

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TypeAlias
@@ -16,12 +16,14 @@ from torch import Tensor
 from cam.classifiers import Classifier
 from cam.errors import CamError, ModelError, UsageError
 from cam.geometry import Frame, Grid, peak, place
-from cam.images import read_image
+from cam.images import checked, read_image
+from cam.jacobian import tolerance_of
 from cam.legend import with_legend
 from cam.maps import class_activation_maps, completeness_error
 from cam.overlay import overlay
 from cam.preprocessing import Fit
 from cam.targets import OneClass, Target, TopClasses, resolve
+from cam.twins import device_and_dtype
 
 Photo: TypeAlias = str | Path | NDArray[np.uint8]
 
@@ -49,10 +51,10 @@ class Explanation:
     logit: float
     probability: float
     bias: float
-    cam: NDArray[np.float32]
+    cam: NDArray[np.float32] = field(repr=False)
     grid: Grid
     frame: Frame
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] = field(repr=False)
 
     @property
     def completeness_error(self) -> float:
@@ -162,7 +164,7 @@ def explain_all(
         bad: CamError | None = None
         for photo in some:
             try:
-                images.append(read_image(photo) if isinstance(photo, (str, Path)) else _checked(photo))
+                images.append(read_image(photo) if isinstance(photo, (str, Path)) else checked(photo))
             except CamError as error:  # the pictures before it come first
                 bad = error
                 break
@@ -221,6 +223,7 @@ def _explain_inputs(
     logits, features, head = classifier.evaluate(inputs)
     scales = head.scales(features, logits).tolist()
     grid = classifier.grid_for((features.shape[2], features.shape[3]), (height, width))
+    tolerance = max(tolerance_of(features.dtype), tolerance_of(device_and_dtype(classifier.network)[1]))
     on_cpu, probabilities = logits.cpu(), classifier.probabilities(logits).cpu()
     results: list[list[Explanation] | ModelError] = []
     for row, (image, frame) in enumerate(views):
@@ -230,6 +233,11 @@ def _explain_inputs(
             continue
         classes = resolve(targets, on_cpu[row])
         cams = class_activation_maps(features[row, None], scales[row] * head.weight[classes])[0].cpu().numpy()
+        missed = np.abs(cams.mean((1, 2)) + head.bias[classes].cpu().numpy() - on_cpu[row, classes].numpy()).max()
+        if not missed <= tolerance * max(1.0, float(on_cpu[row].abs().max())):
+            found = f"The maps of this picture miss the class scores of {classifier.name!r} by {missed:.3g} logits"
+            results.append(ModelError(found, "Look at it as the model was evaluated, with --fit crop"))
+            continue
         figures = (values[classes].tolist() for values in (on_cpu[row], probabilities[row], head.bias))
         results.append(
             [
@@ -238,12 +246,3 @@ def _explain_inputs(
             ]
         )
     return results
-
-
-def _checked(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if not isinstance(photo, np.ndarray):
-        raise UsageError(f"A {type(photo).__name__} is no picture", "Give a file, or (H, W, 3) uint8 RGB")
-    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
-        found = f"An array of shape {photo.shape} and type {photo.dtype} is no picture"
-        raise UsageError(found, "Give (H, W, 3) uint8 RGB")
-    return photo

@@ -196,6 +196,7 @@ def _read(subject: Subject, judgement: Judgement) -> Head:
     logits, _ = run(subject, inject=(site, features), hold=judgement.kind == "gap-norm-linear")
     weight = _jacobian(logits[0], pooled)
     bias = (logits[0] - weight @ pooled).detach()
+    bias = torch.where(bias.abs() < 1e-12 * logits.abs().max(), 0.0, bias)  # what rounding leaves of none
     head = Head(judgement.kind, site, weight.float(), bias.float())
     if weight.shape[0] == weight.shape[1] and torch.allclose(head.weight, torch.eye(len(weight)).to(head.weight)):
         return replace(head, kind="conv-gap")

@@ -76,6 +76,24 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
             raise ImageError(f"{name} is damaged or cut short ({reason})", "Copy or export it again") from error
 
 
+def checked(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give back a picture that came as an array, if it is one: (H, W, 3) uint8 RGB.
+
+    Raises:
+        UsageError: it is something else.
+
+    Example:
+        >>> checked(np.zeros((4, 6, 3), np.uint8)).shape
+        (4, 6, 3)
+    """
+    if not isinstance(photo, np.ndarray):
+        raise UsageError(f"A {type(photo).__name__} is no picture", "Give a file, or (H, W, 3) uint8 RGB")
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
+        found = f"An array of shape {photo.shape} and type {photo.dtype} is no picture"
+        raise UsageError(found, "Give (H, W, 3) uint8 RGB")
+    return photo
+
+
 def resize(
     image: NDArray[np.uint8],
     size: tuple[int, int],

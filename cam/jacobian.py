@@ -162,7 +162,12 @@ class _Response:
 
 def _respond(subject: Subject, site: Site, shape: Sequence[int], *, hold: bool) -> _Response | None:
     strengths = torch.logspace(-0.5, 1, shape[0]).view(-1, *[1] * (len(shape) - 1))
-    features = strengths * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(*shape, generator=generator)
+    for dim in range(1, len(shape)):  # whichever holds the channels: their averages must differ as much
+        offsets = [size if each in (0, dim) else 1 for each, size in enumerate(shape)]
+        features = features + 2 * torch.randn(*offsets, generator=generator)
+    features = strengths * features
     response = _respond_to(subject, site, features, hold)
     if response is not None and not response.jacobian.isfinite().all():  # roots and logarithms want features above 0
         return _respond_to(subject, site, features.abs(), hold)

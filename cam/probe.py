@@ -157,7 +157,8 @@ class Probe(TorchFunctionMode):
 
     def _call(self, site: Site, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if site in self.skipped and not self.injected:
-            return torch.randn(self.skipped[site], generator=self.generator).to(args[0])
+            like = next(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+            return torch.randn(self.skipped[site], generator=self.generator).to(like)
         return _hold(func, args, kwargs) if self.hold else func(*args, **kwargs)
 
 

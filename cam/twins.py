@@ -67,6 +67,11 @@ def twin_of(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
         >>> twin.weight.shape, twin.training
         (torch.Size([4, 3, 3, 3]), False)
     """
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ModelError(
+            f"The network is a {type(network).__name__}, whose layers cannot be watched",
+            "Give the Python module that it was scripted from",
+        )
     inputs = random_inputs(1, input_shape).to(*device_and_dtype(network))
     try:
         with evaluating(network):  # fills its caches, and leaves no tensor that cannot be copied

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import cam
 from cam.classifiers import Classifier
@@ -314,3 +315,23 @@ def test_real_weights_complete_on_real_photographs(shared_data: Path):
     assert pictures
     for explanation in cam.explain_all(classifier, pictures):
         assert explanation.completeness_error < 1e-4
+
+
+class WindowOfSeven(nn.Module):
+    """Averages the top left 7 x 7 cells, which are all there are at its own size only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.linear = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(F.avg_pool2d(F.relu(self.convolution(x)), 7).flatten(1))
+
+
+def test_a_map_that_does_not_add_up_is_not_shown() -> None:
+    torch.manual_seed(0)
+    classifier = cam.wrap(WindowOfSeven(), preprocessing=cam.Preprocessing(28, (28, 28)))
+    image = np.random.default_rng(0).integers(0, 255, (28, 36, 3)).astype(np.uint8)
+    assert cam.explain(classifier, image, fit="crop").completeness_error < 1e-5
+    with pytest.raises(ModelError, match=r"miss the class scores .*--fit crop"):
+        cam.explain(classifier, image, fit="whole")

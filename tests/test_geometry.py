@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+import cam
 from cam.arithmetic import arithmetic_grid
 from cam.centres import measure_grid
 from cam.geometry import Frame, Grid, fit_crop, fit_whole, peak, place, stretched
@@ -137,3 +138,19 @@ def test_measuring_twice_gives_the_same(device: torch.device) -> None:
     network = averaging((1, 1, 1, 1)).to(device)
     head = find_head(network, (3, 32, 32)).exact()
     assert measure_grid(network, head, (3, 32, 32)) == measure_grid(network, head, (3, 32, 32))
+
+
+def test_the_same_weights_with_another_stride_are_measured_anew(device: torch.device) -> None:
+    torch.manual_seed(0)
+    grids = []
+    for stride in (4, 2):
+        network = averaging((0, 0, 0, 0), stride=stride)
+        network.load_state_dict({name: torch.full_like(each, 0.1) for name, each in network.state_dict().items()})
+        grids.append(cam.wrap(network.to(device), input_size=48).grid)
+    assert [grid.jump for grid in grids] == [(4, 4), (2, 2)]
+
+
+def test_a_network_that_resizes_its_input_is_stretched(device: torch.device) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(16), averaging((0, 0, 0, 0))).to(device)
+    assert measure_grid(network, find_head(network, (3, 48, 48)).exact(), (3, 48, 48)).method == "stretched"

@@ -31,6 +31,11 @@ def generalised_mean(net, x):
     return net.fc(F.relu(net.conv(x)).clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3))
 
 
+@odd("nonlinear")
+def capped_at_six(net, x):
+    return net.fc(F.relu6(F.relu(net.conv(x)).mean((2, 3))))
+
+
 @odd("not-gap")
 def log_sum_exp(net, x):
     return net.fc(torch.logsumexp(net.conv(x), (2, 3)))
