@@ -61,6 +61,8 @@ def checkpoint_options(command: Command) -> Command:
             click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint: safetensors or torch."),
             click.option("--no-weights", is_flag=True, help="Random weights, to try a network offline."),
             click.option("--input-size", type=click.IntRange(min=1), help="Side of the network's square input."),
+            click.option("--mean", callback=_numbers, help="Of each channel, such as 0.5,0.5,0.5; one number: grey."),
+            click.option("--std", callback=_numbers, help="Of each channel, such as 0.5,0.5,0.5; one number: grey."),
             click.option(
                 "--unsafe-pickle", is_flag=True, help="Let the checkpoint run code while it is read. Trust its source!"
             ),
@@ -98,8 +100,6 @@ def main() -> None:
 )
 @checkpoint_options
 @click.option("--labels", type=click.Path(path_type=Path), help="Labels: text, one a line, or JSON list or index map.")
-@click.option("--mean", callback=_numbers, help="Of each channel, such as 0.5,0.5,0.5.")
-@click.option("--std", callback=_numbers, help="Of each channel, such as 0.5,0.5,0.5.")
 @click.option(
     "--fit",
     type=click.Choice(["crop", "whole"]),
@@ -167,9 +167,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
 @click.argument("model")
 @checkpoint_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(
-    model: str, weights: Path | None, no_weights: bool, input_size: int | None, unsafe_pickle: bool, as_json: bool
-) -> None:
+def inspect(model: str, no_weights: bool, as_json: bool, **options: Any) -> None:
     """Tell a model's head: its kind, where the features are, where its cells look, and the proof.
 
     Example: cam inspect resnet50 --no-weights
@@ -177,9 +175,7 @@ def inspect(
     from cam.inspection import inspect_model
     from cam.printing import show_inspection
 
-    inspection = inspect_model(
-        model, weights=weights, input_size=input_size, random_weights=no_weights, unsafe_pickle=unsafe_pickle
-    )
+    inspection = inspect_model(model, random_weights=no_weights, **options)
     if as_json:
         click.echo(json.dumps(inspection.to_json(), indent=2))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ def inspect_model(
     *,
     weights: Path | None = None,
     input_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     random_weights: bool = False,
     unsafe_pickle: bool = False,
 ) -> Inspection:
@@ -91,6 +94,8 @@ def inspect_model(
         model: a card's name, a torchvision classification builder, or `package.module:callable`.
         weights: checkpoint to put into it; its own weights by default.
         input_size: side of the square input, pixels, instead of the model's own.
+        mean: of each channel; one number for a network of grey pictures.
+        std: likewise.
         random_weights: leave the weights as they are initialised.
         unsafe_pickle: let the checkpoint run code while it is read.
 
@@ -104,7 +109,7 @@ def inspect_model(
         ('gap-linear', (8, 8), True)
     """
     built = build(model, weights=weights, random_weights=random_weights, unsafe_pickle=unsafe_pickle)
-    shape = adjust(built.preprocessing, input_size).input_shape
+    shape = adjust(built.preprocessing, input_size, mean, std).input_shape
     network = built.network
     verdict = find_head(network, shape)
     site = verdict.site

@@ -323,3 +323,18 @@ def test_a_pipe_gets_no_progress_and_no_colours(tmp_path):
     assert "\x1b" not in done.stdout
     assert done.stdout.endswith(f"1 explained, 0 failed: {tmp_path / 'out'}\n")
     assert max(map(len, done.stdout.splitlines())) > 10
+
+
+def test_a_network_of_grey_pictures_is_inspected(tmp_path, monkeypatch):
+    (tmp_path / "grey.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), *pooled, nn.Linear(4, 2))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = ["inspect", "grey:make", "--mean", "0.5", "--std", "0.5", "--input-size", "16", "--json"]
+    answer = CliRunner().invoke(main, arguments)
+    assert answer.exit_code == 0, answer.output
+    found = json.loads(answer.stdout)
+    assert (found["kind"], found["input"], found["grid"]) == ("gap-linear", [1, 16, 16], [14, 14])
