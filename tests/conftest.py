@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
+
+from cam.commands import main
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,3 +34,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real weights and photographs in {folder}")
     return folder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command in this process."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def invoke(*arguments: object) -> Result:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert "Traceback" not in result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return invoke

@@ -10,32 +10,16 @@ import subprocess
 import sys
 import urllib.error
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
-
-from cam.commands import main
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "five.png"
 DIGITS = "-m", "digits", "--device", "cpu"
-
-
-@pytest.fixture
-def run(monkeypatch) -> Callable[..., Result]:
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def invoke(*arguments: object) -> Result:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        assert "Traceback" not in result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return invoke
 
 
 def one_sentence(text: str) -> None:

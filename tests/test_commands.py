@@ -29,20 +29,6 @@ KNOWN = json.loads((SAMPLES / "samples.json").read_text())["samples"]
 Run = Callable[..., Result]
 
 
-@pytest.fixture
-def run(monkeypatch) -> Run:
-    """Run a command in this process."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def invoke(*arguments: object) -> Result:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        assert "Traceback" not in result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return invoke
-
-
 def program(*command: str, cwd: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **changes}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
