@@ -16,7 +16,8 @@ from cam import version
 if TYPE_CHECKING:
     from cam.classifiers import Classifier, load_classifier, wrap
     from cam.errors import CamError
-    from cam.explanation import Explanation, explain, explain_all
+    from cam.explanation import Explanation
+    from cam.pipeline import explain, explain_all
     from cam.preprocessing import Preprocessing
 
 __version__ = version.VERSION
@@ -38,8 +39,8 @@ _HOMES = {
     "Classifier": "cam.classifiers",
     "Explanation": "cam.explanation",
     "Preprocessing": "cam.preprocessing",
-    "explain": "cam.explanation",
-    "explain_all": "cam.explanation",
+    "explain": "cam.pipeline",
+    "explain_all": "cam.pipeline",
     "load_classifier": "cam.classifiers",
     "wrap": "cam.classifiers",
 }

@@ -31,7 +31,7 @@ def arithmetic_grid(network: nn.Module, site: Site, input_shape: tuple[int, int,
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 7, 2), nn.MaxPool2d(3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
         >>> arithmetic_grid(network, Site("2", "relu", 0), (3, 32, 32))
-        Grid(start=(5.0, 5.0), jump=(4.0, 4.0), method='arithmetic')
+        Grid(start=(5.0, 5.0), jump=(4.0, 4.0), method='arithmetic', reach=(0.0, 0.0))
     """
     inputs = random_inputs(1, input_shape).to(*device_and_dtype(network))
     with evaluating(network), watching(network) as stack:

@@ -40,8 +40,8 @@ class Built:
 
     network: nn.Module
     preprocessing: Preprocessing
-    labels: tuple[str, ...] | None
-    weights: Path | None
+    labels: tuple[str, ...] | None = None
+    weights: Path | None = None
 
 
 def torchvision_names() -> list[str]:
@@ -89,7 +89,7 @@ def build(
         10
     """
     if ":" in model:
-        return _from_factory(model, weights, random_weights, unsafe_pickle)
+        return _from_factory(model, weights, unsafe_pickle)
     if model in card_names():
         return _from_card(model, weights, random_weights, unsafe_pickle)
     if model in torchvision_names():
@@ -102,7 +102,7 @@ def build(
     )
 
 
-def _from_factory(model: str, weights: Path | None, random_weights: bool, unsafe_pickle: bool) -> Built:
+def _from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Built:
     factory = _import(model)
     try:
         made = factory()
@@ -113,7 +113,7 @@ def _from_factory(model: str, weights: Path | None, random_weights: bool, unsafe
             f"{model!r} gave a {type(made).__name__}", "Let it take no arguments and return a torch.nn.Module"
         )
     network = _fill(unwrap(made), factory, {}, weights, unsafe_pickle) if weights else unwrap(made)
-    return Built(network, Preprocessing(), None, weights)
+    return Built(network, Preprocessing(), weights=weights)
 
 
 def _from_card(name: str, weights: Path | None, random_weights: bool, unsafe_pickle: bool) -> Built:
@@ -122,7 +122,7 @@ def _from_card(name: str, weights: Path | None, random_weights: bool, unsafe_pic
     network = factory(**card.arguments)
     file = weights or card.weights
     if random_weights:
-        return Built(network, card.preprocessing, card.labels, None)
+        return Built(network, card.preprocessing, card.labels)
     if file is None:
         raise WeightsError(
             f"{name!r} comes without weights", "Give a checkpoint with --weights, or --no-weights for random ones"
@@ -206,7 +206,12 @@ def _fill(
     """Put a checkpoint into a network, made anew with as many classes as the checkpoint has."""
     state = strip_prefixes(read_checkpoint(file, unsafe_pickle=unsafe_pickle), network.state_dict().keys())
     classes = class_count({name: tensor.shape for name, tensor in network.state_dict().items()}, state)
-    if classes is not None and _takes_classes(factory):
+    if classes is not None:
+        if not _takes_classes(factory):
+            raise WeightsError(
+                f"The weights of {str(file)!r} have {classes} classes, and the network is made with another number",
+                "Let its factory take `num_classes` and make a network of that many",
+            )
         network = unwrap(factory(**{**arguments, "num_classes": classes}))
     load_weights(network, state, str(file))
     return network

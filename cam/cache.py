@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import platformdirs
@@ -13,7 +14,7 @@ from cam.errors import OutputError
 from cam.files import write_whole
 from cam.geometry import Grid
 
-_VERSION = 1  # of the way a grid is measured
+_VERSION = 2  # of the way a grid is measured
 
 
 def recall(*key: object) -> Grid | None:
@@ -25,17 +26,16 @@ def recall(*key: object) -> Grid | None:
     """
     try:
         entry = json.loads(_file(key).read_text("utf-8"))
-        start, jump = entry["start"], entry["jump"]
-        return Grid((float(start[0]), float(start[1])), (float(jump[0]), float(jump[1])), str(entry["method"]))
+        start, jump, reach = ((float(entry[name][0]), float(entry[name][1])) for name in ("start", "jump", "reach"))
+        return Grid(start, jump, str(entry["method"]), reach)
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
 def remember(grid: Grid, *key: object) -> None:
     """Remember a grid under a key; where the cache cannot be written, it will be measured again."""
-    content = {"start": grid.start, "jump": grid.jump, "method": grid.method}
     with suppress(OutputError):
-        write_whole(_file(key), json.dumps(content).encode())
+        write_whole(_file(key), json.dumps(asdict(grid)).encode())
 
 
 def _file(key: tuple[object, ...]) -> Path:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from cam.builders import build
+from cam.builders import Built
 from cam.cache import recall, remember
 from cam.centres import measure_grid
-from cam.errors import CamError, ModelError, UsageError
+from cam.errors import CamError, ModelError
 from cam.features import forward, unwrap
 from cam.geometry import Grid, Size, stretched
 from cam.head import Head, find_head
 from cam.labels import check_labels
+from cam.loading import Loading, adjust, load_network, pick_device
 from cam.preprocessing import Preprocessing
 from cam.proof import Proof, prove
-from cam.twins import device_and_dtype
+from cam.twins import device_and_dtype, twin_of
 from cam.weights import hash_tensors
 
 
@@ -97,6 +99,16 @@ class Classifier:
         """
         return logits.sigmoid() if self.binary else logits.softmax(1)
 
+    def for_inputs_of(self, size: Size) -> Classifier:
+        """Look at pictures of (H, W) pixels as they are, neither resized nor cropped.
+
+        Example:
+            >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+            >>> wrap(network, input_size=16).for_inputs_of((32, 48)).preprocessing.frame((32, 48)).input
+            (32, 48)
+        """
+        return replace(self, preprocessing=replace(self.preprocessing, resize=min(size), crop=size, fit="crop"))
+
     def grid_for(self, cells: Size, input_size: Size) -> Grid:
         """Give the grid for a map of (h, w) cells over an input of (H, W) pixels."""
         return stretched(cells, input_size) if self.grid.method == "stretched" else self.grid
@@ -105,27 +117,17 @@ class Classifier:
 def load_classifier(
     model: str = "resnet50",
     *,
-    weights: str | Path | None = None,
     labels: Sequence[str] | None = None,
-    input_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
     device: str = "auto",
-    random_weights: bool = False,
-    unsafe_pickle: bool = False,
+    **loading: Unpack[Loading],
 ) -> Classifier:
     """Load a classifier with the preprocessing and the labels that belong to it, and prove its head.
 
     Args:
         model: a card's name, a torchvision classification builder, or `package.module:callable`.
-        weights: checkpoint to put into it, safetensors or torch; its own weights by default.
         labels: of the classes, in order, instead of the model's own.
-        input_size: side of the square input, pixels, instead of the model's own.
-        mean: of each channel, of values in [0, 1], instead of the model's own.
-        std: likewise.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
-        random_weights: leave the weights as they are initialised.
-        unsafe_pickle: let the checkpoint run code while it is read.
+        **loading: `weights`, `input_size`, `mean`, `std`, `random_weights` and `unsafe_pickle`, as for `load_network`.
 
     Raises:
         ModelError: there is no such model, or it cannot be built.
@@ -139,14 +141,10 @@ def load_classifier(
         torch.Size([10, 64])
     """
     where = pick_device(device)
-    file = Path(weights) if weights is not None else None
-    built = build(model, weights=file, random_weights=random_weights, unsafe_pickle=unsafe_pickle)
-    preprocessing = adjust(built.preprocessing, input_size, mean, std)
-    network = built.network.eval().requires_grad_(False)
-    classifier = wrap(network, labels=labels, preprocessing=preprocessing, name=model)
-    if labels is None and built.labels is not None and len(built.labels) == len(classifier.labels):
-        classifier = replace(classifier, labels=built.labels)
-    return replace(classifier, network=network.to(where), head=classifier.head.to(where), weights=built.weights)
+    built = load_network(model, **loading)
+    head = find_head(built.network, built.preprocessing.input_shape).exact()
+    classifier = classify(model, built, head, labels)
+    return replace(classifier, network=classifier.network.to(where), head=classifier.head.to(where))
 
 
 def wrap(
@@ -176,58 +174,40 @@ def wrap(
         >>> wrap(network, labels=["cat", "dog"], input_size=32).head.kind
         'gap-linear'
     """
-    network = unwrap(network)
-    preprocessing = adjust(preprocessing or Preprocessing(), input_size)
-    shape = preprocessing.input_shape
-    head = find_head(network, shape).exact()
-    proof = prove(network, head, shape)
-    names = _names(labels, head.classes)
-    device, _ = device_and_dtype(network)
-    grid = _grid(network, head, shape)
-    return Classifier(name or type(network).__name__, network, head.to(device), preprocessing, names, grid, proof)
+    built = Built(unwrap(network), adjust(preprocessing or Preprocessing(), input_size))
+    head = find_head(built.network, built.preprocessing.input_shape).exact()
+    return classify(name or type(built.network).__name__, built, head, labels)
 
 
-def adjust(
-    preprocessing: Preprocessing,
-    input_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Preprocessing:
-    """Change what the caller gave, and leave the rest of the preprocessing.
+def classify(
+    name: str, built: Built, head: Head, labels: Sequence[str] | None = None, *, in_float64: bool = False
+) -> Classifier:
+    """Make a classifier of a network whose head is found: prove the head and place its cells.
 
-    Example:
-        >>> adjust(Preprocessing(), input_size=32).crop
-        (32, 32)
-    """
-    if input_size is not None:
-        preprocessing = replace(preprocessing, resize=input_size, crop=(input_size, input_size))
-    return replace(
-        preprocessing,
-        mean=preprocessing.mean if mean is None else tuple(mean),
-        std=preprocessing.std if std is None else tuple(std),
-    )
-
-
-def pick_device(name: str) -> torch.device:
-    """Find the device a name stands for.
+    Args:
+        name: what to call it.
+        built: the network and what belongs to it.
+        head: of that network.
+        labels: of the classes, in order, instead of the network's own.
+        in_float64: whether to prove a copy of the network in float64 too.
 
     Raises:
-        UsageError: there is no such device here.
+        HeadError: the maps do not add up.
+        UsageError: as many labels as classes are needed.
 
     Example:
-        >>> pick_device("cpu")
-        device(type='cpu')
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> built = Built(network, Preprocessing(32, (32, 32)))
+        >>> classify("mine", built, find_head(network, (3, 32, 32)).exact(), in_float64=True).proof.error64 < 1e-6
+        True
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"There is no device {name!r}", "Give auto, cpu, cuda, cuda:N or mps") from error
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= count.get(device.type, 0):
-        raise UsageError(f"The device {name!r} was asked for, and this machine has none", "Take --device auto or cpu")
-    return device
+    network, shape = built.network, built.preprocessing.input_shape
+    proof = prove(network, head, shape, in_float64=in_float64)
+    own = built.labels if built.labels is not None and len(built.labels) == max(2, head.classes) else None
+    names = _names(own if labels is None else labels, head.classes)
+    device, _ = device_and_dtype(network)
+    grid = _grid(network, head, shape)
+    return Classifier(name, network, head.to(device), built.preprocessing, names, grid, proof, built.weights)
 
 
 def _names(labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
@@ -239,11 +219,12 @@ def _names(labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
     return ("negative", "positive") if classes == 1 else tuple(f"class {index}" for index in range(classes))
 
 
+@torch.inference_mode(False)  # measuring wants gradients, also where the caller has switched them off
 def _grid(network: nn.Module, head: Head, shape: tuple[int, int, int]) -> Grid:
     key = hash_tensors(network.state_dict()), repr(network), head.site, shape  # the layers' strides are in no weight
     grid = recall(*key)
     if grid is None:
-        grid = measure_grid(network, head, shape)
+        grid = measure_grid(twin_of(network, shape), head, shape)  # stays in evaluation mode while it is differentiated
         if grid.method == "measured":  # else it may be for want of memory, which passes
             remember(grid, *key)
     return grid

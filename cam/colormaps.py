@@ -54,13 +54,16 @@ def lookup(colormap: str) -> NDArray[np.uint8]:
     return table
 
 
-def colorize(values: NDArray[np.floating], limit: float, colormap: str = "signed") -> NDArray[np.uint8]:
-    """Paint evidence, with what lies beyond +-limit in the outermost colours.
+def colorize(
+    values: NDArray[np.floating], limit: float, colormap: str = "signed", signed: bool = True
+) -> NDArray[np.uint8]:
+    """Paint evidence, with what lies beyond the ends of the scale in the outermost colours.
 
     Args:
-        values: (H, W) evidence in logit units; NaN is painted as zero.
-        limit: evidence of the outermost colours in logit units; none at all is shown if it is <= 0.
+        values: (H, W) evidence, logit units or a probability; NaN is painted as zero.
+        limit: evidence of the outermost colours, in the same unit; none at all is shown if it is <= 0.
         colormap: as in `lookup`.
+        signed: whether the scale runs from -limit, else from 0; "signed" has its zero in the middle always.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -79,6 +82,8 @@ def colorize(values: NDArray[np.floating], limit: float, colormap: str = "signed
         return np.broadcast_to(table[_ZERO], (*values.shape, 3)).copy()
     with np.errstate(over="ignore"):  # evidence far beyond a tiny limit
         steps = np.divide(values, limit, dtype=np.float32)
+    if not signed and colormap.lower() != "signed":
+        steps = 2 * steps - 1
     np.clip(steps, -1, 1, out=steps)
     steps *= _STEPS
     index = np.rint(np.nan_to_num(steps, copy=False) + _ZERO).astype(np.uint8)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -68,40 +69,57 @@ def grid_of(places: int, input_size: tuple[int, int]) -> tuple[int, int]:
 def find_logits(output: object) -> Tensor:
     """Find the class scores (N, C) in whatever a network returns: a tensor, tuple, mapping or dataclass.
 
-    Auxiliary outputs are passed over; (N,) counts as one class, (N, C, 1, 1) as (N, C).
+    Those named "logits" come first, then those named "out"; without a name the first counts if all have one shape, as
+    the scores of auxiliary heads have. (N,) counts as one class, (N, C, 1, 1) as (N, C).
 
     Raises:
-        ModelError: nothing in the output has the shape of class scores.
+        ModelError: nothing in the output has the shape of class scores, or nothing tells which of several they are.
 
     Example:
-        >>> find_logits({"features": torch.zeros(2, 8, 7, 7), "logits": torch.zeros(2, 10)}).shape
+        >>> find_logits({"embedding": torch.zeros(2, 512), "logits": torch.zeros(2, 10)}).shape
         torch.Size([2, 10])
     """
-    for tensor in _tensors(output):
-        if tensor.is_floating_point() and tensor.ndim >= 1 and math.prod(tensor.shape[2:]) == 1:
-            return tensor.flatten(1) if tensor.ndim > 1 else tensor.unsqueeze(1)
-    found = [tuple(tensor.shape) for tensor in _tensors(output)] or type(output).__name__
+    candidates = _score_tensors(output)
+    shapes = [tuple(each.shape) for each in candidates]
+    if len(set(shapes)) == 1:
+        return candidates[0]
+    if candidates:
+        raise ModelError(
+            f"The network returns tensors of the shapes {shapes}, and nothing tells which are the class scores",
+            'Let it return the logits alone, or in a dictionary under the name "logits"',
+        )
+    found = [tuple(tensor.shape) for _, tensor in _tensors(output)] or type(output).__name__
     raise ModelError(
         f"The network's output {found} holds no class scores of shape (N, classes)",
         "Wrap the network so that its forward pass returns the logits of a classifier",
     )
 
 
-def _tensors(output: object) -> Iterator[Tensor]:
-    """Every tensor of an output, those named like logits first."""
+def _score_tensors(output: object) -> list[Tensor]:
+    """The tensors of an output that have the shape of class scores, as (N, C); those with the best name only."""
+    scores = [
+        (name, tensor.flatten(1) if tensor.ndim > 1 else tensor.unsqueeze(1))
+        for name, tensor in _tensors(output)
+        if tensor.is_floating_point() and tensor.ndim >= 1 and math.prod(tensor.shape[2:]) == 1
+    ]
+    named = ([tensor for name, tensor in scores if name == wanted] for wanted in ("logits", "out"))
+    return next(filter(None, named), [tensor for _, tensor in scores])
+
+
+def _tensors(output: object, name: object = None) -> Iterator[tuple[object, Tensor]]:
+    """Every tensor of an output, with the innermost name it goes by."""
     if isinstance(output, Tensor):
-        yield output
+        yield name, output
     elif isinstance(output, Mapping):
-        names = sorted(output, key=lambda name: name not in ("logits", "out"))
-        for name in names:
-            yield from _tensors(output[name])
+        for key, part in output.items():
+            yield from _tensors(part, key)
     elif is_dataclass(output):
         yield from _tensors({field.name: getattr(output, field.name) for field in fields(output)})
     elif isinstance(output, tuple) and hasattr(output, "_asdict"):
         yield from _tensors(output._asdict())
     elif isinstance(output, (tuple, list)):
         for part in output:
-            yield from _tensors(part)
+            yield from _tensors(part, name)
 
 
 def unwrap(network: nn.Module) -> nn.Module:
@@ -150,13 +168,21 @@ def operation_name(func: Callable[..., Any]) -> str:
     return str(getattr(func, "__name__", func))
 
 
+def uncompiled() -> AbstractContextManager[object]:
+    """Run what `torch.compile` and `nn.Module.compile` have compiled as it was written, so that its calls are seen."""
+    context: AbstractContextManager[object] = nullcontext()
+    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and it takes a second to import
+        context = torch.compiler.set_stance("force_eager")
+    return context
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Switch a network to evaluation without gradients, and put every module's training flag back afterwards."""
     flags = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
-        with torch.no_grad():
+        with torch.no_grad(), uncompiled():
             yield
     finally:
         for module, training in flags:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from cam.errors import UsageError
 
@@ -16,6 +17,8 @@ Pair = tuple[float, float]
 Size = tuple[int, int]
 
 _LONGEST = 8  # how many shorter sides long a whole picture may be in the network's input
+_NEAR = 1e-3  # pixels: a smaller reach makes no difference
+_FAR = 6.0  # reaches outside the input where a cell sees so little of it that it makes no difference how far
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,42 @@ class Frame:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the cells of a map lie in the network's input: cell i is centred at start + jump * i.
+    """Where the cells of a map lie in the network's input: cell i looks about start + jump * i.
+
+    What a cell sees fades like a Gaussian (Luo et al. 2016), and holds no evidence outside the input. So the centre of
+    its evidence is the mean of a truncated normal distribution: further inwards at the border, the same elsewhere.
 
     Attributes:
-        start: (y, x) of cell 0's centre, input pixels.
-        jump: (y, x) from one cell's centre to the next, input pixels.
-        method: how the two were found: "measured", "arithmetic" or "stretched".
+        start: (y, x) of the middle of what cell 0 sees, input pixels.
+        jump: (y, x) from one cell to the next, input pixels.
+        method: how they were found: "measured", "arithmetic" or "stretched".
+        reach: (y, x) standard deviation of what a cell sees, input pixels; 0 where it is not known.
     """
 
     start: Pair
     jump: Pair
     method: str
+    reach: Pair = (0.0, 0.0)
 
-    def centre(self, cell: Pair) -> Pair:
-        """Take a cell (row, column), also between cells, to the network's input.
+    def centre(self, cell: Pair, input_size: Size) -> Pair:
+        """Take a cell (row, column), also between cells, to an input of (H, W) pixels.
 
         Example:
-            >>> Grid((17, 17), (16, 16), "arithmetic").centre((2, 0))
-            (49, 17)
+            >>> Grid((17, 17), (16, 16), "arithmetic").centre((2, 0), (224, 224))
+            (49.0, 17.0)
         """
-        return self.start[0] + self.jump[0] * cell[0], self.start[1] + self.jump[1] * cell[1]
+        y, x = (float(self.centres(axis, np.array([cell[axis]]), input_size[axis])[0]) for axis in (0, 1))
+        return y, x
+
+    def centres(self, axis: int, cells: NDArray[np.number], length: int) -> NDArray[np.float64]:
+        """Take rows (axis 0) or columns (axis 1), (n,), to an input of that length, both in pixels, float64.
+
+        Example:
+            >>> Grid((0, 0), (4, 4), "measured", reach=(6, 6)).centres(0, np.arange(16), 64).round(1)[:4].tolist()
+            [4.5, 6.3, 9.0, 12.3]
+        """
+        middles = self.start[axis] + self.jump[axis] * np.asarray(cells, np.float64)
+        return _inwards(middles, self.reach[axis], length) if self.reach[axis] else middles
 
 
 def stretched(cells: Size, input_size: Size) -> Grid:
@@ -183,20 +202,30 @@ def peak(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> Size:
         (4, 12)
     """
     row, column = divmod(int(np.argmax(cam)), cam.shape[1])
-    y, x = frame.to_photo(grid.centre((row, column)))
+    y, x = frame.to_photo(grid.centre((row, column), frame.input))
     x0, y0, x1, y1 = frame.seen
     return int(np.clip(np.floor(y + 0.5), y0, y1 - 1)), int(np.clip(np.floor(x + 0.5), x0, x1 - 1))
 
 
 def _weights(axis: int, cells: int, grid: Grid, frame: Frame) -> NDArray[np.float32]:
-    """How much of each cell goes to each pixel along one axis, (pixels, cells): a hat as wide as a jump."""
+    """How much of each cell goes to each pixel along one axis, (pixels, cells): a hat between its neighbours."""
     pixels = np.arange(frame.photo[axis])
     scale = frame.resized[axis] / frame.photo[axis]
     in_input = (pixels + 0.5) * scale - 0.5 - frame.offset[axis]
-    position = np.clip((in_input - grid.start[axis]) / grid.jump[axis], 0, cells - 1)
-    hats = 1 - np.abs(position[:, None] - np.arange(cells, dtype=np.float64))
-    weights: NDArray[np.float32] = np.maximum(hats, 0).astype(np.float32)
+    indices = np.arange(cells, dtype=np.float64)
+    position = np.interp(in_input, grid.centres(axis, indices, frame.input[axis]), indices)
+    weights: NDArray[np.float32] = np.maximum(1 - np.abs(position[:, None] - indices), 0).astype(np.float32)
     return weights
+
+
+def _inwards(middles: NDArray[np.float64], reach: float, length: int) -> NDArray[np.float64]:
+    """Mean of a normal distribution about each middle, of what of it lies inside an input of that many pixels."""
+    first, last, reach = -0.5, length - 0.5, max(reach, _NEAR)
+    middles = middles.clip(first - _FAR * reach, last + _FAR * reach)
+    low, high = (first - middles) / reach, (last - middles) / reach
+    density = (np.exp(-(low**2) / 2) - np.exp(-(high**2) / 2)) / np.sqrt(2 * np.pi)
+    centres: NDArray[np.float64] = middles + reach * density / (ndtr(high) - ndtr(low))
+    return centres
 
 
 def _resized(photo: Size, resize: int) -> Size:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cam.errors import HeadError
+from cam.errors import HeadError, ModelError
 from cam.features import Site
 from cam.jacobian import Judgement, Subject, judge, run
 from cam.maps import image_scales
@@ -125,7 +125,7 @@ def find_head(network: nn.Module, input_shape: tuple[int, int, int]) -> Verdict:
         The kind; with weight and bias where the map is exact.
 
     Raises:
-        ModelError: the network does not run on such an input.
+        ModelError: the network does not run on such an input, or passes no gradient through its head.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
@@ -137,12 +137,17 @@ def find_head(network: nn.Module, input_shape: tuple[int, int, int]) -> Verdict:
     device, dtype = device_and_dtype(twin)
     inputs = random_inputs(3, input_shape).to(device, dtype)
     recorded = run(Subject(twin, inputs))[1]
-    if device.type == "mps":  # knows no float64
-        twin, inputs = twin.cpu(), inputs.cpu()
     try:
         return _examine(twin.double(), inputs.double(), recorded)
     except RuntimeError:  # the network casts to a precision of its own on the way
+        pass
+    try:
         return _examine(twin.to(dtype), inputs, recorded)
+    except RuntimeError as error:
+        raise ModelError(
+            f"The head cannot be differentiated: {str(error).partition('. ')[0].rstrip('.')}",
+            "Switch off in evaluation what stands in autograd's way, such as reentrant checkpointing",
+        ) from error
 
 
 def _examine(twin: nn.Module, inputs: Tensor, recorded: Probe) -> Verdict:

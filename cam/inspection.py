@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import Any, Unpack
 
 from cam.arithmetic import arithmetic_grid
-from cam.builders import build
-from cam.centres import measure_grid
-from cam.classifiers import adjust
-from cam.features import forward
+from cam.classifiers import Classifier, classify
 from cam.geometry import Grid, Size
-from cam.head import Head, Kind, find_head
-from cam.proof import Proof, prove
-from cam.twins import device_and_dtype, random_inputs
+from cam.head import Verdict, find_head
+from cam.loading import Loading, load_network
+from cam.twins import random_inputs
 
 
 @dataclass(frozen=True)
@@ -26,78 +19,57 @@ class Inspection:
 
     Attributes:
         model: its name.
-        kind: how the head is built.
-        reason: why there is no exact map; "" when there is one.
         input_shape: (channels, H, W) the head was looked at with.
-        feature_layer: name of the layer that gives the features, "" for the network itself; None where none does.
-        operation: the call in that layer.
-        cells: (h, w) of the map at that input.
-        classes: number of class scores.
-        measured: where the cells have their evidence from, measured.
-        arithmetic: where convolution arithmetic puts them, if it can be derived.
-        proof: completeness errors on random inputs.
+        verdict: what the head is, and where the features are.
+        classifier: with the proof and the measured grid; None where there is no exact map.
+        cells: (h, w) of the map at that input; None likewise.
+        arithmetic: where convolution arithmetic puts the cells, if it can be derived.
     """
 
     model: str
-    kind: Kind
-    reason: str
     input_shape: tuple[int, int, int]
-    feature_layer: str | None = None
-    operation: str | None = None
+    verdict: Verdict
+    classifier: Classifier | None = None
     cells: Size | None = None
-    classes: int | None = None
-    measured: Grid | None = None
     arithmetic: Grid | None = None
-    proof: Proof | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Lay it out for `cam inspect --json`.
 
         Example:
-            >>> Inspection("vgg16", "not-gap", "it flattens", (3, 224, 224)).to_json()["exact"]
+            >>> Inspection("vgg16", (3, 224, 224), Verdict("not-gap", "it flattens")).to_json()["exact"]
             False
         """
-        proof, measured, arithmetic = self.proof, self.measured, self.arithmetic
+        site, head, arithmetic = self.verdict.site, self.verdict.head, self.arithmetic
+        measured = self.classifier and self.classifier.grid
+        proof = self.classifier and self.classifier.proof
         return {
             "model": self.model,
-            "kind": self.kind,
-            "exact": self.proof is not None,
-            "feature_layer": self.feature_layer,
-            "operation": self.operation,
+            "kind": self.verdict.kind,
+            "exact": head is not None,
+            "feature_layer": site and site.layer,
+            "operation": site and site.operation,
             "input": list(self.input_shape),
             "grid": self.cells and list(self.cells),
             "jump": measured and list(measured.jump),
             "start": measured and list(measured.start),
+            "reach": measured and list(measured.reach),
             "placement": measured and measured.method,
             "arithmetic": arithmetic and {"jump": list(arithmetic.jump), "start": list(arithmetic.start)},
-            "classes": self.classes,
+            "classes": head and head.classes,
             "completeness_error": proof and proof.error,
             "completeness_error_float64": proof and proof.error64,
             "random_inputs": proof and proof.inputs,
-            "reason": self.reason or None,
+            "reason": self.verdict.reason or None,
         }
 
 
-def inspect_model(
-    model: str,
-    *,
-    weights: Path | None = None,
-    input_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    random_weights: bool = False,
-    unsafe_pickle: bool = False,
-) -> Inspection:
+def inspect_model(model: str, **loading: Unpack[Loading]) -> Inspection:
     """Find a model's head, prove it in its own precision and in float64, and measure its grid.
 
     Args:
         model: a card's name, a torchvision classification builder, or `package.module:callable`.
-        weights: checkpoint to put into it; its own weights by default.
-        input_size: side of the square input, pixels, instead of the model's own.
-        mean: of each channel; one number for a network of grey pictures.
-        std: likewise.
-        random_weights: leave the weights as they are initialised.
-        unsafe_pickle: let the checkpoint run code while it is read.
+        **loading: `weights`, `input_size`, `mean`, `std`, `random_weights` and `unsafe_pickle`, as for `load_network`.
 
     Raises:
         ModelError: there is no such model, or it cannot be built or run.
@@ -105,34 +77,15 @@ def inspect_model(
 
     Example:
         >>> inspection = inspect_model("cifar-resnet20", random_weights=True)
-        >>> inspection.kind, inspection.cells, inspection.proof.error64 < 1e-6
+        >>> inspection.verdict.kind, inspection.cells, inspection.classifier.proof.error64 < 1e-6
         ('gap-linear', (8, 8), True)
     """
-    built = build(model, weights=weights, random_weights=random_weights, unsafe_pickle=unsafe_pickle)
-    shape = adjust(built.preprocessing, input_size, mean, std).input_shape
-    network = built.network
+    built = load_network(model, **loading)
+    network, shape = built.network, built.preprocessing.input_shape
     verdict = find_head(network, shape)
-    site = verdict.site
-    layer, operation = (site.layer, site.operation) if site else (None, None)
     if verdict.head is None:
-        return Inspection(model, verdict.kind, verdict.reason, shape, layer, operation)
-    head = verdict.head
-    return Inspection(
-        model,
-        verdict.kind,
-        "",
-        shape,
-        layer,
-        operation,
-        _cells(network, head, shape),
-        head.classes,
-        measure_grid(network, head, shape),
-        arithmetic_grid(network, head.site, shape),
-        prove(network, head, shape, in_float64=True),
-    )
-
-
-def _cells(network: nn.Module, head: Head, shape: tuple[int, int, int]) -> Size:
-    _, features = forward(network, head.site, random_inputs(1, shape).to(*device_and_dtype(network)))
-    height, width = features.shape[2:]
-    return height, width
+        return Inspection(model, shape, verdict)
+    classifier = classify(model, built, verdict.head, in_float64=True)
+    _, features, _ = classifier.evaluate(random_inputs(1, shape))
+    cells = features.shape[2], features.shape[3]
+    return Inspection(model, shape, verdict, classifier, cells, arithmetic_grid(network, verdict.head.site, shape))

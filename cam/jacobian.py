@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cam.features import Site, find_logits, grid_of
+from cam.features import Site, find_logits, grid_of, uncompiled
 from cam.probe import Probe, watching
 
 _NONLINEAR = "what follows the pooling is not linear, so that the class score cannot be shared out over the places"
@@ -88,7 +88,12 @@ def run(subject: Subject, inject: tuple[Site, Tensor] | None = None, hold: bool 
     """
     network, inputs = subject.network, subject.inputs
     shapes = subject.shapes if inject else {}
-    with watching(network) as stack, torch.enable_grad(), Probe(stack, len(inputs), inject, hold, shapes) as probe:
+    with (
+        watching(network) as stack,
+        uncompiled(),
+        torch.enable_grad(),
+        Probe(stack, len(inputs), inject, hold, shapes) as probe,
+    ):
         return find_logits(network(inputs)), probe
 
 

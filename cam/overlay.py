@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ def overlay(
     limit: float,
     opacity: float = 0.5,
     colormap: str = "signed",
+    signed: bool = True,
 ) -> NDArray[np.uint8]:
     """Blend coloured heat over a photograph: (1 - opacity) * photograph + opacity * colour.
 
@@ -25,10 +28,11 @@ def overlay(
 
     Args:
         image: (H, W, 3) uint8 RGB photograph.
-        heat: (H, W) evidence in logit units, NaN where unseen.
-        limit: evidence of the outermost colours in logit units, as in `colorize`.
+        heat: (H, W) evidence, NaN where unseen.
+        limit: evidence of the outermost colours, in the same unit, as in `colorize`.
         opacity: of the heat, 0 (photograph only) to 1 (heat only).
         colormap: as in `colormaps.lookup`.
+        signed: whether the colour scale runs from -limit, else from 0.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -46,10 +50,32 @@ def overlay(
         raise UsageError(found, "Give heat of shape (H, W) for an image of shape (H, W, 3)")
     if not 0 <= opacity <= 1:
         raise UsageError(f"{opacity!r} is not an opacity", "Give a number from 0 to 1")
-    colour = colorize(heat, limit, colormap)
+    colour = colorize(heat, limit, colormap, signed)
     blended = np.asarray(cv2.addWeighted(image, 1 - opacity, colour, opacity, 0), np.uint8)
     unseen = np.isnan(heat).view(np.uint8)
     return np.asarray(cv2.copyTo(_unseen(image, unseen), unseen, blended)) if unseen.any() else blended
+
+
+def draw_boxes(image: NDArray[np.uint8], boxes: Sequence[tuple[int, int, int, int]]) -> NDArray[np.uint8]:
+    """Draw boxes over a picture, white with a dark rim, so that they show on any ground.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        boxes: (x0, y0, x1, y1) in pixels, ends excluded.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a copy.
+
+    Example:
+        >>> draw_boxes(np.zeros((9, 9, 3), np.uint8), [(2, 2, 7, 7)])[2, 2]
+        array([255, 255, 255], dtype=uint8)
+    """
+    drawn = image.copy()
+    stroke = max(1, round((image.shape[0] * image.shape[1]) ** 0.5 / 250))
+    for colour, width in ((0, 3 * stroke), (255, stroke)):
+        for x0, y0, x1, y1 in boxes:
+            cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), (colour, colour, colour), width)
+    return drawn
 
 
 def _unseen(image: NDArray[np.uint8], unseen: NDArray[np.uint8]) -> NDArray[np.uint8]:

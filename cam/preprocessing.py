@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -59,6 +59,16 @@ class Preprocessing:
         """(channels, H, W) of the model's own input."""
         return len(self.mean), *self.crop
 
+    def scaled(self, factor: float) -> Preprocessing:
+        """Look at the same part of the photograph with more pixels, or fewer.
+
+        Example:
+            >>> Preprocessing(256, (224, 224)).scaled(2).crop
+            (448, 448)
+        """
+        height, width = (max(1, round(side * factor)) for side in self.crop)
+        return replace(self, resize=max(1, round(self.resize * factor)), crop=(height, width))
+
     def frame(self, photo: Size, fit: Fit | None = None) -> Frame:
         """Say where the input lies in a photograph of (H, W) pixels.
 
@@ -89,7 +99,7 @@ class Preprocessing:
         """
         height, width = image.shape[:2]
         frame = self.frame((height, width), fit)
-        pixels = _view(image, frame, self.interpolation)
+        pixels = cut(image, frame, self.interpolation)
         if len(self.mean) == 1:
             pixels = np.rint(pixels @ _LUMINANCE)[..., None].astype(np.uint8)
         tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
@@ -97,8 +107,21 @@ class Preprocessing:
         return ((tensor - mean) / std).contiguous(), frame
 
 
-def _view(image: NDArray[np.uint8], frame: Frame, interpolation: str) -> NDArray[np.uint8]:
-    """Resize a photograph and cut the input out of it; what lies outside the picture is black."""
+def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear") -> NDArray[np.uint8]:
+    """Resize a photograph and cut the network's input out of it; what lies outside the picture is black.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, upright.
+        frame: where the input lies in it.
+        interpolation: of the resizing, "bilinear", "bicubic" or "nearest".
+
+    Returns:
+        (H, W, 3) uint8 RGB of the input's size.
+
+    Example:
+        >>> cut(np.zeros((480, 640, 3), np.uint8), fit_crop((480, 640), 256, (224, 224))).shape
+        (224, 224, 3)
+    """
     (top, left), (height, width), (photo_h, photo_w), (full_h, full_w) = (
         frame.offset,
         frame.input,

@@ -14,19 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from cam.evaluation.results import Evaluation
     from cam.inspection import Inspection
 
 _ROWS = 20
 
 
 @contextmanager
-def progress(total: int, silent: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
     """Show progress on standard error where that is a terminal; give what moves it on by one picture."""
     console = Console(stderr=True)
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=silent or not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
-        yield lambda record: bar.advance(task)
+        yield lambda done: bar.advance(task)
 
 
 def show_run(records: Sequence[dict[str, Any]], out: Path, *, as_json: bool, quiet: bool) -> None:
@@ -57,6 +58,22 @@ def show_inspection(inspection: Inspection) -> None:
         if value is not None:
             table.add_row(name.replace("_", " "), _plain(_fact(value)))
     _console().print(table)
+
+
+def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
+    """Show who did how well: a table with a row for each metric and contender, or JSON."""
+    if as_json:
+        print(evaluation.to_json(), end="")
+        return
+    table = Table("metric", "maps", "value", "95 % interval", "n", box=None)
+    for row in evaluation.rows:
+        figures = f"{row.value:.3f}", f"{row.low:.3f} to {row.high:.3f}", str(row.count)
+        table.add_row(_plain(row.metric), _plain(row.contender), *figures)
+    console = _console()
+    console.print(table)
+    settings = ", ".join(f"{name} {_fact(value)}" for name, value in evaluation.settings.items())
+    about = f"{evaluation.game}: {evaluation.model}, {evaluation.pictures} pictures, seed {evaluation.seed}; {settings}"
+    console.print(_plain(about), soft_wrap=True)
 
 
 def show_models(models: Sequence[dict[str, str]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -132,7 +133,8 @@ class Probe(TorchFunctionMode):
     ) -> Any:
         if func is torch._C._set_grad_enabled:
             return None  # a no_grad block inside the network would hide the head from autograd
-        with torch.inference_mode(False):  # and so would inference_mode
+        # So would inference_mode. Autograd's own copies survive calls in place and stand above those of checkpointing.
+        with torch.inference_mode(False), saved_tensors_hooks(torch.clone, lambda copy: copy):
             return self._watch(func, args, kwargs or {})
 
     def _watch(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -61,10 +61,9 @@ def prove(
 def _error_in_float64(network: nn.Module, head: Head, pictures: Tensor) -> float | None:
     channels, height, width = pictures.shape[1:]
     twin = twin_of(network, (channels, height, width))
-    if pictures.device.type == "mps":  # knows no float64
-        twin, pictures = twin.cpu(), pictures.cpu()
+    device, _ = device_and_dtype(twin)
     try:
-        return _largest_error(twin.double(), head.to(pictures.device, torch.float64), pictures.double())
+        return _largest_error(twin.double(), head.to(device, torch.float64), pictures.to(device, torch.float64))
     except RuntimeError:  # the network casts to a precision of its own on the way
         return None
 

@@ -63,6 +63,27 @@ def parse_target(text: str, labels: Sequence[str] | None) -> Target:
     return OneClass(find_class(labels, text))
 
 
+def parse_rival(text: str | None, labels: Sequence[str] | None) -> int | None:
+    """Understand the class to contrast with: `runner-up` (also when nothing is given), a class index or a label.
+
+    Returns:
+        The class index; None for the runner-up.
+
+    Raises:
+        UsageError: an index out of range, an unknown or an ambiguous label, or several classes.
+
+    Example:
+        >>> parse_rival("dog", ["cat", "dog"])
+        1
+    """
+    if text is None or text.strip().lower() == "runner-up":
+        return None
+    target = parse_target(text, labels)
+    if isinstance(target, TopClasses):
+        raise UsageError(f"{text!r} is not one class to contrast with", "Give runner-up, a class index or a label")
+    return target.class_idx
+
+
 def _index(number: int, labels: Sequence[str] | None) -> int:
     if number >= 0 and (labels is None or number < len(labels)):
         return number

@@ -53,7 +53,7 @@ def device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 def twin_of(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Copy a network, without gradients and in evaluation mode.
+    """Copy a network, without gradients and in evaluation mode, to a device that knows float64.
 
     Args:
         network: a classifier, not wrapped.
@@ -81,4 +81,5 @@ def twin_of(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
             f"The network does not run on an input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}",
             "Give the size it was made for (--input-size), or mend the network",
         ) from error
-    return copy.deepcopy(network).eval().requires_grad_(False)
+    twin = copy.deepcopy(network).eval().requires_grad_(False)
+    return twin.cpu() if inputs.device.type == "mps" else twin

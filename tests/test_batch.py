@@ -9,16 +9,19 @@ import torch
 from torch import nn
 
 import cam
-from cam.batch import Options, explain_folder
+from cam.batch import explain_folder
 from cam.classifiers import Classifier
 from cam.errors import OutputError, UsageError
 from cam.images import read_image, write_image
 from cam.inputs import find_pictures
+from cam.options import Options
+from cam.question import Question
 from cam.targets import OneClass, TopClasses
 from cam.weights import hash_file, hash_tensors
 
 RECORD_KEYS = ["path", "status", "error", "size", "targets"]
-TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "completeness_error", "peak", "files"]
+TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "completeness_error"]
+TARGET_KEYS += ["evidence", "map_input", "map_logit", "peak", "boxes", "remark", "files"]
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +53,8 @@ def folder(tmp_path) -> Path:
     return tmp_path / "in"
 
 
-def run(classifier: Classifier, folder: Path, out: Path, **options) -> list[dict]:
-    return explain_folder(classifier, find_pictures([folder]), out, Options(**options))
+def run(classifier: Classifier, folder: Path, out: Path, fit=None, **options) -> list[dict]:
+    return explain_folder(classifier, find_pictures([folder]), out, Options(question=Question(fit=fit), **options))
 
 
 def test_manifest_is_one_line_a_picture_in_input_order(classifier, folder, tmp_path):
@@ -103,9 +106,8 @@ def test_the_map_can_be_used_without_this_tool(classifier, folder, tmp_path):
         assert int(data["class_idx"]) == target["class_idx"]
         assert str(data["label"]) == target["label"]
         assert data["photo"].tolist() == record["size"]
-        cell = np.array(np.unravel_index(data["cam"].argmax(), data["cam"].shape))
-        in_input = data["start"] + data["jump"] * cell
-        in_photo = (in_input + data["offset"] + 0.5) * data["photo"] / data["resized"] - 0.5
+        row, column = np.unravel_index(data["cam"].argmax(), data["cam"].shape)
+        in_photo = np.array([data["rows"][row], data["columns"][column]])
         x0, y0, x1, y1 = data["seen"]
         place = np.clip(np.floor(in_photo + 0.5), (y0, x0), (y1 - 1, x1 - 1))
         assert place.tolist() == target["peak"]

@@ -39,12 +39,16 @@ Named = namedtuple("Named", ["hidden", "logits"])
         LOGITS,
         LOGITS[:, :, None, None],
         (LOGITS, torch.zeros(2, 5)),
+        (LOGITS, torch.zeros(2, 5, 1, 1)),
         [MAPS, LOGITS],
         {"aux": torch.zeros(2, 5), "out": LOGITS},
         {"embedding": torch.zeros(2, 3), "logits": LOGITS},
         Output(None, torch.zeros(2, 3), LOGITS),
         Named(torch.zeros(2, 3), LOGITS),
         (torch.zeros(2, 3, dtype=torch.long), (MAPS, {"logits": LOGITS})),
+        (torch.zeros(2, 3), {"logits": LOGITS}),
+        {"out": torch.zeros(2, 5), "logits": LOGITS},
+        {"loss": torch.tensor(0.5), "out": (LOGITS, torch.zeros(2, 5)), "embedding": torch.zeros(2, 3)},
     ],
 )
 def test_class_scores_are_found_in_whatever_comes_back(output):
@@ -58,6 +62,19 @@ def test_a_score_without_a_class_dimension_is_one_class():
 @pytest.mark.parametrize(("output", "found"), [(MAPS, r"\(2, 8, 7, 7\)"), (None, "NoneType"), ("cat", "str")])
 def test_an_output_without_class_scores_is_named(output, found):
     with pytest.raises(ModelError, match=found):
+        find_logits(output)
+
+
+@pytest.mark.parametrize(
+    ("output", "found"),
+    [
+        ((torch.zeros(2, 512), LOGITS), r"\[\(2, 512\), \(2, 5\)\]"),
+        ({"score": LOGITS, "confidence": torch.zeros(2)}, r"\[\(2, 5\), \(2, 1\)\]"),
+        ({"logits": [LOGITS, torch.zeros(2, 7)], "out": LOGITS}, r"\[\(2, 5\), \(2, 7\)\]"),
+    ],
+)
+def test_several_outputs_without_a_name_are_not_guessed_among(output, found):
+    with pytest.raises(ModelError, match=found + ".*return the logits alone"):
         find_logits(output)
 
 
@@ -115,7 +132,7 @@ def test_a_call_that_is_not_made_is_an_error():
 
 def test_wrappers_inside_wrappers_are_taken_off():
     network = nn.Linear(2, 3)
-    assert unwrap(torch.compile(nn.DataParallel(nn.DataParallel(network)))) is network
+    assert unwrap(torch.compile(nn.DataParallel(nn.DataParallel(network)), backend="eager")) is network
 
 
 def test_a_network_that_does_not_run_is_one_sentence():

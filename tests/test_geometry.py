@@ -12,6 +12,7 @@ from torch import nn
 
 import cam
 from cam.arithmetic import arithmetic_grid
+from cam.cache import recall, remember
 from cam.centres import measure_grid
 from cam.geometry import Frame, Grid, fit_crop, fit_whole, peak, place, stretched
 from cam.head import find_head
@@ -125,6 +126,84 @@ def test_a_jump_that_is_no_power_of_two_is_measured(device: torch.device) -> Non
     grid = measure_grid(network, find_head(network, (3, 112, 112)).exact(), (3, 112, 112))
     assert grid.jump == (7, 7)
     assert grid.start == pytest.approx((4, 4), abs=1e-4)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(100, 7), (50, 12), (96, 3), (70, 5)])
+def test_a_jump_is_exact_where_the_sizes_are_no_multiples_of_it(size: int, stride: int, device: torch.device) -> None:
+    torch.manual_seed(0)
+    network = averaging((1, 1, 1, 1), kernel=stride, stride=stride).to(device)
+    grid = measure_grid(network, find_head(network, (3, size, size)).exact(), (3, size, size))
+    assert grid.jump == (stride, stride)
+    assert grid.start == pytest.approx(((stride - 1) / 2 - 1,) * 2, abs=1e-4)
+
+
+def test_cells_at_the_border_lie_where_the_part_of_their_window_inside_the_input_does(device: torch.device) -> None:
+    """Columns -3 to 1 and rows -1 to 3 of the first cell's window; 3 pixels of the last one's are padding too."""
+    torch.manual_seed(0)
+    network = averaging((3, 3, 1, 1)).to(device)
+    grid = measure_grid(network, find_head(network, (3, 48, 48)).exact(), (3, 48, 48))
+    assert grid.reach == pytest.approx((2**0.5, 2**0.5), abs=1e-4)  # of five equal weights
+    assert grid.centre((0, 0), (48, 48)) == pytest.approx((1.5, 0.5), abs=0.15)
+    assert grid.centre((5, 6), (48, 48)) == pytest.approx((21, 23), abs=0.01)
+    assert grid.centre((11, 12), (48, 48)) == pytest.approx((45, 46.5), abs=0.5)
+
+
+@given(
+    st.floats(-60, 160), st.floats(0.5, 300), st.integers(1, 120)
+)  # fmt: skip
+def test_a_centre_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float, reach: float, length: int) -> None:
+    grid = Grid((middle, middle), (1, 1), "measured", (reach, reach))
+    y, x = grid.centre((0, 0), (length, length))
+    points = np.linspace(-0.5, length - 0.5, 100_001)
+    outside = max(-0.5 - middle, middle - length + 0.5, 0) / reach
+    assert y == x
+    assert -0.5 - 1e-6 <= y <= length - 0.5 + 1e-6
+    if outside <= 5:
+        density = np.exp(-(((points - middle) / reach) ** 2) / 2 + outside**2 / 2)
+        assert y == pytest.approx(np.trapezoid(density * points) / np.trapezoid(density), abs=1e-2)
+
+
+@given(st.floats(-20, 20), st.floats(2, 40), st.floats(0, 80), st.integers(2, 40))
+def test_rows_and_peak_and_heat_agree_at_the_border_too(start: float, jump: float, reach: float, cells: int) -> None:
+    length = max(8, int(start + jump * (cells - 1)))
+    grid = Grid((start, start), (jump, jump), "measured", (reach, reach))
+    centres = grid.centres(0, np.arange(cells), length)
+    assert (np.diff(centres) >= 0).all()
+    frame = Frame((length, length), (length, length), (0, 0), (length, length))
+    cam = np.arange(float(cells))[:, None] * np.ones(cells)
+    heat = place(cam, grid, frame)[:, 0]
+    rows = np.arange(length)
+    np.testing.assert_allclose(heat, np.interp(rows, centres, np.arange(cells)), atol=1e-3 * cells)
+    hottest = np.zeros((cells, cells))
+    hottest[cells // 2, 0] = 1
+    assert peak(hottest, grid, frame)[0] == np.clip(np.floor(centres[cells // 2] + 0.5), 0, length - 1)
+
+
+def test_cells_farther_outside_than_half_the_input_are_not_believed(device: torch.device) -> None:
+    torch.manual_seed(0)
+    network = averaging((40, 0, 40, 0)).to(device)
+    assert measure_grid(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32)).method == "stretched"
+
+
+def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> None:
+    torch.manual_seed(0)
+    network = averaging((1, 1, 1, 1)).to(device)
+    head = find_head(network, (3, 32, 32)).exact()
+    with torch.inference_mode():
+        measured = measure_grid(network, head, (3, 32, 32))
+    assert measured == measure_grid(network, head, (3, 32, 32))
+    assert measured.method == "measured"
+
+
+def test_a_remembered_grid_comes_back_whole_and_one_without_reach_does_not(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        grid = Grid((0.1, 2.0), (4.0, 8.0), "measured", (6.25, 1 / 3))
+        remember(grid, "key")
+        assert recall("key") == grid
+        (file,) = tmp_path.rglob("*.json")
+        file.write_text('{"start": [0.1, 2.0], "jump": [4.0, 8.0], "method": "measured"}')
+        assert recall("key") is None
 
 
 def test_a_network_of_one_size_is_stretched(device: torch.device) -> None:

@@ -31,14 +31,14 @@ def ink(strip: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_the_picture_is_untouched_and_the_strip_as_wide(height: int, width: int) -> None:
-    strip = legend(height, width, note="hatched: not seen by the network")
+    strip = legend(height, width, notes=["hatched: not seen by the network"])
     assert strip.shape[1] == max(width, 280)
     assert strip.dtype == np.uint8
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_nothing_touches_the_margins(height: int, width: int) -> None:
-    strip = legend(height, width, title="W" * 300, details="j" * 300, note="(" * 300)
+    strip = legend(height, width, title="W" * 300, details="j" * 300, notes=["(" * 300])
     margin = 6
     inside = ink(strip)[margin:-margin, margin:-margin]
     assert inside.sum() == ink(strip).sum() > 100
@@ -77,7 +77,7 @@ def test_what_is_said_is_what_is_drawn() -> None:
         other = legend(375, 500, **change)
         assert other.shape == first.shape
         assert not np.array_equal(other, first)
-    assert legend(32, 32, note="a note").shape[0] > legend(32, 32).shape[0]
+    assert legend(32, 32, notes=["a note"]).shape[0] > legend(32, 32).shape[0]
 
 
 def test_no_scale_shows_only_zero() -> None:
@@ -98,7 +98,7 @@ def test_limits_that_are_no_numbers_are_refused() -> None:
 @example("a" + "\u0301" * 500, "x" * 5000)
 @example("\ufdfa" * 1000, "")
 def test_any_text_can_be_drawn(title: str, details: str) -> None:
-    assert legend(32, 32, title=title, details=details, note=details).shape[1] == 280
+    assert legend(32, 32, title=title, details=details, notes=[details]).shape[1] == 280
 
 
 def test_texts_are_cleaned() -> None:
@@ -144,4 +144,4 @@ def test_long_texts_are_shortened_as_little_as_needed(text: str, width: int) -> 
     ],
 )
 def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
-    assert _number(value) == text
+    assert _number(value, signed=True) == text

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from odd_heads import EXACT, GRID, INEXACT, SHAPE
+from odd_heads import EXACT, GRID, INEXACT, SHAPE, Network
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from cam.errors import HeadError
+from cam.errors import HeadError, ModelError
 from cam.features import forward, unwrap
 from cam.head import find_head
 from cam.maps import class_activation_maps, completeness_error
@@ -85,10 +87,60 @@ def test_a_network_that_casts_to_half_precision_itself(device):
     assert prove(network, head, SHAPE).error <= 3e-2
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda net: torch.compile(nn.DataParallel(net))])
+def compiled(network):
+    return torch.compile(network, backend="eager")  # without the default's import, and the warnings of older ones
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, compiled, lambda net: compiled(nn.DataParallel(net))])
 def test_wrappers_are_taken_off(wrap):
     network = EXACT["functional_relu"].build()
     assert unwrap(wrap(network)) is network
+
+
+def never(*_: object) -> None:
+    raise NotImplementedError("compiled")
+
+
+@pytest.mark.parametrize(
+    "compile_",
+    [
+        lambda net: net.compile(backend=never),
+        lambda net: net.inner.compile(backend=never),
+        lambda net: setattr(net, "inner", torch.compile(net.inner, backend=never)),
+    ],
+    ids=["network in place", "part in place", "part wrapped"],
+)
+def test_what_is_compiled_runs_as_it_was_written(compile_, device):
+    network = EXACT["wrapper_module"].build().to(device)
+    weight, bias = EXACT["wrapper_module"].known(network)
+    compile_(network)
+    head = find_head(network, SHAPE).exact()
+    torch.testing.assert_close((head.weight, head.bias), (weight, bias), rtol=1e-5, atol=1e-6)
+    assert prove(network, head, SHAPE, in_float64=True).error64 <= 1e-6
+    with pytest.raises(RuntimeError, match="compiled"):  # it is still so for its owner
+        network(random_inputs(1, SHAPE).to(device))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_what_autograd_cannot_pass_is_one_sentence(device):
+    network = Network(
+        lambda net, x: net.fc(checkpoint(net.block, net.conv(x), use_reentrant=True).mean((2, 3))),
+        conv=nn.Conv2d(3, 6, 3),
+        block=nn.Sequential(nn.Conv2d(6, 6, 3), nn.ReLU()),
+        fc=nn.Linear(6, 5),
+    ).to(device)
+    with pytest.raises(ModelError, match=r"cannot be differentiated: [^.]+use_reentrant=True.*Switch off.*\.$"):
+        find_head(network, SHAPE)
+
+
+def test_an_embedding_beside_the_class_scores_is_not_taken_for_them(device):
+    network = Network(
+        lambda net, x: (pooled := F.relu(net.conv(x)).mean((2, 3)), net.fc(pooled)),
+        conv=nn.Conv2d(3, 6, 3),
+        fc=nn.Linear(6, 5),
+    ).to(device)
+    with pytest.raises(ModelError, match=r"\[\(3, 6\), \(3, 5\)\].*the logits alone"):
+        find_head(network, SHAPE)
 
 
 def test_softmax_is_named_as_the_reason():

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from placements import Pasted, paste, placement_errors, recognised
 
 import cam
+from cam.evaluation.pasted import Pasted
+from cam.evaluation.placement import evaluate_placement, measure_placement
+from cam.evaluation.results import Evaluation
+from cam.inputs import find_pictures
 from cam.scenes import compose, uci_digits
 
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -23,17 +24,13 @@ def squeezenet(shared_data: Path) -> cam.Classifier:
         return cam.load_classifier("squeezenet1_0")
 
 
-@pytest.fixture(scope="module")
-def photographs(shared_data: Path) -> list[Path]:
-    return sorted((shared_data / "imagenet" / "images").iterdir())
-
-
 def cifar_resnet(shared_data: Path, depth: int) -> cam.Classifier:
     (weights,) = (shared_data / "cifar10" / "weights").glob(f"resnet{depth}-*")
     return cam.load_classifier(f"cifar-resnet{depth}", weights=weights)
 
 
-def test_squeezenet_on_photographs(squeezenet: cam.Classifier, photographs: list[Path]) -> None:
+def test_squeezenet_on_photographs(squeezenet: cam.Classifier, shared_data: Path) -> None:
+    photographs = sorted((shared_data / "imagenet" / "images").iterdir())
     explanations = list(cam.explain_all(squeezenet, photographs))
     right = sum(explanation.class_idx == 10 * index for index, explanation in enumerate(explanations))
     assert 56 <= right <= 66
@@ -52,48 +49,43 @@ def test_cifar_resnets_on_their_pictures(shared_data: Path, depth: int) -> None:
     assert max(explanation.completeness_error for explanation in explanations) <= 1e-4
 
 
-def assert_measured_is_best(errors: dict[str, NDArray[np.float64]]) -> None:
-    """Not above the better of the two others by more than the scenes can tell: two standard errors."""
-    better = min(("arithmetic", "stretched"), key=lambda name: errors[name].mean())
-    difference = errors["measured"] - errors[better]
-    assert difference.mean() <= 2 * difference.std() / len(difference) ** 0.5, {k: v.mean() for k, v in errors.items()}
+def distances(evaluation: Evaluation) -> tuple[float, float, float]:
+    """From the object's centre to the heat's, pixels: measured, by arithmetic, stretched."""
+    found = {row.contender: row.value for row in evaluation.rows if row.metric == "centroid_distance"}
+    return found["logit measured"], found["logit arithmetic"], found["logit stretched"]
 
 
-def test_measured_centres_place_squeezenet(squeezenet: cam.Classifier, photographs: list[Path]) -> None:
+def test_measured_centres_place_squeezenet(squeezenet: cam.Classifier, shared_data: Path) -> None:
     """Objects of 72 pixels in 224, of those pictures that are still recognised when they are so small."""
-    classifier = replace(squeezenet, preprocessing=replace(squeezenet.preprocessing, resize=224))
-    grey = (124, 116, 104)
-    tried = recognised(classifier, paste(photographs, range(0, 1000, 10), 224, 72, 1, grey))
-    classes = sorted({scene.class_idx for _, scene in tried})
-    found = recognised(classifier, paste([photographs[c // 10] for c in classes], classes, 224, 72, 12, grey))
-    errors = placement_errors(classifier, found)
-    assert len(found) >= 100
-    assert_measured_is_best(errors)
-    assert errors["measured"].mean() <= 0.9 * errors["stretched"].mean()
+    photographs = find_pictures([shared_data / "imagenet" / "images"])
+    truth = {picture: 10 * index for index, picture in enumerate(photographs)}
+    evaluation = evaluate_placement(squeezenet, photographs, truth=truth, object_size=72, each=12)
+    measured, arithmetic, stretched = distances(evaluation)
+    assert evaluation.settings["scenes"] >= 100
+    assert measured <= min(arithmetic, 0.9 * stretched)
 
 
 @pytest.mark.parametrize("depth", [20, 56])
 def test_measured_centres_place_cifar_resnets(shared_data: Path, depth: int) -> None:
     """Objects of 32 pixels in 64, on black, where the networks recognise most of them."""
+    pictures = find_pictures([shared_data / "cifar10" / "images"])[::5]
+    truth = {picture: CIFAR.index(picture.path.parent.name) for picture in pictures}
     classifier = cifar_resnet(shared_data, depth)
-    classifier = replace(classifier, preprocessing=replace(classifier.preprocessing, resize=64, crop=(64, 64)))
-    files = sorted((shared_data / "cifar10" / "images").glob("*/*.jpg"))[::5]
-    classes = [CIFAR.index(file.parent.name) for file in files]
-    found = recognised(classifier, paste(files, classes, 64, 32, 4, (0, 0, 0)))
-    errors = placement_errors(classifier, found)
-    assert len(found) >= 400
-    assert_measured_is_best(errors)
+    evaluation = evaluate_placement(classifier, pictures, truth=truth, each=3, background=(0, 0, 0))
+    measured, arithmetic, stretched = distances(evaluation)
+    assert evaluation.settings["scenes"] >= 350
+    assert measured <= min(arithmetic, stretched)
 
 
 def test_measured_centres_place_digits() -> None:
     classifier = cam.load_classifier("digits", device="cpu")
     glyphs, classes = uci_digits("test")
     rng = np.random.default_rng(5)
-    scenes = []
-    for index in rng.integers(len(glyphs), size=400):
+    objects = []
+    for index in range(len(glyphs)):
         scene = compose([glyphs[index]], [int(classes[index])], classifier.preprocessing.crop, rng)
         x0, y0, x1, y1 = scene.boxes[0]
-        scenes.append(Pasted(scene.image, int(classes[index]), ((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2)))
-    errors = placement_errors(classifier, recognised(classifier, scenes))
-    assert_measured_is_best(errors)
-    assert errors["measured"].mean() < 0.95 * errors["stretched"].mean()
+        centre = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
+        objects.append([[Pasted(f"{index}", scene.image, int(classes[index]), centre)]])
+    measured, arithmetic, stretched = distances(measure_placement(classifier, objects))
+    assert measured <= min(arithmetic, 0.95 * stretched)

@@ -1,19 +1,17 @@
-"""Checkpoints of every wrapping come out as the network's own tensors, and nothing else comes in."""
+"""Weights of every wrapping are fitted to a network key by key, or not at all, and hashed."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import warnings
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from checkpoints import same
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -31,206 +29,6 @@ from cam.weights import (
 )
 
 STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([0.5, -1.0])}
-RAN = Path("ran")
-
-
-class Custom:
-    """Something a training script might have left in its checkpoint."""
-
-
-class Hostile:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (os.mkdir, (str(RAN),))
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def refusal(path: Path, *, unsafe_pickle: bool = False) -> WeightsError:
-    with pytest.raises(WeightsError) as caught:
-        read_checkpoint(path, unsafe_pickle=unsafe_pickle)
-    assert str(path) in caught.value.found
-    assert caught.value.remedy
-    return caught.value
-
-
-@pytest.mark.parametrize("name", ["a.safetensors", "a.bin", "a"])
-def test_safetensors_are_known_by_their_content(tmp_path: Path, name: str) -> None:
-    save_file(STATE, tmp_path / name)
-    assert same(read_checkpoint(tmp_path / name), STATE)
-
-
-@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.th", "a"])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_both_torch_formats_are_read(tmp_path: Path, name: str, zipped: bool) -> None:
-    torch.save({"state_dict": STATE, "epoch": 3}, tmp_path / name, _use_new_zipfile_serialization=zipped)
-    assert same(read_checkpoint(str(tmp_path / name)), STATE)
-
-
-def test_a_pickle_protocol_that_torch_cannot_read_safely(tmp_path: Path) -> None:
-    torch.save(STATE, tmp_path / "a.pt", pickle_protocol=4)
-    assert "not written as torch.save and safetensors do" in refusal(tmp_path / "a.pt").found
-    assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
-
-
-@pytest.mark.parametrize("nests", [()] + [(a,) for a in NESTS] + [(a, b) for a in NESTS for b in NESTS])
-def test_every_nesting_is_unwrapped(tmp_path: Path, nests: tuple[str, ...]) -> None:
-    content: dict[str, Any] = OrderedDict(STATE)
-    for nest in nests:
-        content = {nest: content, "epoch": 3, "best": torch.tensor(0.9), "optimizer": {"state": {0: STATE}}}
-    torch.save(content, tmp_path / "nested.pt")
-    assert same(read_checkpoint(tmp_path / "nested.pt"), STATE)
-
-
-def test_a_nest_without_tensors_is_passed_over(tmp_path: Path) -> None:
-    torch.save({"state_dict": None, "model": {"name": "resnet"}, "ema": STATE}, tmp_path / "a.pt")
-    assert same(read_checkpoint(tmp_path / "a.pt"), STATE)
-
-
-def test_parameters_come_out_as_plain_tensors(tmp_path: Path) -> None:
-    torch.save({"fc.bias": nn.Parameter(torch.ones(2))}, tmp_path / "a.pt")
-    assert not read_checkpoint(tmp_path / "a.pt")["fc.bias"].requires_grad
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_code_is_refused_by_name_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": STATE, "x": Hostile()}, "evil.pt", _use_new_zipfile_serialization=zipped)
-    error = refusal(Path("evil.pt"))
-    assert f"{os.name}.mkdir" in error.found
-    assert "safetensors" in error.remedy
-    assert "--unsafe-pickle" in error.remedy
-    assert not RAN.exists()
-    # The other way round, so that the assertion above is known to be able to fail.
-    assert same(read_checkpoint("evil.pt", unsafe_pickle=True), STATE)
-    assert RAN.is_dir()
-
-
-def test_a_pickle_named_safetensors_is_not_unpickled(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    torch.save(STATE, path)
-    assert "damaged" in refusal(path, unsafe_pickle=True).found
-
-
-def test_the_class_of_an_object_is_named(tmp_path: Path) -> None:
-    torch.save({"state_dict": STATE, "args": Custom()}, tmp_path / "a.pt")
-    assert f"{__name__}.Custom" in refusal(tmp_path / "a.pt").found
-    assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
-
-
-@pytest.mark.parametrize("nest", [None, "model", "ema"])
-def test_a_whole_module_is_refused_or_gives_its_tensors(tmp_path: Path, nest: str | None) -> None:
-    module = nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
-    module.load_state_dict(STATE)
-    torch.save({nest: module} if nest else module, tmp_path / "a.pt")
-    assert "torch.nn.modules.container.Sequential" in refusal(tmp_path / "a.pt").found
-    assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
-
-
-def test_a_torchscript_archive_is_code(tmp_path: Path) -> None:
-    module = nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
-    module.load_state_dict(STATE)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch deprecates it; people still have such files
-        torch.jit.save(torch.jit.script(module), str(tmp_path / "a.pt"))
-    assert "'TorchScript'" in refusal(tmp_path / "a.pt").found
-    assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
-
-
-def test_code_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.save({"state_dict": STATE, "args": Custom()}, tmp_path / "a.pt")
-    monkeypatch.delitem(globals(), "Custom")
-    error = refusal(tmp_path / "a.pt", unsafe_pickle=True)
-    assert "Custom" in error.found
-    assert "not here" in error.found
-
-
-def test_missing(tmp_path: Path) -> None:
-    assert "There is no file" in refusal(tmp_path / "a.pt").found
-
-
-def test_folder(tmp_path: Path) -> None:
-    assert "is a folder" in refusal(tmp_path).found
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.pt")
-    assert "not a file" in refusal(tmp_path / "a.pt").found
-
-
-def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deny(self: Path, mode: str) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    path = tmp_path / "a.pt"
-    torch.save(STATE, path)
-    monkeypatch.setattr(Path, "open", deny)  # permissions do not bind root, who may run the tests
-    assert "cannot be opened (Permission denied)" in refusal(path).found
-
-
-def test_null_character_in_the_path() -> None:
-    with pytest.raises(WeightsError, match="cannot be opened"):
-        read_checkpoint("a\0.pt")
-
-
-@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
-def test_empty(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).touch()
-    assert "is empty" in refusal(tmp_path / name).found
-
-
-@pytest.mark.parametrize(
-    "content", [b"x", b"<!DOCTYPE html><html></html>", b"version https://git-lfs", b"\x89HDF\r\n\x1a\n" * 4]
-)
-def test_other_files_are_no_checkpoints(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.pt").write_bytes(content)
-    assert "is not a checkpoint" in refusal(tmp_path / "a.pt", unsafe_pickle=True).found
-
-
-@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.95])
-def test_cut_short(tmp_path: Path, kind: str, kept: float) -> None:
-    path = tmp_path / "a.bin"
-    if kind == "safetensors":
-        save_file({"w": torch.ones(1000)}, path)
-    else:
-        torch.save({"w": torch.ones(1000)}, path, _use_new_zipfile_serialization=kind == "zip")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * kept)])
-    assert "is damaged" in refusal(path).found
-
-
-@given(start=st.sampled_from([b"\x80\x02", b"PK\x03\x04", b"\x40" + bytes(7) + b"{"]), rest=st.binary())
-def test_noise_gives_a_sentence(tmp_path_factory: pytest.TempPathFactory, start: bytes, rest: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "noise.pt"
-    path.write_bytes(start + rest)
-    refusal(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ({}, ""),
-        ({"net": STATE, "acc": 9}, "'net', 'acc'"),
-        ([1, 2], "list"),
-        ({0: torch.ones(1)}, "0"),
-        (3, "int"),
-    ],
-)
-def test_no_tensors(tmp_path: Path, content: object, said: str) -> None:
-    torch.save(content, tmp_path / "a.pt")
-    error = refusal(tmp_path / "a.pt")
-    assert f"holds no weights, only {said}" in error.found
-    assert "state_dict()" in error.remedy
-
-
-def test_a_checkpoint_that_holds_itself_ends(tmp_path: Path) -> None:
-    loop: dict[str, Any] = {"epoch": 3}
-    loop["model"] = loop
-    torch.save(loop, tmp_path / "a.pt")
-    assert "holds no weights" in refusal(tmp_path / "a.pt").found
 
 
 words = st.sampled_from(["module", "model", "_orig_mod", "conv", "bn", "0"])
@@ -415,16 +213,6 @@ def test_hash_tensors_sees_every_change(dtype: torch.dtype) -> None:
 
 def test_hash_tensors_does_not_depend_on_the_device(device: torch.device) -> None:
     assert hash_tensors({key: value.to(device) for key, value in STATE.items()}) == hash_tensors(STATE)
-
-
-@pytest.mark.parametrize(("name", "tensors"), [("resnet20-12fca82f", 97), ("resnet56-4bfd9763", 277)])
-def test_published_cifar_checkpoints_are_read(shared_data: Path, name: str, tensors: int) -> None:
-    path = shared_data / "cifar10" / "weights" / f"{name}.th"
-    state = read_checkpoint(path)
-    assert hash_file(path).startswith(name.partition("-")[2])
-    assert len(state) == tensors
-    assert all(key.startswith("module.") for key in state)
-    assert not any(key.endswith("num_batches_tracked") for key in state)
 
 
 def test_the_published_resnet20_loads(shared_data: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 from odd_heads.registry import EXACT, GRID, C, K, Network, fc, odd
 
@@ -95,6 +96,24 @@ def no_grad_backbone(net, x):
 @torch.no_grad()
 def no_grad_throughout(net, x):
     return net.fc(F.relu(net.conv(x)).mean((2, 3)))
+
+
+@odd("gap-norm-linear")
+@torch.no_grad()
+def norm_divided_away_in_place(net, x):
+    pooled = F.relu(net.conv(x)).mean((2, 3))
+    pooled.div_(pooled.norm(dim=1, keepdim=True))  # autograd has kept what is overwritten here
+    return net.fc(pooled)
+
+
+@odd("gap-linear", block=lambda: nn.Sequential(nn.Conv2d(K, K, 3, padding=1), nn.BatchNorm2d(K), nn.ReLU()))
+def checkpointed_last_block(net, x):
+    return net.fc(checkpoint(net.block, F.relu(net.conv(x)), use_reentrant=False).mean((2, 3)))
+
+
+@odd("gap-linear")
+def checkpointed_throughout(net, x):
+    return checkpoint(lambda x: net.fc(F.relu(net.conv(x)).mean((2, 3))), x, use_reentrant=False)
 
 
 @odd("gap-linear")

@@ -1,0 +1,174 @@
+"""Does the heat of a class lie on its objects? Measured against true boxes, and masks where there are some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.classifiers import Classifier
+from cam.errors import ImageError, ModelError
+from cam.evaluation.boxes_truth import Boxed
+from cam.evaluation.contenders import Asked, Contender
+from cam.evaluation.metrics import (
+    OVERLAPS,
+    SCORES,
+    THRESHOLDS,
+    Floats,
+    Heat,
+    Mask,
+    box_mask,
+    max_box_acc,
+    max_box_acc_v2,
+    peak_inside,
+    pixel_average_precision,
+    score_histograms,
+    share_inside,
+    threshold_ious,
+)
+from cam.evaluation.results import Evaluation, Row, Statistic, mean
+from cam.evaluation.truth import class_of
+from cam.images import MAX_PIXELS, read_image
+from cam.inputs import Picture
+
+SIDE = 256
+"""Boxes are drawn around every so many-th pixel of larger pictures; Choe et al. take 224 of all."""
+
+
+def evaluate_boxes(
+    classifier: Classifier,
+    items: Sequence[Boxed],
+    contenders: Sequence[Contender],
+    *,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[Picture], None] = lambda picture: None,
+) -> Evaluation:
+    """Measure where the heat of each class lies, against the true boxes of its objects.
+
+    `pointing`, `energy`, `max_box_acc`, `max_box_acc_v2` and, where there are masks, `px_ap`, all from 0 to 1 and
+    explained in `cam.evaluation.metrics`. A sample is a class in a picture, with all its boxes.
+
+    Args:
+        classifier: from `load_classifier` or `wrap`.
+        items: from `read_boxes`, those of one picture together.
+        contenders: whose heat is measured.
+        seed: of the bootstrap.
+        max_pixels: larger pictures are refused.
+        progress: called with each picture once it is done with.
+
+    Returns:
+        A row a contender and metric; `settings["failed"]` counts pictures that could not be read, run or matched with
+        their boxes and mask.
+
+    Raises:
+        UsageError: a label that the classifier does not have, or no picture could be measured.
+    """
+    classes = {label: class_of(classifier.labels, label) for item in items if (label := item.label) is not None}
+    samples: list[list[_Sample]] = [[] for _ in contenders]
+    pictures, failed = 0, 0
+    for picture, same in groupby(items, key=lambda item: item.picture):
+        try:
+            measured = _measure(classifier, tuple(same), classes, contenders, max_pixels)
+            for each, more in zip(samples, measured, strict=True):
+                each += more
+            pictures += 1
+        except (ImageError, ModelError):
+            failed += 1
+        progress(picture)
+    rows = [row for contender, each in zip(contenders, samples, strict=True) for row in _rows(contender, each, seed)]
+    settings = {"thresholds": THRESHOLDS, "side": SIDE, "overlaps": OVERLAPS, "scores": SCORES, "failed": failed}
+    return Evaluation("boxes", classifier.name, seed, pictures, settings, tuple(rows))
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Where the objects of one class lie in a picture of (H, W) pixels.
+
+    Attributes:
+        boxes: (B, 4), none beyond the picture.
+        inside: (H, W), the pixels in any of them.
+        mask: (H, W), the objects' own pixels; None where they are not known.
+    """
+
+    boxes: Floats
+    inside: Mask
+    mask: Mask | None
+
+    @classmethod
+    def of(cls, item: Boxed, size: tuple[int, int], max_pixels: int) -> _Truth:
+        path, (height, width) = str(item.picture.path), size
+        boxes = np.array(item.boxes).clip(0, (width, height, width, height))
+        if (boxes[:, 2:] <= boxes[:, :2]).any():
+            found = f"{path!r} has {width} x {height} pixels, and a box outside of them"
+            raise ImageError(found, "Give its boxes in pixels of the picture upright, as it is shown")
+        mask = None
+        if item.mask:
+            mask = read_image(item.mask, max_pixels=max_pixels).max(2) > 0
+            if mask.shape != size or not mask.any():
+                found = f"{str(item.mask)!r} is no mask for {path!r}"
+                raise ImageError(found, f"Give one of {width} x {height} pixels, black outside the objects only")
+        return cls(boxes, box_mask(boxes, size), mask)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What is kept of one heat."""
+
+    pointing: float
+    energy: float
+    ious: Floats
+    histograms: NDArray[np.int32] | None
+
+    @classmethod
+    def of(cls, heat: Heat, truth: _Truth) -> _Sample:
+        step = -(-max(heat.shape) // SIDE)
+        return cls(
+            peak_inside(heat, truth.inside),
+            share_inside(heat, truth.inside),
+            threshold_ious(heat[step // 2 :: step, step // 2 :: step], truth.boxes / step),
+            None if truth.mask is None else score_histograms(heat, truth.mask),
+        )
+
+
+def _measure(
+    classifier: Classifier,
+    items: Sequence[Boxed],
+    classes: Mapping[str, int],
+    contenders: Sequence[Contender],
+    max_pixels: int,
+) -> list[list[_Sample]]:
+    """For each contender, the samples of one picture."""
+    picture = items[0].picture
+    image = read_image(picture.path, max_pixels=max_pixels)
+    truths = [_Truth.of(item, image.shape[:2], max_pixels) for item in items]
+    class_idxs = [_predicted(classifier, image) if item.label is None else classes[item.label] for item in items]
+    asked = Asked(str(picture.name), image, tuple(dict.fromkeys(class_idxs)))  # two labels may mean one class
+    measured = []
+    for contender in contenders:
+        of_class = dict(zip(asked.class_idxs, contender.heats(asked), strict=True))
+        pairs = zip(class_idxs, truths, strict=True)
+        measured.append([_Sample.of(of_class[class_idx], truth) for class_idx, truth in pairs])
+    return measured
+
+
+def _predicted(classifier: Classifier, image: NDArray[np.uint8]) -> int:
+    inputs, _ = classifier.preprocessing.prepare(image)
+    return int(classifier.evaluate(inputs[None])[0].argmax())
+
+
+def _rows(contender: Contender, samples: Sequence[_Sample], seed: int) -> list[Row]:
+    columns: dict[str, tuple[NDArray[Any], Statistic]] = {
+        "pointing": (np.array([sample.pointing for sample in samples]), mean),
+        "energy": (np.array([sample.energy for sample in samples]), mean),
+        "max_box_acc": (np.array([sample.ious[:, 0] for sample in samples]), max_box_acc),
+        "max_box_acc_v2": (np.array([sample.ious[:, 1] for sample in samples]), max_box_acc_v2),
+    }
+    histograms = np.array([sample.histograms for sample in samples if sample.histograms is not None])
+    if len(histograms):
+        columns["px_ap"] = histograms, pixel_average_precision
+    return [Row.of(contender.name, metric, *column, seed=seed) for metric, column in columns.items()]

@@ -1,0 +1,188 @@
+"""The grid pointing game: in a mosaic of different classes, does each class's heat lie in its own tile?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.classifiers import Classifier
+from cam.errors import CamError, ImageError, UsageError
+from cam.evaluation.contenders import Asked, Contender
+from cam.evaluation.metrics import box_mask, peak_inside, share_inside
+from cam.evaluation.results import Evaluation, Row
+from cam.evaluation.truth import Labelled
+from cam.images import MAX_PIXELS, read_image
+from cam.passes import Pass, run_network
+from cam.preprocessing import cut
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Pictures side by side.
+
+    Attributes:
+        name: tells it from the others.
+        tiles: the pictures, row by row, each of another class.
+        size: tiles along each side.
+    """
+
+    name: str
+    tiles: tuple[Labelled, ...]
+    size: int
+
+
+def evaluate_grid(
+    classifier: Classifier,
+    pictures: Sequence[Labelled],
+    contenders: Callable[[Classifier], Sequence[Contender]],
+    *,
+    sizes: Sequence[int] = (2, 3),
+    mosaics: int = 50,
+    confidence: float = 0.9,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[Mosaic], None] = lambda mosaic: None,
+) -> Evaluation:
+    """Play the grid pointing game (Böhle et al., CVPR 2021, section 4.1; Rao et al., CVPR 2022).
+
+    Pictures that the model classifies rightly with confidence are cropped as the model sees them and set side by
+    side, n x n of different classes. `share` is the part of a class's positive evidence inside its own tile, `hit`
+    whether its peak lies there; chance is 1 / n^2. A sample is a mosaic, over whose tiles both are averaged.
+
+    Args:
+        classifier: from `load_classifier` or `wrap`; its network must take inputs n times as large.
+        pictures: from `labelled_pictures`.
+        contenders: makes those that take part for a classifier that looks at whole mosaics.
+        sizes: of the mosaics, n.
+        mosaics: number of each size.
+        confidence: smallest probability of the right class.
+        seed: of the mosaics and the bootstrap.
+        max_pixels: larger pictures are refused.
+        progress: called with each mosaic once it is done with.
+
+    Returns:
+        A row a contender, metric and size; `pictures` is the number of those that the model is sure of,
+        `settings["failed"]` of those that could not be read or run.
+
+    Raises:
+        UsageError: there are too few classes with such pictures.
+        ModelError: the network does not run on a mosaic.
+        ImageError: a map made elsewhere is missing.
+    """
+    sure, failed = sure_pictures(classifier, pictures, confidence, max_pixels)
+    rows: list[Row] = []
+    for size in sizes:
+        height, width = (size * side for side in classifier.preprocessing.crop)
+        players = contenders(classifier.for_inputs_of((height, width)))
+        scores: list[NDArray[np.float64]] = []
+        for mosaic in draw_mosaics(sure, size, mosaics, seed):
+            scores.append(_score(classifier, mosaic, players, max_pixels))
+            progress(mosaic)
+        rows += [
+            Row.of(player.name, f"{metric} {size}x{size}", np.array(scores)[:, index, part], seed=seed)
+            for part, metric in enumerate(("share", "hit"))
+            for index, player in enumerate(players)
+        ]
+    settings = {"sizes": sizes, "mosaics": mosaics, "confidence": confidence, "failed": failed}
+    return Evaluation("grid", classifier.name, seed, len(sure), settings, tuple(rows))
+
+
+def sure_pictures(
+    classifier: Classifier, pictures: Sequence[Labelled], confidence: float, max_pixels: int = MAX_PIXELS
+) -> tuple[list[Labelled], int]:
+    """Find the pictures whose right class has at least that probability, and count those that cannot be looked at."""
+    sure: list[Labelled] = []
+    failed = 0
+    for labelled, result in _run(classifier, pictures, max_pixels):
+        if isinstance(result, CamError):
+            failed += 1
+        elif int(result.logits.argmax()) == labelled.class_idx and result.probabilities.max() >= confidence:
+            sure.append(labelled)
+    return sure, failed
+
+
+def draw_mosaics(pictures: Sequence[Labelled], size: int, count: int, seed: int) -> list[Mosaic]:
+    """Draw mosaics of different classes at random.
+
+    Raises:
+        UsageError: there are fewer classes than tiles.
+
+    Example:
+        >>> from pathlib import Path, PurePosixPath
+        >>> from cam.inputs import Picture
+        >>> pictures = [Labelled(Picture(Path("a"), PurePosixPath("a")), class_idx) for class_idx in range(5)]
+        >>> [len({tile.class_idx for tile in mosaic.tiles}) for mosaic in draw_mosaics(pictures, 2, 3, seed=0)]
+        [4, 4, 4]
+    """
+    classes = sorted({labelled.class_idx for labelled in pictures})
+    if len(classes) < size**2:
+        found = f"The model is sure of pictures of {len(classes)} classes, and {size} x {size} tiles need {size**2}"
+        raise UsageError(found, "Give more pictures, a smaller --confidence or a smaller --size")
+    rng = np.random.default_rng((seed, size))
+    drawn = []
+    for number in range(count):
+        chosen = rng.permutation(classes)[: size**2]
+        choices = [[each for each in pictures if each.class_idx == class_idx] for class_idx in chosen]
+        tiles = tuple(some[rng.integers(len(some))] for some in choices)
+        drawn.append(Mosaic(f"mosaic-{size}x{size}-{number:03}.png", tiles, size))
+    return drawn
+
+
+def compose_mosaic(classifier: Classifier, mosaic: Mosaic, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Set the tiles side by side, each as its own crop that the model sees: (n * H, n * W, 3) uint8 RGB.
+
+    Args:
+        classifier: whose preprocessing cuts one tile.
+        mosaic: from `draw_mosaics`.
+        max_pixels: larger pictures are refused.
+
+    Raises:
+        ImageError: a picture cannot be read.
+    """
+    look = classifier.preprocessing
+    tiles = []
+    for tile in mosaic.tiles:
+        image = read_image(tile.picture.path, max_pixels=max_pixels)
+        tiles.append(cut(image, look.frame((image.shape[0], image.shape[1]), "crop"), look.interpolation))
+    rows = [np.concatenate(tiles[i : i + mosaic.size], 1) for i in range(0, len(tiles), mosaic.size)]
+    return np.concatenate(rows)
+
+
+def _run(
+    classifier: Classifier, pictures: Sequence[Labelled], max_pixels: int
+) -> Iterator[tuple[Labelled, Pass | CamError]]:
+    """Run the network over pictures as the model was evaluated, batch after batch."""
+    remaining = iter(pictures)
+    while batch := list(islice(remaining, _BATCH)):
+        images: list[NDArray[np.uint8]] = []
+        read: list[Labelled] = []
+        for labelled in batch:
+            try:
+                images.append(read_image(labelled.picture.path, max_pixels=max_pixels))
+                read.append(labelled)
+            except ImageError as error:
+                yield labelled, error
+        yield from zip(read, run_network(classifier, images, classifier.preprocessing, "crop"), strict=True)
+
+
+def _score(
+    classifier: Classifier, mosaic: Mosaic, contenders: Sequence[Contender], max_pixels: int
+) -> NDArray[np.float64]:
+    """Share and hit of each contender, averaged over the tiles: (contenders, 2)."""
+    image = compose_mosaic(classifier, mosaic, max_pixels)
+    asked = Asked(mosaic.name, image, tuple(tile.class_idx for tile in mosaic.tiles))
+    height, width = (side // mosaic.size for side in image.shape[:2])
+    corners = [(width * (i % mosaic.size), height * (i // mosaic.size)) for i in range(len(mosaic.tiles))]
+    masks = [box_mask(np.array([[x, y, x + width, y + height]]), (image.shape[0], image.shape[1])) for x, y in corners]
+    scores = [
+        [(share_inside(heat, mask), peak_inside(heat, mask)) for heat, mask in zip(heats, masks, strict=True)]
+        for heats in (contender.heats(asked) for contender in contenders)
+    ]
+    averaged: NDArray[np.float64] = np.array(scores).mean(1)
+    return averaged

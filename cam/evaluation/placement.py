@@ -1,0 +1,218 @@
+"""Placement: how far from an object does its heat lie, wherever the cells of a map are said to be?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.arithmetic import arithmetic_grid
+from cam.classifiers import Classifier
+from cam.errors import CamError, ImageError, ModelError, UsageError
+from cam.evaluation.contenders import Asked, Contender, gaussian, uniform
+from cam.evaluation.pasted import Pasted, paste
+from cam.evaluation.results import Evaluation, Row
+from cam.evidence import Evidence
+from cam.explanation import Explanation
+from cam.geometry import Grid, Pair, fit_crop, stretched
+from cam.images import MAX_PIXELS, read_image
+from cam.inputs import Picture
+from cam.pipeline import explain, explain_images
+from cam.preprocessing import cut
+from cam.question import Question
+from cam.targets import OneClass
+
+METRICS = ("centroid_distance", "peak_distance", "bias_y", "bias_x")
+CONFIDENCE = 0.3  # smallest probability of an object's class for which it counts as recognised
+
+Rule = Callable[[Explanation], Grid]
+
+
+def evaluate_placement(
+    classifier: Classifier,
+    pictures: Sequence[Picture],
+    kinds: Sequence[Evidence] = ("logit",),
+    *,
+    truth: Mapping[Picture, int] | None = None,
+    canvas: int | None = None,
+    object_size: int | None = None,
+    each: int = 8,
+    background: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[Picture], None] = lambda picture: None,
+) -> Evaluation:
+    """Paste shrunk pictures at random known places, and measure how far their heat lies from them.
+
+    Every scene comes with its mirror image, and both count or none, so that what the left and the right side of an
+    object are like cancels out along x. Metrics and contenders are those of `measure_placement`.
+
+    Args:
+        classifier: from `load_classifier` or `wrap`; its network must take inputs of the canvas's size.
+        pictures: from `find_pictures`; the middle square of each becomes an object.
+        kinds: of evidence.
+        truth: the class of each picture where it is known; else the one predicted for the picture alone.
+        canvas: side of the scenes, pixels; by default that of the model's input, 64 or more.
+        object_size: side of the objects, pixels; by default a third of the model's input, 32 or more.
+        each: places for each object, every one also mirrored.
+        background: RGB of the canvas; by default the mean colour of the model's pictures, which is 0 in its input.
+        seed: of the places, the baselines and the bootstrap.
+        max_pixels: larger pictures are refused.
+        progress: called with each picture once it is done with.
+
+    Returns:
+        What `measure_placement` does; `settings["failed"]` counts pictures that cannot be read or run.
+
+    Raises:
+        UsageError: an argument that cannot be right, or no object is recognised.
+        ModelError: the network does not run on the canvas.
+    """
+    side = min(classifier.preprocessing.crop)
+    canvas = max(side, 64) if canvas is None else canvas
+    object_size = max(side // 3, 32) if object_size is None else object_size
+    if each < 1 or not 1 <= object_size <= canvas:
+        found = f"{each} objects of {object_size} pixels cannot be pasted into {canvas}"
+        raise UsageError(found, "Give 1 or more, smaller than the canvas")
+    failed: list[Picture] = []
+    places = np.random.default_rng(seed).integers(0, canvas - object_size + 1, (len(pictures), each, 2))
+    colour = background or np.rint(255 * np.array(classifier.preprocessing.mean)).clip(0, 255)
+    blank = np.full((canvas, canvas, 3), colour, np.uint8)
+
+    def objects() -> Iterator[list[tuple[Pasted, ...]]]:
+        for picture, corners in zip(pictures, places.tolist(), strict=True):
+            try:
+                image = read_image(picture.path, max_pixels=max_pixels)
+                class_idx = truth[picture] if truth and picture in truth else explain(classifier, image).class_idx
+                thing = cut(image, fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size)))
+                yield paste(str(picture.name), thing, class_idx, blank, corners)
+            except (ImageError, ModelError):
+                failed.append(picture)
+            progress(picture)
+
+    result = measure_placement(classifier, objects(), kinds, seed=seed)
+    settings = {
+        "confidence": CONFIDENCE,
+        "canvas": canvas,
+        "object_size": object_size,
+        "each": each,
+        "failed": len(failed),
+    }
+    return replace(result, settings={**result.settings, **settings})
+
+
+def measure_placement(
+    classifier: Classifier,
+    objects: Iterable[Sequence[Sequence[Pasted]]],
+    kinds: Sequence[Evidence] = ("logit",),
+    *,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure how far the heat of known objects lies from them.
+
+    A contender is a kind of evidence with the cells where they are measured to be, where convolution arithmetic puts
+    them (if it can be derived) or where stretching the map does; and two baselines. Each object is one sample, the
+    average over those groups of its scenes in all of which it is recognised; one that is not in its very first scene
+    is left out at once.
+
+    - `centroid_distance`: from the object's centre to the centroid of the heat above half its maximum.
+    - `peak_distance`: from the object's centre to the hottest pixel.
+    - `bias_y`, `bias_x`: by how much the centroid lies below and right of the object's centre.
+
+    Args:
+        classifier: it looks at every scene as it is, pixel for pixel.
+        objects: for each the scenes that it stands in, all of one size, in groups that count or fail together.
+        kinds: of evidence.
+        seed: of the baselines and the bootstrap.
+
+    Returns:
+        A row a contender and metric, pixels of the scene; `pictures` is the number of objects measured.
+
+    Raises:
+        UsageError: no object is recognised.
+        ModelError: the network does not run on a scene.
+    """
+    rules = _rules(classifier)
+    baselines, samples, scenes = [gaussian(), uniform(seed)], [], 0
+    for groups in objects:
+        (first,) = _explained(classifier, groups[0][:1], kinds[0])
+        if first.probability >= CONFIDENCE and (found := _recognised(classifier, groups, kinds)):
+            samples.append(np.mean([_score(*each, list(rules.values()), baselines) for each in found], 0))
+            scenes += len(found)
+    if not samples:
+        raise UsageError(f"{classifier.name!r} recognises no object", "Give pictures it knows, or larger objects")
+    names = [*(f"{kind} {rule}" for kind in kinds for rule in rules), *(each.name for each in baselines)]
+    rows = tuple(
+        Row.of(name, metric, np.array(samples)[:, i, j], seed=seed)
+        for i, name in enumerate(names)
+        for j, metric in enumerate(METRICS)
+    )
+    return Evaluation("placement", classifier.name, seed, len(samples), {"scenes": scenes}, rows)
+
+
+def centroid(heat: NDArray[np.floating]) -> Pair:
+    """Give the centroid (y, x) of the heat (H, W) above half its maximum; where none is positive, of the hottest.
+
+    Example:
+        >>> centroid(np.array([[0.0, 4.0, 4.0, 1.0]]))
+        (0.0, 1.5)
+    """
+    hottest = float(heat.max())
+    mass = np.where(heat >= min(hottest, hottest / 2), heat / hottest if hottest else 1, 0).astype(np.float64)
+    y, x = (float(mass.sum(1 - axis) @ np.arange(mass.shape[axis]) / mass.sum()) for axis in (0, 1))
+    return y, x
+
+
+def _rules(classifier: Classifier) -> dict[str, Rule]:
+    """The ways of saying where the cells of a map lie."""
+    arithmetic = arithmetic_grid(classifier.network, classifier.head.site, classifier.preprocessing.input_shape)
+    rules: dict[str, Rule] = {}
+    if classifier.grid.method == "measured":
+        rules["measured"] = lambda each: each.grid
+    if arithmetic:
+        rules["arithmetic"] = lambda each: arithmetic
+    rules["stretched"] = lambda each: stretched((each.map.shape[0], each.map.shape[1]), each.frame.input)
+    return rules
+
+
+def _recognised(
+    classifier: Classifier, groups: Sequence[Sequence[Pasted]], kinds: Sequence[Evidence]
+) -> list[tuple[Pasted, list[Explanation]]]:
+    """The scenes of groups whose object is recognised in all of them, each with an explanation a kind of evidence."""
+    scenes = [scene for group in groups for scene in group]
+    answers = zip(*(_explained(classifier, scenes, kind) for kind in kinds), strict=True)
+    found: list[tuple[Pasted, list[Explanation]]] = []
+    for group in groups:
+        explained = [(scene, list(next(answers))) for scene in group]
+        if all(explanations[0].probability >= CONFIDENCE for _, explanations in explained):
+            found += explained
+    return found
+
+
+def _explained(classifier: Classifier, scenes: Sequence[Pasted], kind: Evidence) -> Iterator[Explanation]:
+    height, width = scenes[0].image.shape[:2]
+    looking = classifier.for_inputs_of((height, width))
+    targets = [(OneClass(scene.class_idx),) for scene in scenes]
+    for result in explain_images(looking, [scene.image for scene in scenes], targets, Question(kind)):
+        if isinstance(result, CamError):
+            raise result
+        yield result[0]
+
+
+def _score(
+    scene: Pasted, explanations: Sequence[Explanation], rules: Sequence[Rule], baselines: Sequence[Contender]
+) -> list[list[float]]:
+    """The metrics of every contender in one scene."""
+    placed = [replace(explanation, grid=rule(explanation)) for explanation in explanations for rule in rules]
+    scores = [_errors(scene.centre, centroid(each.heat()), each.peak) for each in placed]
+    asked = Asked(scene.name, scene.image, (scene.class_idx,))
+    for (heat,) in (baseline.heats(asked) for baseline in baselines):
+        y, x = np.unravel_index(heat.argmax(), heat.shape)
+        scores.append(_errors(scene.centre, centroid(heat), (int(y), int(x))))
+    return scores
+
+
+def _errors(centre: Pair, middle: Pair, peak: Pair) -> list[float]:
+    return [math.dist(middle, centre), math.dist(peak, centre), middle[0] - centre[0], middle[1] - centre[1]]

@@ -1,0 +1,148 @@
+"""What a game comes to: one row a contender and metric, each with its bootstrap interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.errors import UsageError
+
+Statistic = Callable[[NDArray[Any]], float]
+
+RESAMPLES = 1000
+
+
+def mean(samples: NDArray[Any]) -> float:
+    """Average over all samples: what most metrics of a data set are.
+
+    Args:
+        samples: (N,).
+
+    Example:
+        >>> mean(np.array([0.0, 1.0]))
+        0.5
+    """
+    return float(samples.mean())
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one contender.
+
+    Attributes:
+        contender: whose maps were measured.
+        metric: what was measured.
+        value: over all samples; not a number where it has none.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+        count: samples it rests on.
+    """
+
+    contender: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, contender: str, metric: str, samples: NDArray[Any], statistic: Statistic = mean, *, seed: int) -> Row:
+        """Sum samples up.
+
+        Args:
+            contender: whose maps were measured.
+            metric: what was measured.
+            samples: one a picture (or mosaic, ...), (N, ...).
+            statistic: takes such samples to one number; their mean by default.
+            seed: of the bootstrap.
+
+        Raises:
+            UsageError: there is no sample.
+
+        Example:
+            >>> Row.of("logit", "pointing", np.array([1.0, 1.0]), seed=0)
+            Row(contender='logit', metric='pointing', value=1.0, low=1.0, high=1.0, count=2)
+        """
+        return cls(contender, metric, *interval(samples, statistic, seed=seed), len(samples))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of one game.
+
+    Attributes:
+        game: its name.
+        model: the classifier whose maps were measured.
+        seed: of everything random, the bootstrap included.
+        pictures: how many were measured.
+        settings: what else decides the numbers, by name.
+        rows: one a contender and metric.
+    """
+
+    game: str
+    model: str
+    seed: int
+    pictures: int
+    settings: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+    def to_json(self) -> str:
+        """Write it as JSON, in the order of the fields; what is not a number is null, what is no JSON is its text.
+
+        Example:
+            >>> result = Evaluation("grid", "digits", 0, 2, {}, (Row("logit", "share", math.nan, 0.0, 1.0, 2),))
+            >>> json.loads(result.to_json())["rows"][0]["value"] is None
+            True
+        """
+        return json.dumps(_plain(asdict(self)), indent=2, allow_nan=False) + "\n"
+
+
+def interval(samples: NDArray[Any], statistic: Statistic = mean, *, seed: int) -> tuple[float, float, float]:
+    """Estimate a statistic and its 95 % interval: the percentile bootstrap (Efron 1979), 1000 resamples.
+
+    Memory is bounded by one resample.
+
+    Args:
+        samples: one independent sample an entry of the first axis, (N, ...).
+        statistic: takes such samples, (N, ...), to one number; it is worked out anew for each resample.
+        seed: decides the resamples; the same seed and N draw the same, whatever the samples.
+
+    Returns:
+        The statistic, and the lower and the upper end of its interval; all the same for a single sample.
+
+    Raises:
+        UsageError: there is no sample.
+
+    Example:
+        >>> value, low, high = interval(np.array([0.0, 1.0] * 50), seed=0)
+        >>> value, 0.38 < low < 0.42, 0.58 < high < 0.62
+        (0.5, True, True)
+    """
+    count = len(samples)
+    if count == 0:
+        raise UsageError("Nothing was measured, so there is no value", "Give at least one picture that can be read")
+    rng = np.random.default_rng(seed)
+    resampled = [statistic(samples[rng.integers(count, size=count)]) for _ in range(RESAMPLES)]
+    low, high = np.percentile(resampled, (2.5, 97.5)).tolist()
+    return float(statistic(samples)), low, high
+
+
+def _plain(value: Any) -> Any:
+    """The value in the types of JSON."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_plain, value))
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int, type(None))) else str(value)

@@ -1,0 +1,192 @@
+"""Sanity: do maps depend on what the network has learned, add up to the class score, and move with the picture?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from cam.classifiers import Classifier
+from cam.errors import ImageError, ModelError, UsageError
+from cam.evaluation.contenders import Asked, Contender, evidence_of, gaussian, uniform
+from cam.evaluation.faithfulness import on_input
+from cam.evaluation.randomisation import randomised
+from cam.evaluation.results import Evaluation, Row
+from cam.evidence import Evidence
+from cam.geometry import Frame, Size
+from cam.images import MAX_PIXELS, read_image
+from cam.inputs import Picture
+from cam.maps import class_activation_maps, completeness_error
+from cam.preprocessing import Fit, Preprocessing
+from cam.question import Question
+from cam.targets import TopClasses, resolve
+
+
+def evaluate_sanity(
+    classifier: Classifier,
+    pictures: Sequence[Picture],
+    kinds: Sequence[Evidence],
+    *,
+    seed: int = 0,
+    stages: int = 5,
+    fit: Fit | None = None,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[Picture], None] = lambda picture: None,
+) -> Evaluation:
+    """Measure what every map must pass, whatever it is for; the class is the predicted one.
+
+    - `rank_correlation@LAYER` (Adebayo et al. 2018, cascading randomisation): Spearman's correlation of the map with
+      that of a copy of the network whose layers are randomised from the logits down to LAYER, at last `all`. It must
+      fall; a constant map has no ranks and counts as 0. The baselines do not look at the network and stay at 1.
+    - `equivariance_error` and `equivariance_correlation`: the picture is moved down and right by one jump of the
+      grid within the input, edge values filling the gap, and the map moved back; see `compare_moved`.
+    - `completeness_error` and the largest of it: how far the `logit` maps are from adding up to the class score.
+
+    Args:
+        classifier: from `load_classifier` or `wrap`; it is left as it is.
+        pictures: from `find_pictures`.
+        kinds: of evidence, measured beside the baselines.
+        seed: of the new weights, the baselines and the bootstrap.
+        stages: how many states of the network between the logits and the input are looked at; all are held.
+        fit: "crop" or "whole"; the model's own by default.
+        max_pixels: larger pictures are refused.
+        progress: called with each picture once it is done with.
+
+    Returns:
+        A row a contender and metric; `settings["failed"]` counts pictures that cannot be read or run.
+
+    Raises:
+        UsageError: an argument that cannot be right, or no picture could be measured.
+        HeadError: a randomised network has no exact head.
+    """
+    if stages < 2:
+        raise UsageError(f"{stages} stages do not lead from the logits to the input", "Give 2 or more")
+    states = dict(randomised(classifier, stages, seed))
+    samples, errors = [], []
+    for picture in pictures:
+        try:
+            image = read_image(picture.path, max_pixels=max_pixels)
+            trial = _Trial.of(classifier, str(picture.name), image, fit)
+            before, *later = (trial.cells(kinds, state, seed) for state in (classifier, *states.values()))
+            fallen = [list(map(rank_correlation, before, after)) for after in later]
+            samples.append([*fallen, *trial.moved(kinds, classifier, seed)])
+            errors.append(trial.completeness_error)
+        except (ImageError, ModelError):
+            pass  # counted below
+        progress(picture)
+    metrics = [*(f"rank_correlation@{layer}" for layer in states), "equivariance_error", "equivariance_correlation"]
+    names = [*kinds, "gaussian", "uniform"]
+    measured = np.array(samples).reshape(len(samples), len(metrics), len(names))
+    rows = [
+        Row.of(name, metric, measured[:, i, j], seed=seed)
+        for j, name in enumerate(names)
+        for i, metric in enumerate(metrics)
+    ]
+    rows.append(Row.of("logit", "completeness_error", np.array(errors), seed=seed))
+    rows.append(Row.of("logit", "largest_completeness_error", np.array(errors), np.max, seed=seed))
+    failed = len(pictures) - len(samples)
+    settings = {"stages": stages, "fit": fit or classifier.preprocessing.fit, "failed": failed}
+    return Evaluation("sanity", classifier.name, seed, len(samples), settings, tuple(rows))
+
+
+def rank_correlation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """Correlate the ranks of two maps (Spearman 1904): -1 to 1, and 0 where one is constant and has no ranks.
+
+    Example:
+        >>> rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([3.0, 4.0, 5.0]))
+        1.0
+    """
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(spearmanr(first, second, axis=None).statistic)
+
+
+def compare_moved(here: NDArray[np.floating], there: NDArray[np.floating], jump: Size) -> tuple[float, float]:
+    """Compare a map with that of the picture moved down and right, over the middle half of rows and columns.
+
+    Args:
+        here: (H, W), any unit.
+        there: (H, W), in the same unit.
+        jump: (y, x) by which the picture was moved, pixels.
+
+    Returns:
+        mean abs(difference) / mean abs(here) and the rank correlation, once moved back.
+
+    Example:
+        >>> here = np.arange(64.0).reshape(8, 8)
+        >>> compare_moved(here, np.roll(here, (1, 2), (0, 1)), (1, 2))
+        (0.0, 1.0)
+    """
+    middle = tuple(slice(size // 4, min(3 * size // 4, size - by)) for size, by in zip(here.shape, jump, strict=True))
+    here, there = here[middle], np.roll(there, (-jump[0], -jump[1]), (0, 1))[middle]
+    return float(np.abs(there - here).mean() / (np.abs(here).mean() or 1)), rank_correlation(here, there)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A picture under test.
+
+    Attributes:
+        asked: the photograph and its predicted class.
+        runner_up: the class that a contrast sets it against, whatever the network becomes.
+        fit: how the network looks at the photograph.
+        frame: where the network's input lies in it.
+        view: the input as a picture, (H, W, 3) uint8.
+        jump: (y, x) from cell to cell, whole pixels of the input.
+        completeness_error: of the class's map, no unit.
+    """
+
+    asked: Asked
+    runner_up: int
+    fit: Fit | None
+    frame: Frame
+    view: NDArray[np.uint8]
+    jump: Size
+    completeness_error: float
+
+    @classmethod
+    def of(cls, classifier: Classifier, name: str, image: NDArray[np.uint8], fit: Fit | None) -> _Trial:
+        inputs, frame = classifier.preprocessing.prepare(image, fit)
+        logits, features, head = classifier.evaluate(inputs[None])
+        first, second = resolve([TopClasses(2)], logits[0])
+        cams = class_activation_maps(features, head.scales(features, logits) * head.weight[first, None])
+        error = completeness_error(cams[0, 0], head.bias[first], logits[0, first])
+        grid = classifier.grid_for((features.shape[2], features.shape[3]), frame.input)
+        jump = max(1, round(grid.jump[0])), max(1, round(grid.jump[1]))
+        view = _picture(inputs, classifier.preprocessing)
+        return cls(Asked(name, image, (first,)), second, fit, frame, view, jump, float(error))
+
+    def cells(self, kinds: Sequence[Evidence], classifier: Classifier, seed: int) -> list[NDArray[np.float64]]:
+        """For each contender, its heat at one pixel a cell."""
+        y, x = self.jump
+        contenders = self._contenders(kinds, classifier, self.fit, seed)
+        heats = (contender.heats(self.asked) for contender in contenders)
+        return [on_input(heat, self.frame)[y // 2 :: y, x // 2 :: x] for (heat,) in heats]
+
+    def moved(self, kinds: Sequence[Evidence], classifier: Classifier, seed: int) -> list[list[float]]:
+        """Errors, and correlations, of the contenders after a move of the input by one jump."""
+        y, x = self.jump
+        shifted = np.pad(self.view[:-y, :-x], ((y, 0), (x, 0), (0, 0)), mode="edge")
+        pair = [replace(self.asked, image=image) for image in (self.view, shifted)]
+        contenders = self._contenders(kinds, classifier.for_inputs_of(self.frame.input), "crop", seed)
+        heats = ([contender.heats(each) for contender in contenders] for each in pair)
+        compared = [compare_moved(here, there, self.jump) for (here,), (there,) in zip(*heats, strict=True)]
+        return [list(values) for values in zip(*compared, strict=True)]
+
+    def _contenders(
+        self, kinds: Sequence[Evidence], classifier: Classifier, fit: Fit | None, seed: int
+    ) -> list[Contender]:
+        questions = [Question(kind, self.runner_up if kind == "contrast" else None, fit) for kind in kinds]
+        return [*evidence_of(classifier, questions), gaussian(), uniform(seed)]
+
+
+def _picture(inputs: Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Undo the normalisation of (channels, H, W)."""
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    pixels = (255 * (inputs * std + mean)).round().to(torch.uint8)
+    return pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

@@ -1,0 +1,141 @@
+"""Which class each picture shows: from the folder it lies in, or from a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from cam.errors import UsageError
+from cam.evaluation.tables import picture_named, read_table
+from cam.inputs import Picture, find_pictures
+from cam.labels import find_class
+
+_WORDNET = re.compile(r"(n[0-9]{8})(?:[ _-]+(.+))?")
+
+# ImageNet's class indices of the WordNet ids whose names alone would lead to the other class of that name.
+_NAMESAKES = {
+    "n02012849": (134, "crane"),  # the bird
+    "n03126707": (517, "crane"),
+    "n02113186": (264, "cardigan"),  # the dog
+    "n02963159": (474, "cardigan"),
+    "n03710637": (638, "maillot"),
+    "n03710721": (639, "maillot"),
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A picture and the class it shows.
+
+    Attributes:
+        picture: the file; it may be missing.
+        class_idx: of the model.
+    """
+
+    picture: Picture
+    class_idx: int
+
+
+def labelled_pictures(folder: Path, labels: Sequence[str], csv: Path | None = None) -> list[Labelled]:
+    """Find the pictures of a folder with the class each shows.
+
+    Without a table the folder holds one folder a class, called as `class_of` understands; where there are as many
+    folders as classes and all are called by bare WordNet ids, they are the classes in that order, as in ImageNet.
+
+    Args:
+        folder: where the pictures lie.
+        labels: of the model's classes, in order.
+        csv: a table with the columns `path` (relative to the folder) and `label` (as `class_of` understands), with
+            or without these names in the first row.
+
+    Returns:
+        In natural order of the paths, or that of the table.
+
+    Raises:
+        UsageError: a folder or a row that stands for no class or for several, a picture outside the folders of the
+            classes, one that comes twice in the table, or no picture at all.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Path(folder, "n02012849_crane").mkdir()
+        ...     Path(folder, "n02012849_crane", "1.jpg").touch()
+        ...     [found.class_idx for found in labelled_pictures(Path(folder), ["dog", "crane"])]
+        [1]
+    """
+    if csv is not None:
+        return _by_table(folder, csv, cache(lambda text: class_of(labels, text)))
+    pictures = find_pictures([folder])
+    for picture in pictures:
+        if len(picture.name.parts) < 2:
+            found = f"The picture {str(picture.path)!r} lies in no folder of a class"
+            raise UsageError(found, "Put it into one called by its label, or give a CSV of path,label")
+    names = sorted({picture.name.parts[0] for picture in pictures})
+    if len(names) == len(labels) and all(re.fullmatch("n[0-9]{8}", name) for name in names):
+        classes = {name: class_idx for class_idx, name in enumerate(names)}
+    else:
+        classes = {name: _class_of_folder(folder / name, labels) for name in names}
+    return [Labelled(picture, classes[picture.name.parts[0]]) for picture in pictures]
+
+
+def class_of(labels: Sequence[str], text: str) -> int:
+    """Find the class that a text of the ground truth stands for.
+
+    Args:
+        labels: of the model's classes, in order.
+        text: a label, whatever the case of its letters, `_`, `-` and spaces alike; with a WordNet id before it, as in
+            `n01440764_tench`, or that id alone where the labels are such ids; or, when no label fits, a class index.
+
+    Returns:
+        The class index, counted from 0.
+
+    Raises:
+        UsageError: no label fits, or several do; the nearest are listed with their indices.
+
+    Example:
+        >>> class_of(["tench", "great white shark"], "Great_white-shark"), class_of(["tench", "goldfish"], "1")
+        (1, 1)
+    """
+    plain = [_plain(label) for label in labels]
+    name = text.strip()
+    if (match := _WORDNET.fullmatch(name)) and match[1] not in plain:
+        class_idx, word = _NAMESAKES.get(match[1], (0, ""))
+        if word and class_idx < len(plain) and plain[class_idx].startswith(word):
+            return class_idx
+        name = match[2] or name
+    elif match:
+        name = match[1]
+    try:
+        return find_class(plain, _plain(name))
+    except UsageError:
+        if name.isascii() and name.isdecimal() and len(name) < 10 and int(name) < len(labels):
+            return int(name)
+        raise
+
+
+def _by_table(folder: Path, csv: Path, find: Callable[[str], int]) -> list[Labelled]:
+    found: dict[Picture, Labelled] = {}
+    for where, (path, label) in read_table(csv, ("path", "label")):
+        picture = picture_named(path, [folder], where)
+        if picture in found:
+            raise UsageError(f"{where} names the picture {path!r} again", "Give every picture one row")
+        try:
+            found[picture] = Labelled(picture, find(label))
+        except UsageError as error:
+            raise UsageError(f"{where} stands for no class: {error.found}", error.remedy) from error
+    return list(found.values())
+
+
+def _class_of_folder(folder: Path, labels: Sequence[str]) -> int:
+    try:
+        return class_of(labels, folder.name)
+    except UsageError as error:
+        remedy = "Call it by a label or a class index, or give a CSV of path,label"
+        raise UsageError(f"The folder {str(folder)!r} stands for no class: {error.found}", remedy) from error
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[\s_-]+", " ", label).strip().casefold()

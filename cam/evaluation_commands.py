@@ -1,0 +1,219 @@
+"""The commands of `cam evaluate`: each plays one game on pictures and shows who did how well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cam.parameters import EVIDENCE, Command, classifier_options, colour, loading, picked
+
+if TYPE_CHECKING:
+    from cam.classifiers import Classifier
+    from cam.evaluation.contenders import Contender
+    from cam.evaluation.results import Evaluation
+
+_PATH = click.Path(path_type=Path)
+
+
+def _game(command: Command) -> Command:
+    """Options of every game."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+        click.option("-o", "--out", type=_PATH, help="Also write the JSON to this file."),
+        click.option("--max-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all chance."),
+        classifier_options,
+        click.option(
+            "--evidence",
+            "kinds",
+            type=EVIDENCE,
+            multiple=True,
+            default=["logit", "margin", "posterior"],
+            show_default=True,
+            help="Kinds of evidence to compare. Repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _maps(command: Command) -> Command:
+    option = click.option(
+        "--maps",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        multiple=True,
+        help="Also measure maps made elsewhere: a folder with NAME.npy, (H, W), for picture NAME. Repeatable.",
+    )
+    return option(command)
+
+
+_FIT = click.option(
+    "--fit", type=click.Choice(["crop", "whole"]), help="How the model looks. [default: the model's own]"
+)
+
+
+@click.group()
+def evaluate() -> None:
+    """Measure which maps to trust, beside two baselines: a bell in the middle, and chance.
+
+    Every value has a 95 % interval from the bootstrap.
+
+    Example: cam evaluate grid photos/ -m squeezenet1_0
+    """
+
+
+@evaluate.command()
+@click.argument("folder", type=_PATH)
+@click.option("--truth", type=_PATH, help="CSV of path,label. [default: one folder a class]")
+@click.option("--size", "sizes", type=click.IntRange(2, 8), multiple=True, default=[2, 3], show_default=True)
+@click.option("--mosaics", type=click.IntRange(min=1), default=50, show_default=True, help="Of each size.")
+@click.option(
+    "--confidence", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Of the model in a picture."
+)
+@_maps
+@_game
+def grid(folder: Path, truth: Path | None, **options: Any) -> None:
+    """Play the grid pointing game: in a mosaic of classes, does each one's heat lie in its own tile?
+
+    share: part of the positive evidence in the right tile; hit: whether the peak lies there.
+
+    Example: cam evaluate grid photos/ -m squeezenet1_0 --truth labels.csv --evidence logit --evidence margin
+    """
+    from cam.evaluation.grid import evaluate_grid
+    from cam.evaluation.truth import labelled_pictures
+
+    def play(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
+        pictures = labelled_pictures(folder, classifier.labels, truth)
+        rules = picked(options, "sizes", "mosaics", "confidence", "seed", "max_pixels")
+        return evaluate_grid(
+            classifier, pictures, lambda whole: _contenders(whole, options), progress=progress, **rules
+        )
+
+    _play(options, play, len(options["sizes"]) * options["mosaics"])
+
+
+@evaluate.command()
+@click.argument("dataset", type=_PATH)
+@_FIT
+@_maps
+@_game
+def boxes(dataset: Path, **options: Any) -> None:
+    """Measure heat against true boxes: COCO JSON, Pascal VOC XML, or CSV of path,label,x0,y0,x1,y1.
+
+    pointing: the peak in a box; energy: share of positive evidence in boxes; max_box_acc and max_box_acc_v2: boxes
+    from heat against true ones (Choe et al. 2020); px_ap where there are masks.
+
+    Example: cam evaluate boxes scenes/ -m digits
+    """
+    from cam.evaluation.boxes import evaluate_boxes
+    from cam.evaluation.boxes_truth import read_boxes
+
+    items = read_boxes(dataset)
+
+    def play(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
+        rules = picked(options, "seed", "max_pixels")
+        return evaluate_boxes(classifier, items, _contenders(classifier, options), progress=progress, **rules)
+
+    _play(options, play, len({item.picture for item in items}))
+
+
+@evaluate.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="PHOTO_OR_FOLDER_OR_GLOB...")
+@click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="Of each curve.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@_FIT
+@_maps
+@_game
+def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
+    """Measure how the probability follows the pixels a map calls important.
+
+    insertion (high is good) and deletion (low is good), with a blurred picture and the mean as baselines; average
+    drop and increase in confidence, in %.
+
+    Example: cam evaluate faithfulness photos/ -m squeezenet1_0
+    """
+    from cam.evaluation.faithfulness import evaluate_faithfulness
+    from cam.inputs import find_pictures
+
+    pictures = find_pictures(inputs)
+
+    def play(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
+        rules = picked(options, "seed", "steps", "batch_size", "fit", "max_pixels")
+        return evaluate_faithfulness(classifier, pictures, _contenders(classifier, options), progress=progress, **rules)
+
+    _play(options, play, len(pictures))
+
+
+@evaluate.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="PHOTO_OR_FOLDER_OR_GLOB...")
+@click.option("--canvas", type=click.IntRange(min=1), help="Side of the scenes, pixels. [default: the input's]")
+@click.option("--object-size", type=click.IntRange(min=1), help="Side of the objects, pixels. [default: a third]")
+@click.option("--background", callback=colour, help="Colour of the canvas, such as 0,0,0. [default: the model's mean]")
+@click.option("--each", type=click.IntRange(min=1), default=8, show_default=True, help="Places for each picture.")
+@_game
+def placement(inputs: tuple[str, ...], **options: Any) -> None:
+    """Measure how far the heat lies from objects pasted at known places: the pictures, shrunk.
+
+    Pixels from the object's centre to the centroid and the peak of the heat, and the bias along each axis, with the
+    cells of a map where they are measured to be, where arithmetic puts them, and where stretching does.
+
+    Example: cam evaluate placement photos/ -m squeezenet1_0 --evidence logit
+    """
+    from cam.evaluation.placement import evaluate_placement
+    from cam.inputs import find_pictures
+
+    pictures = find_pictures(inputs)
+
+    def play(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
+        rules = picked(options, "kinds", "canvas", "object_size", "background", "each", "seed", "max_pixels")
+        return evaluate_placement(classifier, pictures, progress=progress, **rules)
+
+    _play(options, play, len(pictures))
+
+
+@evaluate.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="PHOTO_OR_FOLDER_OR_GLOB...")
+@click.option("--stages", type=click.IntRange(min=2), default=5, show_default=True, help="Of the randomisation.")
+@_FIT
+@_game
+def sanity(inputs: tuple[str, ...], **options: Any) -> None:
+    """Measure what every map must pass: it follows the weights, adds up, and moves with the picture.
+
+    Example: cam evaluate sanity photos/ -m squeezenet1_0
+    """
+    from cam.evaluation.sanity import evaluate_sanity
+    from cam.inputs import find_pictures
+
+    pictures = find_pictures(inputs)
+
+    def play(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
+        rules = picked(options, "kinds", "seed", "stages", "fit", "max_pixels")
+        return evaluate_sanity(classifier, pictures, progress=progress, **rules)
+
+    _play(options, play, len(pictures))
+
+
+def _contenders(classifier: Classifier, options: dict[str, Any]) -> list[Contender]:
+    from cam.evaluation.contenders import evidence_of, gaussian, made_elsewhere, uniform
+    from cam.question import Question
+
+    questions = [Question(kind, fit=options.get("fit")) for kind in options["kinds"]]
+    elsewhere = map(made_elsewhere, options["maps"])
+    return [*evidence_of(classifier, questions), *elsewhere, gaussian(), uniform(options["seed"])]
+
+
+def _play(options: dict[str, Any], play: Callable[[Classifier, Callable[..., Any]], Evaluation], steps: int) -> None:
+    """Load the classifier, play with a bar that shows how far it is, and show the result."""
+    from cam.classifiers import load_classifier
+    from cam.files import write_whole
+    from cam.printing import progress, show_evaluation
+
+    classifier = load_classifier(**loading(options))
+    with progress(steps, options["as_json"]) as advance:
+        evaluation = play(classifier, advance)
+    if options["out"]:
+        write_whole(options["out"], evaluation.to_json().encode())
+    show_evaluation(evaluation, as_json=options["as_json"])

@@ -1,0 +1,142 @@
+"""Pictures through the network: what it made of each, ready to be spread over the places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cam.classifiers import Classifier
+from cam.errors import ModelError
+from cam.geometry import Frame, Grid
+from cam.head import Head
+from cam.jacobian import tolerance_of
+from cam.maps import class_activation_maps
+from cam.preprocessing import Fit, Preprocessing
+from cam.twins import device_and_dtype
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the network made of one picture.
+
+    Attributes:
+        logits: (C,) float32, on the CPU.
+        probabilities: (C,) float32, on the CPU.
+        features: (K, h, w), on the network's device and in its dtype.
+        head: reads them, on the network's device; of one logit both classes.
+        scale: by which a normalisation multiplied this picture; 1 where there is none.
+        tolerance: relative error that the maps stay below.
+        grid: where the cells lie in the input.
+        frame: where the input lies in the photograph.
+        mirrored: whether the network saw the input left for right.
+    """
+
+    logits: Tensor
+    probabilities: Tensor
+    features: Tensor
+    head: Head
+    scale: float
+    tolerance: float
+    grid: Grid
+    frame: Frame
+    mirrored: bool
+
+    @property
+    def weight(self) -> Tensor:
+        """(C, K), as they count in this picture."""
+        return self.head.weight if self.scale == 1 else self.scale * self.head.weight
+
+    def row(self, class_idx: int) -> Tensor:
+        """(K,), of one class."""
+        return self.head.weight[class_idx] * self.scale
+
+    def cams(self, classes: Sequence[int]) -> Tensor:
+        """Spread the scores of T classes over the places: (T, h, w) float32, logit units.
+
+        Raises:
+            ModelError: the maps do not add up to the class scores.
+        """
+        rows = self.head.weight[list(classes)] * self.scale
+        cams = class_activation_maps(self.features[None], rows)[0]
+        logits = self.logits[list(classes)]
+        missed = float((cams.mean((1, 2)) + self.head.bias[list(classes)] - logits.to(cams)).abs().max())
+        if not missed <= self.tolerance * max(1.0, float(self.logits.abs().max())):
+            raise ModelError(
+                f"The maps of this picture miss the class scores by {missed:.3g} logits",
+                "Look at it as the model was evaluated, with --fit crop and without --resolution and --tta",
+            )
+        return cams
+
+
+def run_network(
+    classifier: Classifier,
+    images: Sequence[NDArray[np.uint8]],
+    preprocessing: Preprocessing,
+    fit: Fit | None = None,
+    *,
+    mirrored: bool = False,
+) -> list[Pass | ModelError]:
+    """Run the network once over pictures of any sizes; those of one input size share a pass.
+
+    Args:
+        classifier: from `load_classifier` or `wrap`.
+        images: (H, W, 3) uint8 RGB, upright.
+        preprocessing: from photograph to input.
+        fit: "crop" or "whole"; the model's own by default.
+        mirrored: whether inputs are turned left for right.
+
+    Returns:
+        What was made of each picture, in order, or what went wrong with it.
+
+    Example:
+        >>> from cam.classifiers import load_classifier
+        >>> digits = load_classifier("digits", device="cpu")
+        >>> (seen,) = run_network(digits, [np.zeros((72, 96, 3), np.uint8)], digits.preprocessing)
+        >>> seen.logits.shape, seen.features.shape
+        (torch.Size([10]), torch.Size([64, 18, 24]))
+    """
+    prepared = [preprocessing.prepare(image, fit) for image in images]
+    by_size = sorted(range(len(images)), key=lambda index: prepared[index][1].input)
+    results: dict[int, Pass | ModelError] = {}
+    for _, same in groupby(by_size, key=lambda index: prepared[index][1].input):
+        indices = list(same)
+        inputs = torch.stack([prepared[index][0] for index in indices])
+        frames = [prepared[index][1] for index in indices]
+        try:
+            passes = _run(classifier, inputs, frames, mirrored)
+        except ModelError as error:
+            passes = [error] * len(indices)
+        results.update(zip(indices, passes, strict=True))
+    return [results[index] for index in range(len(images))]
+
+
+def _run(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirrored: bool) -> list[Pass | ModelError]:
+    height, width = inputs.shape[2:]
+    logits, features, head = classifier.evaluate(inputs.flip(3) if mirrored else inputs)
+    scales = head.scales(features, logits).tolist()
+    tolerance = max(tolerance_of(features.dtype), tolerance_of(device_and_dtype(classifier.network)[1]))
+    grid = classifier.grid_for((features.shape[2], features.shape[3]), (height, width))
+    probabilities = classifier.probabilities(logits).cpu()
+    logits = logits.cpu()
+    finite = logits.isfinite().all(1) & features.flatten(1).isfinite().all(1).cpu()
+    found = f"The class scores or features that {classifier.name!r} gives this picture are not finite"
+    not_finite = ModelError(found, "Check its weights, or run it in float32")
+    return [
+        Pass(logits[row], probabilities[row], features[row], head, scales[row], tolerance, grid, frame, mirrored)
+        if finite[row]
+        else not_finite
+        for row, frame in enumerate(frames)
+    ]
+
+
+def sound(result: Pass | ModelError) -> Pass:
+    """Give the pass, or raise what went wrong with it."""
+    if isinstance(result, ModelError):
+        raise result
+    return result

@@ -1,0 +1,140 @@
+"""The straight line: photograph -> input -> features and logits -> maps -> explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.answer import answer
+from cam.classifiers import Classifier
+from cam.errors import CamError, ModelError, UsageError
+from cam.explanation import Explanation
+from cam.images import checked, read_image
+from cam.passes import run_network, sound
+from cam.question import Asked, Question
+from cam.targets import OneClass, Target, TopClasses
+from cam.views import sizes
+
+Photo: TypeAlias = str | Path | NDArray[np.uint8]
+
+
+def explain(
+    classifier: Classifier, photo: Photo, class_idx: int | None = None, **question: Unpack[Asked]
+) -> Explanation:
+    """Explain one picture's score for one class.
+
+    Args:
+        classifier: from `load_classifier` or `wrap`.
+        photo: a file, or (H, W, 3) uint8 RGB.
+        class_idx: the class; None for the predicted one.
+        **question: evidence, against, fit, resolution, tta and channels, as in `Question`.
+
+    Raises:
+        ImageError: the file cannot be read as a picture.
+        UsageError: there is no such class, or a class is set against itself.
+        ModelError: the network does not run on the picture, or its scores are not finite.
+
+    Example:
+        >>> import cam
+        >>> explanation = cam.explain(cam.load_classifier("digits"), np.zeros((64, 96, 3), np.uint8))
+        >>> round(float(explanation.cam.mean() + explanation.bias - explanation.logit), 4) == 0
+        True
+    """
+    return next(explain_all(classifier, [photo], class_idx, **question))
+
+
+def explain_all(
+    classifier: Classifier,
+    photos: Iterable[Photo],
+    class_idx: int | None = None,
+    *,
+    batch_size: int = 32,
+    **question: Unpack[Asked],
+) -> Iterator[Explanation]:
+    """Explain pictures in batches, in order, with memory for one batch.
+
+    Args:
+        classifier: from `load_classifier` or `wrap`.
+        photos: files, or (H, W, 3) uint8 RGB.
+        class_idx: the class to explain in all of them; None for the predicted one of each.
+        batch_size: pictures in one forward pass.
+        **question: as for `explain`.
+
+    Raises:
+        ImageError, UsageError, ModelError: as for `explain`, when the picture's turn comes.
+
+    Example:
+        >>> import cam
+        >>> photos = [np.zeros((64, 96, 3), np.uint8), np.zeros((96, 64, 3), np.uint8)]
+        >>> [e.cam.shape for e in cam.explain_all(cam.load_classifier("digits"), photos)]
+        [(18, 27), (27, 18)]
+    """
+    targets = (TopClasses(1),) if class_idx is None else (OneClass(class_idx),)
+    asked = Question(**question)
+    if batch_size < 1:
+        raise UsageError(f"A batch of {batch_size} pictures cannot be run", "Give 1 or more")
+    remaining = iter(photos)
+    while some := list(islice(remaining, batch_size)):
+        images: list[NDArray[np.uint8]] = []
+        bad: CamError | None = None
+        for photo in some:
+            try:
+                images.append(read_image(photo) if isinstance(photo, (str, Path)) else checked(photo))
+            except CamError as error:  # the pictures before it come first
+                bad = error
+                break
+        for result in explain_images(classifier, images, [targets] * len(images), asked):
+            if isinstance(result, CamError):
+                raise result
+            yield result[0]
+        if bad is not None:
+            raise bad
+
+
+def explain_images(
+    classifier: Classifier,
+    images: Sequence[NDArray[np.uint8]],
+    targets: Sequence[Sequence[Target]],
+    question: Question | None = None,
+) -> Iterator[list[Explanation] | CamError]:
+    """Explain a batch of pictures, all targets of a picture from the same passes.
+
+    Args:
+        classifier: from `load_classifier` or `wrap`.
+        images: (H, W, 3) uint8 RGB, of any sizes; those of one input size share a pass.
+        targets: the classes wanted of each picture, in order.
+        question: what is asked of every picture; the evidence of its classes by default.
+
+    Returns:
+        For each picture, in order, one explanation a class, or what went wrong with it.
+
+    Raises:
+        UsageError: a class that the classifier does not have.
+
+    Example:
+        >>> from cam.classifiers import load_classifier
+        >>> digits, image = load_classifier("digits", device="cpu"), np.zeros((72, 72, 3), np.uint8)
+        >>> (found,) = explain_images(digits, [image], [[OneClass(3), OneClass(7)]], Question("margin"))
+        >>> [explanation.class_idx for explanation in found]
+        [3, 7]
+    """
+    question = question or Question()
+    own = run_network(classifier, images, classifier.preprocessing, question.fit)
+    views = [own]
+    if question.resolution is not None or question.tta:
+        views = [
+            run_network(classifier, images, size, question.fit, mirrored=mirrored)
+            for size in sizes(classifier.preprocessing, question.resolution, question.tta)
+            for mirrored in ((False, True) if question.tta else (False,))
+        ]
+    for image, wanted, first, *seen in zip(images, targets, own, *views, strict=True):
+        try:
+            passes = [sound(each) for each in (first, *seen)]
+            yield answer(classifier, image, wanted, (passes[0], passes[1:]), question)
+        except ModelError as error:
+            yield error

@@ -1,0 +1,137 @@
+"""The files of one picture, and its line of the manifest."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from cam.errors import CamError
+from cam.explanation import Explanation
+from cam.files import write_whole
+from cam.images import encode
+from cam.inputs import Picture
+from cam.manifest import Record
+from cam.options import Options
+
+
+def write_picture(
+    picture: Picture, outcome: list[Explanation] | CamError, out: Path, limit: float | None, options: Options
+) -> Record:
+    """Write what is wanted of one picture.
+
+    Args:
+        picture: the input.
+        outcome: its explanations, or what went wrong with it.
+        out: folder of the run.
+        limit: end of the colour scale, in the unit of the maps; None for each map's own.
+        options: what is wanted.
+
+    Returns:
+        The picture's line of the manifest. What goes wrong is told there, with no file left half written.
+
+    Example:
+        >>> from cam.errors import ImageError
+        >>> bad = ImageError("'a.jpg' is empty", "Take it away")
+        >>> write_picture(Picture(Path("a.jpg"), PurePath("a.jpg")), bad, Path("out"), None, Options())["status"]
+        'failed'
+    """
+    record: Record = {"path": str(picture.path), "status": "ok", "error": None, "size": None, "targets": []}
+    try:
+        if isinstance(outcome, CamError):
+            raise outcome
+        record["size"] = list(outcome[0].frame.photo)
+        for explanation in outcome:
+            files = _write(explanation, picture.name, out, limit, options)
+            record["targets"].append(_target(explanation, options.box_share, files))
+    except CamError as error:
+        record.update(status="failed", error=str(error), targets=[])
+    return record
+
+
+def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -> Record:
+    record: Record = {
+        "class_idx": explanation.class_idx,
+        "label": explanation.label,
+        "logit": explanation.logit,
+        "probability": explanation.probability,
+        "bias": explanation.bias,
+        "completeness_error": explanation.completeness_error,
+        "evidence": explanation.evidence,
+        "map_input": list(explanation.frame.input),
+        "map_logit": explanation.map_logit,
+        "peak": list(explanation.peak),
+        "boxes": [list(box) for box in explanation.boxes(box_share)],
+        "remark": explanation.remark or None,
+        "files": files,
+    }
+    if rival := explanation.rival:
+        record["against"] = {"class_idx": rival.class_idx, "label": rival.label, "logit": rival.logit}
+        record["margin"] = explanation.margin
+    if explanation.channels:
+        record["channels"] = [{"channel": part.index, "share": part.share} for part in explanation.channels]
+    return record
+
+
+def _write(
+    explanation: Explanation, name: PurePath, out: Path, limit: float | None, options: Options
+) -> dict[str, str]:
+    """Write the files of one picture and class; their names keep the picture's own, so that no two meet."""
+    slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
+    stem = f"{name}.{explanation.class_idx}" + (f"-{slug}" if slug else "")
+    files: dict[str, str] = {}
+    if "overlay" in options.save:
+        files["overlay"] = _draw(explanation, out, stem, limit, options)
+        parts = [explanation.of_channel(channel) for channel in explanation.channels]
+        largest = max((part.limit for part in parts), default=0.0)  # one scale, so that channels can be compared
+        for part, channel in zip(parts, explanation.channels, strict=True):
+            key = f"channel-{channel.index}"
+            files[key] = _draw(part, out, f"{stem}.{key}", largest, options)
+    if "heat" in options.save:
+        files["heat"] = f"{stem}.npy"
+        write_whole(out / files["heat"], _bytes(lambda file: np.save(file, explanation.heat())))
+    if "cam" in options.save:
+        files["cam"] = f"{stem}.npz"
+        write_whole(out / files["cam"], _bytes(lambda file: np.savez(file, allow_pickle=False, **_arrays(explanation))))
+    return files
+
+
+def _draw(explanation: Explanation, out: Path, stem: str, limit: float | None, options: Options) -> str:
+    picture = explanation.overlay(
+        limit=limit,
+        opacity=options.opacity,
+        colormap=options.colormap,
+        legend=True,
+        box_share=options.box_share if options.boxes else None,
+    )
+    write_whole(out / f"{stem}.{options.format}", encode(picture, f".{options.format}"))
+    return f"{stem}.{options.format}"
+
+
+def _arrays(explanation: Explanation) -> dict[str, Any]:
+    """The map with all that is needed to place it: cell (i, j) is centred at (rows[i], columns[j]) of the photograph.
+
+    What else lies in between: photo = (input + offset + 1/2) * photo / resized - 1/2.
+    """
+    frame, grid, channels = explanation.frame, explanation.grid, explanation.channels
+    ys, xs = (grid.centres(axis, np.arange(n), frame.input[axis]) for axis, n in enumerate(explanation.cam.shape))
+    return {
+        **{name: getattr(explanation, name) for name in ("cam", "bias", "logit", "probability", "class_idx", "label")},
+        **{name: getattr(explanation, name) for name in ("map", "evidence", "map_logit")},
+        "rows": np.array([frame.to_photo((y, 0))[0] for y in ys]),
+        "columns": np.array([frame.to_photo((0, x))[1] for x in xs]),
+        **{name: np.array(getattr(grid, name)) for name in ("start", "jump", "reach", "method")},
+        **{name: np.array(getattr(frame, name)) for name in ("photo", "resized", "offset", "input", "seen")},
+        "channels": np.array([channel.index for channel in channels], int),
+        "channel_cams": np.array([channel.cam for channel in channels], np.float32),
+    }
+
+
+def _bytes(write: Callable[[io.BytesIO], None]) -> bytes:
+    buffer = io.BytesIO()
+    write(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,162 @@
+"""The boxes game: heat known beforehand against boxes known beforehand."""
+
+from __future__ import annotations
+
+import csv
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cam
+from cam.errors import ModelError, UsageError
+from cam.evaluation.boxes import evaluate_boxes
+from cam.evaluation.boxes_truth import read_boxes
+from cam.evaluation.contenders import Asked
+from cam.evaluation.metrics import box_mask
+from cam.evaluation.results import Evaluation, Row
+from cam.images import read_image
+
+MODEL: Any = SimpleNamespace(name="stand-in", labels=("cat", "dog"))
+
+
+class Fixed:
+    """Heat of 1 in known boxes, by picture and class, and 0 elsewhere."""
+
+    def __init__(self, name: str, boxes: dict[tuple[str, int], tuple[int, int, int, int]]) -> None:
+        self.name = name
+        self.boxes = boxes
+        self.asked: list[tuple[str, tuple[int, ...]]] = []
+
+    def heats(self, picture: Asked) -> list[np.ndarray]:
+        self.asked.append((picture.name, picture.class_idxs))
+        if picture.name == "refused.png":
+            raise ModelError("It does not run", "Take another")
+        boxes = [self.boxes[picture.name, class_idx] for class_idx in picture.class_idxs]
+        return [box_mask(np.array([box]), picture.image.shape[:2]).astype(np.float32) for box in boxes]
+
+
+def picture(path: Path, size: tuple[int, int] = (8, 8), inside: tuple[int, int, int, int] | None = None) -> None:
+    """A black picture of (H, W) pixels, white in a box."""
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(255 * box_mask(np.array([inside or (0, 0, 0, 0)]), size).astype(np.uint8)).save(path)
+
+
+def evaluated(folder: Path, contenders: Sequence[Any], **options: Any) -> Evaluation:
+    return evaluate_boxes(MODEL, read_boxes(folder), contenders, **options)
+
+
+def values(result: Evaluation, contender: str) -> dict[str, float]:
+    return {row.metric: row.value for row in result.rows if row.contender == contender}
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """Two pictures of 8 x 8 pixels, a dog and a cat in the first, a dog in the second: boxes of 16 pixels each."""
+    (tmp_path / "boxes.csv").write_text("a.png,dog,0,0,4,4\na.png,cat,4,4,8,8\nb.png,Dog,2,2,6,6\n")
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name)
+    return tmp_path
+
+
+def test_perfect_and_shifted_heat_by_hand(two):
+    perfect = Fixed("perfect", {("a.png", 1): (0, 0, 4, 4), ("a.png", 0): (4, 4, 8, 8), ("b.png", 1): (2, 2, 6, 6)})
+    # The dogs' heat is shifted by half a box, IoU 1/3; the cat's is half of its box, IoU 1/2.
+    shifted = Fixed("shifted", {("a.png", 1): (2, 0, 6, 4), ("a.png", 0): (4, 4, 6, 8), ("b.png", 1): (2, 4, 6, 8)})
+    result = evaluated(two, [perfect, shifted])
+    assert perfect.asked == [("a.png", (1, 0)), ("b.png", (1,))]
+    assert (result.game, result.model, result.pictures, result.settings["failed"]) == ("boxes", "stand-in", 2, 0)
+    assert result.rows[:4] == tuple(
+        Row("perfect", metric, 1.0, 1.0, 1.0, 3) for metric in ("pointing", "energy", "max_box_acc", "max_box_acc_v2")
+    )
+    assert values(result, "shifted") == {
+        "pointing": pytest.approx(2 / 3),
+        "energy": pytest.approx(2 / 3),
+        "max_box_acc": pytest.approx(1 / 3),
+        "max_box_acc_v2": pytest.approx((1 + 1 / 3 + 0) / 3),
+    }
+
+
+def test_masks_are_scored_where_there_are_some(two):
+    picture(two / "masks" / "b.png", inside=(2, 2, 4, 6))  # the left half of the box
+    heat = Fixed("heat", {("a.png", 1): (0, 0, 4, 4), ("a.png", 0): (4, 4, 8, 8), ("b.png", 1): (2, 2, 6, 6)})
+    row = evaluated(two, [heat]).rows[-1]
+    assert (row.metric, row.value, row.count) == ("px_ap", 0.5, 1)
+
+
+def test_a_bad_picture_costs_itself_only(two):
+    (two / "boxes.csv").write_text(
+        "gone.png,dog,0,0,4,4\na.png,dog,0,0,4,4\nrefused.png,dog,0,0,4,4\nb.png,dog,9,9,12,12\n"
+        "large.png,dog,0,0,4,4\nodd.png,dog,0,0,4,4\nblack.png,dog,0,0,4,4\n"
+    )
+    picture(two / "refused.png")
+    picture(two / "large.png", (9, 9))
+    picture(two / "odd.png")
+    picture(two / "masks" / "odd.png", (4, 4), (0, 0, 2, 2))
+    picture(two / "black.png")
+    picture(two / "masks" / "black.png")
+    done: list[str] = []
+    contenders = [Fixed(name, {("a.png", 1): (0, 0, 4, 4)}) for name in ("one", "other")]
+    result = evaluated(two, contenders, max_pixels=64, progress=lambda each: done.append(str(each.name)))
+    assert (result.pictures, result.settings["failed"]) == (1, 6)
+    assert {row.count for row in result.rows} == {1}
+    assert done == ["gone.png", "a.png", "refused.png", "b.png", "large.png", "odd.png", "black.png"]
+
+
+def test_nothing_measured_and_unknown_labels_are_told(two):
+    (two / "boxes.csv").write_text("gone.png,dog,0,0,4,4\n")
+    with pytest.raises(UsageError, match="Nothing was measured"):
+        evaluated(two, [Fixed("heat", {})])
+    (two / "boxes.csv").write_text("a.png,dot,0,0,4,4\n")
+    with pytest.raises(UsageError, match="nearest are 1 'dog'"):
+        evaluated(two, [Fixed("heat", {})])
+
+
+def test_boxes_count_in_the_picture_as_it_is_shown(tmp_path):
+    stored = Image.new("RGB", (12, 6))  # lying on its side: shown, it is 12 high and 6 wide
+    exif = stored.getexif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "boxes.csv").write_text("a.jpg,dog,0,8,6,12\n")
+    result = evaluated(tmp_path, [Fixed("heat", {("a.jpg", 1): (0, 8, 6, 12)})])
+    assert values(result, "heat")["max_box_acc"] == 1
+
+
+def test_labels_that_mean_one_class_share_its_heat(two):
+    (two / "boxes.csv").write_text("a.png,dog,0,0,4,4\na.png,1,4,4,8,8\n")
+    heat = Fixed("heat", {("a.png", 1): (0, 0, 4, 4)})
+    assert values(evaluated(two, [heat]), "heat")["pointing"] == 0.5
+    assert heat.asked == [("a.png", (1,))]
+
+
+def test_without_a_label_the_predicted_class_is_asked_for(tmp_path):
+    samples = Path(__file__).parents[1] / "samples"
+    (tmp_path / "images").symlink_to(samples)
+    (tmp_path / "boxes.csv").write_text("five.png,,0,0,9,9\nsevens.png,,0,0,9,9\n")
+    heat = Fixed("heat", {("five.png", 5): (0, 0, 9, 9), ("sevens.png", 7): (0, 0, 9, 9)})
+    evaluate_boxes(cam.load_classifier("digits"), read_boxes(tmp_path), [heat])
+    assert heat.asked == [("five.png", (5,)), ("sevens.png", (7,))]
+
+
+def test_the_tool_writes_scenes_that_can_be_read(tmp_path, monkeypatch):
+    tool = Path(__file__).parents[1] / "tools" / "make_digit_scenes.py"
+    for out, count in (("a", "4"), ("b", "6")):
+        monkeypatch.setattr(sys, "argv", ["make_digit_scenes.py", str(tmp_path / out), "--count", count, "--seed", "3"])
+        runpy.run_path(str(tool), run_name="__main__")
+    found = read_boxes(tmp_path / "a")
+    assert [str(item.picture.name) for item in found] == [f"000{number}.png" for number in range(4)]
+    for item in found:
+        height, width = read_image(item.picture.path).shape[:2]
+        ((x0, y0, x1, y1),) = item.boxes
+        assert 0 <= x0 < x1 <= width
+        assert 0 <= y0 < y1 <= height
+        assert item.label in set("0123456789")
+        assert item.picture.path.read_bytes() == (tmp_path / "b" / item.picture.name).read_bytes()
+    with (tmp_path / "b" / "boxes.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 6

@@ -1,0 +1,133 @@
+"""`cam evaluate` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cam.images import read_image, write_image
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """One folder a class, of scenes of one digit."""
+    known = json.loads((SAMPLES / "samples.json").read_text())["samples"]
+    for name, answer in known.items():
+        if len(answer["classes"]) == 1:
+            folder = tmp_path / "digits" / str(answer["classes"][0])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((SAMPLES / name).read_bytes())
+    return tmp_path / "digits"
+
+
+def table(folder: Path) -> str:
+    """The true boxes of the samples, as a CSV."""
+    known = json.loads((folder / "samples.json").read_text())["samples"]
+    rows = [
+        f"{name},{class_idx},{','.join(map(str, box))}"
+        for name, answer in known.items()
+        for class_idx, box in zip(answer["classes"], answer["boxes"], strict=True)
+    ]
+    return "\n".join(["path,label,x0,y0,x1,y1", *rows])
+
+
+@pytest.fixture
+def boxed(tmp_path: Path) -> Path:
+    folder = tmp_path / "boxed"
+    folder.mkdir()
+    for path in SAMPLES.glob("*.png"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "boxes.csv").write_text(table(SAMPLES))
+    return folder
+
+
+def test_boxes_of_the_samples(run, boxed, tmp_path):
+    out = tmp_path / "boxes.json"
+    result = run("evaluate", "boxes", boxed, "-m", "digits", "--evidence", "logit", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert "pointing" in result.output
+    assert "95 % interval" in result.output
+    found = json.loads(out.read_text())
+    assert (found["game"], found["model"], found["seed"]) == ("boxes", "digits", 0)
+    values = {(row["contender"], row["metric"]): row for row in found["rows"]}
+    assert {contender for contender, _ in values} == {"logit", "gaussian", "uniform"}
+    logit, uniform = values["logit", "pointing"], values["uniform", "pointing"]
+    assert logit["value"] > 0.8 > 0.4 > uniform["value"]
+    assert logit["low"] <= logit["value"] <= logit["high"]
+
+
+def test_grid_of_digits_as_json_with_maps_made_elsewhere(run, digits, tmp_path):
+    arguments = ("evaluate", "grid", digits, "-m", "digits", "--size", 2, "--mosaics", 3, "--json")
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    values = {(row["contender"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
+    assert values["logit", "hit 2x2"] > 0.7
+    assert values["gaussian", "share 2x2"] == pytest.approx(0.25, abs=0.01)
+    (tmp_path / "mine").mkdir()
+    missing = run(*arguments, "--maps", tmp_path / "mine")
+    assert missing.exit_code == 1
+    assert "There is no map of 'mosaic-2x2-000.png'" in missing.output
+    for number in range(3):  # the whole mosaic's heat is in its left upper tile, for every class
+        heat = np.zeros((144, 144))
+        heat[:72, :72] = 1
+        np.save(tmp_path / "mine" / f"mosaic-2x2-{number:03}.npy", heat)
+    values = {
+        (row["contender"], row["metric"]): row["value"]
+        for row in json.loads(run(*arguments, "--maps", tmp_path / "mine").output)["rows"]
+    }
+    assert values["mine", "share 2x2"] == 0.25
+
+
+def test_grid_wants_classes(run, digits):
+    few = run("evaluate", "grid", digits, "-m", "digits", "--size", 8)
+    assert few.exit_code == 2
+    assert "8 x 8 tiles need 64" in few.output
+    (digits / "zebra").mkdir()
+    write_image(digits / "zebra" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    unknown = run("evaluate", "grid", digits, "-m", "digits")
+    assert unknown.exit_code == 2
+    assert "zebra" in unknown.output
+
+
+def test_faithfulness_and_sanity_of_a_sample(run):
+    photo = SAMPLES / "five.png"
+    result = run("evaluate", "faithfulness", photo, "-m", "digits", "--steps", 8, "--evidence", "logit", "--json")
+    assert result.exit_code == 0, result.output
+    values = {(row["contender"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
+    assert values["logit", "insertion_blur"] > values["uniform", "insertion_blur"]
+    assert values["logit", "deletion_blur"] < values["uniform", "deletion_blur"]
+    result = run("evaluate", "sanity", photo, "-m", "digits", "--stages", 2, "--evidence", "logit", "--json")
+    assert result.exit_code == 0, result.output
+    values = {(row["contender"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
+    assert values["logit", "completeness_error"] <= 1e-5
+    assert abs(values["logit", "rank_correlation@all"]) < 0.9
+
+
+def test_placement_of_a_digit(run, tmp_path):
+    known = json.loads((SAMPLES / "samples.json").read_text())["samples"]["five.png"]
+    x0, y0, x1, y1 = known["boxes"][0]
+    write_image(tmp_path / "five.png", read_image(SAMPLES / "five.png")[y0:y1, x0 - 19 : x1 + 19])
+    arguments = ("--canvas", 72, "--object-size", 30, "--each", 4, "--evidence", "logit")
+    result = run("evaluate", "placement", tmp_path, "-m", "digits", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    found = {row["contender"] for row in json.loads(result.output)["rows"]}
+    assert found == {"logit measured", "logit arithmetic", "logit stretched", "gaussian", "uniform"}
+
+
+@pytest.mark.parametrize("colour", ["1,2", "0,0,256", "-1,0,0", "black"])
+def test_a_background_is_a_colour(run, colour):
+    result = run("evaluate", "placement", SAMPLES / "five.png", "-m", "digits", "--background", colour)
+    assert result.exit_code == 2
+    assert "is no colour" in result.output
+
+
+def test_what_cannot_be_measured_is_told(run, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    result = run("evaluate", "sanity", tmp_path / "bad.png", "-m", "digits")
+    assert result.exit_code == 2
+    assert "Nothing was measured" in result.output

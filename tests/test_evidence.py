@@ -1,0 +1,213 @@
+"""Kinds of evidence: worked by hand, against float64, and adding up where they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small import NETWORKS, photo, wrapped
+
+import cam
+from cam import evidence
+from cam.errors import ModelError, UsageError
+from cam.evidence import channel_maps, margins, posteriors
+from cam.passes import run_network
+from cam.pipeline import explain_images
+from cam.question import Question, parse_resolution
+from cam.targets import OneClass, TopClasses, parse_rival
+
+FEATURES = torch.tensor([[[1.0, 2.0]], [[0.0, -1.0]]])  # (K, h, w) = (2, 1, 2)
+WEIGHT = torch.tensor([[2.0, 1.0], [-1.0, 3.0], [1.0, 1.0]])  # maps: 2 3; -1 -5; 1 1
+BIAS = torch.tensor([0.5, 6.0, 0.0])
+
+
+def test_margin_by_hand(device):
+    found = margins(FEATURES.to(device), WEIGHT.to(device), [0, 1, 2])
+    assert found.tolist() == [[[1.0, 2.0]], [[-3.0, -8.0]], [[-1.0, -2.0]]]
+
+
+def test_a_tie_is_no_margin():
+    assert margins(torch.ones(1, 1, 1), torch.tensor([[2.0], [2.0], [1.0]]), [0, 1, 2]).flatten().tolist() == [0, 0, -1]
+
+
+def test_posterior_by_hand():
+    found = posteriors(FEATURES, WEIGHT, BIAS, [1, 0], lambda logits: logits.softmax(1))
+    first, second = np.exp([2.5, 5.0, 1.0]), np.exp([3.5, 1.0, 1.0])
+    expected = [first[1] / first.sum(), second[1] / second.sum()], [first[0] / first.sum(), second[0] / second.sum()]
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
+
+
+def test_channels_by_hand():
+    found = channel_maps(FEATURES, WEIGHT[0])
+    assert found.tolist() == [[[2.0, 4.0]], [[0.0, -1.0]]]  # together 2 3, the map of class 0
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 31, 10**9])
+def test_parts_make_no_difference_and_no_part_is_larger(monkeypatch, at_once):
+    features, weight = torch.randn(6, 5, 4), torch.randn(9, 6)
+    whole = margins(features, weight, [3, 8]), posteriors(features, weight, torch.zeros(9), [3], torch.sigmoid)
+    monkeypatch.setattr(evidence, "_AT_ONCE", at_once)
+    sizes = []
+    original = evidence.class_activation_maps
+    monkeypatch.setattr(
+        evidence, "class_activation_maps", lambda f, w: sizes.append(w.shape[0] * f.shape[-1]) or original(f, w)
+    )
+    parts = margins(features, weight, [3, 8]), posteriors(features, weight, torch.zeros(9), [3], torch.sigmoid)
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other)
+    assert max(sizes) <= max(at_once, 9)
+    assert sum(sizes) == 2 * 9 * 20
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_kinds_of_evidence_against_float64(kind, device):
+    classifier = wrapped(kind, device)
+    (seen,) = run_network(classifier, [photo(40, 70)], classifier.preprocessing, "whole")
+    cams = torch.einsum("ck,khw->chw", seen.weight.double(), seen.features.double()).cpu()
+    places = cams + seen.head.bias.double().cpu()[:, None, None]
+    for class_idx in range(len(cams)):
+        found = {
+            name: cam.explain(classifier, photo(40, 70), class_idx, fit="whole", evidence=name).map
+            for name in ("logit", "margin", "posterior")
+        }
+        others = torch.cat([cams[:class_idx], cams[class_idx + 1 :]])
+        chance = places.sigmoid() if kind == "one-logit" else places.softmax(0)
+        np.testing.assert_allclose(found["logit"], cams[class_idx], atol=1e-4)
+        np.testing.assert_allclose(found["margin"], cams[class_idx] - others.amax(0), atol=1e-4)
+        np.testing.assert_allclose(found["posterior"], chance[class_idx], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_contrast_adds_up_to_the_margin(kind, device):
+    classifier = wrapped(kind, device)
+    (found,) = explain_images(
+        classifier, [photo(40, 70)], [[TopClasses(5)]], Question("contrast", fit="whole", against=None)
+    )
+    for explanation in found:
+        rival = explanation.rival
+        best = max((e.logit, -e.class_idx) for e in found if e.class_idx != explanation.class_idx)
+        assert (rival.logit, -rival.class_idx) == best
+        assert explanation.title == f"{explanation.label} over {rival.label}"
+        margin = explanation.logit - rival.logit
+        assert explanation.margin == margin
+        assert explanation.completeness_error <= 1e-5
+        assert explanation.map.mean() + explanation.bias - rival.bias == pytest.approx(margin, rel=1e-5, abs=1e-4)
+    named = cam.explain(classifier, photo(40, 70), 0, evidence="contrast", against=1, fit="whole")
+    back = cam.explain(classifier, photo(40, 70), 1, evidence="contrast", against=0, fit="whole")
+    np.testing.assert_array_equal(named.map, -back.map)
+
+
+def test_a_class_is_not_set_against_itself():
+    classifier = wrapped()
+    with pytest.raises(ModelError, match=r"'class 2' .* against itself"):
+        cam.explain(classifier, photo(32, 32), 2, evidence="contrast", against=2)
+    with pytest.raises(UsageError, match="no class 9 among 5"):
+        cam.explain(classifier, photo(32, 32), 2, evidence="contrast", against=9)
+    with pytest.raises(UsageError, match="'margin' is not against class 1"):
+        Question("margin", against=1)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("more", [{}, {"resolution": 64}, {"tta": True}])
+def test_channels_add_up_to_the_logit(kind, more, device):
+    classifier = wrapped(kind, device)
+    explanation = cam.explain(classifier, photo(48, 40), 1, channels=100, **more)
+    assert len(explanation.channels) == (1 if kind == "conv-gap" else classifier.head.weight.shape[1])
+    shares = [channel.share for channel in explanation.channels]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) + explanation.bias == pytest.approx(explanation.map_logit, rel=1e-4, abs=1e-4)
+    np.testing.assert_allclose(sum(channel.cam for channel in explanation.channels), explanation.cam, atol=1e-3)
+    for channel in explanation.channels:
+        assert channel.cam.mean() == pytest.approx(channel.share, abs=1e-5)
+    few = cam.explain(classifier, photo(48, 40), 1, channels=2, **more)
+    assert [channel.index for channel in few.channels] == [channel.index for channel in explanation.channels][:2]
+    part = few.of_channel(few.channels[0])
+    assert part.completeness_error <= 1e-5
+    assert part.label == f"class 1: channel {few.channels[0].index}" or kind == "one-logit"
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_finer_map_leaves_the_logit(kind, device):
+    classifier = wrapped(kind, device)
+    plain = cam.explain(classifier, photo(48, 40), 1)
+    finer = cam.explain(classifier, photo(48, 40), 1, resolution=64)
+    assert plain.cam.shape == (16, 16)
+    assert finer.cam.shape == (32, 32)
+    assert finer.frame.input == (64, 64)
+    assert finer.logit == plain.logit
+    assert finer.probability == plain.probability
+    assert finer.completeness_error <= 1e-5
+    assert finer.cam.mean() + finer.bias == pytest.approx(finer.map_logit, rel=1e-4, abs=1e-4)
+    assert finer.frame.seen == plain.frame.seen
+
+
+def test_averaged_maps_add_up_and_do_not_know_left_from_right():
+    classifier = wrapped()
+    image = photo(48, 64)
+    explanation = cam.explain(classifier, image, 1, tta=True, fit="whole")
+    mirrored = cam.explain(classifier, image[:, ::-1].copy(), 1, tta=True, fit="whole")
+    assert explanation.completeness_error <= 1e-5
+    assert explanation.cam.shape == (32, 43)  # of the finest view, twice as large
+    heat, turned = explanation.heat(), mirrored.heat()[:, ::-1]
+    plain = cam.explain(classifier, image, 1, fit="whole").heat()
+    other = cam.explain(classifier, image[:, ::-1].copy(), 1, fit="whole").heat()[:, ::-1]
+    assert np.abs(heat - turned).mean() < 0.2 * np.abs(plain - other).mean()
+
+
+def test_a_resolution_is_pixels_or_a_factor():
+    classifier = wrapped()
+    assert parse_resolution(None, classifier.preprocessing) is None
+    assert parse_resolution("48", classifier.preprocessing) == 48
+    assert parse_resolution("1.5x", classifier.preprocessing) == 48
+    with pytest.raises(UsageError, match="0 pixels"):
+        Question(resolution=0)
+    with pytest.raises(UsageError, match="-1 channels"):
+        Question(channels=-1)
+
+
+def test_a_rival_is_the_runner_up_or_one_class():
+    labels = ["cat", "dog"]
+    assert parse_rival(None, labels) is None
+    assert parse_rival("Runner-Up", labels) is None
+    assert parse_rival("1", labels) == 1
+    with pytest.raises(UsageError, match="'top2' is not one class"):
+        parse_rival("top2", labels)
+
+
+class Constant(torch.nn.Module):
+    """Features that the test chooses, whatever the picture: (1, K, 4, 4) times how light it is."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.register_buffer("values", features)
+        self.linear = torch.nn.Linear(2, 3)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]))
+            self.linear.bias.zero_()
+
+    def forward(self, x):
+        cells = torch.nn.functional.adaptive_avg_pool2d(x, 4).mean(1, keepdim=True)
+        return self.linear((cells.relu() * self.values).mean((2, 3)))
+
+
+def test_words_for_maps_with_nothing_to_see():
+    plain = cam.preprocessing.Preprocessing(16, (16, 16), (0, 0, 0), (1, 1, 1))
+    classifier = cam.wrap(Constant(torch.tensor([[[[2.0]], [[1.0]]]])), preprocessing=plain)
+    white, black = np.full((16, 16, 3), 255, np.uint8), np.zeros((16, 16, 3), np.uint8)
+    remarks = [cam.explain(classifier, white, class_idx).remark for class_idx in range(3)]
+    assert remarks == ["", "", "all evidence for this class is negative"]
+    assert cam.explain(classifier, white, 1, evidence="margin").remark == "it wins at no place"
+    assert cam.explain(classifier, white, 1, evidence="margin").map.max() == -1
+    assert cam.explain(classifier, black, 0).remark == "dead features: all of them are zero here"
+    silent = cam.wrap(Constant(torch.tensor([[[[0.0]], [[1.0]]]])), preprocessing=plain)
+    assert cam.explain(silent, white, 0).remark == "the map of this class is zero everywhere"
+
+
+def test_the_right_class_is_asked_for_of_each_picture():
+    classifier = wrapped()
+    images = [photo(32, 32, seed) for seed in range(3)]
+    targets = [[OneClass(2)], [OneClass(0), OneClass(1)], [TopClasses(1)]]
+    found = list(explain_images(classifier, images, targets))
+    assert [[e.class_idx for e in each] for each in found[:2]] == [[2], [0, 1]]
+    alone = next(explain_images(classifier, images[2:], [[TopClasses(5)]]))
+    assert found[2][0].logit == pytest.approx(max(explanation.logit for explanation in alone), abs=1e-5)

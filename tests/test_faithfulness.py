@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.metrics import auc
+from torch import nn
+from torchcam import metrics as torchcam
+
+import cam
+from cam.errors import UsageError
+from cam.evaluation.contenders import Contender
+from cam.evaluation.faithfulness import (
+    METRICS,
+    _Trial,
+    area,
+    drop,
+    evaluate_faithfulness,
+    on_input,
+    positive_share,
+    ranks,
+)
+from cam.geometry import Frame, Grid, fit_crop, place
+from cam.images import read_image, write_image
+from cam.inputs import Picture
+from cam.preprocessing import Preprocessing
+
+
+@dataclass
+class MeanClassifier:
+    """The probability of class 0 is the mean of the input plus an offset, so that curves are lines."""
+
+    offset: float = 0.0
+    preprocessing: Preprocessing = field(
+        default_factory=lambda: Preprocessing(32, (32, 32), mean=(0.0,) * 3, std=(1.0,) * 3)
+    )
+    name: str = "mean"
+    network: nn.Module = field(default_factory=nn.Identity)
+    batches: list[int] = field(default_factory=list)
+
+    def evaluate(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        self.batches.append(len(inputs))
+        mean = inputs.double().mean((1, 2, 3)) + self.offset
+        return torch.stack([mean, 1 - mean], 1), inputs, None
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits
+
+
+def given_heat(name: str, heat: np.ndarray) -> Contender:
+    return Contender(name, lambda asked: [heat])
+
+
+WHITE = np.repeat([1.0, 1.0, 1.0, 0.0], 8)[None].repeat(32, 0)  # three quarters of the picture
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Picture]:
+    write_image(tmp_path / "a.png", np.repeat(255 * WHITE[..., None], 3, 2).astype(np.uint8))
+    return [Picture(tmp_path / "a.png", PurePosixPath("a.png"))]
+
+
+def measured(classifier, pictures, heats: dict[str, np.ndarray], **options) -> dict[tuple[str, str], float]:
+    contenders = [given_heat(name, heat) for name, heat in heats.items()]
+    result = evaluate_faithfulness(classifier, pictures, contenders, **options)
+    assert [(row.contender, row.metric) for row in result.rows] == [(name, m) for name in heats for m in METRICS]
+    return {(row.contender, row.metric): row.value for row in result.rows}
+
+
+def test_curves_that_are_lines(pictures):
+    """The probability is 3/4; the perfect map takes it away evenly over 3/4 of the pixels, the reversed one last."""
+    found = measured(MeanClassifier(), pictures, {"perfect": WHITE, "reversed": -WHITE}, steps=8)
+    triangle, slab = 0.75 * 0.75 / 2, 0.75 * 0.25
+    assert found["perfect", "deletion_mean"] == pytest.approx(triangle)
+    assert found["perfect", "insertion_mean"] == pytest.approx(triangle + slab)
+    assert found["reversed", "deletion_mean"] == pytest.approx(triangle + slab)
+    assert found["reversed", "insertion_mean"] == pytest.approx(triangle)
+
+
+def test_a_constant_map_is_as_good_as_chance(pictures):
+    found = measured(MeanClassifier(), pictures, {"constant": np.ones((32, 32))})
+    for metric in ("insertion_mean", "deletion_mean"):
+        assert found["constant", metric] == pytest.approx(0.375, abs=0.01)
+        assert found["constant", metric] != 0.375  # the order is drawn
+
+
+def test_the_seed_decides_between_equals(pictures):
+    heats = {"constant": np.ones((32, 32)), "own": np.arange(1024.0).reshape(32, 32)}
+    first, same, other = (measured(MeanClassifier(), pictures, heats, seed=seed) for seed in (0, 0, 1))
+    assert first == same
+    assert first["constant", "deletion_mean"] != other["constant", "deletion_mean"]
+    assert first["own", "deletion_mean"] == other["own", "deletion_mean"]
+
+
+def test_the_blurred_baseline_keeps_what_blurring_keeps(tmp_path):
+    """A picture of one colour blurred is itself: nothing is lost, and nothing gained."""
+    write_image(tmp_path / "pink.png", np.full((32, 32, 3), (255, 102, 255), np.uint8))
+    pink = [Picture(tmp_path / "pink.png", PurePosixPath("pink.png"))]
+    found = measured(MeanClassifier(), pink, {"own": np.arange(1024.0).reshape(32, 32)})
+    areas = {"insertion_blur": 0.8, "deletion_blur": 0.8, "insertion_mean": 0.4, "deletion_mean": 0.4}
+    assert {metric: found["own", metric] for metric in areas} == pytest.approx(areas)
+
+
+def test_drop_and_increase_of_confidence(pictures):
+    half = WHITE * np.where(np.arange(32) < 8, 6.0, 3.0)  # a third of what counts in full, two thirds by half
+    found = measured(MeanClassifier(), pictures, {"perfect": WHITE, "half": half - 1e-9, "reversed": -WHITE})
+    drops = {name: found[name, "average_drop"] for name in ("perfect", "half", "reversed")}
+    assert drops == pytest.approx({"perfect": 0.0, "half": 100 / 3, "reversed": 100.0}, abs=1e-4)
+    assert {found[name, "increase_in_confidence"] for name in drops} == {0.0}
+
+
+def test_confidence_increases_where_what_speaks_against_the_class_goes(pictures):
+    """White is 1/2 and black -1/2; without the black the mean of 1/4 grows to 3/8."""
+    centred = Preprocessing(32, (32, 32), mean=(0.5,) * 3, std=(1.0,) * 3)
+    found = measured(MeanClassifier(0.5, centred), pictures, {"perfect": WHITE})
+    assert found["perfect", "increase_in_confidence"] == 100
+    assert found["perfect", "average_drop"] == 0
+
+
+def test_batches_change_nothing_but_memory(pictures):
+    heats = {"own": np.random.default_rng(0).random((32, 32))}
+    small, large = MeanClassifier(), MeanClassifier()
+    assert measured(small, pictures, heats, batch_size=3) == measured(large, pictures, heats, batch_size=1000)
+    assert max(small.batches) == 3
+    assert max(large.batches) == 51
+    assert sum(small.batches) == sum(large.batches) == 1 + 4 * 51 + 1
+
+
+def test_pictures_that_cannot_be_read_are_counted(pictures):
+    missing = Picture(Path("missing.png"), PurePosixPath("missing.png"))
+    seen = []
+    result = evaluate_faithfulness(
+        MeanClassifier(), [missing, *pictures], [given_heat("own", WHITE)], steps=2, progress=seen.append
+    )
+    assert result.pictures == 1
+    assert result.settings["failed"] == 1
+    assert seen == [missing, *pictures]
+    with pytest.raises(UsageError, match="Nothing was measured"):
+        evaluate_faithfulness(MeanClassifier(), [missing], [given_heat("own", WHITE)])
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": 0}])
+def test_no_steps_and_no_batches(pictures, options):
+    with pytest.raises(UsageError, match="Give 1 or more of each"):
+        evaluate_faithfulness(MeanClassifier(), pictures, [given_heat("own", WHITE)], **options)
+
+
+@given(arrays.arrays(float, (3, 4), elements=st.sampled_from([0.0, 1.0, 2.0, np.nan, -np.inf])), st.integers(0, 9))
+def test_ranks_order_every_pixel_once(heat, seed):
+    found = ranks(heat, np.random.default_rng(seed))
+    assert sorted(found.ravel()) == list(range(12))
+    ordered = heat.ravel()[np.argsort(found.ravel())]
+    seen = ordered[~np.isnan(ordered)]
+    assert (seen[:-1] >= seen[1:]).all()
+    first = int(np.isfinite(heat).sum())
+    assert not np.isfinite(ordered[first:]).any()  # what nothing was seen of is never before what was
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_the_area_is_that_of_scikit_learn(probabilities):
+    shares = np.linspace(0, 1, len(probabilities))
+    assert area(shares, np.array(probabilities)) == pytest.approx(auc(shares, probabilities))
+
+
+@pytest.mark.parametrize(("before", "after", "lost"), [(0.8, 0.6, 25), (0.8, 0.0, 100), (0.8, 0.8, 0), (0.8, 0.9, 0)])
+def test_a_drop_is_a_share_of_what_was_there(before, after, lost):
+    assert drop(before, after) == pytest.approx(lost)
+
+
+def test_nothing_positive_keeps_nothing():
+    assert not positive_share(np.array([[-1.0, np.nan, 0.0]])).any()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        fit_crop((60, 90), 32, (32, 32)),
+        fit_crop((20, 16), 40, (36, 36)),
+        Frame((30, 50), (32, 53), (0, 0), (32, 53)),
+        fit_crop((40, 40), 24, (32, 32)),  # padded
+    ],
+)
+def test_heat_is_read_where_the_pixels_lie(frame):
+    """A slope of a photograph is read exactly where the input's pixels lie; beyond its edge the edge's value."""
+    ys, xs = np.mgrid[: frame.photo[0], : frame.photo[1]].astype(float)
+    x0, y0, x1, y1 = frame.seen
+    heat = np.full(frame.photo, np.nan)
+    heat[y0:y1, x0:x1] = (3 * ys - 2 * xs)[y0:y1, x0:x1]
+    found = on_input(heat, frame)
+    for row, column in [(0, 0), (5, 9), (frame.input[0] - 1, frame.input[1] - 1)]:
+        y, x = frame.to_photo((row, column))
+        wanted = 3 * np.clip(y, y0, y1 - 1) - 2 * np.clip(x, x0, x1 - 1)
+        assert found[row, column] == pytest.approx(wanted)
+
+
+def test_a_map_placed_and_read_again_is_the_map_placed_on_the_input():
+    cells = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    grid = Grid((3.5, 3.5), (8.0, 8.0), "arithmetic")
+    crop = fit_crop((320, 480), 40, (32, 32))  # eight pixels of the photograph for one of the input
+    direct = place(cells, grid, Frame((32, 32), (32, 32), (0, 0), (32, 32)))
+    np.testing.assert_allclose(on_input(place(cells, grid, crop), crop), direct, atol=1e-5)
+
+
+class Extractor:
+    """What torchcam asks maps of, so that it measures ours."""
+
+    def __init__(self, model: nn.Module, heat: np.ndarray) -> None:
+        self.model, self.heat = model, torch.from_numpy(heat)[None]
+
+    def __call__(self, *_, **__) -> list[torch.Tensor]:
+        return [self.heat]
+
+    def fuse_cams(self, cams: list[torch.Tensor]) -> torch.Tensor:
+        return cams[0]
+
+    def _hooks_off(self):
+        return nullcontext()
+
+
+def test_torchcam_measures_the_same(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    network[-1].weight.data *= 20
+    classifier = cam.wrap(network.eval(), input_size=16)
+    rng = np.random.default_rng(1)
+    for index in range(6):
+        path, heat = tmp_path / f"{index}.png", rng.random((16, 16)).astype(np.float32)
+        write_image(path, rng.integers(0, 256, (16, 16, 3), np.uint8))
+        picture = Picture(path, PurePosixPath(path.name))
+        found = measured(classifier, [picture], {"own": heat}, steps=32)
+        trial = _Trial.of(classifier, read_image(path), None, 32)
+        theirs = Extractor(network, heat), lambda logits: logits.softmax(1)
+        for name, baseline in (("blur", trial.blurred), ("mean", None)):
+            curves = torchcam.DeletionInsertionMetric(*theirs, steps=32, baseline=baseline)
+            curves.update(trial.inputs[None])
+            for game in ("insertion", "deletion"):
+                assert found["own", f"{game}_{name}"] == pytest.approx(curves.summary()[f"{game}_auc"], abs=1e-5)
+        confidence = torchcam.ClassificationMetric(Extractor(network, heat / heat.max()), theirs[1])
+        confidence.update(trial.inputs[None])
+        assert found["own", "average_drop"] == pytest.approx(100 * confidence.summary()["avg_drop"], abs=1e-3)
+        assert found["own", "increase_in_confidence"] == 100 * confidence.summary()["conf_increase"]

@@ -1,0 +1,180 @@
+"""The grid pointing game on colours, where every number can be worked by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import cam
+from cam.errors import ImageError, UsageError
+from cam.evaluation.contenders import Asked, evidence_of, gaussian, made_elsewhere, uniform
+from cam.evaluation.grid import compose_mosaic, draw_mosaics, evaluate_grid, sure_pictures
+from cam.evaluation.results import Evaluation
+from cam.evaluation.truth import Labelled, labelled_pictures
+from cam.images import write_image
+from cam.inputs import find_pictures
+from cam.question import Question
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+
+
+def colour_classifier() -> cam.Classifier:
+    """Logits of red: 10 R - 10 G - 10 B, of green and blue likewise, of white 5 R + 5 G + 5 B."""
+    linear = nn.Linear(3, 4, bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(torch.cat([20 * torch.eye(3) - 10, torch.full((1, 3), 5.0)]))
+    same = nn.Conv2d(3, 3, 1)
+    with torch.no_grad():
+        same.weight.copy_(torch.eye(3)[..., None, None])
+        same.bias.zero_()
+    plain = cam.Preprocessing(8, (8, 8), mean=(0, 0, 0), std=(1, 1, 1))
+    network = nn.Sequential(same, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+    return cam.wrap(network, labels=list(COLOURS), preprocessing=plain, name="colours")
+
+
+@pytest.fixture(scope="module")
+def colours() -> cam.Classifier:
+    return colour_classifier()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, colour in COLOURS.items():
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "1.png", np.full((12, 16, 3), colour, np.uint8))
+    write_image(tmp_path / "red" / "not-red.png", np.full((8, 8, 3), COLOURS["blue"], np.uint8))
+    write_image(tmp_path / "red" / "unsure.png", np.full((8, 8, 3), (255, 76, 0), np.uint8))
+    (tmp_path / "red" / "broken.png").write_bytes(b"no picture")
+    return tmp_path
+
+
+def play(colours: cam.Classifier, folder: Path, **rules) -> Evaluation:
+    return evaluate_grid(
+        colours,
+        labelled_pictures(folder, colours.labels),
+        lambda whole: [*evidence_of(whole, [Question("logit"), Question("margin")]), gaussian(), uniform(0)],
+        sizes=[2],
+        mosaics=6,
+        **rules,
+    )
+
+
+def test_only_pictures_the_model_is_right_and_sure_of_take_part(colours, folder):
+    sure, failed = sure_pictures(colours, labelled_pictures(folder, colours.labels), 0.9)
+    assert [str(each.picture.name) for each in sure] == ["blue/1.png", "green/1.png", "red/1.png", "white/1.png"]
+    assert failed == 1
+    some, _ = sure_pictures(colours, labelled_pictures(folder, colours.labels), 0.3)
+    assert "red/unsure.png" in [str(each.picture.name) for each in some]  # red 7, white 6.5: 62 %
+
+
+def test_the_game_worked_by_hand(colours, folder):
+    done = []
+    result = play(colours, folder, progress=done.append)
+    assert len(done) == 6
+    assert (result.game, result.model, result.pictures, result.settings["failed"]) == ("grid", "colours", 4, 1)
+    values = {(row.contender, row.metric): row.value for row in result.rows}
+    # White's evidence is 15 in its own tile and 5 in the others; the other classes are negative outside theirs.
+    assert values["logit", "share 2x2"] == pytest.approx((1 + 1 + 1 + 0.5) / 4, abs=0.03)
+    assert values["margin", "share 2x2"] == pytest.approx(1, abs=0.03)
+    assert values["logit", "hit 2x2"] == values["margin", "hit 2x2"] == 1
+    assert values["gaussian", "share 2x2"] == pytest.approx(0.25, abs=1e-6)
+    assert values["gaussian", "hit 2x2"] == pytest.approx(0.25)
+    assert values["uniform", "share 2x2"] == pytest.approx(0.25, abs=0.05)
+    assert {row.count for row in result.rows} == {6}
+
+
+def test_the_seed_decides(colours, folder):
+    assert play(colours, folder, seed=4) == play(colours, folder, seed=4)
+    pictures = labelled_pictures(folder, colours.labels)
+    assert draw_mosaics(pictures, 2, 9, seed=1) != draw_mosaics(pictures, 2, 9, seed=2)
+
+
+def test_a_mosaic_is_its_tiles_side_by_side(colours, folder):
+    pictures = [each for each in labelled_pictures(folder, colours.labels) if each.picture.name.name == "1.png"]
+    (mosaic,) = draw_mosaics(pictures, 2, 1, seed=0)
+    image = compose_mosaic(colours, mosaic)
+    assert image.shape == (16, 16, 3)
+    names = list(COLOURS)
+    for number, tile in enumerate(mosaic.tiles):
+        y, x = 8 * (number // 2), 8 * (number % 2)
+        assert (image[y : y + 8, x : x + 8] == COLOURS[names[tile.class_idx]]).all()
+
+
+def test_too_few_classes_are_told(colours, folder):
+    pictures = labelled_pictures(folder, colours.labels)
+    with pytest.raises(UsageError, match="of 4 classes, and 3 x 3 tiles need 9"):
+        draw_mosaics(pictures, 3, 1, seed=0)
+
+
+def asked(name: str = "a/dog.jpg", class_idxs: tuple[int, ...] = (3,)) -> Asked:
+    return Asked(name, np.zeros((4, 6, 3), np.uint8), class_idxs)
+
+
+@pytest.mark.parametrize("name", ["a/dog.jpg.3.npy", "a/dog.jpg.3-cat.npy", "a/dog.jpg.npy", "a/dog.npy"])
+def test_maps_made_elsewhere_are_found(tmp_path, name):
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / name, np.arange(24).reshape(4, 6))
+    (heat,) = made_elsewhere(tmp_path).heats(asked())
+    assert heat.dtype == np.float32
+    assert heat[3, 5] == 23
+
+
+def test_the_map_of_the_class_comes_before_that_of_the_picture(tmp_path):
+    (tmp_path / "a").mkdir()
+    for number, name in enumerate(["a/dog.jpg.npy", "a/dog.jpg.3.npy", "a/dog.jpg.33.npy"]):
+        np.save(tmp_path / name, np.full((4, 6), number))
+    heats = made_elsewhere(tmp_path).heats(asked(class_idxs=(3, 33, 4)))
+    assert [float(heat.max()) for heat in heats] == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (np.zeros((6, 4)), r"float64 \(6, 4\) for a picture of \(4, 6\)"),
+        (np.zeros((4, 6), "U3"), "one number a pixel"),
+        (np.full((4, 6), np.inf), "infinite"),
+        (np.full((4, 6), 1e300), "infinite"),
+        (np.array({"code": 1}, object), "cannot be read"),
+        (None, "There is no map of 'a/dog.jpg'"),
+    ],
+)
+def test_a_bad_map_is_told(tmp_path, content, words):
+    (tmp_path / "a").mkdir()
+    if content is not None:
+        np.save(tmp_path / "a/dog.npy", content, allow_pickle=True)
+    with pytest.raises(ImageError, match=words):
+        made_elsewhere(tmp_path).heats(asked())
+
+
+def test_chance_is_decided_by_seed_name_and_class():
+    one, other = uniform(0).heats(asked(class_idxs=(1, 2)))
+    (again,) = uniform(0).heats(asked(class_idxs=(1,)))
+    (elsewhere,) = uniform(0).heats(asked("b.jpg", (1,)))
+    (seeded,) = uniform(1).heats(asked(class_idxs=(1,)))
+    assert (one == again).all()
+    for different in (other, elsewhere, seeded):
+        assert (one != different).any()
+
+
+def test_squeezenet_tells_classes_apart(shared_data, monkeypatch):
+    """The figures that are promised, on fewer mosaics than docs/evaluation.md has."""
+    monkeypatch.setenv("TORCH_HOME", str(shared_data / "torch_home"))
+    squeezenet = cam.load_classifier("squeezenet1_0")
+    files = find_pictures([shared_data / "imagenet" / "images"])
+    result = evaluate_grid(
+        squeezenet,
+        [Labelled(file, 10 * number) for number, file in enumerate(files)],
+        lambda whole: evidence_of(whole, [Question("logit"), Question("margin"), Question("posterior")]),
+        mosaics=10,
+    )
+    values = {(row.contender, row.metric): row.value for row in result.rows}
+    assert result.pictures >= 30
+    least = {("margin", 2): 0.90, ("margin", 3): 0.80, ("posterior", 2): 0.88, ("posterior", 3): 0.78}
+    for (kind, size), value in least.items():
+        assert values[kind, f"share {size}x{size}"] >= value, (kind, size)
+    assert values["logit", "share 2x2"] == pytest.approx(0.70, abs=0.06)
+    assert values["logit", "share 3x3"] == pytest.approx(0.46, abs=0.06)

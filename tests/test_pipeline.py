@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small import gap_linear, photo, wrapped
+from torch import nn
+
+import cam
+from cam.errors import ImageError, ModelError, UsageError
+from cam.images import write_image
+from cam.pipeline import explain_images
+from cam.question import Question
+from cam.targets import OneClass, TopClasses
+
+
+def test_batch_of_mixed_sizes_is_the_single_results_in_order():
+    classifier = wrapped()
+    photos = [photo(*size, seed) for seed, size in enumerate([(32, 48), (48, 32), (32, 32), (32, 48), (90, 40)])]
+    together = list(cam.explain_all(classifier, photos, fit="whole", batch_size=4))
+    assert [e.image.shape for e in together] == [each.shape for each in photos]
+    for alone, batched in zip((cam.explain(classifier, each, fit="whole") for each in photos), together, strict=True):
+        assert batched.class_idx == alone.class_idx
+        assert batched.logit == pytest.approx(alone.logit, abs=1e-5)
+        assert batched.frame == alone.frame
+        np.testing.assert_allclose(batched.cam, alone.cam, atol=1e-5)
+
+
+def test_all_targets_come_from_one_pass():
+    classifier = wrapped()
+    passes = []
+    classifier.network.register_forward_hook(lambda *_: passes.append(1))
+    (explanations,) = explain_images(classifier, [photo(32, 32)], [[OneClass(3), TopClasses(5)]])
+    assert isinstance(explanations, list)
+    assert len(passes) == 1
+    assert explanations[0].class_idx == 3
+    assert sorted(e.class_idx for e in explanations) == [0, 1, 2, 3, 4]
+    ranked = [e.logit for e in explanations[1:]]
+    assert ranked == sorted(ranked, reverse=True)
+    assert sum(e.probability for e in explanations) == pytest.approx(1)
+
+
+def test_files_and_arrays_are_the_same(tmp_path):
+    write_image(tmp_path / "a.png", photo(40, 50))
+    classifier = wrapped()
+    for file in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        assert cam.explain(classifier, file).logit == cam.explain(classifier, photo(40, 50)).logit
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_networks_work(dtype):
+    network = gap_linear()
+    torch.manual_seed(0)
+    classifier = cam.wrap(network.to(dtype), input_size=32)
+    explanation = cam.explain(classifier, photo(40, 40))
+    assert explanation.cam.dtype == np.float32
+    assert explanation.completeness_error < 0.03
+
+
+def test_a_network_in_training_keeps_its_flags_and_statistics():
+    classifier = wrapped()
+    network = classifier.network.train()
+    network[3].eval()
+    flags = [module.training for module in network.modules()]
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    first, second = (cam.explain(classifier, photo(40, 40)) for _ in range(2))
+    assert [module.training for module in network.modules()] == flags
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert first.logit == second.logit  # neither dropout nor the statistics of the batch
+    assert first.completeness_error < 1e-5
+    assert torch.is_grad_enabled()
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+class NotFinite(nn.Module):
+    """Gives what is not a number where a picture is white."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = gap_linear()
+
+    def forward(self, x):
+        return self.body(torch.where(x > 60, torch.nan, x))
+
+
+def test_scores_that_are_not_finite_cost_that_picture_only():
+    plain = cam.preprocessing.Preprocessing(32, (32, 32), mean=(0, 0, 0), std=(0.01, 0.01, 0.01))
+    classifier = cam.wrap(NotFinite(), preprocessing=plain)
+    white, dark = np.full((32, 32, 3), 255, np.uint8), photo(32, 32) // 2
+    results = list(explain_images(classifier, [dark, white, dark], [[TopClasses(1)]] * 3))
+    assert isinstance(results[0], list)
+    assert isinstance(results[2], list)
+    assert results[0][0].logit == results[2][0].logit
+    assert isinstance(results[1], ModelError)
+    assert "not finite" in str(results[1])
+    with pytest.raises(ModelError, match="not finite"):
+        cam.explain(classifier, white)
+
+
+class Fussy(nn.Module):
+    """Runs on squares only, and says so in a way of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = gap_linear()
+
+    def forward(self, x):
+        if x.shape[2] != x.shape[3]:
+            raise KeyError("square")
+        return self.body(x)
+
+
+def test_a_size_the_network_does_not_take_costs_those_pictures_only():
+    classifier = cam.wrap(Fussy(), input_size=32)
+    results = list(
+        explain_images(
+            classifier, [photo(32, 32), photo(32, 50), photo(50, 50)], [[TopClasses(1)]] * 3, Question(fit="whole")
+        )
+    )
+    assert isinstance(results[0], list)
+    assert isinstance(results[2], list)
+    assert isinstance(results[1], ModelError)
+    assert "--fit crop" in str(results[1])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((1, 8, 8, 3), np.uint8),
+        torch.zeros((8, 8, 3), dtype=torch.uint8),
+        None,
+        3,
+        b"a.jpg",
+    ],
+    ids=lambda wrong: f"{type(wrong).__name__}{getattr(wrong, 'shape', '')}",
+)
+def test_what_is_no_picture_is_refused(wrong):
+    with pytest.raises(UsageError, match=r"is no picture\. Give .*\(H, W, 3\) uint8 RGB\."):
+        cam.explain(wrapped(), wrong)
+
+
+@pytest.mark.parametrize("class_idx", [-1, 5, 99])
+def test_a_class_that_is_not_there_is_refused(class_idx):
+    with pytest.raises(UsageError, match=f"no class {class_idx} among 5"):
+        cam.explain(wrapped(), photo(32, 32), class_idx)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_an_empty_batch_is_refused(batch_size):
+    with pytest.raises(UsageError, match=f"batch of {batch_size}"):
+        next(cam.explain_all(wrapped(), [photo(32, 32)], batch_size=batch_size))
+
+
+def test_a_bad_file_is_told_when_its_turn_comes(tmp_path):
+    explanations = cam.explain_all(wrapped(), [photo(32, 32), photo(40, 32), tmp_path / "none.jpg", photo(32, 32)])
+    assert next(explanations).image.shape == (32, 32, 3)
+    assert next(explanations).image.shape == (40, 32, 3)
+    with pytest.raises(ImageError, match=r"none\.jpg"):
+        next(explanations)
+
+
+def test_memory_is_for_one_batch():
+    taken = []
+
+    def photos():
+        for number in range(100):
+            taken.append(number)
+            yield photo(32, 32)
+
+    next(cam.explain_all(wrapped(), photos(), batch_size=3))
+    assert len(taken) <= 3

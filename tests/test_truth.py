@@ -1,0 +1,164 @@
+"""Class labels of pictures: by folder and by table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torchvision.models import SqueezeNet1_0_Weights
+
+from cam.errors import UsageError
+from cam.evaluation.truth import class_of, labelled_pictures
+
+LABELS = ("tench", "great white shark", "T-shirt", "7", "Cardigan", "cardigan")
+IMAGENET = SqueezeNet1_0_Weights.DEFAULT.meta["categories"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    def made(*names: str) -> Path:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        return tmp_path
+
+    return made
+
+
+def classes(folder: Path, labels=LABELS, csv=None) -> dict[str, int]:
+    return {str(found.picture.name): found.class_idx for found in labelled_pictures(folder, labels, csv)}
+
+
+@pytest.mark.parametrize(
+    ("text", "class_idx"),
+    [
+        ("tench", 0),
+        ("Great_White-Shark", 1),
+        (" great  white shark ", 1),
+        ("t_shirt", 2),
+        ("n01440764_tench", 0),
+        ("n01484850 great white shark", 1),
+        ("7", 3),  # a label before an index
+        ("4", 4),
+        ("0", 0),
+    ],
+)
+def test_a_text_stands_for_a_class(text, class_idx):
+    assert class_of(LABELS, text) == class_idx
+
+
+@pytest.mark.parametrize("text", ["6", "-1", "٣", "9" * 5000, "", "n01440764", "n01440764_"])
+def test_a_text_that_stands_for_none(text):
+    with pytest.raises(UsageError, match="No class has the label"):
+        class_of(LABELS, text)
+
+
+def test_the_nearest_labels_are_told():
+    with pytest.raises(UsageError, match="nearest are 1 'great white shark'"):
+        class_of(LABELS, "white shark")
+
+
+def test_a_label_of_two_classes_is_refused():
+    with pytest.raises(UsageError, match="'cardigan' is the label of 2 classes: 4 'cardigan', 5 'cardigan'"):
+        class_of(LABELS, "Cardigan")
+
+
+def test_labels_may_be_wordnet_ids():
+    assert class_of(("n01440764", "n01443537"), "n01443537_goldfish") == 1
+    assert class_of(("n01440764", "n01443537"), "n01443537") == 1
+
+
+@pytest.mark.parametrize(
+    "labels", [IMAGENET, [label.removesuffix(" bird").removesuffix(" tank suit") for label in IMAGENET]]
+)
+def test_namesakes_of_imagenet_are_told_apart_by_their_id(labels):
+    texts = ["n02012849_crane", "n03126707_crane", "n02113186_Cardigan", "n02963159_cardigan"]
+    assert [class_of(labels, text) for text in texts] == [134, 517, 264, 474]
+    assert [class_of(labels, text) for text in ("n03710637_maillot", "n03710721_maillot")] == [638, 639]
+
+
+def test_every_photograph_of_imagenet_finds_its_class(shared_data):
+    names = sorted(path.stem for path in (shared_data / "imagenet" / "images").iterdir())
+    assert [class_of(IMAGENET, name) for name in names] == list(range(0, 1000, 10))
+
+
+def test_folders_are_classes(folder):
+    place = folder("tench/10.jpg", "tench/2.jpg", "n01484850_great_white_shark/sub/a.png", "4/b.gif", "notes.txt")
+    assert list(classes(place).items()) == [
+        ("4/b.gif", 4),
+        ("n01484850_great_white_shark/sub/a.png", 1),
+        ("tench/2.jpg", 0),
+        ("tench/10.jpg", 0),
+    ]
+
+
+def test_bare_wordnet_ids_of_all_classes_are_in_the_order_of_the_classes(folder):
+    place = folder("n01443537/a.jpg", "n01440764/b.jpg")
+    assert classes(place, ("tench", "goldfish")) == {"n01440764/b.jpg": 0, "n01443537/a.jpg": 1}
+    with pytest.raises(UsageError, match=r"n01440764' stands for no class"):
+        classes(place, ("tench", "goldfish", "great white shark"))
+
+
+def test_a_folder_of_no_class_is_told(folder):
+    place = folder("tench/a.jpg", "tenhc/b.jpg")
+    with pytest.raises(UsageError, match=r"The folder '.*tenhc' stands for no class: .*nearest are 0 'tench'"):
+        classes(place)
+
+
+def test_a_picture_in_no_folder_is_told(folder):
+    with pytest.raises(UsageError, match=r"n01440764_tench.JPEG' lies in no folder of a class.*give a CSV"):
+        classes(folder("n01440764_tench.JPEG", "tench/a.jpg"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\nb.jpg,tench\nsub/a.jpg,1\n",
+        "b.jpg,tench\r\n\r\nsub/a.jpg, Great-white_shark\r\n",
+        "\ufeffsize,Label,PATH\n3,tench,b.jpg\n4,n01484850_great_white_shark,sub/a.jpg\n",
+        '"b.jpg","tench"\n"sub/a.jpg","1"',
+    ],
+)
+def test_a_table_names_the_classes(folder, tmp_path, text):
+    csv = tmp_path / "labels.csv"
+    csv.write_text(text, "utf-8", newline="")
+    assert list(classes(folder("b.jpg", "sub/a.jpg"), csv=csv).items()) == [("b.jpg", 0), ("sub/a.jpg", 1)]
+
+
+def test_a_picture_of_the_table_may_be_missing(tmp_path):
+    csv = tmp_path / "labels.csv"
+    csv.write_text("gone.jpg,tench")
+    (found,) = labelled_pictures(tmp_path, LABELS, csv)
+    assert found.picture.path == tmp_path / "gone.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no rows"),
+        ("path,label\n", "holds no rows"),
+        ("a.jpg,tench\nb.jpg\n", "Line 2 of '.*labels.csv' has 1 values, not 2"),
+        ("path,label\na.jpg,tench,9\n", "Line 2 of .* has 3 values, not 2"),
+        ("a.jpg,tench\n\na.jpg,tench", "Line 3 of .* names the picture 'a.jpg' again"),
+        ("a.jpg,trench", "Line 1 of .* stands for no class: No class has the label 'trench'; the nearest are 0"),
+        ("../a.jpg,tench", "names the picture '../a.jpg'"),
+        ("/a.jpg,tench", "names the picture '/a.jpg'"),
+        (",tench", "names the picture ''"),
+        ("a.jpg," + "x" * 200_000, "Line 1 of .* is no CSV"),
+    ],
+)
+def test_a_bad_table_is_told(tmp_path, text, message):
+    csv = tmp_path / "labels.csv"
+    csv.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        labelled_pictures(tmp_path, LABELS, csv)
+
+
+def test_a_table_that_is_no_text_is_told(tmp_path):
+    csv = tmp_path / "labels.csv"
+    csv.write_bytes(b"a.jpg,\xff\xfe")
+    with pytest.raises(UsageError, match="is not text in UTF-8"):
+        labelled_pictures(tmp_path, LABELS, csv)
+    with pytest.raises(UsageError, match=r"none.csv' cannot be opened \(No such file"):
+        labelled_pictures(tmp_path, LABELS, tmp_path / "none.csv")
