@@ -29,11 +29,13 @@ class Scene:
         image: RGB, (H, W, 3) uint8.
         boxes: tight boxes around the ink of each digit, (D, 4), xyxy in pixels, the far edges exclusive.
         classes: the class of each digit, (D,), in the order of the boxes.
+        ink: which pixels are more digit than ground, (H, W) bool.
     """
 
     image: NDArray[np.uint8]
     boxes: Ints
     classes: Ints
+    ink: NDArray[np.bool_]
 
 
 def uci_digits(part: str) -> tuple[Floats, Ints]:
@@ -109,12 +111,14 @@ def compose(
     if boxes is None:
         found = f"{len(inks)} digits {digit_size!r} pixels high do not fit in {area!r} side by side"
         raise UsageError(found, "Choose smaller or fewer digits, or a larger canvas or area")
+    opacity = np.zeros(size, np.float32)
     for ink, (x0, y0, x1, y1) in zip(inks, boxes, strict=True):
+        opacity[y0:y1, x0:x1] = ink
         patch = canvas[y0:y1, x0:x1]
         patch += ink[..., None] * (_ink_colour(patch, rng) - patch)
     canvas += 0.04 * clutter * rng.uniform() * rng.standard_normal(canvas.shape, np.float32)
     image = (canvas.clip(0, 1) * 255).round().astype(np.uint8)
-    return Scene(image, np.array(boxes, np.int64).reshape(-1, 4), np.array(classes, np.int64))
+    return Scene(image, np.array(boxes, np.int64).reshape(-1, 4), np.array(classes, np.int64), opacity > 0.5)
 
 
 def _ink(glyph: Floats, size: float, rng: np.random.Generator) -> Floats:

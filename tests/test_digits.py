@@ -37,7 +37,7 @@ def sample(name: str) -> Scene:
         scale = CARD["preprocessing"]["resize"] / min(picture.size)
         width, height = (round(side * scale) for side in picture.size)
         image = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    return Scene(image, np.array(answer["boxes"]) * scale, np.array(answer["classes"]))
+    return Scene(image, np.array(answer["boxes"]) * scale, np.array(answer["classes"]), np.zeros(image.shape[:2], bool))
 
 
 def test_the_card_belongs_to_the_weights_and_to_the_script():

@@ -126,3 +126,13 @@ def test_the_parts_of_the_digits_share_no_glyph_and_are_all_of_them():
 def test_an_unknown_part_of_the_digits_is_refused_by_name():
     with pytest.raises(UsageError, match=r"'tset' of the digits\. Choose one of train, validation, test"):
         uci_digits("tset")
+
+
+def test_the_ink_lies_within_the_boxes_and_fills_them():
+    rng = np.random.default_rng(2)
+    scene = compose([np.ones((8, 8)), np.ones((8, 8))], [1, 2], (72, 96), rng, digit_size=(20, 30))
+    inside = np.zeros((72, 96), bool)
+    for x0, y0, x1, y1 in scene.boxes:
+        inside[y0:y1, x0:x1] = True
+        assert scene.ink[y0:y1, x0:x1].mean() > 0.5  # a slanted square
+    assert not (scene.ink & ~inside).any()

@@ -3,7 +3,8 @@
     python tools/make_digit_scenes.py build/digit-scenes
     cam evaluate boxes build/digit-scenes -m digits
 
-Writes 0000.png, 0001.png, ... and boxes.csv: path,label,x0,y0,x1,y1 in pixels, ends excluded.
+Writes 0000.png, 0001.png, ..., masks/0000.png, ..., white where there is ink, and boxes.csv:
+path,label,x0,y0,x1,y1 in pixels, ends excluded.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def main() -> None:
     for number, scene in enumerate(scenes(arguments.count, arguments.seed)):
         name = f"{number:04}.png"
         write_image(arguments.out / name, scene.image)
+        write_image(arguments.out / "masks" / name, 255 * scene.ink[..., None].repeat(3, 2).astype(np.uint8))
         writer.writerow([name, *scene.classes.tolist(), *scene.boxes[0].tolist()])
     write_whole(arguments.out / "boxes.csv", table.getvalue().encode())
 
