@@ -73,6 +73,7 @@ def evaluate() -> None:
 @click.option(
     "--confidence", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Of the model in a picture."
 )
+@click.option("--save", type=_PATH, help="Folder for the mosaics and their classes, to make maps of them elsewhere.")
 @_maps
 @_game
 def grid(folder: Path, truth: Path | None, **options: Any) -> None:
@@ -87,7 +88,7 @@ def grid(folder: Path, truth: Path | None, **options: Any) -> None:
 
     def play(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
         pictures = labelled_pictures(folder, classifier.labels, truth)
-        rules = picked(options, "sizes", "mosaics", "confidence", "seed", "max_pixels")
+        rules = picked(options, "sizes", "mosaics", "confidence", "seed", "max_pixels", "save")
         return evaluate_grid(
             classifier, pictures, lambda whole: _contenders(whole, options), progress=progress, **rules
         )

@@ -63,8 +63,12 @@ def test_boxes_of_the_samples(run, boxed, tmp_path):
 
 def test_grid_of_digits_as_json_with_maps_made_elsewhere(run, digits, tmp_path):
     arguments = ("evaluate", "grid", digits, "-m", "digits", "--size", 2, "--mosaics", 3, "--json")
-    result = run(*arguments)
+    result = run(*arguments, "--save", tmp_path / "mosaics")
     assert result.exit_code == 0, result.output
+    assert read_image(tmp_path / "mosaics" / "mosaic-2x2-002.png").shape == (144, 144, 3)
+    tiles = (tmp_path / "mosaics" / "mosaics.csv").read_text().splitlines()
+    assert len(tiles) == 1 + 3 * 4
+    assert tiles[1].split(",")[0] == "mosaic-2x2-000.png"
     values = {(row["contender"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
     assert values["logit", "hit 2x2"] > 0.7
     assert values["gaussian", "share 2x2"] == pytest.approx(0.25, abs=0.01)

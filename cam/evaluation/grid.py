@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from cam.evaluation.contenders import Asked, Contender
 from cam.evaluation.metrics import box_mask, peak_inside, share_inside
 from cam.evaluation.results import Evaluation, Row
 from cam.evaluation.truth import Labelled
-from cam.images import MAX_PIXELS, read_image
+from cam.files import write_whole
+from cam.images import MAX_PIXELS, read_image, write_image
 from cam.passes import Pass, run_network
 from cam.preprocessing import cut
 
@@ -47,6 +49,7 @@ def evaluate_grid(
     confidence: float = 0.9,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
+    save: Path | None = None,
     progress: Callable[[Mosaic], None] = lambda mosaic: None,
 ) -> Evaluation:
     """Play the grid pointing game (Böhle et al., CVPR 2021, section 4.1; Rao et al., CVPR 2022).
@@ -64,6 +67,8 @@ def evaluate_grid(
         confidence: smallest probability of the right class.
         seed: of the mosaics and the bootstrap.
         max_pixels: larger pictures are refused.
+        save: folder for the mosaics and `mosaics.csv`, name and class of every tile, so that other tools can make
+            maps of them.
         progress: called with each mosaic once it is done with.
 
     Returns:
@@ -76,13 +81,20 @@ def evaluate_grid(
         ImageError: a map made elsewhere is missing.
     """
     sure, failed = sure_pictures(classifier, pictures, confidence, max_pixels)
+    drawn = {size: draw_mosaics(sure, size, mosaics, seed) for size in sizes}
+    if save:
+        lines = [f"{each.name},{tile.class_idx}\n" for some in drawn.values() for each in some for tile in each.tiles]
+        write_whole(save / "mosaics.csv", "".join(["name,class_idx\n", *lines]).encode())
     rows: list[Row] = []
     for size in sizes:
         height, width = (size * side for side in classifier.preprocessing.crop)
         players = contenders(classifier.for_inputs_of((height, width)))
         scores: list[NDArray[np.float64]] = []
-        for mosaic in draw_mosaics(sure, size, mosaics, seed):
-            scores.append(_score(classifier, mosaic, players, max_pixels))
+        for mosaic in drawn[size]:
+            image = compose_mosaic(classifier, mosaic, max_pixels)
+            if save:
+                write_image(save / mosaic.name, image)
+            scores.append(_score(image, mosaic, players))
             progress(mosaic)
         rows += [
             Row.of(player.name, f"{metric} {size}x{size}", np.array(scores)[:, index, part], seed=seed)
@@ -171,11 +183,8 @@ def _run(
         yield from zip(read, run_network(classifier, images, classifier.preprocessing, "crop"), strict=True)
 
 
-def _score(
-    classifier: Classifier, mosaic: Mosaic, contenders: Sequence[Contender], max_pixels: int
-) -> NDArray[np.float64]:
+def _score(image: NDArray[np.uint8], mosaic: Mosaic, contenders: Sequence[Contender]) -> NDArray[np.float64]:
     """Share and hit of each contender, averaged over the tiles: (contenders, 2)."""
-    image = compose_mosaic(classifier, mosaic, max_pixels)
     asked = Asked(mosaic.name, image, tuple(tile.class_idx for tile in mosaic.tiles))
     height, width = (side // mosaic.size for side in image.shape[:2])
     corners = [(width * (i % mosaic.size), height * (i // mosaic.size)) for i in range(len(mosaic.tiles))]
