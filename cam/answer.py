@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,48 +45,57 @@ def answer(
         ModelError: the maps do not add up, or a class would be set against itself.
     """
     own, views = passes
-    map_logits = torch.stack([view.logits for view in views]).mean(0).tolist()
+    classes = _asked_for(targets, own.logits, question, classifier.labels)
+    others = [_other(class_idx, question.against, own.logits) for class_idx in classes]
+    channels = [_top_channels(views, class_idx, question.channels) for class_idx in classes]
+    seen = [_maps(classifier, view, classes, others, channels, question) for view in views]
+    additive = np.ones(len(seen[0].maps), bool)
+    additive[len(classes) : 2 * len(classes)] = question.evidence in ("logit", "contrast")
+    cams, evidence, parts = np.split(average(seen, additive), [len(classes), 2 * len(classes)])
+    parts_of_class = np.split(parts, np.cumsum([len(some) for some in channels])[:-1])
+    map_logits = torch.stack([view.logits for view in views]).mean(0)
 
-    def rival_of(class_idx: int) -> Rival:
-        other = _other(class_idx, question.against, own.logits, classifier.labels)
-        bias = float(own.head.bias[other])
-        return Rival(other, classifier.labels[other], float(own.logits[other]), bias, map_logits[other])
+    def score(class_idx: int) -> dict[str, Any]:
+        values = {"logit": own.logits, "bias": own.head.bias, "map_logit": map_logits}
+        named = {name: float(value[class_idx]) for name, value in values.items()}
+        return {"class_idx": class_idx, "label": classifier.labels[class_idx], **named}
 
-    def explanation(class_idx: int) -> Explanation:
-        rival = rival_of(class_idx) if question.evidence == "contrast" else None
-        channels = _top_channels(views, class_idx, question.channels)
-        cam, evidence, *parts = _average(classifier, views, class_idx, rival, channels, question)
-        return Explanation(
-            class_idx,
-            classifier.labels[class_idx],
-            logit=float(own.logits[class_idx]),
+    return [
+        Explanation(
+            **score(class_idx),
             probability=float(own.probabilities[class_idx]),
-            bias=float(own.head.bias[class_idx]),
-            cam=cam,
-            map=evidence,
+            cam=cams[n],
+            map=evidence[n],
             grid=views[0].grid,
             frame=views[0].frame,
             image=image,
-            map_logit=map_logits[class_idx],
             evidence=question.evidence,
-            rival=rival,
-            channels=tuple(Channel(k, float(part.mean()), part) for k, part in zip(channels, parts, strict=True)),
-            dead=not any(view.features.any() for view in views),
+            rival=Rival(**score(others[n])) if question.evidence == "contrast" else None,
+            channels=tuple(Channel(k, float(m.mean()), m) for k, m in zip(channels[n], parts_of_class[n], strict=True)),
+            dead=all(view.dead for view in views),
         )
+        for n, class_idx in enumerate(classes)
+    ]
 
-    return [explanation(class_idx) for class_idx in resolve(targets, own.logits)]
 
-
-def _other(class_idx: int, against: int | None, logits: Tensor, labels: Sequence[str]) -> int:
-    """The class to contrast with: the one asked for, else the one with the largest logit among the others."""
-    if against is None:
-        best = resolve([TopClasses(2)], logits)
-        return best[best[0] == class_idx]
-    (other,) = resolve([OneClass(against)], logits)
-    if other == class_idx:
+def _asked_for(targets: Sequence[Target], logits: Tensor, question: Question, labels: Sequence[str]) -> list[int]:
+    """The classes, without the one that the others are set against."""
+    classes = resolve(targets, logits)
+    if question.against is None:
+        return classes
+    (other,) = resolve([OneClass(question.against)], logits)
+    if classes == [other]:
         found = f"{labels[other]!r} is the class of this picture and would be set against itself"
         raise ModelError(found, "Name another class with --target or --against")
-    return other
+    return [class_idx for class_idx in classes if class_idx != other]
+
+
+def _other(class_idx: int, against: int | None, logits: Tensor) -> int:
+    """The class to contrast with: the one asked for, else the one with the largest logit among the others."""
+    if against is not None:
+        return against
+    best = resolve([TopClasses(2)], logits)
+    return best[best[0] == class_idx]
 
 
 def _top_channels(views: Sequence[Pass], class_idx: int, count: int) -> list[int]:
@@ -99,35 +109,26 @@ def _top_channels(views: Sequence[Pass], class_idx: int, count: int) -> list[int
     return [channel for channel in ranked if weights[0][channel] != 0][:count]
 
 
-def _average(
+def _maps(
     classifier: Classifier,
-    views: Sequence[Pass],
-    class_idx: int,
-    rival: Rival | None,
-    channels: Sequence[int],
+    view: Pass,
+    classes: Sequence[int],
+    others: Sequence[int],
+    channels: Sequence[Sequence[int]],
     question: Question,
-) -> NDArray[np.float32]:
-    """The class activation map, the map of the evidence asked for and those of channels, (2 + channels, h, w)."""
-    seen = []
-    for view in views:
-        cam = view.cams([class_idx])
-        evidence = _evidence(classifier, view, class_idx, cam, rival, question)
-        parts = channel_maps(view.features[channels], view.row(class_idx)[channels])
-        maps = torch.cat([cam, evidence, parts]).float().cpu().numpy()
-        seen.append(View(maps, view.grid, view.frame, view.mirrored))
-    additive = [True, question.evidence in ("logit", "contrast"), *[True] * len(channels)]
-    return average(seen, additive)
-
-
-def _evidence(
-    classifier: Classifier, view: Pass, class_idx: int, cam: Tensor, rival: Rival | None, question: Question
-) -> Tensor:
-    """The map (1, h, w) of one kind of evidence from one view."""
-    if rival is not None:
-        return cam - view.cams([rival.class_idx])
-    if question.evidence == "margin":
-        return margins(view.features, view.weight, [class_idx])
-    if question.evidence == "posterior":
-        bias = view.head.bias
-        return posteriors(view.features, view.weight, bias, [class_idx], classifier.probabilities)
-    return cam
+) -> View:
+    """From one view: the T class activation maps, the T maps of the evidence asked for, and those of the channels."""
+    cams = view.cams(classes)
+    evidence = cams
+    if question.evidence == "contrast":
+        evidence = cams - view.cams(others)
+    elif question.evidence == "margin":
+        evidence = margins(view.features, view.weight, classes)
+    elif question.evidence == "posterior":
+        evidence = posteriors(view.features, view.weight, view.head.bias, classes, classifier.probabilities)
+    parts = [
+        channel_maps(view.features[list(some)], view.row(class_idx)[list(some)])
+        for class_idx, some in zip(classes, channels, strict=True)
+    ]
+    maps = torch.cat([cams, evidence, *parts]).float().cpu().numpy()
+    return View(maps, view.grid, view.frame, view.mirrored)

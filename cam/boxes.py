@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -9,6 +11,8 @@ from scipy import ndimage
 from cam.geometry import Frame, Grid, place
 
 Box = tuple[int, int, int, int]
+
+_ROUNDING = 1e-6  # pixels: an edge between two of them belongs to neither
 
 
 def component_boxes(mask: NDArray[np.bool_]) -> list[Box]:
@@ -34,7 +38,7 @@ def component_boxes(mask: NDArray[np.bool_]) -> list[Box]:
 def boxes_of(cam: NDArray[np.floating], grid: Grid, frame: Frame, share: float = 0.2) -> list[Box]:
     """Draw boxes around the heat above a share of its maximum (Zhou et al. 2016, section 3.2).
 
-    The heat is cut at the resolution of the network's input, so that edges are true to one of its pixels.
+    The heat is looked at with the pixels of the network's input, so that edges are true to one of those.
 
     Args:
         cam: (h, w), any unit.
@@ -51,18 +55,23 @@ def boxes_of(cam: NDArray[np.floating], grid: Grid, frame: Frame, share: float =
         >>> boxes_of(np.array([[0.0, 4.0]]), Grid((1.5, 1.5), (4, 4), "stretched"), frame, share=0.5)
         [(8, 0, 16, 8)]
     """
-    view = Frame(frame.resized, frame.resized, frame.offset, frame.input)
-    heat = place(cam, grid, view)
-    peak = np.nanmax(heat)
+    heat = place(cam, grid, Frame(frame.input, frame.input, (0, 0), frame.input))
+    peak = heat.max()
     if not peak > 0:
         return []
-    scale_y, scale_x = (frame.photo[axis] / frame.resized[axis] for axis in (0, 1))
-    return [
-        (
-            int(x0 * scale_x),
-            int(y0 * scale_y),
-            min(frame.photo[1], int(np.ceil(x1 * scale_x))),
-            min(frame.photo[0], int(np.ceil(y1 * scale_y))),
-        )
-        for x0, y0, x1, y1 in component_boxes(heat >= share * peak)
-    ]
+    boxes = (_on_photo(box, frame) for box in component_boxes(heat >= share * peak))
+    return [box for box in boxes if box[0] < box[2] and box[1] < box[3]]  # none in the padding of a small picture
+
+
+def _on_photo(box: Box, frame: Frame) -> Box:
+    """The pixels of the photograph that a box of the input touches, as far as they were seen."""
+    x0, y0, x1, y1 = box
+    top, left = frame.to_photo((y0 - 0.5, x0 - 0.5))
+    bottom, right = frame.to_photo((y1 - 0.5, x1 - 0.5))
+    first_x, first_y, last_x, last_y = frame.seen
+    return (
+        max(first_x, math.floor(left + 0.5 + _ROUNDING)),
+        max(first_y, math.floor(top + 0.5 + _ROUNDING)),
+        min(last_x, math.ceil(right + 0.5 - _ROUNDING)),
+        min(last_y, math.ceil(bottom + 0.5 - _ROUNDING)),
+    )

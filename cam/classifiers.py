@@ -80,7 +80,7 @@ class Classifier:
         except Exception as error:  # whatever a stranger's network may raise
             raise ModelError(
                 f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {error}",
-                "Look at the size it was made for with --fit crop, or take smaller batches",
+                "Look at the size it was made for (--fit crop, no --resolution, no --tta), or take smaller batches",
             ) from error
         logits, head = logits.float(), self.head
         if self.binary:

@@ -14,6 +14,7 @@ from cam.errors import CamError, UsageError
 from cam.evaluation_commands import evaluate
 from cam.parameters import (
     EVIDENCE,
+    SOME_FAILED,
     checkpoint_options,
     classifier_options,
     loading,
@@ -24,7 +25,7 @@ from cam.parameters import (
 )
 from cam.version import VERSION
 
-USAGE, NOTHING_DONE, SOME_FAILED = 2, 1, 3
+USAGE, NOTHING_DONE = 2, 1
 
 
 class _Group(click.Group):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cam.parameters import EVIDENCE, Command, classifier_options, colour, loading, picked
+from cam.errors import UsageError
+from cam.parameters import EVIDENCE, SOME_FAILED, Command, classifier_options, colour, loading, picked
 
 if TYPE_CHECKING:
     from cam.classifiers import Classifier
@@ -201,9 +202,14 @@ def _contenders(classifier: Classifier, options: dict[str, Any]) -> list[Contend
     from cam.evaluation.contenders import evidence_of, gaussian, made_elsewhere, uniform
     from cam.question import Question
 
-    questions = [Question(kind, fit=options.get("fit")) for kind in options["kinds"]]
+    questions = [Question(kind, fit=options.get("fit")) for kind in dict.fromkeys(options["kinds"])]
     elsewhere = map(made_elsewhere, options["maps"])
-    return [*evidence_of(classifier, questions), *elsewhere, gaussian(), uniform(options["seed"])]
+    contenders = [*evidence_of(classifier, questions), *elsewhere, gaussian(), uniform(options["seed"])]
+    names = [contender.name for contender in contenders]
+    if len(set(names)) < len(names):
+        found = f"Two of the maps to compare have one name: {', '.join(names)}"
+        raise UsageError(found, "Rename the folder given with --maps")
+    return contenders
 
 
 def _play(options: dict[str, Any], play: Callable[[Classifier, Callable[..., Any]], Evaluation], steps: int) -> None:
@@ -215,6 +221,8 @@ def _play(options: dict[str, Any], play: Callable[[Classifier, Callable[..., Any
     classifier = load_classifier(**loading(options))
     with progress(steps, options["as_json"]) as advance:
         evaluation = play(classifier, advance)
+    show_evaluation(evaluation, as_json=options["as_json"])
     if options["out"]:
         write_whole(options["out"], evaluation.to_json().encode())
-    show_evaluation(evaluation, as_json=options["as_json"])
+    if evaluation.failed:
+        click.get_current_context().exit(SOME_FAILED)

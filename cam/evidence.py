@@ -20,16 +20,17 @@ Evidence = Literal["logit", "contrast", "margin", "posterior"]
 _AT_ONCE = 1000 * 64 * 13 * 13
 
 
-def margins(features: Tensor, weight: Tensor, classes: Sequence[int]) -> Tensor:
+def margins(features: Tensor, weight: Tensor | None, classes: Sequence[int]) -> Tensor:
     """Say where each class wins: its evidence less the largest of any other class at that place.
 
     Args:
         features: of one picture, (K, h, w), any floating dtype.
-        weight: rows of the head for all classes, (C, K), two classes or more.
+        weight: rows of the head for all classes, (C, K), two classes or more; None where K is C and the features are
+            the maps themselves.
         classes: the T classes that are asked for.
 
     Returns:
-        Maps (T, h, w) in the weight's dtype, logit units; above 0 where the class wins.
+        Maps (T, h, w) in the weight's dtype (float32 without), logit units; above 0 where the class wins.
 
     Example:
         >>> features = torch.tensor([[[1.0, 3.0]], [[0.0, 5.0]]])  # (K, h, w) = (2, 1, 2)
@@ -46,7 +47,7 @@ def margins(features: Tensor, weight: Tensor, classes: Sequence[int]) -> Tensor:
 
 def posteriors(
     features: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     bias: Tensor,
     classes: Sequence[int],
     probabilities: Callable[[Tensor], Tensor],
@@ -55,13 +56,13 @@ def posteriors(
 
     Args:
         features: of one picture, (K, h, w), any floating dtype.
-        weight: rows of the head for all classes, (C, K).
+        weight: as in `margins`.
         bias: (C,), logit units.
         classes: the T classes that are asked for.
         probabilities: turns logits (N, C) into probabilities (N, C).
 
     Returns:
-        Maps (T, h, w) in the weight's dtype, from 0 to 1.
+        Maps (T, h, w) in the bias's dtype, from 0 to 1.
 
     Example:
         >>> features = torch.tensor([[[0.0, 100.0]], [[0.0, 0.0]]])
@@ -69,7 +70,7 @@ def posteriors(
         >>> posteriors(features, torch.eye(2), torch.zeros(2), [0], softmax).tolist()
         [[[0.5, 1.0]]]
     """
-    wanted = torch.as_tensor(classes, device=weight.device)
+    wanted = torch.as_tensor(classes, device=bias.device)
     return _place_by_place(
         features, weight, lambda cams: probabilities((cams + bias[:, None]).T).index_select(1, wanted).T
     )
@@ -92,13 +93,13 @@ def channel_maps(features: Tensor, weight: Tensor) -> Tensor:
     return features.to(weight.dtype) * weight[:, None, None]
 
 
-def _place_by_place(features: Tensor, weight: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+def _place_by_place(features: Tensor, weight: Tensor | None, read: Callable[[Tensor], Tensor]) -> Tensor:
     """Read something off the scores of all classes (C, places), never more of them at once than may be held."""
-    size = max(1, _AT_ONCE // len(weight))
+    size = max(1, _AT_ONCE // len(features if weight is None else weight))
     parts = [read(cams) for cams in _cams_in_parts(features, weight, size)]
     return torch.cat(parts, 1).view(-1, *features.shape[1:])
 
 
-def _cams_in_parts(features: Tensor, weight: Tensor, size: int) -> Iterator[Tensor]:
+def _cams_in_parts(features: Tensor, weight: Tensor | None, size: int) -> Iterator[Tensor]:
     for places in torch.split(features.flatten(1), size, dim=1):
-        yield class_activation_maps(places[None, :, None], weight)[0, :, 0]
+        yield places.float() if weight is None else class_activation_maps(places[None, :, None], weight)[0, :, 0]

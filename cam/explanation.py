@@ -49,7 +49,7 @@ class Channel:
 
     Attributes:
         index: of the channel among the last features.
-        share: w_k * mean f_k, logit units; those of all channels and the bias add up to the logit.
+        share: w_k * mean f_k, logit units; those of all channels and the bias add up to the map's logit.
         cam: (h, w) float32, logit units: its mean is the share.
     """
 
@@ -78,6 +78,7 @@ class Explanation:
         rival: the class it is contrasted with; None for other kinds of evidence.
         channels: those with the largest shares of the logit, as many as were asked for.
         dead: whether all the last features are zero.
+        part_of: the logit of which this is one channel's share; None for the whole.
     """
 
     class_idx: int
@@ -95,6 +96,7 @@ class Explanation:
     rival: Rival | None = None
     channels: tuple[Channel, ...] = field(default=(), repr=False)
     dead: bool = False
+    part_of: float | None = None
 
     @property
     def completeness_error(self) -> float:
@@ -149,10 +151,10 @@ class Explanation:
         return boxes_of(self.map, self.grid, self.frame, share)
 
     def of_channel(self, channel: Channel) -> Explanation:
-        """Explain one channel's share of the logit, with no bias."""
+        """Explain one channel's share of the map's logit, with no bias."""
         label = f"{self.label}: channel {channel.index}"
         plain = replace(self, label=label, cam=channel.cam, map=channel.cam, evidence="logit", rival=None, channels=())
-        return replace(plain, logit=channel.share, map_logit=channel.share, bias=0.0)
+        return replace(plain, logit=channel.share, map_logit=channel.share, bias=0.0, part_of=self.map_logit)
 
     def overlay(
         self,
@@ -197,6 +199,8 @@ class Explanation:
     def _details(self) -> str:
         if self.rival:
             return f"margin {self.margin:+.2f} = logit {self.logit:.2f} - {self.rival.logit:.2f}"
+        if self.part_of is not None:
+            return f"share {self.logit:.2f} of the logit {self.part_of:.2f}"
         return f"probability {100 * self.probability:.1f} %   logit {self.logit:.2f}"
 
     def _notes(self, limit: float) -> list[str]:
@@ -204,10 +208,10 @@ class Explanation:
         height, width = self.frame.input
         short = [
             self.remark,
-            f"peak {self.map.flat[np.abs(self.map).argmax()]:+.3g}" if self.limit > limit else "",
+            f"{height} x {width} input" if self.map_logit != self.logit else "",
+            f"reaches {self.map.flat[np.abs(self.map).argmax()]:+.3g}" if self.limit > limit else "",
             "" if self.frame.seen == (0, 0, self.frame.photo[1], self.frame.photo[0]) else "hatched: not seen",
         ]
         terms = f"{self.map_logit - self.bias:.2f} + bias {self.bias:.2f}" if self.bias else ""
-        finer = f"map of a {height} x {width} input: " if self.map_logit != self.logit else ""
         sums = f"logit {self.map_logit:.2f} = mean of the map {terms}" if self.evidence == "logit" else ""
-        return [f"{finer}{sums}".strip(": "), "; ".join(filter(None, short))]
+        return [sums, "; ".join(filter(None, short))]

@@ -197,11 +197,14 @@ def place(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> NDArray[np.flo
 def peak(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> Size:
     """Give the pixel (y, x) of the photograph that holds the most evidence: the hottest cell's centre.
 
+    Of equally hot cells, as where probabilities are all but 1, it is the one nearest to the middle of them.
+
     Example:
         >>> peak(np.array([[0.0, 4.0]]), stretched((1, 2), (4, 8)), Frame((8, 16), (4, 8), (0, 0), (4, 8)))
         (4, 12)
     """
-    row, column = divmod(int(np.argmax(cam)), cam.shape[1])
+    hottest = np.argwhere(cam == cam.max())
+    row, column = hottest[np.square(hottest - hottest.mean(0)).sum(1).argmin()]
     y, x = frame.to_photo(grid.centre((row, column), frame.input))
     x0, y0, x1, y1 = frame.seen
     return int(np.clip(np.floor(y + 0.5), y0, y1 - 1)), int(np.clip(np.floor(x + 0.5), x0, x1 - 1))

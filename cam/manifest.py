@@ -45,7 +45,7 @@ def make_room(out: Path, overwrite: bool) -> None:
 
     Args:
         out: the folder; it need not exist.
-        overwrite: whether the results of an earlier run may go.
+        overwrite: whether the results of an earlier run may go; one that made nothing may always.
 
     Raises:
         UsageError: it holds an earlier run that may not go.
@@ -57,10 +57,11 @@ def make_room(out: Path, overwrite: bool) -> None:
     manifest = out / MANIFEST
     if not os.path.isfile(manifest):  # noqa: PTH113 - Path.is_file raises where a folder may not be entered
         return
-    if not overwrite:
-        raise UsageError(f"{str(out)!r} holds the results of an earlier run", "Give --overwrite, or another folder")
     try:
-        for name in _listed(manifest):
+        earlier = _listed(manifest)
+        if earlier and not overwrite:
+            raise UsageError(f"{str(out)!r} holds the results of an earlier run", "Give --overwrite, or another folder")
+        for name in earlier:
             if (out / name).is_file() and (out / name).resolve().is_relative_to(out.resolve()):
                 (out / name).unlink()
         manifest.unlink()

@@ -12,6 +12,9 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+SOME_FAILED = 3
+"""Exit status when some pictures failed."""
+
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 import torch
@@ -13,12 +13,14 @@ from torch import Tensor
 
 from cam.classifiers import Classifier
 from cam.errors import ModelError
-from cam.geometry import Frame, Grid
+from cam.geometry import Frame, Grid, Size
 from cam.head import Head
 from cam.jacobian import tolerance_of
 from cam.maps import class_activation_maps
 from cam.preprocessing import Fit, Preprocessing
 from cam.twins import device_and_dtype
+
+_AT_ONCE = 2**24  # pixels of inputs in one forward pass: 334 of 224 x 224, and fewer of larger ones
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Pass:
         grid: where the cells lie in the input.
         frame: where the input lies in the photograph.
         mirrored: whether the network saw the input left for right.
+        dead: whether all features are zero.
     """
 
     logits: Tensor
@@ -46,10 +49,13 @@ class Pass:
     grid: Grid
     frame: Frame
     mirrored: bool
+    dead: bool
 
     @property
-    def weight(self) -> Tensor:
-        """(C, K), as they count in this picture."""
+    def weight(self) -> Tensor | None:
+        """(C, K), as they count in this picture; None where the features are the class maps themselves."""
+        if self.head.kind == "conv-gap" and self.head.weight.shape[0] == self.head.weight.shape[1]:
+            return None
         return self.head.weight if self.scale == 1 else self.scale * self.head.weight
 
     def row(self, class_idx: int) -> Tensor:
@@ -104,8 +110,7 @@ def run_network(
     prepared = [preprocessing.prepare(image, fit) for image in images]
     by_size = sorted(range(len(images)), key=lambda index: prepared[index][1].input)
     results: dict[int, Pass | ModelError] = {}
-    for _, same in groupby(by_size, key=lambda index: prepared[index][1].input):
-        indices = list(same)
+    for indices in _batches(by_size, [frame.input for _, frame in prepared]):
         inputs = torch.stack([prepared[index][0] for index in indices])
         frames = [prepared[index][1] for index in indices]
         try:
@@ -116,6 +121,13 @@ def run_network(
     return [results[index] for index in range(len(images))]
 
 
+def _batches(indices: Sequence[int], sizes: Sequence[Size]) -> Iterator[list[int]]:
+    """Put pictures of one input size together, as many as may be held at once."""
+    for (height, width), same in groupby(indices, key=lambda index: sizes[index]):
+        while batch := list(islice(same, max(1, _AT_ONCE // (height * width)))):
+            yield batch
+
+
 def _run(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirrored: bool) -> list[Pass | ModelError]:
     height, width = inputs.shape[2:]
     logits, features, head = classifier.evaluate(inputs.flip(3) if mirrored else inputs)
@@ -124,11 +136,23 @@ def _run(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirror
     grid = classifier.grid_for((features.shape[2], features.shape[3]), (height, width))
     probabilities = classifier.probabilities(logits).cpu()
     logits = logits.cpu()
+    dead = (~features.flatten(1).any(1)).tolist()
     finite = logits.isfinite().all(1) & features.flatten(1).isfinite().all(1).cpu()
     found = f"The class scores or features that {classifier.name!r} gives this picture are not finite"
     not_finite = ModelError(found, "Check its weights, or run it in float32")
     return [
-        Pass(logits[row], probabilities[row], features[row], head, scales[row], tolerance, grid, frame, mirrored)
+        Pass(
+            logits[row],
+            probabilities[row],
+            features[row],
+            head,
+            scales[row],
+            tolerance,
+            grid,
+            frame,
+            mirrored,
+            dead[row],
+        )
         if finite[row]
         else not_finite
         for row, frame in enumerate(frames)

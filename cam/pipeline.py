@@ -16,7 +16,7 @@ from cam.errors import CamError, ModelError, UsageError
 from cam.explanation import Explanation
 from cam.images import checked, read_image
 from cam.passes import run_network, sound
-from cam.question import Asked, Question
+from cam.question import Question, QuestionArguments
 from cam.targets import OneClass, Target, TopClasses
 from cam.views import sizes
 
@@ -24,7 +24,7 @@ Photo: TypeAlias = str | Path | NDArray[np.uint8]
 
 
 def explain(
-    classifier: Classifier, photo: Photo, class_idx: int | None = None, **question: Unpack[Asked]
+    classifier: Classifier, photo: Photo, class_idx: int | None = None, **question: Unpack[QuestionArguments]
 ) -> Explanation:
     """Explain one picture's score for one class.
 
@@ -36,8 +36,9 @@ def explain(
 
     Raises:
         ImageError: the file cannot be read as a picture.
-        UsageError: there is no such class, or a class is set against itself.
-        ModelError: the network does not run on the picture, or its scores are not finite.
+        UsageError: there is no such class, or no such question.
+        ModelError: the network does not run on the picture, its scores are not finite, or a class is set against
+            itself.
 
     Example:
         >>> import cam
@@ -54,7 +55,7 @@ def explain_all(
     class_idx: int | None = None,
     *,
     batch_size: int = 32,
-    **question: Unpack[Asked],
+    **question: Unpack[QuestionArguments],
 ) -> Iterator[Explanation]:
     """Explain pictures in batches, in order, with memory for one batch.
 
@@ -128,7 +129,9 @@ def explain_images(
     views = [own]
     if question.resolution is not None or question.tta:
         views = [
-            run_network(classifier, images, size, question.fit, mirrored=mirrored)
+            own
+            if size == classifier.preprocessing and not mirrored
+            else run_network(classifier, images, size, question.fit, mirrored=mirrored)
             for size in sizes(classifier.preprocessing, question.resolution, question.tta)
             for mirrored in ((False, True) if question.tta else (False,))
         ]

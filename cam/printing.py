@@ -65,9 +65,12 @@ def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     if as_json:
         print(evaluation.to_json(), end="")
         return
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    for path, why in evaluation.failed.items():
+        errors.print(f"[red]failed[/] {_plain(path)}: {_plain(why)}")
     table = Table("metric", "maps", "value", "95 % interval", "n", box=None)
     for row in evaluation.rows:
-        figures = f"{row.value:.3f}", f"{row.low:.3f} to {row.high:.3f}", str(row.count)
+        figures = _number(row.value), f"{_number(row.low)} to {_number(row.high)}", str(row.count)
         table.add_row(_plain(row.metric), _plain(row.contender), *figures)
     console = _console()
     console.print(table)
@@ -94,8 +97,13 @@ def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
     table = Table("picture", "class", "probability", "logit", "peak (y, x)", box=None)
     for record, target in rows:
         figures = f"{target['probability']:.1%}", f"{target['logit']:.2f}", str(tuple(target["peak"]))
-        table.add_row(_plain(record["path"]), _plain(target["label"]), *figures)
+        against = f" over {target['against']['label']}" if "against" in target else ""
+        table.add_row(_plain(record["path"]), _plain(target["label"] + against), *figures)
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
 
 
 def _fact(value: object) -> str:

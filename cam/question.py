@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 from cam.errors import UsageError
 from cam.evidence import Evidence
 from cam.preprocessing import Fit, Preprocessing
+
+_LARGEST = 4096  # pixels along the shorter side: a larger input fills any memory
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,21 @@ class Question:
     channels: int = 0
 
     def __post_init__(self) -> None:
+        if self.evidence not in get_args(Evidence):
+            raise UsageError(f"There is no evidence {self.evidence!r}", f"Give one of {', '.join(get_args(Evidence))}")
+        if self.fit not in (None, *get_args(Fit)):
+            raise UsageError(f"There is no fit {self.fit!r}", f"Give one of {', '.join(get_args(Fit))}")
         if self.against is not None and self.evidence != "contrast":
             found = f"Evidence of the kind {self.evidence!r} is not against class {self.against} alone"
             raise UsageError(found, "Ask for the kind 'contrast' to set one class against another")
-        if self.resolution is not None and self.resolution < 1:
-            raise UsageError(f"An input of {self.resolution} pixels is empty", "Give a resolution of 1 or more")
+        if self.resolution is not None and not (isinstance(self.resolution, int) and 1 <= self.resolution <= _LARGEST):
+            found = f"A resolution of {self.resolution!r} cannot be had"
+            raise UsageError(found, f"Give a whole number of pixels from 1 to {_LARGEST}")
         if self.channels < 0:
             raise UsageError(f"{self.channels} channels cannot be told", "Give 0 or more")
 
 
-class Asked(TypedDict, total=False):
+class QuestionArguments(TypedDict, total=False):
     """A question in keyword arguments."""
 
     evidence: Evidence

@@ -50,12 +50,12 @@ def sizes(preprocessing: Preprocessing, resolution: int | None, several: bool) -
     return [preprocessing.scaled(factor * scale) for scale in (SCALES if several else (1,))]
 
 
-def average(views: Sequence[View], additive: Sequence[bool]) -> Floats:
+def average(views: Sequence[View], additive: NDArray[np.bool_]) -> Floats:
     """Average the maps of several views on the grid of the first, which must not be mirrored.
 
     Args:
         views: of one picture, all with the same M maps.
-        additive: for each map, whether it adds up to a class score. What its interpolation adds to or takes from
+        additive: (M,), for each map whether it adds up to a class score. What its interpolation adds to or takes from
             its mean is then put back evenly, so that the average adds up to the average of the scores.
 
     Returns:
@@ -64,7 +64,7 @@ def average(views: Sequence[View], additive: Sequence[bool]) -> Floats:
     Example:
         >>> grid, frame = Grid((0.5, 0.5), (2, 2), "stretched"), Frame((2, 4), (2, 4), (0, 0), (2, 4))
         >>> ramp = np.array([[[1, 3]]], np.float32)
-        >>> average([View(ramp, grid, frame), View(ramp, grid, frame, mirrored=True)], [True]).tolist()
+        >>> average([View(ramp, grid, frame), View(ramp, grid, frame, mirrored=True)], np.array([True])).tolist()
         [[[2.0, 2.0]]]
     """
     first = views[0]

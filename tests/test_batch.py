@@ -106,11 +106,11 @@ def test_the_map_can_be_used_without_this_tool(classifier, folder, tmp_path):
         assert int(data["class_idx"]) == target["class_idx"]
         assert str(data["label"]) == target["label"]
         assert data["photo"].tolist() == record["size"]
-        row, column = np.unravel_index(data["cam"].argmax(), data["cam"].shape)
-        in_photo = np.array([data["rows"][row], data["columns"][column]])
+        rows, columns = np.nonzero(data["cam"] == data["cam"].max())
+        in_photo = np.stack([data["rows"][rows], data["columns"][columns]], 1)
         x0, y0, x1, y1 = data["seen"]
-        place = np.clip(np.floor(in_photo + 0.5), (y0, x0), (y1 - 1, x1 - 1))
-        assert place.tolist() == target["peak"]
+        places = np.clip(np.floor(in_photo + 0.5), (y0, x0), (y1 - 1, x1 - 1))
+        assert target["peak"] in places.tolist()
 
 
 def test_heat_has_the_photographs_size_and_nothing_where_nothing_was_seen(classifier, folder, tmp_path):

@@ -71,7 +71,7 @@ def test_perfect_and_shifted_heat_by_hand(two):
     shifted = Fixed("shifted", {("a.png", 1): (2, 0, 6, 4), ("a.png", 0): (4, 4, 6, 8), ("b.png", 1): (2, 4, 6, 8)})
     result = evaluated(two, [perfect, shifted])
     assert perfect.asked == [("a.png", (1, 0)), ("b.png", (1,))]
-    assert (result.game, result.model, result.pictures, result.settings["failed"]) == ("boxes", "stand-in", 2, 0)
+    assert (result.game, result.model, result.pictures, len(result.failed)) == ("boxes", "stand-in", 2, 0)
     assert result.rows[:4] == tuple(
         Row("perfect", metric, 1.0, 1.0, 1.0, 3) for metric in ("pointing", "energy", "max_box_acc", "max_box_acc_v2")
     )
@@ -104,7 +104,7 @@ def test_a_bad_picture_costs_itself_only(two):
     done: list[str] = []
     contenders = [Fixed(name, {("a.png", 1): (0, 0, 4, 4)}) for name in ("one", "other")]
     result = evaluated(two, contenders, max_pixels=64, progress=lambda each: done.append(str(each.name)))
-    assert (result.pictures, result.settings["failed"]) == (1, 6)
+    assert (result.pictures, len(result.failed)) == (1, 6)
     assert {row.count for row in result.rows} == {1}
     assert done == ["gone.png", "a.png", "refused.png", "b.png", "large.png", "odd.png", "black.png"]
 
@@ -160,3 +160,14 @@ def test_the_tool_writes_scenes_that_can_be_read(tmp_path, monkeypatch):
         assert item.picture.path.read_bytes() == (tmp_path / "b" / item.picture.name).read_bytes()
     with (tmp_path / "b" / "boxes.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 6
+
+
+@pytest.mark.parametrize("size", [(600, 400), (301, 1000), (2, 3000), (3000, 2)])
+def test_boxes_of_large_and_thin_pictures_are_true_to_what_is_looked_at(tmp_path, size):
+    height, width = size
+    box = (width // 2, 0, width, height)
+    (tmp_path / "boxes.csv").write_text("a.png,dog," + ",".join(map(str, box)))
+    picture(tmp_path / "a.png", size)
+    result = evaluated(tmp_path, [Fixed("perfect", {("a.png", 1): box}), Fixed("wrong", {("a.png", 1): (0, 0, 1, 1)})])
+    assert values(result, "perfect")["max_box_acc_v2"] == 1
+    assert values(result, "wrong")["max_box_acc_v2"] < 1

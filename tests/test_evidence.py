@@ -63,7 +63,7 @@ def test_parts_make_no_difference_and_no_part_is_larger(monkeypatch, at_once):
 def test_kinds_of_evidence_against_float64(kind, device):
     classifier = wrapped(kind, device)
     (seen,) = run_network(classifier, [photo(40, 70)], classifier.preprocessing, "whole")
-    cams = torch.einsum("ck,khw->chw", seen.weight.double(), seen.features.double()).cpu()
+    cams = torch.einsum("ck,khw->chw", seen.scale * seen.head.weight.double(), seen.features.double()).cpu()
     places = cams + seen.head.bias.double().cpu()[:, None, None]
     for class_idx in range(len(cams)):
         found = {
@@ -159,8 +159,13 @@ def test_a_resolution_is_pixels_or_a_factor():
     assert parse_resolution(None, classifier.preprocessing) is None
     assert parse_resolution("48", classifier.preprocessing) == 48
     assert parse_resolution("1.5x", classifier.preprocessing) == 48
-    with pytest.raises(UsageError, match="0 pixels"):
-        Question(resolution=0)
+    for wrong in (0, 100_000, 2.5):
+        with pytest.raises(UsageError, match=f"resolution of {wrong} cannot be had"):
+            Question(resolution=wrong)
+    with pytest.raises(UsageError, match="no evidence 'margn'"):
+        Question("margn")
+    with pytest.raises(UsageError, match="no fit 'whol'"):
+        cam.explain(classifier, photo(32, 32), fit="whol")
     with pytest.raises(UsageError, match="-1 channels"):
         Question(channels=-1)
 
@@ -211,3 +216,32 @@ def test_the_right_class_is_asked_for_of_each_picture():
     assert [[e.class_idx for e in each] for each in found[:2]] == [[2], [0, 1]]
     alone = next(explain_images(classifier, images[2:], [[TopClasses(5)]]))
     assert found[2][0].logit == pytest.approx(max(explanation.logit for explanation in alone), abs=1e-5)
+
+
+def test_a_class_that_the_others_are_set_against_is_left_out():
+    classifier = wrapped()
+    (found,) = explain_images(classifier, [photo(32, 32)], [[TopClasses(5)]], Question("contrast", against=2))
+    assert sorted(explanation.class_idx for explanation in found) == [0, 1, 3, 4]
+    assert {explanation.rival.class_idx for explanation in found} == {2}
+
+
+def test_larger_inputs_share_fewer_passes(monkeypatch):
+    classifier = wrapped()
+    images = [photo(32, 32, seed) for seed in range(5)]
+    whole = [e.cam for (e,) in explain_images(classifier, images, [[OneClass(1)]] * 5)]
+    monkeypatch.setattr("cam.passes._AT_ONCE", 2 * 32 * 32)
+    sizes = []
+    classifier.network.register_forward_hook(lambda module, inputs, out: sizes.append(len(inputs[0])))
+    parts = [e.cam for (e,) in explain_images(classifier, images, [[OneClass(1)]] * 5)]
+    assert sizes == [2, 2, 1]
+    np.testing.assert_allclose(whole, parts, atol=1e-5)
+
+
+def test_a_view_at_the_own_size_is_not_run_twice():
+    classifier = wrapped()
+    passes = []
+    classifier.network.register_forward_hook(lambda *_: passes.append(1))
+    cam.explain(classifier, photo(32, 32), resolution=32)
+    assert len(passes) == 1
+    cam.explain(classifier, photo(32, 32), tta=True)
+    assert len(passes) == 1 + 6

@@ -140,7 +140,7 @@ def test_pictures_that_cannot_be_read_are_counted(pictures):
         MeanClassifier(), [missing, *pictures], [given_heat("own", WHITE)], steps=2, progress=seen.append
     )
     assert result.pictures == 1
-    assert result.settings["failed"] == 1
+    assert len(result.failed) == 1
     assert seen == [missing, *pictures]
     with pytest.raises(UsageError, match="Nothing was measured"):
         evaluate_faithfulness(MeanClassifier(), [missing], [given_heat("own", WHITE)])

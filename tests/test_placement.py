@@ -90,7 +90,7 @@ def test_pictures_are_pasted_at_places_that_the_seed_decides(tmp_path: Path) -> 
     first = play(0)
     assert first.pictures == 1
     assert first.settings == {
-        "scenes": 6, "confidence": 0.3, "canvas": 64, "object_size": 8, "each": 3, "failed": 1
+        "scenes": 6, "confidence": 0.3, "canvas": 64, "object_size": 8, "each": 3
     }  # fmt: skip
     assert done == pictures
     assert [row.metric for row in first.rows[:4]] == list(METRICS)

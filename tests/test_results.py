@@ -85,4 +85,5 @@ def test_an_evaluation_is_plain_json_in_the_order_of_its_fields():
             "rows",
             [{"contender": "logit", "metric": "energy", "value": 0.5, "low": None, "high": 1.0, "count": 2}],
         ),
+        ("failed", {}),
     ]

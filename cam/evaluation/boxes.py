@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.classifiers import Classifier
-from cam.errors import ImageError, ModelError
+from cam.errors import ImageError
 from cam.evaluation.boxes_truth import Boxed
 from cam.evaluation.contenders import Asked, Contender
 from cam.evaluation.metrics import (
@@ -30,7 +30,7 @@ from cam.evaluation.metrics import (
     share_inside,
     threshold_ious,
 )
-from cam.evaluation.results import Evaluation, Row, Statistic, mean
+from cam.evaluation.results import Evaluation, Row, Statistic, mean, some_measured, told
 from cam.evaluation.truth import class_of
 from cam.images import MAX_PIXELS, read_image
 from cam.inputs import Picture
@@ -62,27 +62,27 @@ def evaluate_boxes(
         progress: called with each picture once it is done with.
 
     Returns:
-        A row a contender and metric; `settings["failed"]` counts pictures that could not be read, run or matched with
-        their boxes and mask.
+        A row a contender and metric; `failed` tells of pictures that could not be read, run or matched with their boxes
+        and mask.
 
     Raises:
         UsageError: a label that the classifier does not have, or no picture could be measured.
     """
     classes = {label: class_of(classifier.labels, label) for item in items if (label := item.label) is not None}
     samples: list[list[_Sample]] = [[] for _ in contenders]
-    pictures, failed = 0, 0
+    pictures = 0
+    failed: dict[str, str] = {}
     for picture, same in groupby(items, key=lambda item: item.picture):
-        try:
+        with told(failed, picture):
             measured = _measure(classifier, tuple(same), classes, contenders, max_pixels)
             for each, more in zip(samples, measured, strict=True):
                 each += more
             pictures += 1
-        except (ImageError, ModelError):
-            failed += 1
         progress(picture)
+    some_measured(samples[0], failed)
     rows = [row for contender, each in zip(contenders, samples, strict=True) for row in _rows(contender, each, seed)]
-    settings = {"thresholds": THRESHOLDS, "side": SIDE, "overlaps": OVERLAPS, "scores": SCORES, "failed": failed}
-    return Evaluation("boxes", classifier.name, seed, pictures, settings, tuple(rows))
+    settings = {"thresholds": THRESHOLDS, "side": SIDE, "overlaps": OVERLAPS, "scores": SCORES}
+    return Evaluation("boxes", classifier.name, seed, pictures, settings, tuple(rows), failed)
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ class _Sample:
 
     @classmethod
     def of(cls, heat: Heat, truth: _Truth) -> _Sample:
-        step = -(-max(heat.shape) // SIDE)
+        down, along = (-(-side // SIDE) for side in heat.shape)
         return cls(
             peak_inside(heat, truth.inside),
             share_inside(heat, truth.inside),
-            threshold_ious(heat[step // 2 :: step, step // 2 :: step], truth.boxes / step),
+            threshold_ious(heat[down // 2 :: down, along // 2 :: along], truth.boxes / (along, down, along, down)),
             None if truth.mask is None else score_histograms(heat, truth.mask),
         )
 

@@ -163,7 +163,10 @@ def _numbers(values: Sequence[Any], where: str) -> list[float]:
     except ValueError:
         numbers = [math.nan]
     if not all(map(math.isfinite, numbers)):
-        raise UsageError(f"{where} has the box {list(values)}", "Write four numbers, in pixels")
+        raise UsageError(
+            f"{where} has the box {list(values)}",
+            "Write four numbers in pixels, in columns called x0,y0,x1,y1 in a CSV",
+        )
     return numbers
 
 

@@ -152,8 +152,9 @@ def _read_map(folder: Path, asked: Asked, class_idx: int) -> Heat:
         raise ImageError(found, "Give one number a pixel of the upright picture")
     with np.errstate(over="ignore"):
         heat = np.asarray(heat, np.float32)
-    if np.isinf(heat).any():
-        raise ImageError(f"The map {str(path)!r} holds infinite numbers", "Write finite ones, or NaN where unseen")
+    if np.isinf(heat).any() or np.isnan(heat).all():
+        found = f"The map {str(path)!r} holds infinite numbers or none at all"
+        raise ImageError(found, "Write finite ones, and NaN only where the picture was not seen")
     return heat
 
 

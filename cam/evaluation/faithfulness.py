@@ -16,9 +16,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from cam.classifiers import Classifier
-from cam.errors import ImageError, ModelError, UsageError
+from cam.errors import UsageError
 from cam.evaluation.contenders import Asked, Contender
-from cam.evaluation.results import Evaluation, Row
+from cam.evaluation.results import Evaluation, Row, some_measured, told
 from cam.geometry import Frame
 from cam.images import MAX_PIXELS, read_image
 from cam.inputs import Picture
@@ -73,33 +73,32 @@ def evaluate_faithfulness(
         progress: called with each picture once it is done with.
 
     Returns:
-        A row a contender and metric; `settings["failed"]` counts pictures that cannot be read or run.
+        A row a contender and metric; `failed` tells of pictures that cannot be read or run.
 
     Raises:
         UsageError: an argument that cannot be right, or no picture could be measured.
     """
     if steps < 1 or batch_size < 1:
         raise UsageError(f"{steps} steps in batches of {batch_size} measure nothing", "Give 1 or more of each")
-    samples = []
+    samples: list[list[list[float]]] = []
+    failed: dict[str, str] = {}
     for picture in pictures:
-        try:
+        with told(failed, picture):
             image = read_image(picture.path, max_pixels=max_pixels)
             trial = _Trial.of(classifier, image, fit, batch_size)
             asked = Asked(str(picture.name), image, (trial.class_idx,))
             heats = [contender.heats(asked) for contender in contenders]
             samples.append([trial.score(heat, steps, np.random.default_rng(seed)) for (heat,) in heats])
-        except (ImageError, ModelError):
-            pass  # counted below
         progress(picture)
+    some_measured(samples, failed)
     measured = np.array(samples).reshape(len(samples), len(contenders), len(METRICS))
     rows = tuple(
         Row.of(contender.name, metric, measured[:, i, j], seed=seed)
         for i, contender in enumerate(contenders)
         for j, metric in enumerate(METRICS)
     )
-    failed = len(pictures) - len(samples)
-    settings = {"steps": steps, "fit": fit or classifier.preprocessing.fit, "blur": _BLUR, "failed": failed}
-    return Evaluation("faithfulness", classifier.name, seed, len(samples), settings, rows)
+    settings = {"steps": steps, "fit": fit or classifier.preprocessing.fit, "blur": _BLUR}
+    return Evaluation("faithfulness", classifier.name, seed, len(samples), settings, rows, failed)
 
 
 def on_input(heat: NDArray[np.floating], frame: Frame) -> NDArray[np.float64]:

@@ -72,8 +72,8 @@ def evaluate_grid(
         progress: called with each mosaic once it is done with.
 
     Returns:
-        A row a contender, metric and size; `pictures` is the number of those that the model is sure of,
-        `settings["failed"]` of those that could not be read or run.
+        A row a contender, metric and size; `pictures` is the number of those that the model is sure of, `failed`
+        tells of those that could not be read or run. Mosaics share pictures, so that intervals are a little narrow.
 
     Raises:
         UsageError: there are too few classes with such pictures.
@@ -101,19 +101,19 @@ def evaluate_grid(
             for part, metric in enumerate(("share", "hit"))
             for index, player in enumerate(players)
         ]
-    settings = {"sizes": sizes, "mosaics": mosaics, "confidence": confidence, "failed": failed}
-    return Evaluation("grid", classifier.name, seed, len(sure), settings, tuple(rows))
+    settings = {"sizes": sizes, "mosaics": mosaics, "confidence": confidence}
+    return Evaluation("grid", classifier.name, seed, len(sure), settings, tuple(rows), failed)
 
 
 def sure_pictures(
     classifier: Classifier, pictures: Sequence[Labelled], confidence: float, max_pixels: int = MAX_PIXELS
-) -> tuple[list[Labelled], int]:
-    """Find the pictures whose right class has at least that probability, and count those that cannot be looked at."""
+) -> tuple[list[Labelled], dict[str, str]]:
+    """Find the pictures whose right class has at least that probability, and tell why others cannot be looked at."""
     sure: list[Labelled] = []
-    failed = 0
+    failed: dict[str, str] = {}
     for labelled, result in _run(classifier, pictures, max_pixels):
         if isinstance(result, CamError):
-            failed += 1
+            failed[str(labelled.picture.path)] = str(result)
         elif int(result.logits.argmax()) == labelled.class_idx and result.probabilities.max() >= confidence:
             sure.append(labelled)
     return sure, failed

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from cam.arithmetic import arithmetic_grid
 from cam.classifiers import Classifier
-from cam.errors import CamError, ImageError, ModelError, UsageError
+from cam.errors import CamError, UsageError
 from cam.evaluation.contenders import Asked, Contender, gaussian, uniform
 from cam.evaluation.pasted import Pasted, paste
-from cam.evaluation.results import Evaluation, Row
+from cam.evaluation.results import Evaluation, Row, told
 from cam.evidence import Evidence
 from cam.explanation import Explanation
 from cam.geometry import Grid, Pair, fit_crop, stretched
@@ -64,7 +64,7 @@ def evaluate_placement(
         progress: called with each picture once it is done with.
 
     Returns:
-        What `measure_placement` does; `settings["failed"]` counts pictures that cannot be read or run.
+        What `measure_placement` does; `failed` tells of pictures that cannot be read or run.
 
     Raises:
         UsageError: an argument that cannot be right, or no object is recognised.
@@ -76,20 +76,18 @@ def evaluate_placement(
     if each < 1 or not 1 <= object_size <= canvas:
         found = f"{each} objects of {object_size} pixels cannot be pasted into {canvas}"
         raise UsageError(found, "Give 1 or more, smaller than the canvas")
-    failed: list[Picture] = []
+    failed: dict[str, str] = {}
     places = np.random.default_rng(seed).integers(0, canvas - object_size + 1, (len(pictures), each, 2))
     colour = background or np.rint(255 * np.array(classifier.preprocessing.mean)).clip(0, 255)
     blank = np.full((canvas, canvas, 3), colour, np.uint8)
 
     def objects() -> Iterator[list[tuple[Pasted, ...]]]:
         for picture, corners in zip(pictures, places.tolist(), strict=True):
-            try:
+            with told(failed, picture):
                 image = read_image(picture.path, max_pixels=max_pixels)
                 class_idx = truth[picture] if truth and picture in truth else explain(classifier, image).class_idx
                 thing = cut(image, fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size)))
                 yield paste(str(picture.name), thing, class_idx, blank, corners)
-            except (ImageError, ModelError):
-                failed.append(picture)
             progress(picture)
 
     result = measure_placement(classifier, objects(), kinds, seed=seed)
@@ -98,9 +96,8 @@ def evaluate_placement(
         "canvas": canvas,
         "object_size": object_size,
         "each": each,
-        "failed": len(failed),
     }
-    return replace(result, settings={**result.settings, **settings})
+    return replace(result, settings={**result.settings, **settings}, failed=failed)
 
 
 def measure_placement(
@@ -142,7 +139,9 @@ def measure_placement(
             samples.append(np.mean([_score(*each, list(rules.values()), baselines) for each in found], 0))
             scenes += len(found)
     if not samples:
-        raise UsageError(f"{classifier.name!r} recognises no object", "Give pictures it knows, or larger objects")
+        raise UsageError(
+            f"{classifier.name!r} recognises no object", "Give pictures it knows, or larger objects (--object-size)"
+        )
     names = [*(f"{kind} {rule}" for kind in kinds for rule in rules), *(each.name for each in baselines)]
     rows = tuple(
         Row.of(name, metric, np.array(samples)[:, i, j], seed=seed)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.errors import UsageError
+from cam.errors import ImageError, ModelError, UsageError
+from cam.inputs import Picture
 
 Statistic = Callable[[NDArray[Any]], float]
 
@@ -83,6 +85,7 @@ class Evaluation:
         pictures: how many were measured.
         settings: what else decides the numbers, by name.
         rows: one a contender and metric.
+        failed: pictures that could not be measured, and why.
     """
 
     game: str
@@ -91,6 +94,7 @@ class Evaluation:
     pictures: int
     settings: Mapping[str, Any]
     rows: tuple[Row, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Write it as JSON, in the order of the fields; what is not a number is null, what is no JSON is its text.
@@ -101,6 +105,39 @@ class Evaluation:
             True
         """
         return json.dumps(_plain(asdict(self)), indent=2, allow_nan=False) + "\n"
+
+
+@contextmanager
+def told(failed: dict[str, str], picture: Picture) -> Iterator[None]:
+    """Note what is wrong with a picture instead of raising it, so that the others are measured.
+
+    Args:
+        failed: notes, by path.
+        picture: that is measured inside.
+
+    Example:
+        >>> from pathlib import Path, PurePosixPath
+        >>> failed: dict[str, str] = {}
+        >>> with told(failed, Picture(Path("a.jpg"), PurePosixPath("a.jpg"))):
+        ...     raise ImageError("'a.jpg' is empty", "Take it away")
+        >>> failed["a.jpg"]
+        "'a.jpg' is empty. Take it away."
+    """
+    try:
+        yield
+    except (ImageError, ModelError) as error:
+        failed[str(picture.path)] = str(error)
+
+
+def some_measured(samples: Sequence[Any], failed: Mapping[str, str]) -> None:
+    """Check that there is a sample.
+
+    Raises:
+        UsageError: there is none; it says why not of the first picture.
+    """
+    if not samples:
+        why = next(iter(failed.values()), "There is no picture.")
+        raise UsageError(f"Nothing was measured. {why.removesuffix('.')}", "Give at least one picture that can be")
 
 
 def interval(samples: NDArray[Any], statistic: Statistic = mean, *, seed: int) -> tuple[float, float, float]:

@@ -12,11 +12,11 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from cam.classifiers import Classifier
-from cam.errors import ImageError, ModelError, UsageError
+from cam.errors import UsageError
 from cam.evaluation.contenders import Asked, Contender, evidence_of, gaussian, uniform
 from cam.evaluation.faithfulness import on_input
 from cam.evaluation.randomisation import randomised
-from cam.evaluation.results import Evaluation, Row
+from cam.evaluation.results import Evaluation, Row, some_measured, told
 from cam.evidence import Evidence
 from cam.geometry import Frame, Size
 from cam.images import MAX_PIXELS, read_image
@@ -58,7 +58,7 @@ def evaluate_sanity(
         progress: called with each picture once it is done with.
 
     Returns:
-        A row a contender and metric; `settings["failed"]` counts pictures that cannot be read or run.
+        A row a contender and metric; `failed` tells of pictures that cannot be read or run.
 
     Raises:
         UsageError: an argument that cannot be right, or no picture could be measured.
@@ -67,18 +67,19 @@ def evaluate_sanity(
     if stages < 2:
         raise UsageError(f"{stages} stages do not lead from the logits to the input", "Give 2 or more")
     states = dict(randomised(classifier, stages, seed))
-    samples, errors = [], []
+    samples: list[list[list[float]]] = []
+    errors: list[float] = []
+    failed: dict[str, str] = {}
     for picture in pictures:
-        try:
+        with told(failed, picture):
             image = read_image(picture.path, max_pixels=max_pixels)
             trial = _Trial.of(classifier, str(picture.name), image, fit)
             before, *later = (trial.cells(kinds, state, seed) for state in (classifier, *states.values()))
             fallen = [list(map(rank_correlation, before, after)) for after in later]
             samples.append([*fallen, *trial.moved(kinds, classifier, seed)])
             errors.append(trial.completeness_error)
-        except (ImageError, ModelError):
-            pass  # counted below
         progress(picture)
+    some_measured(samples, failed)
     metrics = [*(f"rank_correlation@{layer}" for layer in states), "equivariance_error", "equivariance_correlation"]
     names = [*kinds, "gaussian", "uniform"]
     measured = np.array(samples).reshape(len(samples), len(metrics), len(names))
@@ -88,10 +89,10 @@ def evaluate_sanity(
         for i, metric in enumerate(metrics)
     ]
     rows.append(Row.of("logit", "completeness_error", np.array(errors), seed=seed))
-    rows.append(Row.of("logit", "largest_completeness_error", np.array(errors), np.max, seed=seed))
-    failed = len(pictures) - len(samples)
-    settings = {"stages": stages, "fit": fit or classifier.preprocessing.fit, "failed": failed}
-    return Evaluation("sanity", classifier.name, seed, len(samples), settings, tuple(rows))
+    largest = max(errors)  # of these pictures: a maximum has no interval
+    rows.append(Row("logit", "largest_completeness_error", largest, largest, largest, len(errors)))
+    settings = {"stages": stages, "fit": fit or classifier.preprocessing.fit}
+    return Evaluation("sanity", classifier.name, seed, len(samples), settings, tuple(rows), failed)
 
 
 def rank_correlation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
