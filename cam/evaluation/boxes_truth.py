@@ -165,7 +165,7 @@ def _numbers(values: Sequence[Any], where: str) -> list[float]:
     if not all(map(math.isfinite, numbers)):
         raise UsageError(
             f"{where} has the box {list(values)}",
-            "Write four numbers in pixels, in columns called x0,y0,x1,y1 in a CSV",
+            "Write four numbers in pixels (in a CSV: x0,y0,x1,y1)",
         )
     return numbers
 
