@@ -89,16 +89,6 @@ class Grid:
     method: str
     reach: Pair = (0.0, 0.0)
 
-    def centre(self, cell: Pair, input_size: Size) -> Pair:
-        """Take a cell (row, column), also between cells, to an input of (H, W) pixels.
-
-        Example:
-            >>> Grid((17, 17), (16, 16), "arithmetic").centre((2, 0), (224, 224))
-            (49.0, 17.0)
-        """
-        y, x = (float(self.centres(axis, np.array([cell[axis]]), input_size[axis])[0]) for axis in (0, 1))
-        return y, x
-
     def centres(self, axis: int, cells: NDArray[np.number], length: int) -> NDArray[np.float64]:
         """Take rows (axis 0) or columns (axis 1), (n,), to an input of that length, both in pixels, float64.
 
@@ -205,9 +195,21 @@ def peak(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> Size:
     """
     hottest = np.argwhere(cam == cam.max())
     row, column = hottest[np.square(hottest - hottest.mean(0)).sum(1).argmin()]
-    y, x = frame.to_photo(grid.centre((row, column), frame.input))
+    ys, xs = cells_on_photo((cam.shape[0], cam.shape[1]), grid, frame)
     x0, y0, x1, y1 = frame.seen
-    return int(np.clip(np.floor(y + 0.5), y0, y1 - 1)), int(np.clip(np.floor(x + 0.5), x0, x1 - 1))
+    return int(np.clip(ys[row] + 0.5, y0, y1 - 1)), int(np.clip(xs[column] + 0.5, x0, x1 - 1))
+
+
+def cells_on_photo(cells: Size, grid: Grid, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Say where the rows and the columns of a map of (h, w) cells lie in the photograph: (h,) and (w,), pixels.
+
+    Example:
+        >>> grid, frame = stretched((1, 2), (4, 8)), Frame((8, 16), (4, 8), (0, 0), (4, 8))
+        >>> [places.tolist() for places in cells_on_photo((1, 2), grid, frame)]
+        [[3.5], [3.5, 11.5]]
+    """
+    ys, xs = (grid.centres(axis, np.arange(cells[axis]), frame.input[axis]) for axis in (0, 1))
+    return np.array([frame.to_photo((y, 0))[0] for y in ys]), np.array([frame.to_photo((0, x))[1] for x in xs])
 
 
 def _weights(axis: int, cells: int, grid: Grid, frame: Frame) -> NDArray[np.float32]:

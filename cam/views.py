@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.geometry import Frame, Grid
+from cam.geometry import Frame, Grid, cells_on_photo
 from cam.preprocessing import Preprocessing
 
 SCALES = (2.0, 1.5, 1.0)
@@ -84,18 +84,13 @@ def _moved(view: View, target: Sequence[NDArray[np.float64]]) -> Floats:
     return np.asarray(rows @ maps @ columns.T, np.float32)
 
 
-def _centres(view: View) -> list[NDArray[np.float64]]:
+def _centres(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the rows and the columns of the maps, turned back, lie in the photograph: (h,) and (w,), pixels."""
-    ys, xs = (
-        view.grid.centres(axis, np.arange(count), view.frame.input[axis])
-        for axis, count in enumerate(view.maps.shape[1:])
-    )
+    ys, xs = cells_on_photo((view.maps.shape[1], view.maps.shape[2]), view.grid, view.frame)
     if view.mirrored:
-        xs = (view.frame.input[1] - 1 - xs)[::-1]
-    return [
-        np.array([view.frame.to_photo((y, 0))[0] for y in ys]),
-        np.array([view.frame.to_photo((0, x))[1] for x in xs]),
-    ]
+        first, last = (view.frame.to_photo((0, x))[1] for x in (0, view.frame.input[1] - 1))
+        xs = (first + last - xs)[::-1]
+    return ys, xs
 
 
 def _between(targets: NDArray[np.float64], own: NDArray[np.float64]) -> Floats:

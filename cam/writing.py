@@ -13,6 +13,7 @@ import numpy as np
 from cam.errors import CamError
 from cam.explanation import Explanation
 from cam.files import write_whole
+from cam.geometry import cells_on_photo
 from cam.images import encode
 from cam.inputs import Picture
 from cam.manifest import Record
@@ -118,12 +119,12 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
     What else lies in between: photo = (input + offset + 1/2) * photo / resized - 1/2.
     """
     frame, grid, channels = explanation.frame, explanation.grid, explanation.channels
-    ys, xs = (grid.centres(axis, np.arange(n), frame.input[axis]) for axis, n in enumerate(explanation.cam.shape))
+    rows, columns = cells_on_photo((explanation.cam.shape[0], explanation.cam.shape[1]), grid, frame)
     return {
         **{name: getattr(explanation, name) for name in ("cam", "bias", "logit", "probability", "class_idx", "label")},
         **{name: getattr(explanation, name) for name in ("map", "evidence", "map_logit")},
-        "rows": np.array([frame.to_photo((y, 0))[0] for y in ys]),
-        "columns": np.array([frame.to_photo((0, x))[1] for x in xs]),
+        "rows": rows,
+        "columns": columns,
         **{name: np.array(getattr(grid, name)) for name in ("start", "jump", "reach", "method")},
         **{name: np.array(getattr(frame, name)) for name in ("photo", "resized", "offset", "input", "seen")},
         "channels": np.array([channel.index for channel in channels], int),

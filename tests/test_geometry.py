@@ -14,7 +14,7 @@ import cam
 from cam.arithmetic import arithmetic_grid
 from cam.cache import recall, remember
 from cam.centres import measure_grid
-from cam.geometry import Frame, Grid, fit_crop, fit_whole, peak, place, stretched
+from cam.geometry import Frame, Grid, cells_on_photo, fit_crop, fit_whole, peak, place, stretched
 from cam.head import find_head
 from cam.images import read_image
 from cam.preprocessing import Preprocessing
@@ -143,9 +143,10 @@ def test_cells_at_the_border_lie_where_the_part_of_their_window_inside_the_input
     network = averaging((3, 3, 1, 1)).to(device)
     grid = measure_grid(network, find_head(network, (3, 48, 48)).exact(), (3, 48, 48))
     assert grid.reach == pytest.approx((2**0.5, 2**0.5), abs=1e-4)  # of five equal weights
-    assert grid.centre((0, 0), (48, 48)) == pytest.approx((1.5, 0.5), abs=0.15)
-    assert grid.centre((5, 6), (48, 48)) == pytest.approx((21, 23), abs=0.01)
-    assert grid.centre((11, 12), (48, 48)) == pytest.approx((45, 46.5), abs=0.5)
+    ys, xs = cells_on_photo((12, 13), grid, Frame((48, 48), (48, 48), (0, 0), (48, 48)))
+    assert (ys[0], xs[0]) == pytest.approx((1.5, 0.5), abs=0.15)
+    assert (ys[5], xs[6]) == pytest.approx((21, 23), abs=0.01)
+    assert (ys[11], xs[12]) == pytest.approx((45, 46.5), abs=0.5)
 
 
 @given(
@@ -153,7 +154,7 @@ def test_cells_at_the_border_lie_where_the_part_of_their_window_inside_the_input
 )  # fmt: skip
 def test_a_centre_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float, reach: float, length: int) -> None:
     grid = Grid((middle, middle), (1, 1), "measured", (reach, reach))
-    y, x = grid.centre((0, 0), (length, length))
+    y, x = (float(grid.centres(axis, np.zeros(1), length)[0]) for axis in (0, 1))
     points = np.linspace(-0.5, length - 0.5, 100_001)
     outside = max(-0.5 - middle, middle - length + 0.5, 0) / reach
     assert y == x
