@@ -213,5 +213,6 @@ class Explanation:
             "" if self.frame.seen == (0, 0, self.frame.photo[1], self.frame.photo[0]) else "hatched: not seen",
         ]
         terms = f"{self.map_logit - self.bias:.2f} + bias {self.bias:.2f}" if self.bias else ""
-        sums = f"logit {self.map_logit:.2f} = mean of the map {terms}" if self.evidence == "logit" else ""
+        whole = self.evidence == "logit" and self.part_of is None
+        sums = f"logit {self.map_logit:.2f} = mean of the map {terms}" if whole else ""
         return [sums, "; ".join(filter(None, short))]
