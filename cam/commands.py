@@ -12,6 +12,7 @@ import click
 
 from cam.errors import CamError, UsageError
 from cam.evaluation_commands import evaluate
+from cam.invariance_command import invariance
 from cam.parameters import (
     EVIDENCE,
     SOME_FAILED,
@@ -175,3 +176,4 @@ def models(as_json: bool) -> None:
 
 
 main.add_command(evaluate)
+main.add_command(invariance)

@@ -37,12 +37,13 @@ inspection provenance passes
 answer options
 pipeline writing
 batch evaluation
+invariance
 printing parameters
-evaluation_commands
+evaluation_commands invariance_command
 commands
 __main__
 """.strip().splitlines()
-PACKAGES = {"networks", "evaluation"}
+PACKAGES = {"networks", "evaluation", "invariance"}
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
 
 

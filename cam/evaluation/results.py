@@ -104,7 +104,7 @@ class Evaluation:
             >>> json.loads(result.to_json())["rows"][0]["value"] is None
             True
         """
-        return json.dumps(_plain(asdict(self)), indent=2, allow_nan=False) + "\n"
+        return json.dumps(plain(asdict(self)), indent=2, allow_nan=False) + "\n"
 
 
 @contextmanager
@@ -170,16 +170,21 @@ def interval(samples: NDArray[Any], statistic: Statistic = mean, *, seed: int) -
     return float(statistic(samples)), low, high
 
 
-def _plain(value: Any) -> Any:
-    """The value in the types of JSON."""
+def plain(value: Any) -> Any:
+    """Put a value in the types of JSON: what is not finite is null, what JSON does not know is its text.
+
+    Example:
+        >>> plain({"place": np.array([1, 2]), "spread": math.nan})
+        {'place': [1, 2], 'spread': None}
+    """
     if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
+        return {str(name): plain(each) for name, each in value.items()}
     if isinstance(value, (set, frozenset)):
-        return sorted(map(_plain, value))
+        return sorted(map(plain, value))
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (str, int, type(None))) else str(value)

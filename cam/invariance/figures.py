@@ -1,0 +1,161 @@
+"""Figures of what a moved object does: its heat at a few places, its score and its heat's error over all of them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.errors import OutputError
+from cam.files import write_whole
+from cam.invariance.results import Equivariance, Following, Invariance, Summary, mean_and_largest
+from cam.invariance.sheets import contact_sheet, film, in_pixels, new_figure, outline, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FIGURES = ("contact-sheet.png", "score-map.png", "peak-error.png", "heat.webp")
+
+
+def check_matplotlib() -> None:
+    """See to it that figures can be drawn, before anything is measured for them.
+
+    Raises:
+        OutputError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise OutputError(
+            "The figures need matplotlib, which is not installed", "pip install gapcam[figures]"
+        ) from error
+
+
+def write_figures(result: Invariance, out: Path) -> list[Path]:
+    """Draw what was measured; figures of an earlier run are replaced, or taken away where there is no map for them.
+
+    - contact-sheet.png: the object at a few places with its heat, one colour scale for all.
+    - score-map.png: logit and probability by where the object's centre is.
+    - peak-error.png: how far from there the heat's peak and the centroid of its positive evidence are.
+    - heat.webp: the heat following the object.
+
+    Args:
+        result: from `measure_invariance`.
+        out: the folder for them, made where there is none.
+
+    Returns:
+        The files; without an exact map only the first two.
+
+    Raises:
+        OutputError: matplotlib is not installed, or a file cannot be written.
+    """
+    check_matplotlib()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that the font lacks is a box
+        drawn = {"contact-sheet.png": _png(contact_sheet(result)), "score-map.png": _png(_score_map(result))}
+        if result.equivariance is not None:
+            drawn["peak-error.png"] = _png(_error_map(result, result.equivariance))
+            drawn["heat.webp"] = film(result, result.equivariance)
+    for name in FIGURES:
+        if name in drawn:
+            write_whole(out / name, drawn[name])
+        else:
+            (out / name).unlink(missing_ok=True)
+    return [out / name for name in drawn]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _score_map(result: Invariance) -> Figure:
+    figure, (left, right) = _pair(result)
+    label, places = plain(result.label), result.stays.size
+    _map(figure, left, result, result.logits, f"logit of {label}")
+    _map(figure, right, result, result.probabilities, f"probability of {label}", 0.0, 1.0)
+    _worst(left, result)
+    left.set_title(f"mean {result.logits.mean():.2f}, standard deviation {result.logits.std():.2f}", fontsize=9)
+    usual = f", most often {plain(result.labels[result.usual])}" if result.usual != result.class_idx else ""
+    right.set_title(f"predicted at {result.stays.sum()} of {places} places{usual}", fontsize=9)
+    away = result.scenes.centres[~result.stays]
+    if len(away):
+        right.plot(away[:, 1], away[:, 0], ".", color="red", markersize=4, label="another class is predicted")
+        right.legend(loc="lower right", fontsize=8)
+    figure.suptitle(f"Class score by where the object's centre is: {plain(result.model)}", fontsize=11)
+    return figure
+
+
+def _error_map(result: Invariance, heat: Equivariance) -> Figure:
+    figure, axes = _pair(result)
+    followed = {"peak of the heat": heat.peak, "centroid of positive evidence": heat.centroid}
+    largest = float(max(np.nanmax(each.errors, initial=1.0) for each in followed.values()))
+    for each, (name, following) in zip(axes, followed.items(), strict=True):
+        unit = f"pixels from the object's centre to the {name}"
+        _map(figure, each, result, following.errors, unit, 0.0, largest)
+        _arrows(each, result, following)
+    figure.suptitle(
+        f"How far from the object's centre its heat is: {plain(result.model)}, {plain(result.label)}; "
+        f"cells of the map are {heat.grid.jump[0]:g} pixels apart",
+        fontsize=11,
+    )
+    return figure
+
+
+def _pair(result: Invariance) -> tuple[Figure, tuple[Axes, Axes]]:
+    height, width = result.scenes.canvas
+    figure = new_figure(10.4, 1.5 + 4 * min(2, max(0.5, height / width)))
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    return figure, (left, right)
+
+
+def _worst(axes: Axes, result: Invariance) -> None:
+    """The object where its score is the smallest."""
+    row, column = Summary.of(result.logits).worst_place
+    y, x = result.scenes.centres[row, column]
+    outline(axes, result, row, column, color="black", linewidth=1, linestyle="--", label="object at its worst place")
+    axes.plot(x, y, "o", color="black", markerfacecolor="none", markersize=9)
+    axes.legend(loc="lower right", fontsize=8)
+
+
+def _map(
+    figure: Figure,
+    axes: Axes,
+    result: Invariance,
+    values: NDArray[np.floating],
+    unit: str,
+    low: float | None = None,
+    high: float | None = None,
+) -> None:
+    """A value for each place of the object's centre, with a colour bar."""
+    centres, (height, width) = result.scenes.centres, result.scenes.thing.size
+    ys, xs = _edges(centres[:, 0, 0], height / 2), _edges(centres[0, :, 1], width / 2)
+    bar = figure.colorbar(axes.pcolormesh(xs, ys, values, vmin=low, vmax=high, cmap="viridis"), ax=axes, shrink=0.9)
+    bar.set_label(unit, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    in_pixels(axes, result)
+
+
+def _arrows(axes: Axes, result: Invariance, following: Following) -> None:
+    """From where the object's centre is to where the heat puts it, to scale."""
+    centres = result.scenes.centres.reshape(-1, 2)
+    way = following.points.reshape(-1, 2) - centres
+    axes.quiver(
+        centres[:, 1], centres[:, 0], way[:, 1], way[:, 0],
+        angles="xy", scale_units="xy", scale=1, color="white", edgecolor="black", linewidth=0.4, width=0.006,
+    )  # fmt: skip
+    y, x = following.mean_offset
+    mean, largest = mean_and_largest(following.errors)
+    axes.set_title(f"mean {mean:.1f}, largest {largest:.1f}; mean offset {y:+.1f} down, {x:+.1f} right", fontsize=9)
+
+
+def _edges(centres: NDArray[np.floating], single: float) -> NDArray[np.floating]:
+    """The bounds of cells with these centres; of a lone one that far to both sides."""
+    half = np.diff(centres) / 2 if len(centres) > 1 else np.array([single])
+    return np.concatenate(([centres[0] - half[0]], centres[:-1] + half[: len(centres) - 1], [centres[-1] + half[-1]]))

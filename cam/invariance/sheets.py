@@ -1,0 +1,152 @@
+"""The object at some of its places, with its heat: side by side, and one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.colormaps import lookup
+from cam.geometry import Frame, place
+from cam.invariance.results import Equivariance, Invariance
+from cam.overlay import overlay
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DPI = 110
+_SHEET, _FILM = 3, 5  # places along each axis that are shown
+_FRAMES_A_SECOND = 4
+_PEAK = "#00e676"
+
+
+def contact_sheet(result: Invariance) -> Figure:
+    """The object at up to three by three places with its heat, the peak marked, on one colour scale."""
+    rows, columns = (_few(count, _SHEET) for count in result.scenes.shape)
+    height, width = result.scenes.canvas
+    side = 2.7 / max(height, width)
+    figure = new_figure(1.6 + len(columns) * (side * width + 0.3), 1.3 + len(rows) * (side * height + 0.5))
+    axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    for (i, j), each in np.ndenumerate(axes):
+        _scene(each, result, rows[i], columns[j])
+        in_pixels(each, result)
+        each.set_title(_score(result, rows[i], columns[j]), fontsize=8)
+    _legend(figure, axes, result)
+    return figure
+
+
+def film(result: Invariance, heat: Equivariance) -> bytes:
+    """The object's way over the places, there and back from row to row, as an animated WebP."""
+    from matplotlib.animation import PillowWriter
+
+    rows, columns = (_few(count, _FILM) for count in result.scenes.shape)
+    way = [(row, column) for turn, row in enumerate(rows) for column in (columns[::-1] if turn % 2 else columns)]
+    height, width = result.scenes.canvas
+    side = 4 / max(height, width)
+    figure = new_figure(1.9 + side * width, 1.2 + side * height)
+    scene = figure.subplots()
+    in_pixels(scene, result)
+    _legend(figure, scene, result)
+    with TemporaryDirectory() as folder:
+        path, writer = Path(folder, "heat.webp"), PillowWriter(_FRAMES_A_SECOND)
+        with writer.saving(figure, path, _DPI):
+            for row, column in way:
+                for artist in (*scene.images, *scene.patches, *scene.lines):
+                    artist.remove()
+                _scene(scene, result, row, column)
+                scene.set_title(_score(result, row, column), fontsize=9, family="monospace")
+                writer.grab_frame()
+                figure.set_layout_engine("none")  # the first frame's stays: nothing jumps, and the rest is quick
+        return path.read_bytes()
+
+
+def scene_with_heat(result: Invariance, row: int, column: int) -> NDArray[np.uint8]:
+    """Paint one scene with its heat over it, on the colour scale of all: (H, W, 3) uint8 RGB; without, as it is."""
+    image = result.scenes.at((result.scenes.ys[row], result.scenes.xs[column]))
+    heat, canvas = result.equivariance, result.scenes.canvas
+    if heat is None:
+        return image
+    placed = place(heat.cams[row, column], heat.grid, Frame(canvas, canvas, (0, 0), canvas))
+    return overlay(image, placed, limit=heat.limit)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that finds room for everything on it."""
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), dpi=_DPI, layout="constrained")
+
+
+def outline(axes: Axes, result: Invariance, row: int, column: int, **style: Any) -> None:
+    """Draw the object's rectangle at one place."""
+    from matplotlib.patches import Rectangle
+
+    height, width = result.scenes.thing.size
+    corner = result.scenes.xs[column] - 0.5, result.scenes.ys[row] - 0.5
+    axes.add_patch(Rectangle(corner, width, height, fill=False, clip_on=False, **style))
+
+
+def in_pixels(axes: Axes, result: Invariance) -> None:
+    """Show all of the canvas, pixel i at i."""
+    height, width = result.scenes.canvas
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+        axis.set_label_text(f"{name} (pixels of the canvas)", fontsize=8)
+        axis.set_tick_params(labelsize=8)
+    axes.label_outer()
+
+
+def plain(text: str) -> str:
+    r"""Text on one line that no formula is read into.
+
+    Example:
+        >>> print(plain("5\t$"))
+        5?\$
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text).replace("$", r"\$")
+
+
+def _few(count: int, wanted: int) -> list[int]:
+    """Some of so many indices, evenly spread."""
+    return sorted({round(index) for index in np.linspace(0, count - 1, wanted)})
+
+
+def _score(result: Invariance, row: int, column: int) -> str:
+    share = f"{result.probabilities[row, column]:.1%}"
+    return f"logit {result.logits[row, column]:6.2f}   {share:>6}"
+
+
+def _scene(axes: Axes, result: Invariance, row: int, column: int) -> None:
+    """A scene with its heat, the object outlined and the peak marked."""
+    axes.imshow(scene_with_heat(result, row, column), interpolation="nearest")
+    outline(axes, result, row, column, color="black", linewidth=3)
+    outline(axes, result, row, column, color="white", linewidth=1.2)
+    if result.equivariance is not None:
+        y, x = result.equivariance.peak.points[row, column]
+        axes.plot(x, y, "P", color=_PEAK, markeredgecolor="black", markersize=9)
+
+
+def _legend(figure: Figure, axes: Axes | NDArray[Any], result: Invariance) -> None:
+    """What the marks and the colours of scenes mean."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    marks: list[Any] = [Patch(facecolor="white", edgecolor="black", label="outline of the object")]
+    heat = result.equivariance
+    if heat is None:
+        figure.suptitle(f"{plain(result.model)}, {plain(result.label)}: no exact map", fontsize=10)
+    else:
+        peak = Line2D([], [], color=_PEAK, marker="P", markeredgecolor="black", linestyle="", label="peak of the heat")
+        marks.append(peak)
+        colours = ListedColormap(lookup("signed")[1:] / 255)
+        bar = figure.colorbar(ScalarMappable(Normalize(-heat.limit, heat.limit), colours), ax=axes, shrink=0.8)
+        bar.set_label(f"evidence for {plain(result.label)} (logit)", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+        figure.suptitle(f"{plain(result.model)}, {plain(result.label)}", fontsize=10)
+    figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)

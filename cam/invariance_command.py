@@ -1,0 +1,95 @@
+"""The command `cam invariance`: move a picture, or an object of it, over a canvas and see what becomes of its class."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cam.parameters import classifier_options, colour, loading, picked
+
+_PATH = click.Path(path_type=Path)
+
+
+def _box(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,9}(,-?[0-9]{1,9}){3}", value):
+        raise click.BadParameter(f"{value!r} is no box. Give x0,y0,x1,y1 in pixels, such as 40,20,160,140.")
+    return tuple(map(int, value.split(",")))
+
+
+def _canvas(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,6}(x[0-9]{1,6})?", value):
+        raise click.BadParameter(f"{value!r} is no size. Give a side in pixels such as 448, or HxW such as 448x640.")
+    sides = tuple(map(int, value.split("x")))
+    return sides if len(sides) == 2 else sides * 2
+
+
+def _fill(ctx: click.Context, parameter: click.Parameter, value: str) -> str | tuple[int, ...] | None:
+    return value if value in ("mean", "blur", "reflect") else colour(ctx, parameter, value)
+
+
+@click.command()
+@click.argument("picture", type=_PATH)
+@click.option("-o", "--out", type=_PATH, required=True, help="Folder for the figures and the numbers.")
+@click.option("-t", "--target", default="top1", show_default=True, help="A class index, a label, or top1.")
+@click.option(
+    "--box", callback=_box, help="Move the object in x0,y0,x1,y1, pixels of the picture. [default: all of it]"
+)
+@click.option("--mask", type=_PATH, help="Move the object that is white in this picture.")
+@click.option("--canvas", callback=_canvas, help="Input pixels: its side, or HxW. [default: twice the object]")
+@click.option("--steps", type=click.IntRange(min=1), default=7, show_default=True, help="Places along each axis.")
+@click.option(
+    "--fill", default="mean", show_default=True, callback=_fill, help="Of the canvas: mean, blur, reflect or 0,0,0."
+)
+@classifier_options
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--max-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def invariance(picture: Path, out: Path, **options: Any) -> None:
+    """Move a picture over a larger canvas: does its class stay, and does its heat move along?
+
+    Writes the score and the heat's error over all places as figures, a contact sheet, an animation, and all numbers
+    as invariance.json. A network without an exact map is measured too, by its score alone.
+
+    Example: cam invariance dog.jpg -m squeezenet1_0 -o out --steps 9
+    """
+    from cam.errors import UsageError
+    from cam.files import write_whole
+    from cam.images import read_image
+    from cam.invariance.figures import check_matplotlib, write_figures
+    from cam.invariance.measure import measure_invariance
+    from cam.invariance.scoring import load_any
+    from cam.printing import progress
+    from cam.targets import parse_target
+
+    if options["box"] and options["mask"]:
+        raise UsageError("--box and --mask are two ways to say where the object is", "Give one of them")
+    check_matplotlib()
+    read = picked(options, "max_pixels")
+    image = read_image(picture, **read)
+    mask = read_image(options["mask"], **read).max(2) if options["mask"] else None
+    model = load_any(**loading(options))
+    silent = options["quiet"] or options["as_json"]
+    with progress(options["steps"] ** 2, silent) as advance:
+        result = measure_invariance(
+            model,
+            image,
+            mask=mask,
+            target=parse_target(options["target"], model.labels),
+            progress=advance,
+            **picked(options, "box", "canvas", "steps", "fill", "batch_size"),
+        )
+    write_whole(out / "invariance.json", result.to_json().encode())
+    written = write_figures(result, out)
+    if options["as_json"]:
+        click.echo(json.dumps(result.facts(), indent=2))
+    elif not silent:
+        click.echo(f"{result}\n{len(written)} figures and invariance.json: {out}")

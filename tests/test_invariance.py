@@ -1,0 +1,249 @@
+"""An object moved over a canvas: where it goes, what its score does, and what must be exact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import cam
+from cam.errors import UsageError
+from cam.features import forward
+from cam.geometry import Grid
+from cam.invariance.cutout import Cutout, cut_box, cut_mask
+from cam.invariance.measure import centroids, measure_invariance, peaks
+from cam.invariance.moving import Scenes, background, moved, positions
+from cam.invariance.results import Following, Summary
+from cam.maps import class_activation_maps
+from cam.preprocessing import Preprocessing
+from cam.targets import OneClass, TopClasses
+
+PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+
+
+def circular(stride: int) -> cam.Classifier:
+    """A linear network that knows no border: small whole weights, float64."""
+    generator = torch.Generator().manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride, padding=1, padding_mode="circular"),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    ).double()
+    network.requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.data = torch.randint(-3, 4, parameter.shape, generator=generator).double()
+    classifier = cam.wrap(network, preprocessing=Preprocessing(16, (16, 16), **PLAIN))
+    return replace(classifier, grid=Grid((0, 0), (stride, stride), "arithmetic"))
+
+
+def seeing_white() -> cam.Classifier:
+    """Evidence for white is the sum of each 4 x 4 window of three channels: 48 where all of it is white."""
+    convolution, linear = nn.Conv2d(3, 1, 4, 4, bias=False), nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        convolution.weight.fill_(1)
+        linear.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+    network = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+    plain = Preprocessing(32, (32, 32), **PLAIN)
+    classifier = cam.wrap(network, preprocessing=plain, labels=["black", "white"])
+    return replace(classifier, grid=Grid((1.5, 1.5), (4, 4), "arithmetic"))
+
+
+def speckled() -> np.ndarray:
+    """A picture of black and white dots with a black rim, so that no window reaches round the canvas with it."""
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[2:-2, 2:-2] = 255 * np.random.default_rng(1).integers(0, 2, (12, 12, 3))
+    return image
+
+
+WHITE = np.full((32, 32, 3), 255, np.uint8)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_linear_network_without_borders_is_exactly_invariant_and_equivariant(stride: int) -> None:
+    classifier = circular(stride)
+    network, site = classifier.network, classifier.head.site
+    inputs = torch.randn(1, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    logits, features = forward(network, site, inputs)
+    cams = class_activation_maps(features, network[-1].weight)
+    for cells in ((1, 0), (0, 1), (2, 3)):
+        pixels = stride * cells[0], stride * cells[1]
+        elsewhere, there = forward(network, site, inputs.roll(pixels, (2, 3)))
+        assert float((elsewhere - logits).abs().max()) <= 1e-9
+        back = class_activation_maps(there, network[-1].weight).roll((-cells[0], -cells[1]), (2, 3))
+        assert float((back - cams).abs().max()) <= 1e-9
+    if stride > 1:  # half a step is not exact
+        elsewhere, _ = forward(network, site, inputs.roll(stride // 2, 2))
+        assert float((elsewhere - logits).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_the_measured_errors_of_such_a_network_are_zero(stride: int) -> None:
+    result = measure_invariance(circular(stride), speckled(), steps=5, fill=(0, 0, 0), target=OneClass(1))
+    assert result.scenes.xs == (0, 4, 8, 12, 16)
+    assert Summary.of(result.logits).spread <= 1e-9
+    assert Summary.of(result.probabilities).spread <= 1e-9
+    assert result.stays.all() or not result.stays.any()
+    assert result.equivariance is not None
+    assert result.equivariance.peak.deviations.max() <= 1e-9
+    assert result.equivariance.centroid.deviations.max() <= 1e-9
+    assert result.equivariance.shift_errors == (0, 0)
+
+
+def test_a_stride_is_seen_between_its_multiples() -> None:
+    result = measure_invariance(circular(4), speckled(), steps=17, fill=(0, 0, 0), target=OneClass(1))
+    assert Summary.of(result.logits).spread > 0.1
+    assert np.ptp(result.logits[::4, ::4]) <= 1e-9
+
+
+def test_a_square_that_fills_a_cell_by_hand() -> None:
+    result = measure_invariance(
+        seeing_white(), WHITE, box=(0, 0, 4, 4), canvas=(32, 32), steps=8, fill=(0, 0, 0), batch_size=5
+    )
+    assert (result.class_idx, result.label, result.scenes.shape) == (1, "white", (8, 8))
+    np.testing.assert_allclose(result.logits, 48 / 64)  # one cell of 8 x 8
+    np.testing.assert_allclose(result.probabilities, 1 / (1 + np.exp(-1.5)))
+    heat = result.equivariance
+    assert heat is not None
+    assert heat.limit == 48
+    np.testing.assert_allclose(heat.peak.errors, 0, atol=1e-9)
+    np.testing.assert_allclose(heat.centroid.errors, 0, atol=1e-9)
+    assert result.facts()["predicted_share"] == 1
+
+
+def test_a_peak_is_no_finer_than_the_cells_and_a_centroid_is() -> None:
+    result = measure_invariance(
+        seeing_white(), WHITE, box=(0, 0, 4, 4), canvas=(32, 32), steps=29, fill=(0, 0, 0)
+    )  # fmt: skip
+    heat = result.equivariance
+    assert heat is not None
+    np.testing.assert_allclose(heat.peak.errors[0, :9], [0, 1, 2, 1, 0, 1, 2, 1, 0])  # half in two cells: the first
+    np.testing.assert_allclose(heat.peak.errors[1, 1], np.hypot(1, 1))
+    np.testing.assert_allclose(heat.centroid.errors, 0, atol=1e-9)
+
+
+def test_without_positive_evidence_there_is_no_centroid() -> None:
+    result = measure_invariance(
+        seeing_white(), WHITE, box=(0, 0, 4, 4), steps=2, fill=(0, 0, 0), target=OneClass(0)
+    )  # fmt: skip
+    assert result.equivariance is not None
+    assert np.isnan(result.equivariance.centroid.errors).all()
+    assert result.facts()["centroid"]["error"] == {"mean": None, "largest": None}
+    assert result.facts()["predicted_share"] == 0
+    assert "centroid: nan pixels" in str(result)
+    assert "NaN" not in result.to_json()
+
+
+def test_scores_by_hand() -> None:
+    assert Summary.of(np.array([[4.0, 2.0], [0.0, 2.0]])) == Summary(2.0, np.sqrt(2), 0.0, (1, 0))
+
+
+def test_distances_by_hand() -> None:
+    centres = np.array([[[10.0, 10.0], [10.0, 20.0]]])
+    found = Following.of(centres + np.array([[[3, 4], [-3, 4]]]), centres)
+    assert found.mean_offset == (0, 4)
+    np.testing.assert_allclose(found.errors, [[5, 5]])
+    np.testing.assert_allclose(found.deviations, [[3, 3]])
+    lost = Following.of(np.array([[[13.0, 14.0], [np.nan, np.nan]]]), centres)
+    assert lost.mean_offset == (3, 4)
+    assert lost.facts()["error"] == {"mean": 5, "largest": 5}
+
+
+def test_peaks_and_centroids_of_many_maps_by_hand() -> None:
+    maps = np.array([[[[0, 1.0], [3, 0]], [[-1, -2], [-3, -4]]]])  # (1, 2, 2, 2)
+    ys, xs = np.array([1.0, 5.0]), np.array([2.0, 10.0])
+    np.testing.assert_array_equal(peaks(maps, ys, xs), [[[5, 2], [1, 2]]])
+    np.testing.assert_array_equal(centroids(maps, ys, xs), [[[4, 4], [np.nan, np.nan]]])
+
+
+def test_a_batch_is_all_that_is_held() -> None:
+    classifier, sizes = seeing_white(), []
+    handle = classifier.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    few = measure_invariance(classifier, WHITE, steps=3, batch_size=4, fill="blur")
+    handle.remove()
+    assert max(sizes) == 4
+    assert sum(sizes) == 1 + 9 + 3  # the picture alone, the places, and the moves by one jump
+    many = measure_invariance(classifier, WHITE, steps=3, fill="blur")
+    np.testing.assert_allclose(few.logits, many.logits, rtol=1e-6)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 40))
+def test_places_cover_all_of_the_canvas(height: int, width: int, steps: int, side: int) -> None:
+    canvas = side + height, side + width
+    places = positions(canvas, (side, side), steps)
+    assert len(set(places)) == len(places) == min(steps, height + 1) * min(steps, width + 1)
+    assert all(0 <= y <= height and 0 <= x <= width for y, x in places)
+    if steps > 1:
+        assert {(0, 0), (0, width), (height, 0), (height, width)} <= set(places)
+    else:
+        assert places == [(height // 2, width // 2)]
+
+
+def test_a_mask_is_cut_out_and_laid_over() -> None:
+    image, mask = np.full((6, 8, 3), 200, np.uint8), np.zeros((6, 8), np.uint8)
+    mask[2:4, 3], mask[3, 3:6] = 255, 255  # an L: (2, 3), (3, 3), (3, 4), (3, 5)
+    mask[2, 4] = 51  # a fifth
+    thing = cut_mask(image, mask)
+    assert thing.size == (2, 3)
+    assert thing.centre == pytest.approx((3 / 4.2, (1 + 2 + 0.2) / 4.2))
+    scene = moved(np.full((4, 4, 3), 100, np.uint8), thing, (1, 1))
+    assert scene[..., 0].tolist() == [[100] * 4, [100, 200, 120, 100], [100, 200, 200, 200], [100] * 4]
+
+
+def test_a_box_is_cut_at_its_pixels_and_keeps_the_scale_of_the_model() -> None:
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    np.testing.assert_array_equal(cut_box(image, (1, 2, 4, 4)).pixels, image[2:4, 1:4])
+    classifier = seeing_white()
+    result = measure_invariance(classifier, np.zeros((64, 128, 3), np.uint8), box=(0, 0, 40, 20), steps=1)
+    assert (result.scenes.thing.size, result.scenes.canvas) == ((10, 20), (32, 40))
+    whole = measure_invariance(classifier, np.zeros((64, 128, 3), np.uint8), steps=1)
+    assert (whole.scenes.thing.size, whole.scenes.canvas) == ((32, 32), (64, 64))  # the centre that it looks at
+
+
+def test_fills() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[:, 2:] = 240
+    assert background("mean", (1, 1), image, (0.2,))[0, 0].tolist() == [51, 51, 51]
+    assert background((1, 2, 3), (1, 1), image, (0.2,))[0, 0].tolist() == [1, 2, 3]
+    blurred = background("blur", (40, 80), image, (0.2,))[20, :, 0].astype(int)
+    assert (np.diff(blurred) >= 0).all()
+    assert blurred[39] < 130 < blurred[60]
+    thing = Cutout.whole(np.array([[[10] * 3, [20] * 3]], np.uint8))
+    mirrored = moved(np.zeros((1, 6, 3), np.uint8), thing, (0, 1), reflect=True)
+    assert mirrored[0, :, 0].tolist() == [10, 10, 20, 20, 10, 10]
+    over = Scenes.over(np.zeros((2, 4, 3), np.uint8), thing, 2, "reflect")
+    assert [scene[0, 0, 0] for scene in over] == [10, 20, 10, 20]
+
+
+BAD = [
+    ({"box": (0, 0, 33, 4)}, "The box 0,0,33,4 does not lie in the picture of 32 x 32 pixels"),
+    ({"box": (4, 4, 4, 9)}, "The box 4,4,4,9"),
+    ({"box": (-1, 0, 4, 4)}, "0 <= x0 < x1 <= 32"),
+    ({"canvas": (32, 31)}, "A canvas of 31 x 32 pixels does not hold the object of 32 x 32"),
+    ({"canvas": (9000, 9000)}, "A canvas of 9000 x 9000 pixels is too large"),
+    ({"mask": np.zeros((16, 32), np.uint8)}, "The mask has 32 x 16 pixels, and the picture 32 x 32"),
+    ({"mask": np.zeros((32, 32), np.uint8)}, "The mask is empty"),
+    ({"target": OneClass(2)}, "There is no class 2 among 2"),
+    ({"target": TopClasses(2)}, "top2 are several classes"),
+    ({"steps": 0}, "0 places along each axis"),
+    ({"batch_size": 0}, "A batch of 0 scenes"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD)
+def test_what_cannot_be_right_is_told(arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        measure_invariance(seeing_white(), WHITE, **arguments)  # type: ignore[arg-type]
+    assert sentence in str(caught.value)
+
+
+def test_a_mask_that_vanishes_at_the_scale() -> None:
+    mask = np.zeros((320, 320), np.uint8)
+    mask[0, 0] = mask[-1, -1] = 255
+    with pytest.raises(UsageError, match="Nothing of the mask is left"):
+        cut_mask(np.zeros((320, 320, 3), np.uint8), mask, 0.05)
