@@ -36,8 +36,10 @@ def _fill(ctx: click.Context, parameter: click.Parameter, value: str) -> str | t
 
 
 @click.command()
-@click.argument("picture", type=_PATH)
+@click.argument("picture", type=_PATH, required=False)
 @click.option("-o", "--out", type=_PATH, required=True, help="Folder for the figures and the numbers.")
+@click.option("--demo", is_flag=True, help="Instead of a picture: GAP against flatten heads that saw one half only.")
+@click.option("--train", is_flag=True, help="With --demo: train its networks on the spot, in some minutes.")
 @click.option("-t", "--target", default="top1", show_default=True, help="A class index, a label, or top1.")
 @click.option(
     "--box", callback=_box, help="Move the object in x0,y0,x1,y1, pixels of the picture. [default: all of it]"
@@ -53,7 +55,7 @@ def _fill(ctx: click.Context, parameter: click.Parameter, value: str) -> str | t
 @click.option("--max-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def invariance(picture: Path, out: Path, **options: Any) -> None:
+def invariance(picture: Path | None, out: Path, **options: Any) -> None:
     """Move a picture over a larger canvas: does its class stay, and does its heat move along?
 
     Writes the score and the heat's error over all places as figures, a contact sheet, an animation, and all numbers
@@ -61,18 +63,46 @@ def invariance(picture: Path, out: Path, **options: Any) -> None:
 
     Example: cam invariance dog.jpg -m squeezenet1_0 -o out --steps 9
     """
-    from cam.errors import UsageError
+    from cam.invariance.figures import check_matplotlib
+
+    if (picture is None) != options["demo"]:
+        raise click.UsageError("Give one picture to move, or --demo.")
+    if options["train"] and not options["demo"]:
+        raise click.UsageError("--train trains the networks of --demo. Give both.")
+    if options["box"] and options["mask"]:
+        raise click.UsageError("--box and --mask are two ways to say where the object is. Give one of them.")
+    check_matplotlib()
+    if picture is None:
+        _demonstrate(out, **picked(options, "train", "as_json", "quiet"))
+    else:
+        _move(picture, out, options)
+
+
+def _demonstrate(out: Path, *, train: bool, as_json: bool, quiet: bool) -> None:
+    from cam.invariance.demo import run_demo
+    from cam.invariance.training import NETWORKS, TOTAL_EPOCHS
+    from cam.printing import progress
+
+    with progress(len(NETWORKS) + train * TOTAL_EPOCHS, quiet or as_json) as advance:
+        found = run_demo(out, train=train, progress=advance)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif not quiet:
+        for each in found["networks"]:
+            seen, unseen = (100 * each[half][0] for half in ("seen", "unseen"))
+            click.echo(f"{each['name']}: {seen:.1f} % right in the half it saw, {unseen:.1f} % in the other")
+        click.echo(f"Figures and demo.json: {out}")
+
+
+def _move(picture: Path, out: Path, options: dict[str, Any]) -> None:
     from cam.files import write_whole
     from cam.images import read_image
-    from cam.invariance.figures import check_matplotlib, write_figures
+    from cam.invariance.figures import write_figures
     from cam.invariance.measure import measure_invariance
     from cam.invariance.scoring import load_any
     from cam.printing import progress
     from cam.targets import parse_target
 
-    if options["box"] and options["mask"]:
-        raise UsageError("--box and --mask are two ways to say where the object is", "Give one of them")
-    check_matplotlib()
     read = picked(options, "max_pixels")
     image = read_image(picture, **read)
     mask = read_image(options["mask"], **read).max(2) if options["mask"] else None

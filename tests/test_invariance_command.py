@@ -192,3 +192,33 @@ def test_bad_input_is_told_in_one_sentence(run, tmp_path, arguments, sentence):
     assert result.exit_code in (1, 2)
     assert sentence in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_the_demonstration_from_the_shipped_weights(run, tmp_path):
+    result = run("invariance", "--demo", "-o", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "demo" / "demo.json").read_text())
+    shares = {each["name"]: (each["seen"][0], each["unseen"][0]) for each in found["networks"]}
+    seen, unseen = shares["position-gap"]
+    assert seen - unseen <= 0.03
+    assert seen >= 0.9
+    for name in ("position-flatten", "position-flatten-mlp"):
+        assert shares[name][0] >= 0.85
+        assert shares[name][1] <= 0.2
+    assert f"position-gap: {100 * seen:.1f} % right" in result.output
+    for name in ("accuracy-by-place.png", "accuracy.png", "unseen-heat.png"):
+        assert min(read_image(tmp_path / "demo" / name).shape[:2]) > 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "Give one picture to move, or --demo"),
+        ((FIVE, "--demo"), "Give one picture to move, or --demo"),
+        ((FIVE, "--train"), "--train trains the networks of --demo"),
+    ],
+)
+def test_a_picture_or_the_demonstration(run, tmp_path, arguments, words):
+    result = run("invariance", *arguments, "-o", tmp_path)
+    assert result.exit_code == 2
+    assert words in result.output

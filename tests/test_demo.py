@@ -1,0 +1,154 @@
+"""The demonstration: heads worked by hand, training that can be repeated, and shipped weights that do what is said."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import cam.cards
+from cam.classifiers import load_classifier
+from cam.errors import HeadError, UsageError
+from cam.invariance import training
+from cam.invariance.demo import run_demo, shipped_glyphs, shipped_networks
+from cam.invariance.positions import accuracy_by_place
+from cam.invariance.training import HEADS, NETWORKS, RIGHT, correct, make_scenes, train_network
+from cam.networks.heads_compared import HeadsCompared
+from cam.scenes import uci_digits
+
+# 3x3 convolutions without bias, 3-16-32-32-64-64, and two numbers a channel of each normalisation.
+BODY = 9 * (3 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * (16 + 32 + 32 + 64 + 64)
+HEAD = {
+    "gap-linear": 64 * 10 + 10,
+    "flatten-linear": 64 * 4 * 8 * 10 + 10,  # 32 x 64 pixels are 4 x 8 cells
+    "flatten-mlp": 64 * 4 * 8 * 64 + 64 + 2 * 64 + 64 * 10 + 10,
+}
+
+
+def count(module: nn.Module) -> int:
+    return sum(each.numel() for each in module.parameters())
+
+
+@pytest.mark.parametrize("name", HEAD)
+def test_heads_have_the_parameters_and_shapes_worked_by_hand(name):
+    network = HeadsCompared(name)
+    assert count(network.features) == BODY == 69968
+    assert count(network.head) == HEAD[name]
+    assert network.features(torch.zeros(2, 3, 32, 64)).shape == (2, 64, 4, 8)
+    assert network(torch.zeros(2, 3, 32, 64)).shape == (2, 10)
+
+
+def test_only_the_averaged_head_takes_another_size():
+    wider = torch.zeros(2, 3, 40, 96)
+    assert HeadsCompared("gap-linear")(wider).shape == (2, 10)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        HeadsCompared("flatten-linear")(wider)
+
+
+def test_linear_behind_the_average_is_a_1x1_convolution_before_it(device):
+    torch.manual_seed(0)
+    network = shipped_networks()["position-gap"].network.double().to(device)
+    linear = network.head.linear
+    convolution = nn.Conv2d(64, 10, 1).double().to(device)
+    convolution.weight.data, convolution.bias.data = linear.weight.data[:, :, None, None], linear.bias.data
+    pictures = torch.randn(3, 3, 32, 64, dtype=torch.float64, device=device)
+    class_maps = convolution(network.features(pictures))
+    assert class_maps.shape == (3, 10, 4, 8)
+    assert torch.allclose(class_maps.mean((2, 3)), network(pictures), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [(0, 8), (8, 32), (16, 56)])
+def test_with_circular_padding_whole_cells_make_no_difference(shift):
+    torch.manual_seed(0)
+    pictures = torch.randn(2, 3, 32, 64, dtype=torch.float64)
+    moved = pictures.roll(shift, (2, 3))
+    average, flattened = (HeadsCompared(head, "circular").double().eval() for head in ("gap-linear", "flatten-linear"))
+    assert torch.allclose(average(moved), average(pictures), rtol=0, atol=1e-12)
+    assert not torch.allclose(flattened(moved), flattened(pictures), rtol=0, atol=1e-3)
+
+
+def test_digits_stand_where_they_are_put_and_halves_are_told_apart():
+    scenes = make_scenes(*shipped_glyphs(), 60, area=RIGHT, seed=0)
+    assert scenes.seen.all()
+    assert not scenes.unseen.any()
+    everywhere = make_scenes(*shipped_glyphs(), 60, seed=0)
+    assert everywhere.seen.any()
+    assert everywhere.unseen.any()
+    assert not (everywhere.seen & everywhere.unseen).any()
+
+
+def test_accuracy_is_counted_where_the_centres_are():
+    boxes = np.array([[0, 0, 4, 4], [1, 1, 3, 3], [60, 28, 64, 32], [7, 0, 9, 2]] * 10)
+    right = np.array([True, False, True, False] * 10)
+    assert np.isnan(accuracy_by_place(right[:36], boxes[:36])[7, 15])  # nine are too few
+    shares = accuracy_by_place(right, boxes)
+    assert shares.shape == (8, 16)
+    assert (shares[0, 0], shares[7, 15], shares[0, 2]) == (0.5, 1, 0)
+    assert np.isnan(shares).sum() == 8 * 16 - 3
+
+
+def test_training_learns_and_can_be_repeated():
+    glyphs, classes = uci_digits("train")
+    scenes = make_scenes(glyphs, classes, 64, area=RIGHT, seed=0)
+    state = torch.get_rng_state()
+    first, again = (train_network(NETWORKS["position-flatten"], scenes, epochs=15, seed=0) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert correct(first, scenes).mean() > 0.9
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_shipped_glyphs_are_those_that_nothing_was_learned_from():
+    glyphs, classes = uci_digits("test")
+    assert np.array_equal(shipped_glyphs()[0], glyphs)
+    assert np.array_equal(shipped_glyphs()[1], classes)
+
+
+def test_shipped_networks_reach_the_stated_figures():
+    scenes = make_scenes(*shipped_glyphs(), 1500, seed=7)
+    for name, trained in shipped_networks().items():
+        right = correct(trained.network, scenes)
+        seen, unseen = right[scenes.seen].mean(), right[scenes.unseen].mean()
+        if name.startswith("position-gap"):
+            assert seen > 0.9
+            assert abs(seen - unseen) < 0.045, name  # 3 points and what 560 scenes of each half leave to chance
+        else:
+            assert seen > 0.8
+            assert unseen < 0.2, name
+
+
+def test_cards_name_the_heads_and_weights_are_small():
+    files = list(cam.cards.FOLDER.glob("position-*.safetensors"))
+    assert {file.stem for file in files} == {*NETWORKS, "position-glyphs"}
+    assert sum(file.stat().st_size for file in files) < 2_000_000
+    assert load_classifier("position-gap", device="cpu").head.kind == "gap-linear"
+    with pytest.raises(HeadError):
+        load_classifier("position-flatten", device="cpu")
+
+
+def test_the_demonstration_writes_figures_and_the_numbers_it_gives(tmp_path, monkeypatch):
+    monkeypatch.setattr("cam.invariance.demo.SCENES", 300)
+    done = []
+    facts = run_demo(tmp_path, progress=done.append)
+    assert done == list(NETWORKS)
+    assert json.loads((tmp_path / "demo.json").read_text("utf-8")) == json.loads(json.dumps(facts))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "accuracy-by-place.png", "accuracy.png", "unseen-heat.png", "demo.json"
+    }  # fmt: skip
+    by_name = {each["name"]: each for each in facts["networks"]}
+    assert by_name["position-gap"]["head_parameters"] == 650
+    assert all(by_name[name]["few"]["train"] > by_name[name]["few"]["test"] for name in HEADS)
+    gap = [by_name[name]["few"]["train"] - by_name[name]["few"]["test"] for name in HEADS]
+    assert gap[0] == min(gap)
+    assert facts["peak_in_box_unseen"][0] > 0.7
+
+
+def test_training_needs_the_digits(monkeypatch):
+    def missing(part):
+        raise UsageError("the digits come with scikit-learn, which is not installed", "Install it")
+
+    monkeypatch.setattr(training, "uci_digits", missing)
+    with pytest.raises(UsageError, match="scikit-learn"):
+        training.train_all(0)

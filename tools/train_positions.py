@@ -1,0 +1,83 @@
+"""Train the networks of `cam invariance --demo`: write models/position-* (needs scikit-learn).
+
+Cards, weights in half precision, and the glyphs of the test scenes, so that the demonstration needs neither
+scikit-learn nor training.
+
+    python tools/train_positions.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import save
+
+from cam.files import write_whole
+from cam.invariance.training import MEAN, NETWORKS, SIZE, STD, TOTAL_EPOCHS, Trained, train_all
+from cam.printing import progress
+from cam.scenes import uci_digits
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+SEED = 0
+GLYPHS = (
+    "Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (CC BY 4.0)"
+)
+BORDERS = {"zeros": "zeros", "circular": "the opposite side", "reflect": "the picture mirrored"}
+HEADS = {"gap-linear": "GAP, linear", "flatten-linear": "flatten, linear", "flatten-mlp": "flatten, two linear layers"}
+
+
+def half(network: torch.nn.Module) -> bytes:
+    """The weights as a safetensors file in half precision."""
+    floats = {name: each for name, each in network.state_dict().items() if each.is_floating_point()}
+    return save({name: each.contiguous().half() for name, each in floats.items()})
+
+
+def card(name: str, weights: bytes, trained: Trained) -> dict[str, Any]:
+    arguments = NETWORKS[name]
+    body = f"a body of five convolutions padded with {BORDERS[arguments['padding_mode']]}"
+    return {
+        "name": name,
+        "description": f"Digits learned in the right half of scenes only: {body}; {HEADS[arguments['head']]}",
+        "factory": "cam.networks.heads_compared:HeadsCompared",
+        "arguments": arguments,
+        "preprocessing": {
+            "resize": SIZE[0],
+            "crop": list(SIZE),
+            "mean": [MEAN] * 3,
+            "std": [STD] * 3,
+            "interpolation": "bilinear",
+        },
+        "fit": "crop",
+        "labels": [str(digit) for digit in range(10)],
+        "weights": f"{name}.safetensors",
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "source": f"trained here by tools/train_positions.py; glyphs: {GLYPHS}",
+        "licence": "weights: MIT; glyphs they were trained on: CC BY 4.0",
+        "figures": {"command": "python tools/train_positions.py", "seed": SEED, "few": trained.few},
+    }
+
+
+def main() -> None:
+    started = time.monotonic()
+    with progress(TOTAL_EPOCHS, silent=False) as advance:
+        networks = train_all(SEED, advance)
+    for name, trained in networks.items():
+        weights = half(trained.network)
+        write_whole(MODELS / f"{name}.safetensors", weights)
+        content = json.dumps(card(name, weights, trained), indent=2) + "\n"
+        write_whole(MODELS / f"{name}.json", content.encode())
+    glyphs, classes = uci_digits("test")
+    arrays = {"glyphs": np.rint(16 * glyphs).astype(np.uint8), "classes": classes.astype(np.uint8)}
+    write_whole(MODELS / "position-glyphs.safetensors", save_arrays(arrays, {"source": GLYPHS}))
+    print(f"{len(networks)} networks in {(time.monotonic() - started) / 60:.1f} minutes: {MODELS}")
+
+
+if __name__ == "__main__":
+    main()
