@@ -16,8 +16,9 @@ from cam.maps import class_activation_maps
 
 Evidence = Literal["logit", "contrast", "margin", "posterior"]
 
-# Class scores held at once: 1000 classes of 64 pictures of 13 x 13 places. Larger inputs go in parts.
-_AT_ONCE = 1000 * 64 * 13 * 13
+# Class scores worked on at once, of which a few copies are held: together no more than those of 1000 classes of 64
+# pictures of 13 x 13 places. Larger inputs go in parts.
+_AT_ONCE = 1000 * 64 * 13 * 13 // 4
 
 
 def margins(features: Tensor, weight: Tensor | None, classes: Sequence[int]) -> Tensor:

@@ -1,0 +1,54 @@
+"""What `cam invariance` measures, averaged over pictures: the table of docs/position-invariance.md.
+
+python tools/invariance_table.py cifar10/*/0000.jpg -m cifar-resnet20 --weights resnet20.th --canvas 64 --steps 17
+python tools/invariance_table.py photos/*.jpg -m squeezenet1_0
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cam.images import read_image
+from cam.invariance.measure import measure_invariance
+from cam.invariance.scoring import load_any
+
+
+def row(facts: dict[str, Any]) -> dict[str, float]:
+    """The numbers of one picture, from `Invariance.facts`."""
+    logit, shift = facts["logit"], facts["shift_by_one_jump"]
+    return {
+        "logit: mean over the places": logit["mean"],
+        "logit: standard deviation": logit["spread"],
+        "logit: mean less worst": logit["mean"] - logit["worst"],
+        "share of places with the commonest prediction": facts["usual_prediction"]["share"],
+        "share of places with the picture's own class": facts["predicted_share"],
+        "centroid of the positive heat, pixels from the object's centre": facts["centroid"]["error"]["mean"],
+        "map moved back by one jump differs by, down": shift["down"],
+        "map moved back by one jump differs by, right": shift["right"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Average what cam invariance measures over pictures.")
+    parser.add_argument("pictures", nargs="+", type=Path)
+    parser.add_argument("-m", "--model", required=True)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--canvas", type=int, help="its side, pixels of the input (twice the object)")
+    parser.add_argument("--steps", type=int, default=7, help="places along each axis (%(default)s)")
+    options = parser.parse_args()
+    model = load_any(options.model, weights=options.weights)
+    canvas = (options.canvas, options.canvas) if options.canvas else None
+    rows = [
+        row(measure_invariance(model, read_image(path), canvas=canvas, steps=options.steps).facts())
+        for path in options.pictures
+    ]
+    for name in rows[0]:
+        print(f"| {name} | {np.mean([each[name] for each in rows]):.3f} |")
+
+
+if __name__ == "__main__":
+    main()
