@@ -107,7 +107,7 @@ class Classifier:
             >>> wrap(network, input_size=16).for_inputs_of((32, 48)).preprocessing.frame((32, 48)).input
             (32, 48)
         """
-        return replace(self, preprocessing=replace(self.preprocessing, resize=min(size), crop=size, fit="crop"))
+        return replace(self, preprocessing=self.preprocessing.for_inputs_of(size))
 
     def grid_for(self, cells: Size, input_size: Size) -> Grid:
         """Give the grid for a map of (h, w) cells over an input of (H, W) pixels."""
@@ -203,14 +203,29 @@ def classify(
     """
     network, shape = built.network, built.preprocessing.input_shape
     proof = prove(network, head, shape, in_float64=in_float64)
-    own = built.labels if built.labels is not None and len(built.labels) == max(2, head.classes) else None
-    names = _names(own if labels is None else labels, head.classes)
+    names = name_classes(labels, built.labels, head.classes)
     device, _ = device_and_dtype(network)
     grid = _grid(network, head, shape)
     return Classifier(name, network, head.to(device), built.preprocessing, names, grid, proof, built.weights)
 
 
-def _names(labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+def name_classes(labels: Sequence[str] | None, own: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    """Name the classes of a network: as the caller does, else as the model does if that fits, else by number.
+
+    Args:
+        labels: the caller's, in order; of one logit the class it speaks for, or the one against and the one for it.
+        own: the model's.
+        classes: number of logits.
+
+    Raises:
+        UsageError: the caller gave more or fewer labels than there are classes.
+
+    Example:
+        >>> name_classes(["dog"], None, 1), name_classes(None, ["cat", "dog"], 3)
+        (('not dog', 'dog'), ('class 0', 'class 1', 'class 2'))
+    """
+    if labels is None and own is not None and len(own) == max(2, classes):
+        labels = own
     if classes == 1 and labels is not None and len(labels) == 1:
         return f"not {labels[0]}", labels[0]
     if labels is not None:

@@ -34,6 +34,7 @@ def _game(command: Command) -> Command:
             multiple=True,
             default=["logit", "margin", "posterior"],
             show_default=True,
+            callback=lambda context, parameter, kinds: tuple(dict.fromkeys(kinds)),
             help="Kinds of evidence to compare. Repeatable.",
         ),
     ):
@@ -202,7 +203,7 @@ def _contenders(classifier: Classifier, options: dict[str, Any]) -> list[Contend
     from cam.evaluation.contenders import evidence_of, gaussian, made_elsewhere, uniform
     from cam.question import Question
 
-    questions = [Question(kind, fit=options.get("fit")) for kind in dict.fromkeys(options["kinds"])]
+    questions = [Question(kind, fit=options.get("fit")) for kind in options["kinds"]]
     elsewhere = map(made_elsewhere, options["maps"])
     contenders = [*evidence_of(classifier, questions), *elsewhere, gaussian(), uniform(options["seed"])]
     names = [contender.name for contender in contenders]

@@ -69,6 +69,15 @@ class Preprocessing:
         height, width = (max(1, round(side * factor)) for side in self.crop)
         return replace(self, resize=max(1, round(self.resize * factor)), crop=(height, width))
 
+    def for_inputs_of(self, size: Size) -> Preprocessing:
+        """Look at pictures of (H, W) pixels as they are, neither resized nor cropped.
+
+        Example:
+            >>> Preprocessing(256, (224, 224)).for_inputs_of((32, 48)).frame((32, 48)).input
+            (32, 48)
+        """
+        return replace(self, resize=min(size), crop=size, fit="crop")
+
     def frame(self, photo: Size, fit: Fit | None = None) -> Frame:
         """Say where the input lies in a photograph of (H, W) pixels.
 

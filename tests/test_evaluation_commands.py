@@ -130,8 +130,30 @@ def test_a_background_is_a_colour(run, colour):
     assert "is no colour" in result.output
 
 
-def test_what_cannot_be_measured_is_told(run, tmp_path):
+@pytest.mark.parametrize("game", ["sanity", "faithfulness", "placement"])
+def test_what_cannot_be_measured_is_told(run, tmp_path, game):
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    result = run("evaluate", "sanity", tmp_path / "bad.png", "-m", "digits")
+    result = run("evaluate", game, tmp_path / "bad.png", "-m", "digits")
     assert result.exit_code == 2
     assert "Nothing was measured" in result.output
+    assert "bad.png" in result.output
+
+
+def test_a_bad_picture_among_good_ones_is_told_and_a_kind_counts_once(run, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    arguments = ("--evidence", "logit", "--evidence", "logit", "--stages", 2, "-o", tmp_path / "found.json")
+    result = run("evaluate", "sanity", tmp_path / "bad.png", SAMPLES / "five.png", "-m", "digits", *arguments)
+    assert result.exit_code == 3
+    assert "failed" in result.stderr
+    assert "bad.png" in result.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [Path(path).name for path in found["failed"]] == ["bad.png"]
+    names = [(row["contender"], row["metric"]) for row in found["rows"]]
+    assert len(set(names)) == len(names)
+
+
+def test_two_contenders_of_one_name_are_refused(run, tmp_path):
+    (tmp_path / "gaussian").mkdir()
+    result = run("evaluate", "faithfulness", SAMPLES / "five.png", "-m", "digits", "--maps", tmp_path / "gaussian")
+    assert result.exit_code == 2
+    assert "Rename the folder" in result.output

@@ -14,7 +14,7 @@ from cam.classifiers import Classifier
 from cam.errors import CamError, UsageError
 from cam.evaluation.contenders import Asked, Contender, gaussian, uniform
 from cam.evaluation.pasted import Pasted, paste
-from cam.evaluation.results import Evaluation, Row, told
+from cam.evaluation.results import Evaluation, Row, some_measured, told
 from cam.evidence import Evidence
 from cam.explanation import Explanation
 from cam.geometry import Grid, Pair, fit_crop, stretched
@@ -89,6 +89,8 @@ def evaluate_placement(
                 thing = cut(image, fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size)))
                 yield paste(str(picture.name), thing, class_idx, blank, corners)
             progress(picture)
+        if len(failed) == len(pictures):
+            some_measured((), failed)
 
     result = measure_placement(classifier, objects(), kinds, seed=seed)
     settings = {

@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cam.classifiers import Classifier, classify
+from cam.classifiers import Classifier, classify, name_classes
 from cam.errors import CamError, HeadError, ModelError
 from cam.features import evaluating, find_logits
 from cam.geometry import Size
 from cam.head import find_head
-from cam.labels import check_labels
 from cam.loading import Loading, load_network, pick_device
 from cam.passes import run_network, sound
 from cam.preprocessing import Preprocessing
@@ -51,7 +50,7 @@ class Headless:
             >>> vgg.for_inputs_of((32, 48)).preprocessing.crop
             (32, 48)
         """
-        return replace(self, preprocessing=replace(self.preprocessing, resize=min(size), crop=size, fit="crop"))
+        return replace(self, preprocessing=self.preprocessing.for_inputs_of(size))
 
     def evaluate(self, inputs: Tensor) -> Tensor:
         """Run the network once.
@@ -174,9 +173,4 @@ def look(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: int | Non
 def _named(model: Headless, labels: Sequence[str] | None, own: Sequence[str] | None) -> Headless:
     """Count the classes, and name them."""
     classes = model.evaluate(torch.zeros(1, *model.preprocessing.input_shape)).shape[1]
-    if classes == 1:
-        model, classes = replace(model, binary=True), 2
-    fallback = ("negative", "positive") if model.binary else tuple(f"class {index}" for index in range(classes))
-    names = labels or (own if own and len(own) == classes else fallback)
-    check_labels(names, classes)
-    return replace(model, labels=tuple(names))
+    return replace(model, binary=classes == 1, labels=name_classes(labels, own, classes))

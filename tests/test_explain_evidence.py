@@ -1,0 +1,127 @@
+"""`cam explain` with other kinds of evidence, as it is typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+import cam
+from cam.images import encode, read_image
+
+PHOTO = Path(__file__).parents[1] / "samples" / "seven-and-four.png"
+
+Run = Callable[..., Result]
+
+
+def explained(run: Run, tmp_path: Path, *arguments: object) -> list[dict]:
+    out = tmp_path / "out"
+    result = run("explain", PHOTO, "-m", "digits", "-o", out, "--format", "png", "--overwrite", *arguments)
+    assert result.exit_code == 0, result.output
+    (line,) = (out / "manifest.jsonl").read_text().splitlines()
+    return json.loads(line)["targets"]
+
+
+@pytest.fixture(scope="module")
+def digits() -> cam.Classifier:
+    return cam.load_classifier("digits")
+
+
+def test_a_contrast_is_the_margin_of_two_classes(run, tmp_path, digits):
+    (target,) = explained(run, tmp_path, "--evidence", "contrast", "-t", "7", "--against", "4", "--save", "cam")
+    seven, four = (cam.explain(digits, PHOTO, class_idx) for class_idx in (7, 4))
+    assert target["against"] == {"class_idx": 4, "label": "4", "logit": pytest.approx(four.logit)}
+    assert target["margin"] == pytest.approx(seven.logit - four.logit, abs=1e-4)
+    assert target["completeness_error"] <= 1e-5
+    with np.load(tmp_path / "out" / target["files"]["cam"]) as saved:
+        np.testing.assert_allclose(saved["map"], seven.cam - four.cam, atol=1e-4)
+        np.testing.assert_allclose(saved["cam"], seven.cam, atol=1e-4)
+        assert str(saved["evidence"]) == "contrast"
+
+
+def test_the_runner_up_is_what_a_contrast_is_against(run, tmp_path, digits):
+    (plain,) = explained(run, tmp_path, "--evidence", "contrast")
+    (named,) = explained(run, tmp_path, "--evidence", "contrast", "--against", "Runner-up")
+    assert plain == named
+    best = [explanation["class_idx"] for explanation in explained(run, tmp_path, "-t", "top2")]
+    assert [plain["class_idx"], plain["against"]["class_idx"]] == best
+
+
+@pytest.mark.parametrize("kind", ["margin", "posterior"])
+def test_other_kinds_are_drawn_as_the_library_draws_them(run, tmp_path, digits, kind):
+    (target,) = explained(run, tmp_path, "--evidence", kind, "-t", "7", "--scale", "image")
+    explanation = cam.explain(digits, PHOTO, 7, evidence=kind)
+    assert target["evidence"] == kind
+    assert tuple(target["peak"]) == explanation.peak
+    assert (read_image(tmp_path / "out" / target["files"]["overlay"]) == explanation.overlay(legend=True)).all()
+
+
+def test_probabilities_are_drawn_from_nought_to_one(run, tmp_path, digits):
+    (target,) = explained(run, tmp_path, "--evidence", "posterior", "-t", "9")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == 1
+    explanation = cam.explain(digits, PHOTO, 9, evidence="posterior")
+    expected = explanation.overlay(limit=1, legend=True)
+    assert (read_image(tmp_path / "out" / target["files"]["overlay"]) == expected).all()
+
+
+def test_boxes_are_in_the_manifest_always_and_drawn_on_demand(run, tmp_path, digits):
+    (plain,) = explained(run, tmp_path, "-t", "7")
+    without = read_image(tmp_path / "out" / plain["files"]["overlay"])
+    (boxed,) = explained(run, tmp_path, "-t", "7", "--boxes", "--box-share", "0.5")
+    drawn = read_image(tmp_path / "out" / boxed["files"]["overlay"])
+    explanation = cam.explain(digits, PHOTO, 7)
+    assert [tuple(box) for box in plain["boxes"]] == explanation.boxes(0.2)
+    assert [tuple(box) for box in boxed["boxes"]] == explanation.boxes(0.5)
+    x0, y0, _, _ = boxed["boxes"][0]
+    assert drawn[y0, x0].tolist() == [255, 255, 255]
+    assert (drawn != without).any()
+
+
+def test_a_finer_map_says_where_it_comes_from(run, tmp_path, digits):
+    (own,) = explained(run, tmp_path)
+    (finer,) = explained(run, tmp_path, "--resolution", "1.5x")
+    (pixels,) = explained(run, tmp_path, "--resolution", "108")
+    (averaged,) = explained(run, tmp_path, "--tta")
+    assert finer == pixels
+    assert finer["map_input"] == [round(1.5 * side) for side in own["map_input"]]
+    assert averaged["map_input"] == [2 * side for side in own["map_input"]]
+    assert finer["logit"] == averaged["logit"] == own["logit"] == own["map_logit"] != finer["map_logit"]
+    for target in (finer, averaged):
+        assert target["completeness_error"] <= 1e-5
+
+
+def test_channels_are_drawn_on_one_scale(run, tmp_path, digits):
+    (target,) = explained(run, tmp_path, "-t", "7", "--channels", "3")
+    explanation = cam.explain(digits, PHOTO, 7, channels=3)
+    assert [part["channel"] for part in target["channels"]] == [channel.index for channel in explanation.channels]
+    parts = [explanation.of_channel(channel) for channel in explanation.channels]
+    limits = [part.limit for part in parts]
+    assert min(limits) < max(limits)
+    for part, channel in zip(parts, explanation.channels, strict=True):
+        name = target["files"][f"channel-{channel.index}"]
+        expected = part.overlay(limit=max(limits), legend=True)
+        assert (tmp_path / "out" / name).read_bytes() == encode(expected, ".png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--against", "4"), "not against class 4 alone"),
+        (("--evidence", "contrast", "--against", "top2"), "not one class to contrast with"),
+        (("--evidence", "contrast", "--against", "zebra"), "No class has the label 'zebra'"),
+        (("--resolution", "0"), "A resolution of 0 cannot be had"),
+        (("--resolution", "9999x"), "whole number of pixels from 1 to 4096"),
+        (("--resolution", "large"), "is no size of an input"),
+        (("--box-share", "1"), "is no share of the maximum"),
+        (("--evidence", "magic"), "magic"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(run, tmp_path, arguments, words):
+    result = run("explain", PHOTO, "-m", "digits", "-o", tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,38 @@
+"""How far the heat lies from digits at known places, as in docs/evaluation.md (needs scikit-learn).
+
+python tools/digit_placement.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from cam.classifiers import load_classifier
+from cam.evaluation.pasted import Pasted
+from cam.evaluation.placement import measure_placement
+from cam.printing import show_evaluation
+from cam.scenes import compose, uci_digits
+
+SEEDS = range(5)
+
+
+def digits(size: tuple[int, int], seeds: Sequence[int]) -> Iterator[list[list[Pasted]]]:
+    """Every glyph that nothing was learned from, in one scene of (H, W) pixels for each seed."""
+    glyphs, classes = uci_digits("test")
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    for glyph, class_idx in zip(glyphs, classes.tolist(), strict=True):
+        scenes = [compose([glyph], [class_idx], size, rng) for rng in rngs]
+        boxes = [scene.boxes[0].tolist() for scene in scenes]
+        centres = [((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2) for x0, y0, x1, y1 in boxes]
+        yield [[Pasted("", s.image, class_idx, centre)] for s, centre in zip(scenes, centres, strict=True)]
+
+
+def main() -> None:
+    classifier = load_classifier("digits", device="cpu")
+    show_evaluation(measure_placement(classifier, digits(classifier.preprocessing.crop, SEEDS)), as_json=False)
+
+
+if __name__ == "__main__":
+    main()
