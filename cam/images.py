@@ -62,18 +62,40 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         ...     read_image(Path(folder, "a.png"))[0, 0]
         array([7, 7, 7], dtype=uint8)
     """
-    name = repr(str(path))
     with _open_regular(Path(path)) as file:
-        try:
-            return _decode(file, name, max_pixels)
-        except (ImageError, MemoryError):
-            raise
-        except UnidentifiedImageError:
-            remedy = "Convert it to JPEG or PNG, or copy it again if it should be one"
-            raise ImageError(f"{name} is not a picture in a format known here", remedy) from None
-        except Exception as error:  # decoders raise nearly anything on a hostile file
-            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-            raise ImageError(f"{name} is damaged or cut short ({reason})", "Copy or export it again") from error
+        return decode_image(file, str(path), max_pixels=max_pixels)
+
+
+def decode_image(file: BinaryIO, path: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode the content of a picture file, as `read_image` does.
+
+    Args:
+        file: open for reading, seekable.
+        path: what to call it in errors.
+        max_pixels: largest height times width that is decoded; checked on the header.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: it is damaged, too large or not a picture.
+
+    Example:
+        >>> from io import BytesIO
+        >>> decode_image(BytesIO(encode(np.zeros((4, 6, 3), np.uint8), ".png")), "a.png").shape
+        (4, 6, 3)
+    """
+    name = repr(path)
+    try:
+        return _decode(file, name, max_pixels)
+    except (ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        remedy = "Convert it to JPEG or PNG, or copy it again if it should be one"
+        raise ImageError(f"{name} is not a picture in a format known here", remedy) from None
+    except Exception as error:  # decoders raise nearly anything on a hostile file
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise ImageError(f"{name} is damaged or cut short ({reason})", "Copy or export it again") from error
 
 
 def checked(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
