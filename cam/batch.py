@@ -1,33 +1,52 @@
-"""Explain many pictures into a folder: overlays, heat, maps, and a manifest that accounts for every input."""
+"""Explain many pictures into a folder, with a manifest that accounts for every input."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeVar
 
-import numpy as np
+import torch
 
+from cam.chain import Batch, Outcome, explain_pictures
 from cam.classifiers import Classifier
-from cam.errors import CamError
-from cam.explanation import Explanation
-from cam.files import write_whole
-from cam.images import read_image
-from cam.inputs import Picture
-from cam.manifest import MANIFEST, Record, append_record, make_room
+from cam.engines import make_engine
+from cam.errors import StoppedError
+from cam.inputs import Picture, shard
+from cam.manifest import ManifestWriter, Record, read_records
 from cam.options import Options
-from cam.pipeline import explain_images
 from cam.provenance import describe
+from cam.resuming import RunFolder, begin, kept
+from cam.scale import Window
+from cam.workers import in_order
 from cam.writing import write_picture
 
-Outcome: TypeAlias = tuple[Picture, list[Explanation] | CamError]
+Item = TypeVar("Item")
 
-RUN = "run.json"
+_BATCH = {"cpu": 4, "cuda": 32}  # pictures; on the CPU each core has a batch of its own
 
-# How much of a run the common colour scale is taken from: what is drawn first must know it.
-_WINDOW_PICTURES, _WINDOW_PIXELS = 64, 100_000_000
+
+@dataclass(frozen=True)
+class Run:
+    """What became of the pictures of a run.
+
+    Attributes:
+        manifest: the file with a line for every picture.
+        explained: how many were.
+        failed: how many were not.
+        earlier: how many of both were done before, by the run that this one went on with.
+        remark: why another engine than the one asked for had to run; "" where none had to.
+    """
+
+    manifest: Path
+    explained: int
+    failed: int
+    earlier: int = 0
+    remark: str = ""
 
 
 def explain_folder(
@@ -37,8 +56,8 @@ def explain_folder(
     options: Options,
     arguments: Mapping[str, Any] | None = None,
     report: Callable[[Record], None] = lambda record: None,
-) -> list[Record]:
-    """Explain pictures into a folder.
+) -> Run:
+    """Explain pictures into a folder, a batch a core at a time, or go on with a run that was cut short.
 
     Args:
         classifier: from `load_classifier` or `wrap`.
@@ -46,74 +65,91 @@ def explain_folder(
         out: the folder; made if need be.
         options: what to write.
         arguments: of the command, for `run.json`.
-        report: called with each line of the manifest once it is written.
+        report: called with each line of the manifest, in order, also with those of the earlier run.
 
     Returns:
-        The lines of the manifest, one for every picture, in order. A bad picture costs its own line only.
+        How many were explained and failed. Each has a line of the manifest, in order; a bad picture costs its own
+        line only.
 
     Raises:
         OutputError: the folder cannot be written.
-        UsageError: it holds an earlier run and must not be overwritten, or there is no such class.
+        UsageError: it holds a run made with something else and must not be overwritten, or there is no such class.
+        StoppedError: a picture failed, and the run was to stop at the first that does.
     """
-    make_room(out, options.overwrite)
-    about = describe(classifier, arguments or {})
-    write_whole(out / RUN, _json(about))
-    outcomes = _explain(classifier, pictures, options)
-    limit, outcomes = _common_limit(outcomes, options)
-    records: list[Record] = []
-    write_whole(out / MANIFEST, b"")
-    for picture, outcome in outcomes:
-        record = write_picture(picture, outcome, out, limit, options)
-        append_record(out / MANIFEST, record)
-        records.append(record)
+    folder = RunFolder(out, options.shard)
+    about = {**describe(classifier, arguments or {}), "options": asdict(options)}
+    about = begin(folder, about, overwrite=options.overwrite)
+    mine = set(shard(pictures, *options.shard) if options.shard else pictures)
+    own = [(index, picture) for index, picture in enumerate(pictures) if picture in mine]
+    size = options.batch_size or _BATCH.get(str(about["device"]).partition(":")[0], 32)
+    workers = max(1, min(torch.get_num_threads(), -(-len(own) // size)))  # of one batch the threads are its own
+    engine = None
+    if len(own) > size or options.engine != "auto" or options.precision != "float32":  # else making one takes longer
+        name = about.get("engine") or options.engine
+        engine = make_engine(name, classifier, pictures=len(own), precision=options.precision)
+    work = _Work(replace(classifier, engine=engine), folder, options)
+    if "scale" not in about:
+        work.set_scale(_batches(pictures, size), workers)
+        about |= {"scale": work.limit, "engine": engine.name if engine else None}
+        folder.describe(about)
+    work.limit = about["scale"]
+    earlier = kept(folder, [picture for _, picture in own], size)
+    states = Counter(_told(folder.manifest, report))
+    batches = in_order(work, _batches(own[earlier:], size), workers=workers)
+    states.update(_written(folder.manifest, batches, options.on_error, report))
+    folder.finish({**about, "explained": states["ok"], "failed": states["failed"]})
+    return Run(folder.manifest, states["ok"], states["failed"], earlier, engine.reason if engine else "")
+
+
+@dataclass
+class _Work:
+    """What a worker does with a batch, from the files to the lines of the manifest."""
+
+    classifier: Classifier
+    folder: RunFolder
+    options: Options
+    limit: float | None = None
+    held: dict[Batch, list[Outcome]] = field(default_factory=dict)
+
+    def __call__(self, batch: Sequence[tuple[int, Picture]]) -> list[Record]:
+        pictures = tuple(picture for _, picture in batch)
+        outcomes = self.held.pop(pictures, None) or explain_pictures(self.classifier, pictures, self.options)
+        records = (write_picture(*outcome, self.folder, self.limit, self.options) for outcome in outcomes)
+        return [{"index": index, **record} for (index, _), record in zip(batch, records, strict=True)]
+
+    def set_scale(self, batches: Iterator[Batch], workers: int) -> None:
+        """Say where the colour scale ends, None where each picture has its own; hold what was found out on the way."""
+        options = self.options
+        if options.scale != "run":
+            self.limit = None if isinstance(options.scale, str) else float(options.scale)
+        elif options.question.evidence == "posterior":
+            self.limit = 1.0
+        else:
+            window = Window()
+            window.fill(lambda batch: list(explain_pictures(self.classifier, batch, options)), batches, workers)
+            self.limit, self.held = window.limit, {} if options.shard else window.held  # a shard's batches are others
+
+
+def _written(
+    manifest: Path, batches: Generator[list[Record]], on_error: str, report: Callable[[Record], None]
+) -> Iterator[str]:
+    """Put the lines of batches into the manifest as they come, and give the status of each picture."""
+    with ManifestWriter(manifest) as writer, closing(batches):
+        for record in chain.from_iterable(batches):
+            if record["status"] == "failed" and on_error == "stop":
+                found = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
+                raise StoppedError(found, "Mend it or leave it out, and give the same command again to go on")
+            writer.add(record)
+            report(record)
+            yield record["status"]
+
+
+def _told(manifest: Path, report: Callable[[Record], None]) -> Iterator[str]:
+    """Report the lines that an earlier run has left, and give the status of each picture."""
+    for record, _ in read_records(manifest):
         report(record)
-    failed = sum(record["status"] == "failed" for record in records)
-    write_whole(out / RUN, _json({**about, "scale": limit, "explained": len(records) - failed, "failed": failed}))
-    return records
+        yield record["status"]
 
 
-def _explain(classifier: Classifier, pictures: Iterable[Picture], options: Options) -> Iterator[Outcome]:
-    """Read and explain batch after batch; what goes wrong with a picture stays with it."""
-    remaining = iter(pictures)
-    while batch := list(islice(remaining, options.batch_size)):
-        images: dict[int, Any] = {}
-        outcomes: dict[int, list[Explanation] | CamError] = {}
-        for index, picture in enumerate(batch):
-            try:
-                images[index] = read_image(picture.path, max_pixels=options.max_pixels)
-            except CamError as error:
-                outcomes[index] = error
-        targets = [options.targets] * len(images)
-        results = explain_images(classifier, list(images.values()), targets, options.question)
-        outcomes.update(zip(images, results, strict=True))
-        yield from ((picture, outcomes[index]) for index, picture in enumerate(batch))
-
-
-def _common_limit(outcomes: Iterator[Outcome], options: Options) -> tuple[float | None, Iterator[Outcome]]:
-    """Take the colour scale from the first pictures, holding them; None where each picture has its own.
-
-    The median of the maps' largest evidence: one very hot cell must not leave all other pictures dark.
-    """
-    if options.scale != "run":
-        return (None if isinstance(options.scale, str) else float(options.scale)), outcomes
-    if options.question.evidence == "posterior":
-        return 1.0, outcomes
-    held: list[Outcome] = []
-    pixels = 0
-    limits: list[float] = []
-    for outcome in outcomes:
-        held.append(outcome)
-        if isinstance(outcome[1], list):
-            pixels += outcome[1][0].image.size // 3
-            limits += [explanation.limit for explanation in outcome[1]]
-        if len(held) >= _WINDOW_PICTURES or pixels >= _WINDOW_PIXELS:
-            break
-    return float(np.median(limits)) if limits else 0.0, chain(held, outcomes)
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, default=_as_json) + "\n").encode()
-
-
-def _as_json(value: object) -> object:
-    return sorted(value) if isinstance(value, frozenset) else str(value)
+def _batches(pictures: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    return (tuple(pictures[start : start + size]) for start in range(0, len(pictures), size))

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 from cam.cards import card_names, read_card
 from cam.errors import ModelError, UsageError, WeightsError
-from cam.features import unwrap
+from cam.outputs import unwrap
 from cam.preprocessing import Preprocessing
+from cam.twins import same_each_time
 from cam.weights import class_count, load_weights, read_checkpoint, strip_prefixes
 
 
@@ -51,7 +51,8 @@ def torchvision_names() -> list[str]:
         >>> "resnet50" in torchvision_names()
         True
     """
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    models = _torchvision()
+    names: list[str] = models.list_models(module=models)
     return names
 
 
@@ -119,7 +120,8 @@ def _from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Buil
 def _from_card(name: str, weights: Path | None, random_weights: bool, unsafe_pickle: bool) -> Built:
     card = read_card(name)
     factory = _import(card.factory)
-    network = factory(**card.arguments)
+    with same_each_time():
+        network = factory(**card.arguments)
     file = weights or card.weights
     if random_weights:
         return Built(network, card.preprocessing, card.labels)
@@ -132,7 +134,7 @@ def _from_card(name: str, weights: Path | None, random_weights: bool, unsafe_pic
 
 
 def _from_torchvision(name: str, weights: Path | None, random_weights: bool, unsafe_pickle: bool) -> Built:
-    entry = torchvision.models.get_model_weights(name).DEFAULT
+    entry = _torchvision().get_model_weights(name).DEFAULT
     preset = entry.transforms()
     looks = Preprocessing(
         preset.resize_size[0],
@@ -150,10 +152,15 @@ def _from_torchvision(name: str, weights: Path | None, random_weights: bool, uns
     return Built(network, looks, labels, weights)
 
 
+def _torchvision() -> Any:
+    """Its models, imported only for those who want one: that takes as long as torch itself."""
+    return importlib.import_module("torchvision.models")
+
+
 def _untrained(name: str, **arguments: Any) -> nn.Module:
-    with warnings.catch_warnings():
+    with same_each_time(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # googlenet and inception_v3 announce a new initialisation
-        network: nn.Module = torchvision.models.get_model(name, weights=None, **arguments)
+        network: nn.Module = _torchvision().get_model(name, weights=None, **arguments)
     return network
 
 
@@ -162,7 +169,7 @@ def _pretrained(name: str, entry: Any) -> nn.Module:
     file, watched = _cached_file(entry), sys.stderr.isatty()
     try:
         with _weights_only(), redirect_stdout(sys.stderr if watched else io.StringIO()):  # ours is for results
-            network: nn.Module = torchvision.models.get_model(name, weights=entry, progress=watched)
+            network: nn.Module = _torchvision().get_model(name, weights=entry, progress=watched)
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise WeightsError(
             f"The weights of {name!r} cannot be fetched ({getattr(error, 'reason', error)})",

@@ -11,18 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from cam.builders import Built
-from cam.cache import recall, remember
-from cam.centres import measure_grid
 from cam.errors import CamError, ModelError
-from cam.features import forward, unwrap
+from cam.examination import examine
+from cam.features import Engine, forward
 from cam.geometry import Grid, Size, stretched
-from cam.head import Head, find_head
+from cam.head import Head
 from cam.labels import check_labels
 from cam.loading import Loading, adjust, load_network, pick_device
+from cam.outputs import unwrap
 from cam.preprocessing import Preprocessing
-from cam.proof import Proof, prove
-from cam.twins import device_and_dtype, twin_of
-from cam.weights import hash_tensors
+from cam.proof import Proof
+from cam.twins import device_and_dtype
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,9 @@ class Classifier:
         labels: of the classes, in order. A network with one logit has two: against and for.
         grid: where the cells of a map lie in an input.
         proof: how well the maps of random inputs added up.
+        tensors_sha256: of the network's tensors when its head was proved, as `hash_tensors` gives it.
         weights: file the weights came from; None where they did not come from a file.
+        engine: runs the network faster; None runs it as it is, one thread at a time.
     """
 
     name: str
@@ -47,7 +48,9 @@ class Classifier:
     labels: tuple[str, ...]
     grid: Grid
     proof: Proof
+    tensors_sha256: str = field(repr=False)
     weights: Path | None = None
+    engine: Engine | None = field(default=None, repr=False)
 
     @property
     def binary(self) -> bool:
@@ -55,7 +58,7 @@ class Classifier:
         return self.head.classes == 1
 
     def evaluate(self, inputs: Tensor) -> tuple[Tensor, Tensor, Head]:
-        """Run the network once.
+        """Run the network once, from any number of threads.
 
         Args:
             inputs: (N, channels, H, W) float32, normalised, on any device.
@@ -73,8 +76,9 @@ class Classifier:
             >>> logits.shape, features.shape
             (torch.Size([2, 2]), torch.Size([2, 4, 14, 14]))
         """
+        run = self.engine or (lambda x: forward(self.network, self.head.site, x.to(*device_and_dtype(self.network))))
         try:
-            logits, features = forward(self.network, self.head.site, inputs.to(*device_and_dtype(self.network)))
+            logits, features = run(inputs)
         except CamError:
             raise
         except Exception as error:  # whatever a stranger's network may raise
@@ -142,8 +146,7 @@ def load_classifier(
     """
     where = pick_device(device)
     built = load_network(model, **loading)
-    head = find_head(built.network, built.preprocessing.input_shape).exact()
-    classifier = classify(model, built, head, labels)
+    classifier = classify(model, built, labels=labels)
     return replace(classifier, network=classifier.network.to(where), head=classifier.head.to(where))
 
 
@@ -175,38 +178,42 @@ def wrap(
         'gap-linear'
     """
     built = Built(unwrap(network), adjust(preprocessing or Preprocessing(), input_size))
-    head = find_head(built.network, built.preprocessing.input_shape).exact()
-    return classify(name or type(built.network).__name__, built, head, labels)
+    return classify(name or type(built.network).__name__, built, labels=labels)
 
 
 def classify(
-    name: str, built: Built, head: Head, labels: Sequence[str] | None = None, *, in_float64: bool = False
+    name: str,
+    built: Built,
+    head: Head | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    in_float64: bool = False,
 ) -> Classifier:
-    """Make a classifier of a network whose head is found: prove the head and place its cells.
+    """Make a classifier of a network: find its head, prove it and place its cells.
 
     Args:
         name: what to call it.
         built: the network and what belongs to it.
-        head: of that network.
+        head: of that network, where it has just been found.
         labels: of the classes, in order, instead of the network's own.
         in_float64: whether to prove a copy of the network in float64 too.
 
     Raises:
-        HeadError: the maps do not add up.
+        HeadError: the class scores are not an average over places.
+        ModelError: the network does not run on inputs of its size.
         UsageError: as many labels as classes are needed.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-        >>> built = Built(network, Preprocessing(32, (32, 32)))
-        >>> classify("mine", built, find_head(network, (3, 32, 32)).exact(), in_float64=True).proof.error64 < 1e-6
-        True
+        >>> classify("mine", Built(network, Preprocessing(32, (32, 32)))).head.weight.shape
+        torch.Size([2, 4])
     """
-    network, shape = built.network, built.preprocessing.input_shape
-    proof = prove(network, head, shape, in_float64=in_float64)
-    names = name_classes(labels, built.labels, head.classes)
-    device, _ = device_and_dtype(network)
-    grid = _grid(network, head, shape)
-    return Classifier(name, network, head.to(device), built.preprocessing, names, grid, proof, built.weights)
+    network, looks = built.network, built.preprocessing
+    found = examine(network, looks.input_shape, head, in_float64=in_float64)
+    names = name_classes(labels, built.labels, found.head.classes)
+    return Classifier(
+        name, network, found.head, looks, names, found.grid, found.proof, found.tensors_sha256, built.weights
+    )
 
 
 def name_classes(labels: Sequence[str] | None, own: Sequence[str] | None, classes: int) -> tuple[str, ...]:
@@ -232,14 +239,3 @@ def name_classes(labels: Sequence[str] | None, own: Sequence[str] | None, classe
         check_labels(labels, max(2, classes))
         return tuple(labels)
     return ("negative", "positive") if classes == 1 else tuple(f"class {index}" for index in range(classes))
-
-
-@torch.inference_mode(False)  # measuring wants gradients, also where the caller has switched them off
-def _grid(network: nn.Module, head: Head, shape: tuple[int, int, int]) -> Grid:
-    key = hash_tensors(network.state_dict()), repr(network), head.site, shape  # the layers' strides are in no weight
-    grid = recall(*key)
-    if grid is None:
-        grid = measure_grid(twin_of(network, shape), head, shape)  # stays in evaluation mode while it is differentiated
-        if grid.method == "measured":  # else it may be for want of memory, which passes
-            remember(grid, *key)
-    return grid

@@ -43,3 +43,11 @@ class HeadError(ModelError):
 
 class OutputError(CamError):
     """A result that cannot be written."""
+
+
+class NoRoomError(OutputError):
+    """No more results can be written: the disk is full, gone or read-only."""
+
+
+class StoppedError(CamError):
+    """A run that was to stop at the first picture that fails."""

@@ -14,7 +14,7 @@ from cam.evidence import Evidence
 from cam.geometry import Frame, Grid, peak, place
 from cam.legend import with_legend
 from cam.maps import completeness_error
-from cam.overlay import draw_boxes, overlay
+from cam.overlay import draw, draw_boxes, shrink
 
 _UNITS = {
     "logit": "evidence (logit)",
@@ -72,7 +72,7 @@ class Explanation:
         map: (h, w) float32, what is drawn: the cam itself, or another kind of evidence on the same grid.
         grid: where the cells of the map lie in the network's input.
         frame: where the input of the map lies in the photograph.
-        image: the photograph, (H, W, 3) uint8 RGB, upright.
+        image: the photograph, (H, W, 3) uint8 RGB, upright; `frame.photo` may be its size before it was read at less.
         map_logit: score that the cam adds up to: the logit, or that of the larger input that the map comes from.
         evidence: what the map says of the class.
         rival: the class it is contrasted with; None for other kinds of evidence.
@@ -164,6 +164,7 @@ class Explanation:
         colormap: str = "signed",
         legend: bool = False,
         box_share: float | None = None,
+        max_side: int | None = None,
     ) -> NDArray[np.uint8]:
         """Blend the coloured heat over the photograph.
 
@@ -173,28 +174,34 @@ class Explanation:
             colormap: "signed", or the name of an OpenCV colour map.
             legend: whether label, probability, logit and colour bar are written below.
             box_share: draw boxes around the heat above that share of its maximum.
+            max_side: pixels that the longer side has at most; a smaller image is not made larger.
 
         Returns:
-            (H, W, 3) uint8 RGB; higher, and wider for small pictures, with the legend.
+            (H, W, 3) uint8 RGB of the size of the image, or smaller; with the legend higher, and small ones wider.
 
         Raises:
             UsageError: an argument that cannot be right.
         """
         limit = self.limit if limit is None else limit
         style = _Style(limit=limit, colormap=colormap, signed=self.signed)
-        picture = overlay(self.image, self.heat(), opacity=opacity, **style)
+        image = shrink(self.image, max_side)
+        height, width = image.shape[:2]
+        frame = replace(self.frame, photo=(height, width))
+        canvas = np.empty(image.shape, np.uint8)
+        if legend:
+            canvas = with_legend(
+                (height, width),
+                title=self.title,
+                details=self._details(),
+                notes=self._notes(limit),
+                unit=_UNITS[self.evidence],
+                **style,
+            )
+        picture = canvas[:height, :width]
+        draw(picture, image, self.map, self.grid, frame, opacity=opacity, **style)
         if box_share is not None:
-            picture = draw_boxes(picture, self.boxes(box_share))
-        if not legend:
-            return picture
-        return with_legend(
-            picture,
-            title=self.title,
-            details=self._details(),
-            notes=self._notes(limit),
-            unit=_UNITS[self.evidence],
-            **style,
-        )
+            draw_boxes(picture, boxes_of(self.map, self.grid, frame, box_share))
+        return canvas
 
     def _details(self) -> str:
         if self.rival:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cam.errors import ModelError
+from cam.outputs import find_logits
+
+# Inputs (N, channels, H, W) -> logits (N, C) and features (N, K, h, w); may be called from several threads at once.
+Engine: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -66,78 +71,6 @@ def grid_of(places: int, input_size: tuple[int, int]) -> tuple[int, int]:
     return min(pairs, key=lambda pair: abs(math.log(pair[0] * width / (pair[1] * height))))
 
 
-def find_logits(output: object) -> Tensor:
-    """Find the class scores (N, C) in whatever a network returns: a tensor, tuple, mapping or dataclass.
-
-    Those named "logits" come first, then those named "out"; without a name the first counts if all have one shape, as
-    the scores of auxiliary heads have. (N,) counts as one class, (N, C, 1, 1) as (N, C).
-
-    Raises:
-        ModelError: nothing in the output has the shape of class scores, or nothing tells which of several they are.
-
-    Example:
-        >>> find_logits({"embedding": torch.zeros(2, 512), "logits": torch.zeros(2, 10)}).shape
-        torch.Size([2, 10])
-    """
-    candidates = _score_tensors(output)
-    shapes = [tuple(each.shape) for each in candidates]
-    if len(set(shapes)) == 1:
-        return candidates[0]
-    if candidates:
-        raise ModelError(
-            f"The network returns tensors of the shapes {shapes}, and nothing tells which are the class scores",
-            'Let it return the logits alone, or in a dictionary under the name "logits"',
-        )
-    found = [tuple(tensor.shape) for _, tensor in _tensors(output)] or type(output).__name__
-    raise ModelError(
-        f"The network's output {found} holds no class scores of shape (N, classes)",
-        "Wrap the network so that its forward pass returns the logits of a classifier",
-    )
-
-
-def _score_tensors(output: object) -> list[Tensor]:
-    """The tensors of an output that have the shape of class scores, as (N, C); those with the best name only."""
-    scores = [
-        (name, tensor.flatten(1) if tensor.ndim > 1 else tensor.unsqueeze(1))
-        for name, tensor in _tensors(output)
-        if tensor.is_floating_point() and tensor.ndim >= 1 and math.prod(tensor.shape[2:]) == 1
-    ]
-    named = ([tensor for name, tensor in scores if name == wanted] for wanted in ("logits", "out"))
-    return next(filter(None, named), [tensor for _, tensor in scores])
-
-
-def _tensors(output: object, name: object = None) -> Iterator[tuple[object, Tensor]]:
-    """Every tensor of an output, with the innermost name it goes by."""
-    if isinstance(output, Tensor):
-        yield name, output
-    elif isinstance(output, Mapping):
-        for key, part in output.items():
-            yield from _tensors(part, key)
-    elif is_dataclass(output):
-        yield from _tensors({field.name: getattr(output, field.name) for field in fields(output)})
-    elif isinstance(output, tuple) and hasattr(output, "_asdict"):
-        yield from _tensors(output._asdict())
-    elif isinstance(output, (tuple, list)):
-        for part in output:
-            yield from _tensors(part, name)
-
-
-def unwrap(network: nn.Module) -> nn.Module:
-    """Take a network out of `torch.compile`, `DataParallel` and `DistributedDataParallel`.
-
-    Example:
-        >>> unwrap(nn.DataParallel(nn.Linear(2, 3))).out_features
-        3
-    """
-    while True:
-        if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            network = network.module
-        elif isinstance(inner := getattr(network, "_orig_mod", None), nn.Module):
-            network = inner
-        else:
-            return network
-
-
 class _Taker(TorchFunctionMode):
     """Keep the result of the wanted call."""
 
@@ -168,32 +101,116 @@ def operation_name(func: Callable[..., Any]) -> str:
     return str(getattr(func, "__name__", func))
 
 
-def uncompiled() -> AbstractContextManager[object]:
+class _Stance:
+    """How many are running a network as it was written; the stance of torch's compiler is one for all threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.undo = ExitStack()
+
+    def take(self) -> None:
+        with self.lock:
+            if self.users == 0:
+                self.undo.enter_context(torch.compiler.set_stance("force_eager"))
+            self.users += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.undo.close()
+
+
+_STANCE = _Stance()
+_BORROWED = threading.RLock()  # a network has one set of training flags and hooks for all threads
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
     """Run what `torch.compile` and `nn.Module.compile` have compiled as it was written, so that its calls are seen."""
-    context: AbstractContextManager[object] = nullcontext()
-    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and it takes a second to import
-        context = torch.compiler.set_stance("force_eager")
-    return context
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and it takes a second to import
+        yield
+        return
+    _STANCE.take()
+    try:
+        yield
+    finally:
+        _STANCE.leave()
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Switch a network to evaluation without gradients, and put every module's training flag back afterwards."""
-    flags = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
-        with torch.no_grad(), uncompiled():
-            yield
-    finally:
-        for module, training in flags:
-            module.training = training
+    """Switch a network to evaluation without gradients, and put every module's training flag back afterwards.
+
+    One thread at a time does so; the others wait.
+    """
+    with _BORROWED:
+        flags = [(module, module.training) for module in network.modules()]
+        try:
+            network.eval()
+            with torch.no_grad(), uncompiled():
+                yield
+        finally:
+            for module, training in flags:
+                module.training = training
+
+
+class Tap:
+    """A pair of hooks around the layer of a site, which take the features of every pass of one thread.
+
+    Args:
+        network: in evaluation mode.
+        site: where the features are.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> logits, features = Tap(network, Site("0", "conv2d", 0))(torch.zeros(1, 3, 8, 8))
+        >>> features.shape
+        torch.Size([1, 4, 6, 6])
+    """
+
+    def __init__(self, network: nn.Module, site: Site) -> None:
+        self.network, self.site = network, site
+        self._taker = _Taker(site)
+        self._entered = ExitStack()
+        layer = network.get_submodule(site.layer)
+        self._hooks = (
+            layer.register_forward_pre_hook(lambda *_: self._enter(), prepend=True),
+            layer.register_forward_hook(lambda *_: self._entered.close(), always_call=True),
+        )
+
+    def _enter(self) -> None:
+        self._entered.enter_context(self._taker)
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the network once: logits (N, C) and features (N, K, h, w).
+
+        Raises:
+            ModelError: the call of the site was not made in this pass.
+        """
+        site, self._taker = self.site, _Taker(self.site)
+        with self._entered:
+            logits = find_logits(self.network(inputs))
+        if self._taker.taken is None:
+            raise ModelError(
+                f"The call {site.operation!r} in layer {site.layer!r} that gives the features was not made this time",
+                "Give inputs of the size the network was made for, or report the network",
+            )
+        height, width = inputs.shape[-2:]
+        return logits, site.to_grid(self._taker.taken, (height, width))
+
+    def remove(self) -> None:
+        """Take the hooks off the network."""
+        for hook in self._hooks:
+            hook.remove()
 
 
 def forward(network: nn.Module, site: Site, inputs: Tensor, *, gradients: bool = False) -> tuple[Tensor, Tensor]:
     """Run a network once and take its class scores and the features on the way.
 
     The only thing added to the bare forward pass is one pair of hooks around the layer of the site; they are
-    gone afterwards, also after an exception.
+    gone afterwards, also after an exception. Of several threads one at a time has the network.
 
     Args:
         network: a classifier, not wrapped.
@@ -213,20 +230,9 @@ def forward(network: nn.Module, site: Site, inputs: Tensor, *, gradients: bool =
         >>> features.shape
         torch.Size([1, 4, 6, 6])
     """
-    taker = _Taker(site)
-    layer = network.get_submodule(site.layer)
-    with evaluating(network), torch.set_grad_enabled(gradients), ExitStack() as stack:
-        entered = ExitStack()
-        stack.push(entered)
-        enter = layer.register_forward_pre_hook(lambda *_: entered.enter_context(taker) and None, prepend=True)
-        leave = layer.register_forward_hook(lambda *_: entered.pop_all().close(), always_call=True)
-        stack.callback(enter.remove)
-        stack.callback(leave.remove)
-        logits = find_logits(network(inputs))
-    if taker.taken is None:
-        raise ModelError(
-            f"The call {site.operation!r} in layer {site.layer!r} that gives the features was not made this time",
-            "Give inputs of the size the network was made for, or report the network",
-        )
-    height, width = inputs.shape[-2:]
-    return logits, site.to_grid(taker.taken, (height, width))
+    with evaluating(network), torch.set_grad_enabled(gradients):
+        tap = Tap(network, site)
+        try:
+            return tap(inputs)
+        finally:
+            tap.remove()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from cam.errors import OutputError
+from cam.errors import NoRoomError, OutputError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, unfinished: Path | None = None) -> None:
     """Write a file under its final name only once all of it is on disk, making its folders.
 
     Args:
         path: where the file shall lie; what lies there already is replaced.
         data: its content.
+        unfinished: folder on the same disk for what is not yet whole; the file's own by default.
 
     Raises:
+        NoRoomError: nor could any other: the disk is full, gone or read-only.
         OutputError: it cannot be written; no part of it is left behind, and an older file is as it was.
 
     Example:
@@ -26,15 +31,27 @@ def write_whole(path: Path, data: bytes) -> None:
         ...     Path(folder, "a", "b.txt").stat().st_size
         4
     """
-    part = path.parent / f".{uuid4().hex}.part"
+    part = (unfinished or path.parent) / f".{uuid4().hex}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.parent.mkdir(exist_ok=True)
         part.write_bytes(data)
         part.replace(path)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        remedy = "Choose another output folder, or mend its permissions or free space"
-        raise OutputError(f"{str(path)!r} cannot be written ({reason})", remedy) from error
+        raise unwritable(path, error) from error
     finally:
         with suppress(OSError, ValueError):  # already renamed, or its folder could not be made
             part.unlink()
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> OutputError:
+    """Say why a file cannot be written, and whether any other could.
+
+    Example:
+        >>> str(unwritable(Path("out/a.jpg"), OSError(errno.ENOSPC, "No space left on device")))[:58]
+        "'out/a.jpg' cannot be written (No space left on device). C"
+    """
+    reason = getattr(error, "strerror", None) or error
+    remedy = "Choose another output folder, or mend its permissions or free space"
+    kind = NoRoomError if getattr(error, "errno", None) in _NO_ROOM else OutputError
+    return kind(f"{str(path)!r} cannot be written ({reason})", remedy)

@@ -173,14 +173,9 @@ def place(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> NDArray[np.flo
     """
     if cam.ndim != 2 or cam.size == 0:
         raise UsageError(f"A map of shape {cam.shape} cannot be placed", "Give one map of shape (h, w)")
-    rows = _weights(0, cam.shape[0], grid, frame)
-    columns = _weights(1, cam.shape[1], grid, frame)
-    heat = rows @ cam.astype(np.float32) @ columns.T
+    heat = weights(0, cam.shape[0], grid, frame) @ cam.astype(np.float32) @ weights(1, cam.shape[1], grid, frame).T
     x0, y0, x1, y1 = frame.seen
-    if (x0, y0, x1, y1) != (0, 0, frame.photo[1], frame.photo[0]):
-        unseen = np.ones(frame.photo, bool)
-        unseen[y0:y1, x0:x1] = False
-        heat[unseen] = np.nan
+    heat[:y0] = heat[y1:] = heat[:, :x0] = heat[:, x1:] = np.nan
     return heat
 
 
@@ -212,15 +207,20 @@ def cells_on_photo(cells: Size, grid: Grid, frame: Frame) -> tuple[NDArray[np.fl
     return np.array([frame.to_photo((y, 0))[0] for y in ys]), np.array([frame.to_photo((0, x))[1] for x in xs])
 
 
-def _weights(axis: int, cells: int, grid: Grid, frame: Frame) -> NDArray[np.float32]:
-    """How much of each cell goes to each pixel along one axis, (pixels, cells): a hat between its neighbours."""
+def weights(axis: int, cells: int, grid: Grid, frame: Frame) -> NDArray[np.float32]:
+    """Say how much of each cell goes to each pixel of the photograph along one axis: (pixels, cells) float32.
+
+    Example:
+        >>> weights(1, 2, stretched((1, 2), (4, 8)), Frame((4, 8), (4, 8), (0, 0), (4, 8)))[:5, 1].tolist()
+        [0.0, 0.0, 0.125, 0.375, 0.625]
+    """
     pixels = np.arange(frame.photo[axis])
-    scale = frame.resized[axis] / frame.photo[axis]
-    in_input = (pixels + 0.5) * scale - 0.5 - frame.offset[axis]
-    indices = np.arange(cells, dtype=np.float64)
-    position = np.interp(in_input, grid.centres(axis, indices, frame.input[axis]), indices)
-    weights: NDArray[np.float32] = np.maximum(1 - np.abs(position[:, None] - indices), 0).astype(np.float32)
-    return weights
+    in_input = (pixels + 0.5) * (frame.resized[axis] / frame.photo[axis]) - 0.5 - frame.offset[axis]
+    position = np.interp(in_input, grid.centres(axis, np.arange(cells), frame.input[axis]), np.arange(cells))
+    cell = position.astype(int)
+    weights = np.zeros((pixels.size, cells + 1), np.float32)  # a column more: the last cell's next, with no share
+    weights[pixels, cell], weights[pixels, cell + 1] = cell + 1 - position, position - cell
+    return weights[:, :cells]
 
 
 def _inwards(middles: NDArray[np.float64], reach: float, length: int) -> NDArray[np.float64]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
-from threading import Lock
-from typing import BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from cam.errors import ImageError, OutputError, UsageError
+from cam.content import read_content
+from cam.decoding import decode_image
+from cam.errors import OutputError, UsageError
 from cam.files import write_whole
 
 MAX_PIXELS = 100_000_000
@@ -23,23 +21,8 @@ IMAGE_SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
 )
 
-# Named, because other decoders of Pillow run programs (EPS), read other files or accept nearly anything.
-Image.init()
-_FORMATS = sorted({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"} & Image.OPEN.keys())
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY], ".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY]}
 _LONGEST_SIDE = {".jpg": 65500, ".png": 1_000_000, ".webp": 16383}  # of libjpeg, libpng and the WebP format
-
-_lifting = Lock()
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -62,40 +45,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         ...     read_image(Path(folder, "a.png"))[0, 0]
         array([7, 7, 7], dtype=uint8)
     """
-    with _open_regular(Path(path)) as file:
-        return decode_image(file, str(path), max_pixels=max_pixels)
-
-
-def decode_image(file: BinaryIO, path: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode the content of a picture file, as `read_image` does.
-
-    Args:
-        file: open for reading, seekable.
-        path: what to call it in errors.
-        max_pixels: largest height times width that is decoded; checked on the header.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        ImageError: it is damaged, too large or not a picture.
-
-    Example:
-        >>> from io import BytesIO
-        >>> decode_image(BytesIO(encode(np.zeros((4, 6, 3), np.uint8), ".png")), "a.png").shape
-        (4, 6, 3)
-    """
-    name = repr(path)
-    try:
-        return _decode(file, name, max_pixels)
-    except (ImageError, MemoryError):
-        raise
-    except UnidentifiedImageError:
-        remedy = "Convert it to JPEG or PNG, or copy it again if it should be one"
-        raise ImageError(f"{name} is not a picture in a format known here", remedy) from None
-    except Exception as error:  # decoders raise nearly anything on a hostile file
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ImageError(f"{name} is damaged or cut short ({reason})", "Copy or export it again") from error
+    return decode_image(BytesIO(read_content(Path(path))), str(path), max_pixels)[0]
 
 
 def checked(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -184,75 +134,3 @@ def write_image(path: Path, image: NDArray[np.uint8]) -> None:
         OutputError: it cannot be written.
     """
     write_whole(path, encode(image, path.suffix))
-
-
-def _open_regular(path: Path) -> BinaryIO:
-    name = repr(str(path))
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{name} is a folder, not a picture", "Rename it, or give it as an input itself")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise ImageError(f"{name} is a pipe or a device, not a file", "Save the picture as a file first")
-        if status.st_size == 0:
-            raise ImageError(f"{name} is empty", "Copy the file again")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise ImageError(f"{name} does not exist", "Check the path") from None
-    except PermissionError:
-        raise ImageError(f"{name} may not be read", "Change its permissions or those of its folders") from None
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{name} cannot be opened ({reason})", "Check the path") from error
-
-
-def _decode(file: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uint8]:
-    with _pillow_limit_lifted():
-        picture = Image.open(file, formats=_FORMATS)
-    pixels = picture.width * picture.height
-    if pixels == 0:
-        raise ImageError(f"{name} has {picture.width} x {picture.height} pixels", "Export it again")
-    if pixels > max_pixels:
-        found = f"{name} has {picture.width} x {picture.height} pixels, over the limit of {max_pixels}"
-        raise ImageError(found, "Make it smaller, or raise --max-pixels if you trust the file")
-    with _pillow_limit_lifted() if pixels > (Image.MAX_IMAGE_PIXELS or pixels) else nullcontext():
-        picture.load()
-    turn = _turn(picture)
-    rgb = _rgb(picture, name)
-    return np.array(rgb if turn is None else rgb.transpose(turn))
-
-
-@contextmanager
-def _pillow_limit_lifted() -> Iterator[None]:
-    """Let `max_pixels` be the only limit; other users of Pillow keep theirs but for this moment."""
-    with _lifting:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _turn(picture: Image.Image) -> Image.Transpose | None:
-    """What brings the picture upright, by its EXIF orientation."""
-    try:
-        return _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # sound pixels with broken EXIF are shown as they lie, as every viewer does
-        return None
-
-
-def _rgb(picture: Image.Image, name: str) -> Image.Image:
-    if picture.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(picture), name)).convert("RGB")
-    if picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    return picture.convert("RGB")
-
-
-def _eight_bits(grey: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
-    """The high byte of 16 bits, which is what Pillow keeps of 16-bit colour."""
-    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 65535:
-        found = f"{name} holds {grey.dtype} values whose black and white are not known"
-        raise ImageError(found, "Convert it to 8 or 16 bits a channel")
-    return (grey.astype(np.uint16) >> 8).astype(np.uint8)

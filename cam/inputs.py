@@ -4,44 +4,61 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import translate
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path, PurePath, PurePosixPath
-from typing import NoReturn
 
-from cam.errors import UsageError
+from cam.archives import Member, is_archive, leads_out, list_members
+from cam.errors import ImageError, UsageError
 from cam.images import IMAGE_SUFFIXES
+from cam.listing import below, is_folder, is_picture, matches, natural
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A picture file and the name its results go by.
 
     Attributes:
-        path: the file as the user would write it; it may be missing or no picture at all.
+        path: the file as the user would write it, with the archive it is in before it; it may be missing, or no
+            picture at all.
         name: relative, unique among the pictures found together, never leading upwards.
+        member: where it lies in an archive; None for a file of its own.
     """
 
     path: Path
     name: PurePosixPath
+    member: Member | None = None
 
 
-def find_pictures(inputs: Sequence[str | Path], exclude: Path | None = None) -> list[Picture]:
-    """Find the pictures that files, folders and globs stand for.
+# Relative to the input, as the user would write it, in an archive.
+_Found = tuple[str, Path, Member | None]
+
+
+def find_pictures(
+    inputs: Sequence[str | Path], exclude: Path | None = None, *, pattern: str | None = None
+) -> list[Picture]:
+    """Find the pictures that files, folders, archives and globs stand for.
 
     A file is taken whatever its suffix, and even if it is missing, so that its failure can be told.
-    Of a folder (with the folders below it, links followed once) and of a glob, what has the suffix
-    of a picture is taken in natural order (2 before 10), hidden files and folders left out.
+    Of a folder (with the folders below it, links followed once), of an archive (.zip, uncompressed .tar) and of a
+    glob, what has the suffix of a picture is taken in natural order (2 before 10), hidden files and folders left out.
+    An archive in a folder is not entered; one that cannot be read stands for itself, so that its failure can be told.
 
     Args:
-        inputs: paths of files and folders, and globs (`*`, `?`, `[...]`, `**`).
+        inputs: paths of files, folders and archives, and globs (`*`, `?`, `[...]`, `**`).
         exclude: a folder whose pictures are results, not inputs; left out of folders and globs.
+        pattern: what the pictures' relative names or file names must match, as the shell matches; `*` is any text,
+            slashes too.
 
     Returns:
-        Every picture once, in the order of the inputs, named relative to their common folder.
+        Every picture once, in the order of the inputs, named relative to their common folder. An archive counts as
+        a folder.
 
     Raises:
-        UsageError: a folder or a glob holds no picture, or a folder cannot be listed.
+        UsageError: an input holds no picture, none matches the pattern, or a folder cannot be listed.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -52,18 +69,42 @@ def find_pictures(inputs: Sequence[str | Path], exclude: Path | None = None) -> 
         ['2.png', '10.png']
     """
     excluded = os.path.realpath(exclude) if exclude else ""
-    roots: list[str] = []
-    paths: dict[Path, Path] = {}
+    real = cache(os.path.realpath)  # of the same few folders again and again, where there is a list of files
+    roots: set[str] = set()
+    places: dict[str, tuple[Path, Member | None]] = {}
     for given in inputs:
-        root, below = _expand(Path(given), excluded)
-        if not below:
+        root, found = _expand(Path(given), excluded)
+        if not found:
             known = ", ".join(sorted(IMAGE_SUFFIXES))
             raise UsageError(f"{str(given)!r} holds no picture", f"Name another input, or files with {known}")
-        roots.append(os.path.realpath(root))
-        for relative in below:
-            paths.setdefault(Path(roots[-1], relative), root / relative)
-    common = os.path.commonpath(roots) if roots else ""
-    return [Picture(path, PurePosixPath(place.relative_to(common))) for place, path in paths.items()]
+        place = real(root)
+        roots.add(place)
+        for relative, path, member in found:
+            places.setdefault(os.path.join(place, relative), (path, member))  # noqa: PTH118
+    common = os.path.join(os.path.commonpath(roots), "") if roots else ""  # noqa: PTH118
+    pictures = [Picture(path, _name(place[len(common) :]), member) for place, (path, member) in places.items()]
+    return _matching(pictures, pattern) if pattern is not None else pictures
+
+
+def shard(pictures: Sequence[Picture], index: int, count: int) -> list[Picture]:
+    """Take the share of one of several machines, by a hash of the names: the same whatever else is in the folder.
+
+    Args:
+        pictures: from `find_pictures`, of the same inputs on all machines.
+        index: which share, from 1 on.
+        count: of how many.
+
+    Raises:
+        UsageError: there is no such share.
+
+    Example:
+        >>> pictures = [Picture(Path(f"{n}.jpg"), PurePosixPath(f"{n}.jpg")) for n in range(100)]
+        >>> [len(shard(pictures, index, 3)) for index in (1, 2, 3)]
+        [39, 29, 32]
+    """
+    if not 1 <= index <= count:
+        raise UsageError(f"There is no share {index}/{count}", "Give 1/3, 2/3 and 3/3 to share among three")
+    return [picture for picture in pictures if _hash(picture.name) % count == index - 1]
 
 
 def check_output(inputs: Sequence[str | Path], out: Path) -> None:
@@ -81,75 +122,76 @@ def check_output(inputs: Sequence[str | Path], out: Path) -> None:
     """
     place = Path(os.path.realpath(out))
     for folder in map(Path, inputs):
-        if _is_folder(folder) and place.is_relative_to(os.path.realpath(folder)):
+        if is_folder(folder) and place.is_relative_to(os.path.realpath(folder)):
             found = f"the output folder {str(out)!r} lies in the input folder {str(folder)!r}"
             raise UsageError(found, "Choose an output folder outside it")
 
 
-def _expand(path: Path, excluded: str) -> tuple[Path, Iterable[PurePath]]:
-    """A folder, and the pictures meant as paths relative to it."""
-    if _is_folder(path):
-        below = _below(path, excluded)
+def _expand(path: Path, excluded: str) -> tuple[Path, list[_Found]]:
+    """A folder or an archive, and the pictures meant."""
+    itself: tuple[Path, list[_Found]] = path.parent, [(path.name, path, None)]
+    if is_folder(path):
+        files = _files(path, below(path, excluded))
         # An empty folder that is called like a picture is a bad picture, not a wrong command.
-        return (path, below) if below or not _is_picture(path) else (path.parent, [PurePath(path.name)])
+        return (path, files) if files or not is_picture(path.name) else itself
     if path.name == "..":  # of a folder that is not there
         return path, []
     magic = [re.search(r"[*?[]", part) is not None for part in path.parts]
-    if os.path.lexists(path) or not any(magic):
-        return path.parent, [PurePath(path.name)]
+    if not any(magic) or os.path.lexists(path):
+        if not is_archive(path.name):
+            return itself
+        try:
+            return path, list(_members(path))
+        except ImageError:
+            return itself
     first = magic.index(True)
     root = Path(*path.parts[:first])
-    return root, _matches(root, str(Path(*path.parts[first:])), excluded)
+    return root, list(_matches(root, str(Path(*path.parts[first:])), excluded))
 
 
-def _below(folder: Path, excluded: str) -> list[PurePath]:
-    seen = {excluded}
-    found: list[PurePath] = []
-    for base, folders, files in os.walk(folder, followlinks=True, onerror=_unlisted):
-        place = os.path.realpath(base)
-        if place in seen:  # a link back, or the folder of results
-            folders.clear()
-            continue
-        seen.add(place)
-        # A folder called like a picture is kept as one, to be told of, and not entered.
-        found += [Path(base, name).relative_to(folder) for name in folders + files if _is_picture(name)]
-        folders[:] = sorted(name for name in folders if not (_is_picture(name) or name.startswith(".")))
-    return sorted(found, key=_natural)
+def _files(folder: Path, names: Iterable[str]) -> list[_Found]:
+    return [(name, folder / name, None) for name in names]
 
 
-def _matches(root: Path, pattern: str, excluded: str) -> list[PurePath]:
-    try:
-        matches = sorted((match.relative_to(root) for match in root.glob(pattern)), key=_natural)
-    except ValueError as error:
-        raise UsageError(f"{pattern!r} is not a glob ({error})", "Write ** as a whole part of the path") from error
-    found: list[PurePath] = []
-    for match in matches:
-        place = Path(root, match)
-        if any(part.startswith(".") for part in match.parts):
-            continue
-        if _is_picture(match):
-            if not excluded or not Path(os.path.realpath(place)).is_relative_to(excluded):
-                found.append(match)
-        elif _is_folder(place):
-            found += [match / relative for relative in _below(place, excluded)]
+def _matches(root: Path, pattern: str, excluded: str) -> Iterator[_Found]:
+    for match in matches(root, pattern):
+        path = root / match
+        if is_picture(path.name):
+            if not excluded or not Path(os.path.realpath(path)).is_relative_to(excluded):
+                yield match, path, None
+        elif is_folder(path) or is_archive(path.name):
+            base, found = _expand(path, excluded)
+            prefix = PurePath(match) if base == path else PurePath(match).parent
+            yield from ((str(prefix / relative), place, member) for relative, place, member in found)
+
+
+def _members(archive: Path) -> list[_Found]:
+    """The pictures in an archive; of several of one name the last one, which is what unpacking leaves."""
+    found: dict[str, tuple[str, Member]] = {}
+    outside: dict[str, tuple[str, Member]] = {}
+    for called, member in list_members(archive):
+        *folders, name = re.split(r"[/\\]", called)
+        if is_picture(name) and not any(re.match(r"\.(?!\.?$)", folder) for folder in folders):  # none is hidden
+            (outside if leads_out(called) else found)[str(PurePosixPath(called))] = called, member
+    for name, entry in outside.items():  # never read; it needs a name of its own to be told of
+        safe = re.sub(r"[/\\:]|\.\.", "_", name)
+        while safe in found:
+            safe = f"_{safe}"
+        found[safe] = entry
+    return [(name, Path(f"{archive}/{found[name][0]}"), found[name][1]) for name in sorted(found, key=natural)]
+
+
+def _matching(pictures: list[Picture], pattern: str) -> list[Picture]:
+    match = re.compile(translate(pattern)).match
+    found = [picture for picture in pictures if match(str(picture.name)) or match(picture.name.name)]
+    if not found:
+        raise UsageError(f"None of {len(pictures)} pictures matches {pattern!r}", "Write it as the shell does: '*.png'")
     return found
 
 
-def _is_picture(path: str | PurePath) -> bool:
-    path = PurePath(path)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+def _name(relative: str) -> PurePosixPath:
+    return PurePosixPath(relative.replace(os.sep, "/"))
 
 
-def _is_folder(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where a folder above may not be read
-
-
-def _natural(path: PurePath) -> tuple[list[list[str | int]], str]:
-    """Sorts 2 before 10 and A beside a; ties by the path itself, so that the order is one."""
-    parts = [re.split(r"([0-9]+)", part.casefold()) for part in path.parts]
-    return [[int(p) if p.isdecimal() and p.isascii() else p for p in part] for part in parts], str(path)
-
-
-def _unlisted(error: OSError) -> NoReturn:
-    found = f"the folder {str(error.filename)!r} cannot be listed ({error.strerror})"
-    raise UsageError(found, "Change its permissions, or name the files to read") from error
+def _hash(name: PurePosixPath) -> int:
+    return int.from_bytes(blake2b(str(name).encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cam.parameters import classifier_options, colour, loading, picked
 
 _PATH = click.Path(path_type=Path)
+_RANDOM = "The weights are random (--no-weights): which class is predicted means nothing."
 
 
 def _box(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -32,7 +35,10 @@ def _canvas(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 
 
 def _fill(ctx: click.Context, parameter: click.Parameter, value: str) -> str | tuple[int, ...] | None:
-    return value if value in ("mean", "blur", "reflect") else colour(ctx, parameter, value)
+    try:
+        return value if value in ("mean", "blur", "reflect") else colour(ctx, parameter, value)
+    except click.BadParameter as error:
+        raise click.BadParameter(f"{error.message} Or mean, blur or reflect.") from None
 
 
 @click.command()
@@ -46,22 +52,28 @@ def _fill(ctx: click.Context, parameter: click.Parameter, value: str) -> str | t
 )
 @click.option("--mask", type=_PATH, help="Move the object that is white in this picture.")
 @click.option("--canvas", callback=_canvas, help="Input pixels: its side, or HxW. [default: twice the object]")
-@click.option("--steps", type=click.IntRange(min=1), default=7, show_default=True, help="Places along each axis.")
+@click.option("--steps", type=click.IntRange(min=1), default=8, show_default=True, help="Places along each axis.")
 @click.option(
-    "--fill", default="mean", show_default=True, callback=_fill, help="Of the canvas: mean, blur, reflect or 0,0,0."
+    "--fill",
+    default="mean",
+    show_default=True,
+    callback=_fill,
+    help="Of the canvas: mean, blur (the picture), reflect (mirror images of the object, in which the heat may peak, "
+    "so that its distances mean little) or a colour such as 0,0,0. It counts: it may change the class.",
 )
 @classifier_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--max-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def invariance(picture: Path | None, out: Path, **options: Any) -> None:
+@click.pass_context
+def invariance(ctx: click.Context, /, picture: Path | None, out: Path, **options: Any) -> None:
     """Move a picture over a larger canvas: does its class stay, and does its heat move along?
 
     Writes the score and the heat's error over all places as figures, a contact sheet, an animation, and all numbers
     as invariance.json. A network without an exact map is measured too, by its score alone.
 
-    Example: cam invariance dog.jpg -m squeezenet1_0 -o out --steps 9
+    Example: cam invariance dog.jpg -m squeezenet1_0 -o out --steps 15
     """
     from cam.invariance.figures import check_matplotlib
 
@@ -71,11 +83,19 @@ def invariance(picture: Path | None, out: Path, **options: Any) -> None:
         raise click.UsageError("--train trains the networks of --demo. Give both.")
     if options["box"] and options["mask"]:
         raise click.UsageError("--box and --mask are two ways to say where the object is. Give one of them.")
+    if picture is None and (idle := _said(ctx) - {"--out", "--demo", "--train", "--json", "--quiet"}):
+        raise click.UsageError(f"--demo has networks and pictures of its own. Take away {', '.join(sorted(idle))}.")
     check_matplotlib()
     if picture is None:
         _demonstrate(out, **picked(options, "train", "as_json", "quiet"))
     else:
-        _move(picture, out, options)
+        _move(picture, out, options, ctx.params)
+
+
+def _said(ctx: click.Context) -> set[str]:
+    """The options that were given."""
+    given = (each for each in ctx.command.params if each.name)
+    return {each.opts[-1] for each in given if ctx.get_parameter_source(each.name) is ParameterSource.COMMANDLINE}
 
 
 def _demonstrate(out: Path, *, train: bool, as_json: bool, quiet: bool) -> None:
@@ -90,19 +110,29 @@ def _demonstrate(out: Path, *, train: bool, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         for each in found["networks"]:
             seen, unseen = (100 * each[half][0] for half in ("seen", "unseen"))
-            click.echo(f"{each['name']}: {seen:.1f} % right in the half it saw, {unseen:.1f} % in the other")
+            line = f"{each['name']}: {seen:.1f} % right in the half it saw, {unseen:.1f} % in the other"
+            click.echo(f"{line}; {each['parameters']:,} parameters" + _gap(each["few"]))
         click.echo(f"Figures and demo.json: {out}")
 
 
-def _move(picture: Path, out: Path, options: dict[str, Any]) -> None:
+def _gap(few: dict[str, float]) -> str:
+    """What a network that learned from few scenes makes of them, and of others."""
+    return f"; after few scenes {100 * few['train']:.1f} % of them, {100 * few['test']:.1f} % of others" if few else ""
+
+
+def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str, Any]) -> None:
     from cam.files import write_whole
     from cam.images import read_image
     from cam.invariance.figures import write_figures
     from cam.invariance.measure import measure_invariance
     from cam.invariance.scoring import load_any
     from cam.printing import progress
+    from cam.provenance import describe
     from cam.targets import parse_target
 
+    for path in filter(None, (picture, options["mask"])):
+        if path.is_dir():
+            raise click.UsageError(f"{str(path)!r} is a folder. Give one picture: cam invariance moves one at a time.")
     read = picked(options, "max_pixels")
     image = read_image(picture, **read)
     mask = read_image(options["mask"], **read).max(2) if options["mask"] else None
@@ -117,7 +147,9 @@ def _move(picture: Path, out: Path, options: dict[str, Any]) -> None:
             progress=advance,
             **picked(options, "box", "canvas", "steps", "fill", "batch_size"),
         )
-    write_whole(out / "invariance.json", result.to_json().encode())
+    if options["no_weights"]:
+        result = replace(result, remarks=(*result.remarks, _RANDOM))
+    write_whole(out / "invariance.json", result.to_json(describe(model, arguments)).encode())
     written = write_figures(result, out)
     if options["as_json"]:
         click.echo(json.dumps(result.facts(), indent=2))

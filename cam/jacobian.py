@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cam.features import Site, find_logits, grid_of, uncompiled
+from cam.features import Site, grid_of, uncompiled
+from cam.outputs import find_logits
 from cam.probe import Probe, watching
 
 _NONLINEAR = "what follows the pooling is not linear, so that the class score cannot be shared out over the places"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain, repeat
 from typing import cast
 from unicodedata import combining, normalize
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -16,11 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 from cam.colormaps import colorize
 
 _MIN_WIDTH = 280
-_PAPER, _INK, _PALE = (250, 250, 250), (24, 24, 24), (104, 104, 104)
+_PAPER, _INK, _PALE = 250, 24, 104  # greys
 
 
 def with_legend(
-    picture: NDArray[np.uint8],
+    size: tuple[int, int],
     *,
     title: str,
     details: str,
@@ -30,10 +31,10 @@ def with_legend(
     unit: str = "evidence (logit)",
     signed: bool = True,
 ) -> NDArray[np.uint8]:
-    """Put a legend below a picture: what it shows, and a colour bar with numbers.
+    """Make room for a picture with a legend below it: what it shows, and a colour bar with numbers.
 
     Args:
-        picture: (H, W, 3) uint8 RGB overlay.
+        size: (H, W) of the picture.
         title: the label of the class; any text, shortened where it is too long.
         details: such as "probability 97.3 %   logit 21.4".
         limit: evidence of the outermost colours, as in `colorize`.
@@ -43,86 +44,107 @@ def with_legend(
         signed: whether the colour bar runs from -limit, else from 0.
 
     Returns:
-        (H + legend, max(W, 280), 3) uint8 RGB, the picture unchanged at the top left.
+        (H + legend, max(W, 280), 3) uint8 RGB; the H x W pixels at the top left are anything, until they are drawn.
 
     Raises:
         UsageError: as in `colorize`.
 
     Example:
-        >>> picture = np.zeros((32, 32, 3), np.uint8)
-        >>> with_legend(picture, title="cat", details="logit 8.1", limit=9.5).shape[1]
+        >>> with_legend((32, 32), title="cat", details="logit 8.1", limit=9.5).shape[1]
         280
     """
-    height, width = picture.shape[:2]
-    size = round(min(max(13, min(width, 2 * height) / 38), 150))
-    bar = partial(_draw_bar, size=size, limit=limit, colormap=colormap, unit=unit, signed=signed)
-    strip = _strip(max(width, _MIN_WIDTH), size, (title, details, *notes), bar)
-    canvas = np.empty((height + strip.shape[0], strip.shape[1], 3), np.uint8)
-    canvas[:height] = _PAPER
-    canvas[:height, :width] = picture
-    canvas[height:] = strip
+    height, width = size
+    letter = round(min(max(13, min(width, 2 * height) / 38), 150))
+    grey, (left, top), bar_width = _text(max(width, _MIN_WIDTH), letter, (title, details, *notes))
+    bar = _bar(bar_width, letter, limit, colormap, unit, signed)
+    canvas = np.empty((height + grey.shape[0], grey.shape[1], 3), np.uint8)
+    canvas[:height, width:] = _PAPER
+    cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=canvas[height:])
+    canvas[height + top : height + top + bar.shape[0], left : left + bar_width] = bar
     return canvas
 
 
-def _strip(width: int, size: int, texts: Sequence[str], draw_bar: Callable[..., None]) -> NDArray[np.uint8]:
-    """Text and colour bar, side by side where there is room; `size` is that of the letters in pixels."""
+def _text(width: int, size: int, texts: Sequence[str]) -> tuple[NDArray[np.uint8], tuple[int, int], int]:
+    """The strip in grey, with room for the colour bar, side by side where there is any; the bar's corner and width.
+
+    `size` is that of the letters in pixels.
+    """
     inner = width - 2 * size
     beside = inner >= 32 * size
     bar_width = 15 * size if beside else inner
     text_width = inner - bar_width - 2 * size if beside else inner
     title, *others = map(_clean, texts)
     styles = chain([(1.0, _INK, 1.45)], repeat((0.85, _PALE, 1.25)))
-    lines = [(line, 1.35, _INK, 1.8) for line in _wrap(title, _font(1.35 * size), text_width)]
+    lines = [(line, 1.35, _INK, 1.8) for line in _wrap(title, 1.35 * size, text_width)]
     lines += [(text, *style) for text, style in zip(others, styles, strict=False) if text]
     text_height = round(sum(line[3] for line in lines) * size)
     bar_top = size if beside else size + text_height + size // 3
-    bar_height = round(3.4 * size)
 
-    strip = Image.new("RGB", (width, max(size + text_height, bar_top + bar_height) + size // 2), _PAPER)
-    draw = ImageDraw.Draw(strip)
+    strip = np.full((max(size + text_height + size // 2, bar_top + _bar_height(size)), width), _PAPER, np.uint8)
     y = float(size)
     for text, scale, ink, step in lines:
-        font = _font(scale * size)
-        draw.text((size, y), _shorten(text, font, text_width), ink, font)
+        _write(strip, (size, round(y)), _shorten(text, scale * size, text_width), scale * size, ink)
         y += step * size
-    draw_bar(strip, (width - size - bar_width, bar_top), bar_width)
-    return np.array(strip)
+    return strip, (width - size - bar_width, bar_top), bar_width
 
 
-def _draw_bar(
-    strip: Image.Image,
-    corner: tuple[int, int],
-    width: int,
-    *,
-    size: int,
-    limit: float,
-    colormap: str,
-    unit: str,
-    signed: bool,
-) -> None:
-    draw, font = ImageDraw.Draw(strip), _font(0.85 * size)
-    left, top = corner
-    draw.text((left, top), _shorten(unit, font, width), _PALE, font)
-    low = -1.0 if signed else 0.0
-    values = np.linspace(low * limit, limit, width)[None]
-    bar = colorize(values, limit, colormap, signed).repeat(round(0.75 * size), 0)
-    top += round(1.3 * size)
-    strip.paste(Image.fromarray(bar), (left, top))
-    top += bar.shape[0]
+@lru_cache(maxsize=8)  # one scale for many pictures of one size is what there is most often
+def _bar(width: int, size: int, limit: float, colormap: str, unit: str, signed: bool) -> NDArray[np.uint8]:
+    """The colour bar with its numbers, and the margin below it."""
+    low, letter = -1.0 if signed else 0.0, 0.85 * size
+    colours = colorize(np.linspace(low * limit, limit, width)[None], limit, colormap, signed)
+    first, last = round(1.3 * size), round(1.3 * size) + round(0.75 * size)
+    grey = np.full((_bar_height(size), width), _PAPER, np.uint8)
+    _write(grey, (0, 0), _shorten(unit, letter, width), letter, _PALE)
     shares = [float(share) for share in np.linspace(low, 1, 5)] if limit > 0 else [0.0]
-    if sum(font.getlength(_number(share * limit, signed)) + size for share in shares) > width:
+    if sum(_length(_number(share * limit, signed), letter) + size for share in shares) > width:
         shares = shares[::2]
     stroke = max(1, size // 13)
     for share in shares:
-        x = left + round((share - low) / (1 - low) * (width - stroke))
-        draw.rectangle((x, top, x + stroke - 1, top + size // 4), _PALE)
-        anchor = {low: "la", 1.0: "ra"}.get(share, "ma")  # the outer numbers end with the bar
-        place = x + (stroke if share == 1 else 0)
-        draw.text((place, top + size // 3), _number(share * limit, signed), _INK, font, anchor)
+        x = round((share - low) / (1 - low) * (width - stroke))
+        grey[last : last + size // 4 + 1, x : x + stroke] = _PALE
+        number = _number(share * limit, signed)
+        before = {low: 0.0, 1.0: 1.0}.get(share, 0.5)  # the outer numbers end with the bar
+        x = round(x + (stroke if share == 1 else 0) - before * _length(number, letter))
+        _write(grey, (x, last + size // 3), number, letter, _INK)
+    bar = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
+    bar[first:last] = colours
+    bar.flags.writeable = False  # shared by all callers
+    return bar
 
 
+def _bar_height(size: int) -> int:
+    return round(3.4 * size) + size // 2
+
+
+def _write(grey: NDArray[np.uint8], corner: tuple[int, int], text: str, size: float, ink: int) -> None:
+    """Write on paper from the corner (x, y) at the top left, letter by letter."""
+    x, y = corner[0], corner[1] + _font(size).getmetrics()[0]
+    for letter in text:
+        drawn, left, top, advance = _letter(letter, size, ink)
+        room = grey[max(0, y + top) :, max(0, x + left) :][: drawn.shape[0], : drawn.shape[1]]
+        np.minimum(room, drawn[: room.shape[0], : room.shape[1]], out=room)
+        x += advance
+
+
+def _length(text: str, size: float) -> int:
+    return sum(_letter(letter, size, _INK)[3] for letter in text)
+
+
+@lru_cache(maxsize=1024)  # some fifty a legend; drawn anew they would take longer than the heat of a small picture
+def _letter(letter: str, size: float, ink: int) -> tuple[NDArray[np.uint8], int, int, int]:
+    """A letter on paper, where its pixels begin, right of the pen and below the line, and how far the pen moves on."""
+    font = _font(size)
+    left, top, right, bottom = map(int, font.getbbox(letter, anchor="ls"))
+    paper = Image.new("L", (max(1, right - left), max(1, bottom - top)), _PAPER)
+    ImageDraw.Draw(paper).text((-left, -top), letter, ink, font, "ls")
+    return np.asarray(paper), left, top, round(font.getlength(letter))
+
+
+@lru_cache(maxsize=64)
 def _font(size: float) -> ImageFont.FreeTypeFont:
-    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))  # what it is wherever a size can be had
+    font = cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))  # what it is wherever a size can be had
+    return font.font_variant(layout_engine=ImageFont.Layout.BASIC)  # whole pixels, with libraqm or without
 
 
 def _clean(text: str) -> str:
@@ -132,19 +154,19 @@ def _clean(text: str) -> str:
     return "".join(kept).strip()
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def _wrap(text: str, size: float, width: float) -> list[str]:
     """Two lines where a text is too long for one, broken at a space; the second may have to be shortened."""
-    if font.getlength(text) <= width:
+    if _length(text, size) <= width:
         return [text] if text else []
-    breaks = [index for index, letter in enumerate(text) if letter == " " and font.getlength(text[:index]) <= width]
+    breaks = [index for index, letter in enumerate(text) if letter == " " and _length(text[:index], size) <= width]
     return [text[: breaks[-1]], text[breaks[-1] + 1 :]] if breaks else [text]
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    if font.getlength(text) <= width:
+def _shorten(text: str, size: float, width: float) -> str:
+    if _length(text, size) <= width:
         return text
     lengths = range(len(text))
-    fitting = bisect_right(lengths, width, key=lambda n: font.getlength(text[:n].rstrip() + "…"))
+    fitting = bisect_right(lengths, width, key=lambda n: _length(text[:n].rstrip() + "…", size))
     return text[: max(fitting - 1, 0)].rstrip() + "…"
 
 

@@ -1,79 +1,130 @@
-"""The manifest accounts for every input of a run, a line of JSON each, and tells the next run what to take away."""
+"""The manifest accounts for every input of a run, a line of JSON each, in the order of the inputs."""
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
-from cam.errors import OutputError, UsageError
+from cam.errors import OutputError
+from cam.files import unwritable
 
 Record: TypeAlias = dict[str, Any]
 
 MANIFEST = "manifest.jsonl"
 
+_SECONDS = 2.0  # between two flushes: what a cut in the power may cost, and what a flush may cost others
 
-def append_record(manifest: Path, record: Record) -> None:
-    """Add a line that is on disk at once, should the run be cut short.
+
+class ManifestWriter:
+    """A manifest that grows; as a context, what was added is on disk when it is left, also by an exception.
 
     Args:
-        manifest: the file; made if need be.
-        record: what JSON can hold.
+        path: the file; made if need be.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written; NoRoomError if nothing could.
 
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     append_record(Path(folder, MANIFEST), {"path": "dog.jpg"})
+        ...     with ManifestWriter(Path(folder, MANIFEST)) as manifest:
+        ...         manifest.add({"path": "dog.jpg"})
         ...     Path(folder, MANIFEST).stat().st_size
         20
     """
-    try:
-        with manifest.open("ab") as file:
-            file.write((json.dumps(record) + "\n").encode())
-    except OSError as error:
-        found = f"{str(manifest)!r} cannot be written ({error.strerror})"
-        raise OutputError(found, "Choose another folder, or mend its permissions or free space") from error
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[str] = []
+        self._flushed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.flush()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with nullcontext() if error is None else suppress(OutputError):  # what went wrong first is what to tell
+            self.flush()
+
+    def add(self, record: Record) -> None:
+        """Add a line; it is on disk within seconds."""
+        self._lines.append(json.dumps(record) + "\n")
+        if time.monotonic() - self._flushed >= _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put on disk the files that the new lines tell of, then the lines."""
+        try:
+            if self._lines and hasattr(os, "sync"):
+                os.sync()
+            with self._path.open("ab", buffering=0) as file:
+                self._write(file, "".join(self._lines).encode())
+        except OSError as error:
+            raise unwritable(self._path, error) from error
+        self._lines.clear()
+        self._flushed = time.monotonic()
+
+    @staticmethod
+    def _write(file: FileIO, data: bytes) -> None:
+        """Write all of it, or leave the file as it was."""
+        end = file.seek(0, os.SEEK_END)
+        try:
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(end)
+            raise
 
 
-def make_room(out: Path, overwrite: bool) -> None:
-    """Refuse to mix two runs, or take the files away that the manifest of the earlier one lists.
+def read_records(path: Path) -> Iterator[tuple[Record, int]]:
+    """Read a manifest line after line, up to the first that is torn or strange.
 
     Args:
-        out: the folder; it need not exist.
-        overwrite: whether the results of an earlier run may go; one that made nothing may always.
+        path: the file; one that is not there has no lines.
+
+    Returns:
+        Each record, and how many bytes the manifest has up to its end.
 
     Raises:
-        UsageError: it holds an earlier run that may not go.
-        OutputError: its files cannot be removed.
+        OutputError: it cannot be read.
 
     Example:
-        >>> make_room(Path("a folder that does not exist"), overwrite=False)
+        >>> list(read_records(Path("a folder that does not exist", MANIFEST)))
+        []
     """
-    manifest = out / MANIFEST
-    if not os.path.isfile(manifest):  # noqa: PTH113 - Path.is_file raises where a folder may not be entered
-        return
+    end = 0
     try:
-        earlier = _listed(manifest)
-        if earlier and not overwrite:
-            raise UsageError(f"{str(out)!r} holds the results of an earlier run", "Give --overwrite, or another folder")
-        for name in earlier:
-            if (out / name).is_file() and (out / name).resolve().is_relative_to(out.resolve()):
-                (out / name).unlink()
-        manifest.unlink()
+        with path.open("rb") as file:
+            for line in file:
+                record = json.loads(line)
+                if not line.endswith(b"\n") or not {"path", "status", "targets"} <= set(record):
+                    return
+                end += len(line)
+                yield record, end
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return
     except OSError as error:
-        found = f"The earlier results in {str(out)!r} cannot be removed ({error.strerror})"
+        found = f"{str(path)!r} cannot be read ({error.strerror})"
         raise OutputError(found, "Mend its permissions, or choose another folder") from error
 
 
-def _listed(manifest: Path) -> list[str]:
-    """Names of the files that an earlier run wrote; a torn or strange line names none."""
+def files_of(record: Record) -> list[str]:
+    """Name the files that a line tells of, relative to the run's folder.
+
+    Example:
+        >>> files_of({"targets": [{"files": {"overlay": "dog.jpg.3-dog.jpg"}}]})
+        ['dog.jpg.3-dog.jpg']
+    """
     names: list[object] = []
-    for line in manifest.read_text("utf-8", errors="replace").splitlines():
-        with suppress(ValueError, LookupError, TypeError, AttributeError):
-            names += [name for target in json.loads(line)["targets"] for name in target["files"].values()]
+    with suppress(LookupError, TypeError, AttributeError):  # a strange line names none
+        names += [name for target in record["targets"] for name in target["files"].values()]
     return [name for name in names if isinstance(name, str)]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.colormaps import colorize
+from cam.colormaps import lookup, paint, to_steps
 from cam.errors import UsageError
+from cam.geometry import Frame, Grid, weights
+
+Box = tuple[int, int, int, int]
+
+_STRIP = 48_000  # pixels that are drawn at once: all that is made of them on the way stays in a core's own cache
 
 
 def overlay(
@@ -48,44 +54,163 @@ def overlay(
     if image.shape != (*heat.shape, 3):
         found = f"the heat of shape {heat.shape} is not the size of the image of shape {image.shape}"
         raise UsageError(found, "Give heat of shape (H, W) for an image of shape (H, W, 3)")
-    if not 0 <= opacity <= 1:
-        raise UsageError(f"{opacity!r} is not an opacity", "Give a number from 0 to 1")
-    colour = colorize(heat, limit, colormap, signed)
-    blended = np.asarray(cv2.addWeighted(image, 1 - opacity, colour, opacity, 0), np.uint8)
-    unseen = np.isnan(heat).view(np.uint8)
-    return np.asarray(cv2.copyTo(_unseen(image, unseen), unseen, blended)) if unseen.any() else blended
+    canvas = np.empty(image.shape, np.uint8)
+    _blend(canvas, image, lambda rows: to_steps(heat[rows], limit, colormap, signed), colormap, opacity)
+    unseen = np.isnan(heat)
+    if unseen.any():
+        stroke, hatched = _stroke(canvas), np.empty_like(canvas)
+        _fade(hatched, image, (slice(0, heat.shape[0]), slice(0, heat.shape[1])), stroke)
+        canvas[unseen] = hatched[unseen]
+        reach = np.ones((2 * stroke + 1, 2 * stroke + 1), np.uint8)
+        canvas[unseen & (cv2.dilate(np.uint8(1) - unseen, reach) > 0)] = 255
+    return canvas
 
 
-def draw_boxes(image: NDArray[np.uint8], boxes: Sequence[tuple[int, int, int, int]]) -> NDArray[np.uint8]:
-    """Draw boxes over a picture, white with a dark rim, so that they show on any ground.
+def draw(
+    canvas: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    cam: NDArray[np.floating],
+    grid: Grid,
+    frame: Frame,
+    *,
+    limit: float,
+    opacity: float = 0.5,
+    colormap: str = "signed",
+    signed: bool = True,
+) -> None:
+    """Draw what `overlay` makes of the heat that `place` makes of a map, with no heat in between.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
-        boxes: (x0, y0, x1, y1) in pixels, ends excluded.
+        canvas: (H, W, 3) uint8, what is drawn on.
+        image: (H, W, 3) uint8 RGB photograph, of the frame's `photo` size.
+        cam: (h, w) map.
+        grid: where its cells lie in the network's input.
+        frame: where the input lies in the photograph.
+        limit: as in `overlay`.
+        opacity: as in `overlay`.
+        colormap: as in `overlay`.
+        signed: as in `overlay`.
 
-    Returns:
-        (H, W, 3) uint8 RGB, a copy.
+    Raises:
+        UsageError: as in `overlay`.
 
     Example:
-        >>> draw_boxes(np.zeros((9, 9, 3), np.uint8), [(2, 2, 7, 7)])[2, 2]
+        >>> canvas, frame = np.zeros((4, 8, 3), np.uint8), Frame((4, 8), (4, 8), (0, 0), (4, 8))
+        >>> draw(canvas, canvas.copy(), np.array([[0, 4]]), Grid((1.5, 1.5), (4, 4), "stretched"), frame, limit=4)
+        >>> canvas[0, :, 0].tolist()
+        [0, 0, 29, 76, 106, 125, 128, 128]
+    """
+    (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
+    across = to_steps(cam, limit, colormap, signed) @ weights(1, cam.shape[1], grid, frame)[x0:x1].T
+    down = weights(0, cam.shape[0], grid, frame)[y0:y1]
+    seen = slice(y0, y1), slice(x0, x1)
+    _blend(canvas[seen], image[seen], lambda rows: _product(down[rows], across), colormap, opacity)
+    stroke = _stroke(canvas)
+    for part in _around((x0, y0, x1, y1), (0, 0, width, height)):
+        _fade(canvas, image, part, stroke)
+    if x0 < x1 and y0 < y1:
+        line = max(0, x0 - stroke), max(0, y0 - stroke), min(width, x1 + stroke), min(height, y1 + stroke)
+        for part in _around((x0, y0, x1, y1), line):
+            canvas[part] = 255
+
+
+def draw_boxes(canvas: NDArray[np.uint8], boxes: Sequence[Box]) -> None:
+    """Draw boxes on a picture, white with a dark rim, so that they show on any ground.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB, what is drawn on.
+        boxes: (x0, y0, x1, y1) in pixels, ends excluded.
+
+    Example:
+        >>> canvas = np.zeros((9, 9, 3), np.uint8)
+        >>> draw_boxes(canvas, [(2, 2, 7, 7)])
+        >>> canvas[2, 2]
         array([255, 255, 255], dtype=uint8)
     """
-    drawn = image.copy()
-    stroke = max(1, round((image.shape[0] * image.shape[1]) ** 0.5 / 250))
+    stroke = max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 250))
     for colour, width in ((0, 3 * stroke), (255, stroke)):
         for x0, y0, x1, y1 in boxes:
-            cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), (colour, colour, colour), width)
-    return drawn
+            cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), (colour, colour, colour), width)
 
 
-def _unseen(image: NDArray[np.uint8], unseen: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The photograph in faded, hatched grey, white where it is about to meet the seen part."""
-    height, width = unseen.shape
-    stroke = max(1, round((height * width) ** 0.5 / 300))
-    grey = cv2.convertScaleAbs(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), alpha=0.5, beta=48)
-    diagonals = (np.arange(height + width) % (12 * stroke) < stroke).view(np.uint8)
-    hatch = np.lib.stride_tricks.sliding_window_view(diagonals, width)[:height]  # at (y, x): diagonals[y + x]
-    grey = cv2.copyTo(cv2.convertScaleAbs(grey, alpha=2 / 3, beta=85), hatch.copy(), grey)
-    reach = np.ones((2 * stroke + 1, 2 * stroke + 1), np.uint8)
-    frame = cv2.dilate((1 - unseen) * np.uint8(255), reach)
-    return np.asarray(cv2.cvtColor(cv2.bitwise_or(grey, frame), cv2.COLOR_GRAY2RGB), np.uint8)
+def shrink(image: NDArray[np.uint8], max_side: int | None) -> NDArray[np.uint8]:
+    """Make a picture smaller, so that its longer side has at most so many pixels; never larger.
+
+    Args:
+        image: (H, W, 3) uint8.
+        max_side: pixels; None leaves the picture as it is.
+
+    Returns:
+        (H, W, 3) uint8, means over areas; the picture itself where it is small enough.
+
+    Raises:
+        UsageError: it is less than a pixel.
+
+    Example:
+        >>> shrink(np.zeros((300, 400, 3), np.uint8), 100).shape
+        (75, 100, 3)
+    """
+    if max_side is None or max_side >= max(image.shape[:2]):
+        return image
+    if max_side < 1:
+        raise UsageError(f"A longer side of {max_side} pixels is none", "Give 1 or more")
+    share = max_side / max(image.shape[:2])
+    height, width = (max(1, round(share * side)) for side in image.shape[:2])
+    while max(image.shape[:2]) >= 2 * max_side:  # means of two by two are quick, those of other areas are not
+        half = (image.shape[1] + 1) // 2, (image.shape[0] + 1) // 2
+        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _blend(
+    canvas: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    steps: Callable[[slice], NDArray[np.float32]],
+    colormap: str,
+    opacity: float,
+) -> None:
+    """Blend strip after strip; `steps` gives those of some rows."""
+    if not 0 <= opacity <= 1:
+        raise UsageError(f"{opacity!r} is not an opacity", "Give a number from 0 to 1")
+    lookup(colormap)  # known, even where nothing was seen
+    for rows in _strips(image.shape[0], image.shape[1]):
+        colour = paint(steps(rows), colormap)
+        cv2.addWeighted(image[rows], 1 - opacity, colour, opacity, 0, dst=canvas[rows])
+
+
+def _product(down: NDArray[np.float32], across: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The matrix product, without the cells that lie too far away to have a share in any of the rows."""
+    used = np.flatnonzero(down.any(0))
+    cells = slice(used[0], used[-1] + 1)
+    return down[:, cells] @ across[cells]
+
+
+def _fade(canvas: NDArray[np.uint8], image: NDArray[np.uint8], part: tuple[slice, slice], stroke: int) -> None:
+    """Show a part of the photograph in faded grey, hatched by diagonals that run on from part to part."""
+    canvas, image = canvas[part], image[part]
+    for rows in _strips(image.shape[0], image.shape[1]):
+        grey = cv2.convertScaleAbs(cv2.cvtColor(image[rows], cv2.COLOR_RGB2GRAY), alpha=0.5, beta=48)
+        height, width = grey.shape
+        first = part[0].start + rows.start + part[1].start
+        diagonals = (np.arange(first, first + height + width) % (12 * stroke) < stroke).view(np.uint8)
+        hatch = np.lib.stride_tricks.sliding_window_view(diagonals, width)[:height]  # at (y, x): diagonals[y + x]
+        grey = cv2.copyTo(cv2.convertScaleAbs(grey, alpha=2 / 3, beta=85), hatch.copy(), grey)
+        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=canvas[rows])
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Rows of a picture, some at a time; none where it has no pixels."""
+    step = max(1, _STRIP // max(1, width))
+    return (slice(top, min(top + step, height)) for top in range(0, height if width else 0, step))
+
+
+def _around(box: Box, outer: Box) -> list[tuple[slice, slice]]:
+    """What lies in the outer box around the inner one: (rows, columns) above, below, left and right of it."""
+    (x0, y0, x1, y1), (left, top, right, bottom) = box, outer
+    above, below = (slice(top, y0), slice(left, right)), (slice(y1, bottom), slice(left, right))
+    return [above, below, (slice(y0, y1), slice(left, x0)), (slice(y0, y1), slice(x1, right))]
+
+
+def _stroke(canvas: NDArray[np.uint8]) -> int:
+    """How wide lines are, in pixels."""
+    return max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 300))

@@ -12,8 +12,8 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SOME_FAILED = 3
-"""Exit status when some pictures failed."""
+NOTHING_DONE, USAGE, SOME_FAILED, STOPPED = 1, 2, 3, 130
+"""Exit status when nothing could be done, for wrong usage, when some pictures failed, and for a run cut short."""
 
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])
 
@@ -51,6 +51,17 @@ def resolution(ctx: click.Context, parameter: click.Parameter, value: str | None
     if value is None or re.fullmatch(r"[0-9]{1,9}|[0-9]{1,4}(\.[0-9]{1,4})?x", value):
         return value
     raise click.BadParameter(f"{value!r} is no size of an input. Give pixels such as 448, or a factor such as 2x.")
+
+
+def shard(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """One of several parts, counted from 1."""
+    if value is None:
+        return None
+    if parts := re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", value):
+        index, count = int(parts[1]), int(parts[2])
+        if 1 <= index <= count:
+            return index, count
+    raise click.BadParameter(f"{value!r} is no part of a whole. Give such as 1/3, 2/3 or 3/3.")
 
 
 def save(ctx: click.Context, parameter: click.Parameter, value: str) -> frozenset[str]:

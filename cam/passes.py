@@ -87,6 +87,7 @@ def run_network(
     fit: Fit | None = None,
     *,
     mirrored: bool = False,
+    photos: Sequence[Size] | None = None,
 ) -> list[Pass | ModelError]:
     """Run the network once over pictures of any sizes; those of one input size share a pass.
 
@@ -96,6 +97,7 @@ def run_network(
         preprocessing: from photograph to input.
         fit: "crop" or "whole"; the model's own by default.
         mirrored: whether inputs are turned left for right.
+        photos: (H, W) of the photographs that the images are smaller copies of; the images' own by default.
 
     Returns:
         What was made of each picture, in order, or what went wrong with it.
@@ -107,17 +109,14 @@ def run_network(
         >>> seen.logits.shape, seen.features.shape
         (torch.Size([10]), torch.Size([64, 18, 24]))
     """
-    prepared = [preprocessing.prepare(image, fit) for image in images]
+    sizes = photos or [(image.shape[0], image.shape[1]) for image in images]
+    prepared = [preprocessing.prepare(image, fit, size) for image, size in zip(images, sizes, strict=True)]
     by_size = sorted(range(len(images)), key=lambda index: prepared[index][1].input)
     results: dict[int, Pass | ModelError] = {}
     for indices in _batches(by_size, [frame.input for _, frame in prepared]):
         inputs = torch.stack([prepared[index][0] for index in indices])
         frames = [prepared[index][1] for index in indices]
-        try:
-            passes = _run(classifier, inputs, frames, mirrored)
-        except ModelError as error:
-            passes = [error] * len(indices)
-        results.update(zip(indices, passes, strict=True))
+        results.update(zip(indices, _in_halves(classifier, inputs, frames, mirrored), strict=True))
     return [results[index] for index in range(len(images))]
 
 
@@ -126,6 +125,23 @@ def _batches(indices: Sequence[int], sizes: Sequence[Size]) -> Iterator[list[int
     for (height, width), same in groupby(indices, key=lambda index: sizes[index]):
         while batch := list(islice(same, max(1, _AT_ONCE // (height * width)))):
             yield batch
+
+
+def _in_halves(
+    classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirrored: bool
+) -> list[Pass | ModelError]:
+    """Run a batch, in halves where the device has no room for the whole."""
+    try:
+        return _run(classifier, inputs, frames, mirrored)
+    except ModelError as error:
+        middle = len(frames) // 2
+        if not middle or not isinstance(error.__cause__, torch.OutOfMemoryError):
+            return [error] * len(frames)
+    return [
+        result
+        for some in (slice(None, middle), slice(middle, None))
+        for result in _in_halves(classifier, inputs[some], frames[some], mirrored)
+    ]
 
 
 def _run(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirrored: bool) -> list[Pass | ModelError]:

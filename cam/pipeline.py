@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, Unpack
@@ -14,6 +15,7 @@ from cam.answer import answer
 from cam.classifiers import Classifier
 from cam.errors import CamError, ModelError, UsageError
 from cam.explanation import Explanation
+from cam.geometry import Size
 from cam.images import checked, read_image
 from cam.passes import run_network, sound
 from cam.question import Question, QuestionArguments
@@ -102,6 +104,7 @@ def explain_images(
     images: Sequence[NDArray[np.uint8]],
     targets: Sequence[Sequence[Target]],
     question: Question | None = None,
+    photos: Sequence[Size] | None = None,
 ) -> Iterator[list[Explanation] | CamError]:
     """Explain a batch of pictures, all targets of a picture from the same passes.
 
@@ -110,6 +113,7 @@ def explain_images(
         images: (H, W, 3) uint8 RGB, of any sizes; those of one input size share a pass.
         targets: the classes wanted of each picture, in order.
         question: what is asked of every picture; the evidence of its classes by default.
+        photos: (H, W) of the photographs that the images are smaller copies of; the images' own by default.
 
     Returns:
         For each picture, in order, one explanation a class, or what went wrong with it.
@@ -125,13 +129,12 @@ def explain_images(
         [3, 7]
     """
     question = question or Question()
-    own = run_network(classifier, images, classifier.preprocessing, question.fit)
+    run = partial(run_network, classifier, images, fit=question.fit, photos=photos)
+    own = run(classifier.preprocessing)
     views = [own]
     if question.resolution is not None or question.tta:
         views = [
-            own
-            if size == classifier.preprocessing and not mirrored
-            else run_network(classifier, images, size, question.fit, mirrored=mirrored)
+            own if size == classifier.preprocessing and not mirrored else run(size, mirrored=mirrored)
             for size in sizes(classifier.preprocessing, question.resolution, question.tta)
             for mirrored in ((False, True) if question.tta else (False,))
         ]

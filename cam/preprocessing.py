@@ -89,7 +89,9 @@ class Preprocessing:
             return fit_whole(photo, self.resize)
         return fit_crop(photo, self.resize, self.crop)
 
-    def prepare(self, image: NDArray[np.uint8], fit: Fit | None = None) -> tuple[Tensor, Frame]:
+    def prepare(
+        self, image: NDArray[np.uint8], fit: Fit | None = None, photo: Size | None = None
+    ) -> tuple[Tensor, Frame]:
         """Make the network's input of a photograph, equal to torchvision's evaluation presets.
 
         Pictures so long that they would have over 16 million pixels resized differ by at most 1/255 before the mean.
@@ -97,6 +99,7 @@ class Preprocessing:
         Args:
             image: (H, W, 3) uint8 RGB, upright.
             fit: the centre crop that the model was evaluated on, or the whole picture at the same scale.
+            photo: (H, W) of the photograph that the image is a smaller copy of; the image's own by default.
 
         Returns:
             (channels, H, W) float32, normalised, and where it lies in the photograph.
@@ -107,7 +110,7 @@ class Preprocessing:
             (torch.Size([3, 224, 224]), (16, 58))
         """
         height, width = image.shape[:2]
-        frame = self.frame((height, width), fit)
+        frame = self.frame(photo or (height, width), fit)
         pixels = cut(image, frame, self.interpolation)
         if len(self.mean) == 1:
             pixels = np.rint(pixels @ _LUMINANCE)[..., None].astype(np.uint8)
@@ -120,8 +123,8 @@ def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear")
     """Resize a photograph and cut the network's input out of it; what lies outside the picture is black.
 
     Args:
-        image: (H, W, 3) uint8 RGB, upright.
-        frame: where the input lies in it.
+        image: (H, W, 3) uint8 RGB, upright; the photograph, or a smaller copy.
+        frame: where the input lies in the photograph.
         interpolation: of the resizing, "bilinear", "bicubic" or "nearest".
 
     Returns:
@@ -131,12 +134,8 @@ def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear")
         >>> cut(np.zeros((480, 640, 3), np.uint8), fit_crop((480, 640), 256, (224, 224))).shape
         (224, 224, 3)
     """
-    (top, left), (height, width), (photo_h, photo_w), (full_h, full_w) = (
-        frame.offset,
-        frame.input,
-        frame.photo,
-        frame.resized,
-    )
+    (top, left), (height, width), (full_h, full_w) = frame.offset, frame.input, frame.resized
+    photo_h, photo_w = image.shape[:2]
     y0, x0, y1, x1 = max(0, top), max(0, left), min(full_h, top + height), min(full_w, left + width)
     if full_h * full_w > _LARGEST:  # a line of pixels would fill the memory: resize only what is looked at
         box = x0 * photo_w / full_w, y0 * photo_h / full_h, x1 * photo_w / full_w, y1 * photo_h / full_h

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,11 +13,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from cam.manifest import read_records
+
 if TYPE_CHECKING:
+    from cam.batch import Run
     from cam.evaluation.results import Evaluation
     from cam.inspection import Inspection
 
-_ROWS = 20
+_ROWS, _FAILURES = 20, 100
 
 
 @contextmanager
@@ -30,25 +33,35 @@ def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
         yield lambda done: bar.advance(task)
 
 
-def show_run(records: Sequence[dict[str, Any]], out: Path, *, as_json: bool, quiet: bool) -> None:
-    """Show what became of the pictures: a short table, what failed, and where the results are."""
-    failed = [record for record in records if record["status"] == "failed"]
+def show_run(run: Run, *, as_json: bool, quiet: bool) -> None:
+    """Show what became of the pictures: a short table, what failed and why, and where the results are."""
+    failed = (record for record, _ in read_records(run.manifest) if record["status"] == "failed")
+    out = run.manifest.parent
     if as_json:
-        summary = {"explained": len(records) - len(failed), "failed": len(failed), "out": str(out)}
+        summary = {"explained": run.explained, "failed": run.failed, "earlier": run.earlier, "out": str(out)}
         print(json.dumps({**summary, "errors": {record["path"]: record["error"] for record in failed}}, indent=2))
         return
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
-    for record in failed:
+    for record in islice(failed, _FAILURES):
         errors.print(f"[red]failed[/] {_plain(record['path'])}: {_plain(record['error'])}")
-    if quiet:
-        return
+    if run.remark:
+        errors.print(f"[yellow]slower[/] {_plain(run.remark)}")
+    if run.failed > _FAILURES:
+        errors.print(f"... and {run.failed - _FAILURES} more failed: {_plain(run.manifest)}")
+    if not quiet:
+        _show_totals(run)
+
+
+def _show_totals(run: Run) -> None:
     console = _console()
-    rows = [(record, target) for record in records for target in record["targets"]]
-    if rows:
-        console.print(_table(rows[:_ROWS]))
-    if len(rows) > _ROWS:
-        console.print(f"... and {len(rows) - _ROWS} more in {_plain(out / 'manifest.jsonl')}", soft_wrap=True)
-    console.print(f"{len(records) - len(failed)} explained, {len(failed)} failed: {_plain(out)}", soft_wrap=True)
+    rows = ((record, target) for record, _ in read_records(run.manifest) for target in record["targets"])
+    if first := list(islice(rows, _ROWS)):
+        console.print(_table(first))
+    if more := sum(1 for _ in rows):
+        console.print(f"... and {more} more in {_plain(run.manifest)}", soft_wrap=True)
+    earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
+    totals = f"{run.explained} explained, {run.failed} failed{earlier}"
+    console.print(f"{totals}: {_plain(run.manifest.parent)}", soft_wrap=True)
 
 
 def show_inspection(inspection: Inspection) -> None:

@@ -54,8 +54,33 @@ def prove(
     """
     device, dtype = device_and_dtype(network)
     pictures = random_inputs(inputs, input_shape, seed=1).to(device, dtype)
-    error = _largest_error(network, head.to(device), pictures)
+    error, _ = _largest_error(network, head.to(device), pictures)
     return Proof(inputs, error, _error_in_float64(network, head, pictures) if in_float64 else None)
+
+
+def proved_scores(network: nn.Module, head: Head, input_shape: tuple[int, int, int]) -> Tensor:
+    """Check the maps of one random input, the same each time, and give its class scores.
+
+    Args:
+        network: the classifier the head was found in, not wrapped.
+        head: its head.
+        input_shape: (channels, H, W).
+
+    Returns:
+        (C,), float32, on the CPU.
+
+    Raises:
+        HeadError: the maps do not add up, so that they must not be shown.
+
+    Example:
+        >>> from cam.head import find_head
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> proved_scores(network, find_head(network, (3, 8, 8)).exact(), (3, 8, 8)).shape
+        torch.Size([2])
+    """
+    device, dtype = device_and_dtype(network)
+    _, logits = _largest_error(network, head.to(device), random_inputs(1, input_shape, seed=1).to(device, dtype))
+    return logits[0].float().cpu()
 
 
 def _error_in_float64(network: nn.Module, head: Head, pictures: Tensor) -> float | None:
@@ -63,12 +88,13 @@ def _error_in_float64(network: nn.Module, head: Head, pictures: Tensor) -> float
     twin = twin_of(network, (channels, height, width))
     device, _ = device_and_dtype(twin)
     try:
-        return _largest_error(twin.double(), head.to(device, torch.float64), pictures.to(device, torch.float64))
+        return _largest_error(twin.double(), head.to(device, torch.float64), pictures.to(device, torch.float64))[0]
     except RuntimeError:  # the network casts to a precision of its own on the way
         return None
 
 
-def _largest_error(network: nn.Module, head: Head, pictures: Tensor) -> float:
+def _largest_error(network: nn.Module, head: Head, pictures: Tensor) -> tuple[float, Tensor]:
+    """The largest completeness error, and the logits (N, C)."""
     logits, features = forward(network, head.site, pictures)
     tolerance = max(tolerance_of(features.dtype), tolerance_of(logits.dtype))
     logits = logits.to(head.weight.dtype)
@@ -82,4 +108,4 @@ def _largest_error(network: nn.Module, head: Head, pictures: Tensor) -> float:
             f"{float(missed.max()):.2g} of the largest, more than {tolerance:g}",
             "Check that the network gives the same finite scores twice in evaluation mode",
         )
-    return float(completeness_error(cams, head.bias, logits).max())
+    return float(completeness_error(cams, head.bias, logits).max()), logits

@@ -6,9 +6,13 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
 
 from cam.classifiers import Classifier
+from cam.preprocessing import Preprocessing
 from cam.twins import device_and_dtype
 from cam.version import VERSION
 from cam.weights import hash_file, hash_tensors
@@ -16,11 +20,31 @@ from cam.weights import hash_file, hash_tensors
 _LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "pillow")
 
 
-def describe(classifier: Classifier, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe versions, arguments, model, weights, head and device, ready for JSON.
+class Loaded(Protocol):
+    """A network and what belongs to it, whatever its head."""
+
+    @property
+    def name(self) -> str:
+        """What it was loaded as."""
+
+    @property
+    def network(self) -> nn.Module:
+        """Unwrapped, on its device."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From photograph to input."""
+
+    @property
+    def weights(self) -> Path | None:
+        """File the weights came from; None where they did not come from a file."""
+
+
+def describe(model: Loaded, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe versions, arguments, model, weights and device, and of a `Classifier` its head, ready for JSON.
 
     Args:
-        classifier: the model.
+        model: with or without an exact head.
         arguments: of the command.
 
     Example:
@@ -29,23 +53,44 @@ def describe(classifier: Classifier, arguments: Mapping[str, Any]) -> dict[str, 
         >>> about["head"]["kind"], len(about["weights"]["tensors_sha256"])
         ('gap-linear', 64)
     """
-    device, dtype = device_and_dtype(classifier.network)
-    site = classifier.head.site
-    file = classifier.weights
+    device, dtype = device_and_dtype(model.network)
+    file = model.weights
     return {
-        "versions": {"gapcam": VERSION, "python": platform.python_version()}
-        | {name: version(name) for name in _LIBRARIES},
+        "versions": versions(),
         "arguments": dict(arguments),
-        "model": classifier.name,
+        "model": model.name,
         "weights": {
             "file": None if file is None else str(file),
             "sha256": None if file is None else hash_file(file),
-            "tensors_sha256": hash_tensors(classifier.network.state_dict()),
+            "tensors_sha256": model.tensors_sha256
+            if isinstance(model, Classifier)
+            else hash_tensors(model.network.state_dict()),
         },
+        **(_head(model) if isinstance(model, Classifier) else {}),
+        "preprocessing": asdict(model.preprocessing),
+        "device": str(device),
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of this tool, of Python and of the libraries that results depend on.
+
+    Example:
+        >>> list(versions())[:3]
+        ['gapcam', 'python', 'torch']
+    """
+    return {
+        "gapcam": VERSION,
+        "python": platform.python_version(),
+        **{name: version(name) for name in _LIBRARIES},
+    }
+
+
+def _head(classifier: Classifier) -> dict[str, Any]:
+    site = classifier.head.site
+    return {
         "head": {"kind": classifier.head.kind, "feature_layer": site.layer, "operation": site.operation},
         "proof": asdict(classifier.proof),
         "grid": asdict(classifier.grid),
-        "preprocessing": asdict(classifier.preprocessing),
-        "device": str(device),
-        "dtype": str(dtype).removeprefix("torch."),
     }

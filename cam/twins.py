@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,22 @@ def random_inputs(number: int, shape: tuple[int, int, int], seed: int = 0) -> Te
     contrast = torch.linspace(0.5, 1.5, number).view(-1, 1, 1, 1)
     tint = 0.5 * torch.randn(number, channels, 1, 1, generator=generator)
     return torch.addcmul(tint, texture, contrast)
+
+
+@contextmanager
+def same_each_time() -> Iterator[None]:
+    """Let layers be initialised with the same random numbers each time, which leaves the caller's as they were.
+
+    Example:
+        >>> with same_each_time():
+        ...     weight = nn.Linear(2, 3).weight
+        >>> with same_each_time():
+        ...     weight.equal(nn.Linear(2, 3).weight)
+        True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 def device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:

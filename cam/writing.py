@@ -5,40 +5,45 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
-from cam.errors import CamError
+from cam.errors import CamError, NoRoomError
 from cam.explanation import Explanation
-from cam.files import write_whole
 from cam.geometry import cells_on_photo
 from cam.images import encode
 from cam.inputs import Picture
 from cam.manifest import Record
 from cam.options import Options
+from cam.resuming import RunFolder
 
 
 def write_picture(
-    picture: Picture, outcome: list[Explanation] | CamError, out: Path, limit: float | None, options: Options
+    picture: Picture, outcome: list[Explanation] | CamError, folder: RunFolder, limit: float | None, options: Options
 ) -> Record:
     """Write what is wanted of one picture.
 
     Args:
         picture: the input.
         outcome: its explanations, or what went wrong with it.
-        out: folder of the run.
+        folder: of the run.
         limit: end of the colour scale, in the unit of the maps; None for each map's own.
         options: what is wanted.
 
     Returns:
         The picture's line of the manifest. What goes wrong is told there, with no file left half written.
 
+    Raises:
+        NoRoomError: the disk is full, gone or read-only, which is no picture's fault.
+
     Example:
+        >>> from pathlib import Path, PurePosixPath
         >>> from cam.errors import ImageError
         >>> bad = ImageError("'a.jpg' is empty", "Take it away")
-        >>> write_picture(Picture(Path("a.jpg"), PurePath("a.jpg")), bad, Path("out"), None, Options())["status"]
+        >>> picture, folder = Picture(Path("a.jpg"), PurePosixPath("a.jpg")), RunFolder(Path("out"))
+        >>> write_picture(picture, bad, folder, None, Options())["status"]
         'failed'
     """
     record: Record = {"path": str(picture.path), "status": "ok", "error": None, "size": None, "targets": []}
@@ -47,8 +52,10 @@ def write_picture(
             raise outcome
         record["size"] = list(outcome[0].frame.photo)
         for explanation in outcome:
-            files = _write(explanation, picture.name, out, limit, options)
+            files = _write(explanation, picture.name, folder, limit, options)
             record["targets"].append(_target(explanation, options.box_share, files))
+    except NoRoomError:
+        raise
     except CamError as error:
         record.update(status="failed", error=str(error), targets=[])
     return record
@@ -79,37 +86,38 @@ def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -
 
 
 def _write(
-    explanation: Explanation, name: PurePath, out: Path, limit: float | None, options: Options
+    explanation: Explanation, name: PurePath, folder: RunFolder, limit: float | None, options: Options
 ) -> dict[str, str]:
     """Write the files of one picture and class; their names keep the picture's own, so that no two meet."""
     slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
     stem = f"{name}.{explanation.class_idx}" + (f"-{slug}" if slug else "")
     files: dict[str, str] = {}
     if "overlay" in options.save:
-        files["overlay"] = _draw(explanation, out, stem, limit, options)
+        files["overlay"] = _draw(explanation, folder, stem, limit, options)
         parts = [explanation.of_channel(channel) for channel in explanation.channels]
         largest = max((part.limit for part in parts), default=0.0)  # one scale, so that channels can be compared
         for part, channel in zip(parts, explanation.channels, strict=True):
             key = f"channel-{channel.index}"
-            files[key] = _draw(part, out, f"{stem}.{key}", largest, options)
+            files[key] = _draw(part, folder, f"{stem}.{key}", largest, options)
     if "heat" in options.save:
         files["heat"] = f"{stem}.npy"
-        write_whole(out / files["heat"], _bytes(lambda file: np.save(file, explanation.heat())))
+        folder.write(files["heat"], _bytes(lambda file: np.save(file, explanation.heat())))
     if "cam" in options.save:
         files["cam"] = f"{stem}.npz"
-        write_whole(out / files["cam"], _bytes(lambda file: np.savez(file, allow_pickle=False, **_arrays(explanation))))
+        folder.write(files["cam"], _bytes(lambda file: np.savez(file, allow_pickle=False, **_arrays(explanation))))
     return files
 
 
-def _draw(explanation: Explanation, out: Path, stem: str, limit: float | None, options: Options) -> str:
+def _draw(explanation: Explanation, folder: RunFolder, stem: str, limit: float | None, options: Options) -> str:
     picture = explanation.overlay(
         limit=limit,
         opacity=options.opacity,
         colormap=options.colormap,
         legend=True,
         box_share=options.box_share if options.boxes else None,
+        max_side=options.max_side,
     )
-    write_whole(out / f"{stem}.{options.format}", encode(picture, f".{options.format}"))
+    folder.write(f"{stem}.{options.format}", encode(picture, f".{options.format}"))
     return f"{stem}.{options.format}"
 
 

@@ -100,7 +100,7 @@ def test_a_bad_picture_is_a_line_of_its_own_and_changes_no_other(run, tmp_path, 
         [json.loads(line) for line in (tmp_path / out / "manifest.jsonl").read_text().splitlines()]
         for out in ("without", "with")
     )
-    assert [mixed[0], mixed[2]] == without
+    assert [mixed[0], {**mixed[2], "index": 1}] == without
     bad = mixed[1]
     assert (bad["path"], bad["status"], bad["size"], bad["targets"]) == (str(inputs / name), "failed", None, [])
     assert found in bad["error"]
@@ -275,24 +275,10 @@ def test_a_cache_of_weights_that_cannot_be_written(run, tmp_path, monkeypatch):
     refused(run("explain", SAMPLE, "-m", "resnet18", "-o", tmp_path / "out"), 1, "TORCH_HOME")
 
 
-def test_a_cache_of_grids_that_cannot_be_used_does_no_harm(run, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_used_does_no_harm(run, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert run("explain", SAMPLE, *DIGITS, "-o", tmp_path / "out").exit_code == 0
-
-
-@pytest.mark.parametrize("entry", [b"", b"{", b"[]", b'{"start": 3, "jump": [1, 2], "method": "x"}', b"\xff", b"null"])
-def test_a_damaged_cache_entry_is_measured_again(tmp_path, monkeypatch, entry):
-    from cam.cache import recall, remember
-    from cam.geometry import Grid
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    grid = Grid((1.5, 2.0), (4.0, 8.0), "measured")
-    remember(grid, "key", 3)
-    assert recall("key", 3) == grid
-    (file,) = tmp_path.rglob("*.json")
-    file.write_bytes(entry)
-    assert recall("key", 3) is None
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ def test_the_three_ways_to_start_are_one_program(tmp_path):
     helps = [program(*way, "explain", "--help") for way in ways]
     assert {done.returncode for done in helps} == {0}
     assert len({done.stdout for done in helps}) == 1
-    assert helps[0].stdout.startswith("Usage: cam explain [OPTIONS] PHOTO_OR_FOLDER_OR_GLOB...")
+    assert helps[0].stdout.startswith("Usage: cam explain [OPTIONS] INPUT...")
     assert {program(*way, "--version").stdout for way in ways} == {f"cam, version {VERSION}\n"}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +18,12 @@ from cam.invariance import training
 from cam.invariance.demo import run_demo, shipped_glyphs, shipped_networks
 from cam.invariance.positions import accuracy_by_place
 from cam.invariance.training import HEADS, NETWORKS, RIGHT, correct, make_scenes, train_network
+from cam.loading import load_network
 from cam.networks.heads_compared import HeadsCompared
 from cam.scenes import uci_digits
+from cam.weights import hash_tensors
 
+PAGE = Path(__file__).parents[1] / "docs" / "position-invariance.md"
 # 3x3 convolutions without bias, 3-16-32-32-64-64, and two numbers a channel of each normalisation.
 BODY = 9 * (3 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * (16 + 32 + 32 + 64 + 64)
 HEAD = {
@@ -140,9 +145,19 @@ def test_the_demonstration_writes_figures_and_the_numbers_it_gives(tmp_path, mon
     by_name = {each["name"]: each for each in facts["networks"]}
     assert by_name["position-gap"]["head_parameters"] == 650
     assert all(by_name[name]["few"]["train"] > by_name[name]["few"]["test"] for name in HEADS)
+    assert facts["versions"]["torch"]
+    network = load_network("position-flatten").network
+    assert by_name["position-flatten"]["tensors_sha256"] == hash_tensors(network.state_dict())
     gap = [by_name[name]["few"]["train"] - by_name[name]["few"]["test"] for name in HEADS]
     assert gap[0] == min(gap)
     assert facts["peak_in_box_unseen"][0] > 0.7
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
+def test_what_the_page_shows_runs_as_pasted(block):
+    names: dict[str, object] = {"__name__": "__main__"}
+    exec(block, names)
+    assert {"torch", "nn"} <= names.keys()
 
 
 def test_training_needs_the_digits(monkeypatch):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cam.errors import ModelError
-from cam.features import Site, evaluating, find_logits, forward, grid_of, unwrap
+from cam.features import Site, evaluating, forward, grid_of
 from cam.head import find_head
+from cam.outputs import find_logits, unwrap
 from cam.proof import prove
 from cam.twins import random_inputs, twin_of
 

@@ -12,7 +12,6 @@ from torch import nn
 
 import cam
 from cam.arithmetic import arithmetic_grid
-from cam.cache import recall, remember
 from cam.centres import measure_grid
 from cam.geometry import Frame, Grid, cells_on_photo, fit_crop, fit_whole, peak, place, stretched
 from cam.head import find_head
@@ -194,17 +193,6 @@ def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> Non
         measured = measure_grid(network, head, (3, 32, 32))
     assert measured == measure_grid(network, head, (3, 32, 32))
     assert measured.method == "measured"
-
-
-def test_a_remembered_grid_comes_back_whole_and_one_without_reach_does_not(tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        grid = Grid((0.1, 2.0), (4.0, 8.0), "measured", (6.25, 1 / 3))
-        remember(grid, "key")
-        assert recall("key") == grid
-        (file,) = tmp_path.rglob("*.json")
-        file.write_text('{"start": [0.1, 2.0], "jump": [4.0, 8.0], "method": "measured"}')
-        assert recall("key") is None
 
 
 def test_a_network_of_one_size_is_stretched(device: torch.device) -> None:

@@ -14,11 +14,11 @@ from torch import nn
 import cam
 from cam.errors import UsageError
 from cam.features import forward
-from cam.geometry import Grid
+from cam.geometry import Frame, Grid, peak
 from cam.invariance.cutout import Cutout, cut_box, cut_mask
-from cam.invariance.measure import centroids, measure_invariance, peaks
+from cam.invariance.measure import measure_invariance, peaks_and_centroids
 from cam.invariance.moving import Scenes, background, moved, positions
-from cam.invariance.results import Following, Summary
+from cam.invariance.summaries import Following, Summary
 from cam.maps import class_activation_maps
 from cam.preprocessing import Preprocessing
 from cam.targets import OneClass, TopClasses
@@ -157,8 +157,18 @@ def test_distances_by_hand() -> None:
 def test_peaks_and_centroids_of_many_maps_by_hand() -> None:
     maps = np.array([[[[0, 1.0], [3, 0]], [[-1, -2], [-3, -4]]]])  # (1, 2, 2, 2)
     ys, xs = np.array([1.0, 5.0]), np.array([2.0, 10.0])
-    np.testing.assert_array_equal(peaks(maps, ys, xs), [[[5, 2], [1, 2]]])
-    np.testing.assert_array_equal(centroids(maps, ys, xs), [[[4, 4], [np.nan, np.nan]]])
+    peaks, centroids = peaks_and_centroids(maps, ys, xs)
+    np.testing.assert_array_equal(peaks, [[[5, 2], [1, 2]]])
+    np.testing.assert_array_equal(centroids, [[[4, 4], [np.nan, np.nan]]])
+
+
+def test_of_equally_hot_cells_the_peak_is_the_middle_one_as_on_a_photograph() -> None:
+    cam_map = np.zeros((5, 7))
+    cam_map[1:4, 2:7] = 3
+    peaks, _ = peaks_and_centroids(cam_map, np.arange(5) * 4 + 1.5, np.arange(7) * 4 + 1.5)
+    assert peaks.tolist() == [2 * 4 + 1.5, 4 * 4 + 1.5]
+    frame = Frame((20, 28), (20, 28), (0, 0), (20, 28))
+    assert peak(cam_map, Grid((1.5, 1.5), (4, 4), "arithmetic"), frame) == (10, 18)  # the same, on a whole pixel
 
 
 def test_a_batch_is_all_that_is_held() -> None:
@@ -199,9 +209,9 @@ def test_a_box_is_cut_at_its_pixels_and_keeps_the_scale_of_the_model() -> None:
     image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     np.testing.assert_array_equal(cut_box(image, (1, 2, 4, 4)).pixels, image[2:4, 1:4])
     classifier = seeing_white()
-    result = measure_invariance(classifier, np.zeros((64, 128, 3), np.uint8), box=(0, 0, 40, 20), steps=1)
+    result = measure_invariance(classifier, np.zeros((64, 128, 3), np.uint8), box=(0, 0, 40, 20), steps=2)
     assert (result.scenes.thing.size, result.scenes.canvas) == ((10, 20), (32, 40))
-    whole = measure_invariance(classifier, np.zeros((64, 128, 3), np.uint8), steps=1)
+    whole = measure_invariance(classifier, np.zeros((64, 128, 3), np.uint8), steps=2)
     assert (whole.scenes.thing.size, whole.scenes.canvas) == ((32, 32), (64, 64))  # the centre that it looks at
 
 
@@ -220,17 +230,44 @@ def test_fills() -> None:
     assert [scene[0, 0, 0] for scene in over] == [10, 20, 10, 20]
 
 
+def test_what_is_not_expected_of_the_scenes_is_remarked() -> None:
+    wide = np.zeros((64, 128, 3), np.uint8)
+    (whole,) = measure_invariance(seeing_white(), WHITE, steps=2).remarks
+    assert whole.startswith("The object is the whole picture, and what shows the class need not be in its middle")
+    (cropped,) = measure_invariance(seeing_white(), wide, steps=2).remarks
+    assert cropped.startswith("The object is the centre crop of the picture that the model sees")
+    assert measure_invariance(seeing_white(), wide, box=(0, 0, 40, 20), steps=2).remarks == ()
+    result = measure_invariance(seeing_white(), wide, box=(0, 0, 40, 20), steps=2, fill="reflect")
+    (mirrored,) = result.remarks
+    assert mirrored.startswith("The canvas is full of mirror images of the object (--fill reflect)")
+    assert result.facts()["remarks"] == [mirrored]
+    assert str(result).endswith(mirrored)
+
+
+def test_what_is_said_has_its_order() -> None:
+    result = measure_invariance(seeing_white(), WHITE, box=(0, 0, 8, 4), canvas=(32, 40), steps=2, fill=(0, 0, 0))
+    first, second, logit, *_ = str(result).splitlines()
+    assert first.endswith(": 4x8 pixels (HxW) at 4 places of a canvas of 32x40")
+    assert second == "predicted at 4 of 4 places"
+    assert logit.endswith("with the object's centre at (y, x) = (1.5, 3.5)")
+    assert result.facts()["canvas"] == [32, 40]
+    assert result.facts()["coordinates"].startswith("sizes are (h, w), points and offsets (y, x)")
+
+
 BAD = [
-    ({"box": (0, 0, 33, 4)}, "The box 0,0,33,4 does not lie in the picture of 32 x 32 pixels"),
+    ({"box": (0, 0, 33, 4)}, "The box 0,0,33,4 does not lie in the picture of 32x32 pixels (WxH)"),
     ({"box": (4, 4, 4, 9)}, "The box 4,4,4,9"),
     ({"box": (-1, 0, 4, 4)}, "0 <= x0 < x1 <= 32"),
-    ({"canvas": (32, 31)}, "A canvas of 31 x 32 pixels does not hold the object of 32 x 32"),
-    ({"canvas": (9000, 9000)}, "A canvas of 9000 x 9000 pixels is too large"),
-    ({"mask": np.zeros((16, 32), np.uint8)}, "The mask has 32 x 16 pixels, and the picture 32 x 32"),
+    ({"canvas": (32, 31)}, "A canvas of 32x31 pixels (HxW) does not hold the object of 32x32"),
+    ({"canvas": (9000, 9000)}, "A canvas of 9000x9000 pixels (HxW) is too large"),
+    ({"mask": np.zeros((16, 32), np.uint8)}, "The mask has 16x32 pixels (HxW), and the picture 32x32"),
     ({"mask": np.zeros((32, 32), np.uint8)}, "The mask is empty"),
     ({"target": OneClass(2)}, "There is no class 2 among 2"),
     ({"target": TopClasses(2)}, "top2 are several classes"),
     ({"steps": 0}, "0 places along each axis"),
+    ({"steps": 1}, "One place measures nothing, and with 1 step along each axis the object of 32x32 pixels (HxW)"),
+    ({"canvas": (32, 32)}, "has no more on a canvas of 32x32. Give 2 steps or more, and a canvas larger than"),
+    ({"canvas": (200, 200), "steps": 10**12}, "steps along each axis make 28561 places, more than 4096. Give 64 steps"),
     ({"batch_size": 0}, "A batch of 0 scenes"),
 ]
 

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from cam.errors import HeadError, ModelError
-from cam.features import forward, unwrap
+from cam.features import forward
 from cam.head import find_head
 from cam.maps import class_activation_maps, completeness_error
+from cam.outputs import unwrap
 from cam.proof import prove
 from cam.twins import random_inputs
 

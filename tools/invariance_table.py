@@ -26,6 +26,8 @@ def row(facts: dict[str, Any]) -> dict[str, float]:
         "logit: mean less worst": logit["mean"] - logit["worst"],
         "share of places with the commonest prediction": facts["usual_prediction"]["share"],
         "share of places with the picture's own class": facts["predicted_share"],
+        "peak of the heat, pixels from where it would be": facts["peak"]["deviation"]["mean"],
+        "centroid of the positive heat, pixels from where it would be": facts["centroid"]["deviation"]["mean"],
         "centroid of the positive heat, pixels from the object's centre": facts["centroid"]["error"]["mean"],
         "map moved back by one jump differs by, down": shift["down"],
         "map moved back by one jump differs by, right": shift["right"],
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--canvas", type=int, help="its side, pixels of the input (twice the object)")
-    parser.add_argument("--steps", type=int, default=7, help="places along each axis (%(default)s)")
+    parser.add_argument("--steps", type=int, default=8, help="places along each axis (%(default)s)")
     options = parser.parse_args()
     model = load_any(options.model, weights=options.weights)
     canvas = (options.canvas, options.canvas) if options.canvas else None

@@ -34,6 +34,7 @@ from cam.evaluation.results import Evaluation, Row, Statistic, mean, some_measur
 from cam.evaluation.truth import class_of
 from cam.images import MAX_PIXELS, read_image
 from cam.inputs import Picture
+from cam.reading import Limits, read_picture
 
 SIDE = 256
 """Boxes are drawn around every so many-th pixel of larger pictures; Choe et al. take 224 of all."""
@@ -144,7 +145,7 @@ def _measure(
 ) -> list[list[_Sample]]:
     """For each contender, the samples of one picture."""
     picture = items[0].picture
-    image = read_image(picture.path, max_pixels=max_pixels)
+    image = read_picture(picture, Limits(max_pixels)).image
     truths = [_Truth.of(item, image.shape[:2], max_pixels) for item in items]
     class_idxs = [_predicted(classifier, image) if item.label is None else classes[item.label] for item in items]
     asked = Asked(str(picture.name), image, tuple(dict.fromkeys(class_idxs)))  # two labels may mean one class

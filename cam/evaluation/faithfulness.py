@@ -20,9 +20,10 @@ from cam.errors import UsageError
 from cam.evaluation.contenders import Asked, Contender
 from cam.evaluation.results import Evaluation, Row, some_measured, told
 from cam.geometry import Frame
-from cam.images import MAX_PIXELS, read_image
+from cam.images import MAX_PIXELS
 from cam.inputs import Picture
 from cam.preprocessing import Fit
+from cam.reading import Limits, read_picture
 from cam.twins import device_and_dtype
 
 METRICS = (
@@ -84,7 +85,7 @@ def evaluate_faithfulness(
     failed: dict[str, str] = {}
     for picture in pictures:
         with told(failed, picture):
-            image = read_image(picture.path, max_pixels=max_pixels)
+            image = read_picture(picture, Limits(max_pixels)).image
             trial = _Trial.of(classifier, image, fit, batch_size)
             asked = Asked(str(picture.name), image, (trial.class_idx,))
             heats = [contender.heats(asked) for contender in contenders]

@@ -17,9 +17,10 @@ from cam.evaluation.metrics import box_mask, peak_inside, share_inside
 from cam.evaluation.results import Evaluation, Row
 from cam.evaluation.truth import Labelled
 from cam.files import write_whole
-from cam.images import MAX_PIXELS, read_image, write_image
+from cam.images import MAX_PIXELS, write_image
 from cam.passes import Pass, run_network
 from cam.preprocessing import cut
+from cam.reading import Limits, read_picture
 
 _BATCH = 32
 
@@ -160,7 +161,7 @@ def compose_mosaic(classifier: Classifier, mosaic: Mosaic, max_pixels: int = MAX
     look = classifier.preprocessing
     tiles = []
     for tile in mosaic.tiles:
-        image = read_image(tile.picture.path, max_pixels=max_pixels)
+        image = read_picture(tile.picture, Limits(max_pixels)).image
         tiles.append(cut(image, look.frame((image.shape[0], image.shape[1]), "crop"), look.interpolation))
     rows = [np.concatenate(tiles[i : i + mosaic.size], 1) for i in range(0, len(tiles), mosaic.size)]
     return np.concatenate(rows)
@@ -176,7 +177,7 @@ def _run(
         read: list[Labelled] = []
         for labelled in batch:
             try:
-                images.append(read_image(labelled.picture.path, max_pixels=max_pixels))
+                images.append(read_picture(labelled.picture, Limits(max_pixels)).image)
                 read.append(labelled)
             except ImageError as error:
                 yield labelled, error

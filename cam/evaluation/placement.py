@@ -18,11 +18,12 @@ from cam.evaluation.results import Evaluation, Row, some_measured, told
 from cam.evidence import Evidence
 from cam.explanation import Explanation
 from cam.geometry import Grid, Pair, fit_crop, stretched
-from cam.images import MAX_PIXELS, read_image
+from cam.images import MAX_PIXELS
 from cam.inputs import Picture
 from cam.pipeline import explain, explain_images
 from cam.preprocessing import cut
 from cam.question import Question
+from cam.reading import Limits, read_picture
 from cam.targets import OneClass
 
 METRICS = ("centroid_distance", "peak_distance", "bias_y", "bias_x")
@@ -84,7 +85,7 @@ def evaluate_placement(
     def objects() -> Iterator[list[tuple[Pasted, ...]]]:
         for picture, corners in zip(pictures, places.tolist(), strict=True):
             with told(failed, picture):
-                image = read_image(picture.path, max_pixels=max_pixels)
+                image = read_picture(picture, Limits(max_pixels)).image
                 class_idx = truth[picture] if truth and picture in truth else explain(classifier, image).class_idx
                 thing = cut(image, fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size)))
                 yield paste(str(picture.name), thing, class_idx, blank, corners)

@@ -19,11 +19,12 @@ from cam.evaluation.randomisation import randomised
 from cam.evaluation.results import Evaluation, Row, some_measured, told
 from cam.evidence import Evidence
 from cam.geometry import Frame, Size
-from cam.images import MAX_PIXELS, read_image
+from cam.images import MAX_PIXELS
 from cam.inputs import Picture
 from cam.maps import class_activation_maps, completeness_error
 from cam.preprocessing import Fit, Preprocessing
 from cam.question import Question
+from cam.reading import Limits, read_picture
 from cam.targets import TopClasses, resolve
 
 
@@ -72,7 +73,7 @@ def evaluate_sanity(
     failed: dict[str, str] = {}
     for picture in pictures:
         with told(failed, picture):
-            image = read_image(picture.path, max_pixels=max_pixels)
+            image = read_picture(picture, Limits(max_pixels)).image
             trial = _Trial.of(classifier, str(picture.name), image, fit)
             before, *later = (trial.cells(kinds, state, seed) for state in (classifier, *states.values()))
             fallen = [list(map(rank_correlation, before, after)) for after in later]

@@ -68,7 +68,7 @@ def cut_box(image: NDArray[np.uint8], box: Box, scale: float = 1.0, interpolatio
     x0, y0, x1, y1 = box
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise UsageError(
-            f"The box {x0},{y0},{x1},{y1} does not lie in the picture of {width} x {height} pixels",
+            f"The box {x0},{y0},{x1},{y1} does not lie in the picture of {width}x{height} pixels (WxH)",
             f"Give x0,y0,x1,y1 with 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}",
         )
     return Cutout.whole(_scaled(image[y0:y1, x0:x1], scale, interpolation))
@@ -94,9 +94,9 @@ def cut_mask(
         >>> cut_mask(np.zeros((40, 60, 3), np.uint8), mask).size
         (10, 20)
     """
-    if mask.shape != image.shape[:2]:
-        (mask_h, mask_w), (height, width) = mask.shape, image.shape[:2]
-        found = f"The mask has {mask_w} x {mask_h} pixels, and the picture {width} x {height}"
+    size = image.shape[0], image.shape[1]
+    if mask.shape != size:
+        found = f"The mask has {hxw((mask.shape[0], mask.shape[1]))} pixels (HxW), and the picture {hxw(size)}"
         raise UsageError(found, "Give a mask of the picture's own size")
     if mask.max() < 128:
         raise UsageError("The mask is empty: all of it is black, or nearly so", "Paint the object white")
@@ -107,6 +107,16 @@ def cut_mask(
     if not alpha.any():
         raise UsageError("Nothing of the mask is left at the scale the model looks at", "Paint a larger object white")
     return Cutout(pixels, alpha)
+
+
+def hxw(size: Size) -> str:
+    """Write a size as `--canvas` takes it.
+
+    Example:
+        >>> print(hxw((448, 640)))
+        448x640
+    """
+    return f"{size[0]}x{size[1]}"
 
 
 def _scaled(part: NDArray[np.uint8], scale: float, interpolation: str) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 import cam.cards
 from cam.classifiers import wrap
-from cam.evaluation.results import interval
+from cam.evaluation.results import interval, plain
 from cam.explanation import Explanation
 from cam.files import write_whole
 from cam.invariance.demo_figures import draw_demo
@@ -24,7 +24,9 @@ from cam.invariance.training import MEAN, NETWORKS, SIZE, STD, Scenes, Trained, 
 from cam.loading import load_network
 from cam.pipeline import explain_all
 from cam.preprocessing import Preprocessing
+from cam.provenance import versions
 from cam.scenes import Floats, Ints
+from cam.weights import hash_tensors
 
 SCENES = 4000
 EXPLAINED = 100
@@ -63,9 +65,10 @@ def run_demo(
     facts = {
         "seed": seed,
         "trained": "on the spot" if train else "shipped",
+        "versions": versions(),
         "scenes": SCENES,
         "peak_in_box_unseen": interval(hits, seed=seed),
-        "networks": [_plain(each) for each in measured],
+        "networks": [_plain(each, networks[each.name].network) for each in measured],
     }
     draw_demo(out, measured, explanations, scenes, unseen)
     write_whole(out / "demo.json", (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
@@ -108,6 +111,5 @@ def _inside(explanation: Explanation, box: Ints) -> bool:
     return bool(box[0] <= x < box[2] and box[1] <= y < box[3])
 
 
-def _plain(measured: Measured) -> dict[str, Any]:
-    cells = [[None if np.isnan(share) else share for share in row] for row in measured.by_place.tolist()]
-    return {**asdict(measured), "by_place": cells}
+def _plain(measured: Measured, network: torch.nn.Module) -> dict[str, Any]:
+    return dict(plain({"tensors_sha256": hash_tensors(network.state_dict()), **asdict(measured)}))

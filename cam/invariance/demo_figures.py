@@ -71,11 +71,30 @@ def _maps(measured: Sequence[Measured]) -> Figure:
         axis.set_title(f"{_TITLES[each.name].replace(chr(10), ' ')}\n{halves}", fontsize=9)
         axis.set_xlabel("x of the digit's centre (pixels)", fontsize=8)
         axis.set_ylabel("y (pixels)", fontsize=8)
-    axes[1, 2].set_axis_off()
+    _told(axes[1, 2], measured)
     figure.colorbar(image, ax=axes, shrink=0.8, label="accuracy (chance is 0.1)")
     title = f"Learned right of the dashed line only: accuracy by where the digit is (white: fewer than {FEWEST} scenes)"
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _told(axes: Axes, measured: Sequence[Measured]) -> None:
+    """How much of the digit's place the average still tells, by the padding that may let it."""
+    averaged = [each for each in measured if each.head == "gap-linear"]
+    estimates = np.array([each.told_place for each in averaged])
+    axes.bar(
+        [each.padding_mode for each in averaged],
+        estimates[:, 0],
+        0.5,
+        yerr=np.abs(estimates[:, 1:] - estimates[:, :1]).T,
+        capsize=3,
+        color="tab:purple",
+    )
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylim(-0.1, 1)
+    axes.set_title("GAP: how much of the digit's x\nits averaged features still tell", fontsize=9)
+    axes.set_xlabel("padding", fontsize=8)
+    axes.set_ylabel("variance explained (R2)", fontsize=8)
 
 
 def _heads_first(measured: Sequence[Measured]) -> list[Measured]:
@@ -153,3 +172,6 @@ def _mark(axes: Axes, box: NDArray[np.integer]) -> None:
     axes.set_xticks([0, 32, 63])
     axes.set_yticks([0, 31])
     axes.tick_params(labelsize=7)
+    axes.set_xlabel("x (pixels)", fontsize=7)
+    axes.set_ylabel("y (pixels)", fontsize=7)
+    axes.label_outer()

@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 
 from cam.errors import OutputError
 from cam.files import write_whole
-from cam.invariance.results import Equivariance, Following, Invariance, Summary, mean_and_largest
-from cam.invariance.sheets import contact_sheet, film, in_pixels, new_figure, outline, plain
+from cam.invariance.results import Equivariance, Invariance
+from cam.invariance.sheets import contact_sheet, few, film, in_pixels, new_figure, outline, plain, shown
+from cam.invariance.summaries import Following, Summary, mean_and_largest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FIGURES = ("contact-sheet.png", "score-map.png", "peak-error.png", "heat.webp")
+
+_ARROWS = 9  # along each axis that are drawn
+_NARROWEST = 1.0  # logits that the colours span at least: differences that mean nothing shall not look large
 
 
 def check_matplotlib() -> None:
@@ -41,7 +45,8 @@ def write_figures(result: Invariance, out: Path) -> list[Path]:
 
     - contact-sheet.png: the object at a few places with its heat, one colour scale for all.
     - score-map.png: logit and probability by where the object's centre is.
-    - peak-error.png: how far from there the heat's peak and the centroid of its positive evidence are.
+    - peak-error.png: how far the heat's peak, and the centroid of its positive evidence, are from where they would be
+      if they moved just as the object does.
     - heat.webp: the heat following the object.
 
     Args:
@@ -78,7 +83,8 @@ def _png(figure: Figure) -> bytes:
 def _score_map(result: Invariance) -> Figure:
     figure, (left, right) = _pair(result)
     label, places = plain(result.label), result.stays.size
-    _map(figure, left, result, result.logits, f"logit of {label}")
+    low, high = _span(result.logits)
+    _map(figure, left, result, result.logits, f"logit of {label} (colours span {high - low:.3g})", low, high)
     _map(figure, right, result, result.probabilities, f"probability of {label}", 0.0, 1.0)
     _worst(left, result)
     left.set_title(f"mean {result.logits.mean():.2f}, standard deviation {result.logits.std():.2f}", fontsize=9)
@@ -94,23 +100,23 @@ def _score_map(result: Invariance) -> Figure:
 
 def _error_map(result: Invariance, heat: Equivariance) -> Figure:
     figure, axes = _pair(result)
-    followed = {"peak of the heat": heat.peak, "centroid of positive evidence": heat.centroid}
-    largest = float(max(np.nanmax(each.errors, initial=1.0) for each in followed.values()))
+    followed = {"Peak of the heat": heat.peak, "Centroid of positive evidence": heat.centroid}
+    largest = float(max(np.nanmax(each.deviations, initial=1.0) for each in followed.values()))
     for each, (name, following) in zip(axes, followed.items(), strict=True):
-        unit = f"pixels from the object's centre to the {name}"
-        _map(figure, each, result, following.errors, unit, 0.0, largest)
+        _map(figure, each, result, following.deviations, "pixels off, by the object's centre", 0.0, largest)
         _arrows(each, result, following)
+        each.set_title(f"{name}: {_way(following)}", fontsize=9)
+    about = f"{plain(result.model)}, {plain(result.label)}; cells of the map are {heat.grid.jump[0]:g} pixels apart"
     figure.suptitle(
-        f"How far from the object's centre its heat is: {plain(result.model)}, {plain(result.label)}; "
-        f"cells of the map are {heat.grid.jump[0]:g} pixels apart",
+        f"How far the heat is from where it would be if it moved just as the object (arrows: to scale)\n{about}",
         fontsize=11,
     )
     return figure
 
 
 def _pair(result: Invariance) -> tuple[Figure, tuple[Axes, Axes]]:
-    height, width = result.scenes.canvas
-    figure = new_figure(10.4, 1.5 + 4 * min(2, max(0.5, height / width)))
+    height, width = shown(result.scenes.canvas)
+    figure = new_figure(10.4, 1.5 + 4 * max(0.5, height / width))
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     return figure, (left, right)
 
@@ -119,9 +125,20 @@ def _worst(axes: Axes, result: Invariance) -> None:
     """The object where its score is the smallest."""
     row, column = Summary.of(result.logits).worst_place
     y, x = result.scenes.centres[row, column]
-    outline(axes, result, row, column, color="black", linewidth=1, linestyle="--", label="object at its worst place")
-    axes.plot(x, y, "o", color="black", markerfacecolor="none", markersize=9)
-    axes.legend(loc="lower right", fontsize=8)
+    outline(axes, result, row, column, "black", 3)
+    outline(axes, result, row, column, "white", 1.2)
+    axes.plot(
+        x, y, "X", color="white", markeredgecolor="black", markersize=10, linestyle="",
+        label="object at its worst place, and its outline",
+    )  # fmt: skip
+    axes.legend(loc="lower right", fontsize=8, facecolor="lightgrey")
+
+
+def _span(logits: NDArray[np.floating]) -> tuple[float, float]:
+    """The ends of the colours."""
+    low, high = float(logits.min()), float(logits.max())
+    wider = max(0.0, _NARROWEST - (high - low)) / 2
+    return low - wider, high + wider
 
 
 def _map(
@@ -130,8 +147,8 @@ def _map(
     result: Invariance,
     values: NDArray[np.floating],
     unit: str,
-    low: float | None = None,
-    high: float | None = None,
+    low: float,
+    high: float,
 ) -> None:
     """A value for each place of the object's centre, with a colour bar."""
     centres, (height, width) = result.scenes.centres, result.scenes.thing.size
@@ -143,16 +160,24 @@ def _map(
 
 
 def _arrows(axes: Axes, result: Invariance, following: Following) -> None:
-    """From where the object's centre is to where the heat puts it, to scale."""
-    centres = result.scenes.centres.reshape(-1, 2)
-    way = following.points.reshape(-1, 2) - centres
+    """How far off the heat is, and to where, to scale."""
+    some = np.ix_(*(few(count, _ARROWS) for count in result.scenes.shape))
+    centres = result.scenes.centres[some].reshape(-1, 2)
+    way = following.points[some].reshape(-1, 2) - centres - following.mean_offset
     axes.quiver(
         centres[:, 1], centres[:, 0], way[:, 1], way[:, 0],
         angles="xy", scale_units="xy", scale=1, color="white", edgecolor="black", linewidth=0.4, width=0.006,
     )  # fmt: skip
+
+
+def _way(following: Following) -> str:
+    """How far off it is, and where on the object."""
     y, x = following.mean_offset
-    mean, largest = mean_and_largest(following.errors)
-    axes.set_title(f"mean {mean:.1f}, largest {largest:.1f}; mean offset {y:+.1f} down, {x:+.1f} right", fontsize=9)
+    if np.isnan(y):
+        return "there is none"
+    mean, largest = mean_and_largest(following.deviations)
+    where = f"{abs(y):.1f} {'below' if y > 0 else 'above'} and {abs(x):.1f} {'right' if x > 0 else 'left'} of"
+    return f"off by {mean:.1f} on average, {largest:.1f} at most;\nin the mean {where} the object's centre"
 
 
 def _edges(centres: NDArray[np.floating], single: float) -> NDArray[np.floating]:

@@ -13,11 +13,13 @@ from cam.boxes import Box
 from cam.classifiers import Classifier
 from cam.errors import UsageError
 from cam.evaluation.sanity import compare_moved
-from cam.geometry import Grid, Size
+from cam.geometry import Frame, Grid, Size, peak, stretched
 from cam.invariance.cutout import Cutout, cut_box, cut_mask
 from cam.invariance.moving import Fill, Scenes, background
-from cam.invariance.results import Equivariance, Following, Invariance
+from cam.invariance.remarks import remarks
+from cam.invariance.results import Equivariance, Invariance
 from cam.invariance.scoring import Look, Model, look
+from cam.invariance.summaries import Following
 from cam.preprocessing import cut
 from cam.targets import Target, TopClasses, resolve
 
@@ -31,7 +33,7 @@ def measure_invariance(
     box: Box | None = None,
     mask: NDArray[np.uint8] | None = None,
     canvas: Size | None = None,
-    steps: int = 7,
+    steps: int = 8,
     fill: Fill = "mean",
     target: Target | None = None,
     batch_size: int = 32,
@@ -63,7 +65,7 @@ def measure_invariance(
         The scores, and where there is an exact map what its heat does.
 
     Raises:
-        UsageError: an argument that cannot be right.
+        UsageError: an argument that cannot be right, or it leaves one place, which measures nothing.
         ModelError: the network does not run on the canvas.
 
     Example:
@@ -75,17 +77,18 @@ def measure_invariance(
     """
     if batch_size < 1:
         raise UsageError(f"A batch of {batch_size} scenes cannot be run", "Give 1 or more")
-    thing, ground = _object_and_canvas(model, image, box, mask, canvas, fill)
+    thing, ground, natural = _object_and_canvas(model, image, box, mask, canvas, fill)
     scenes = Scenes.over(ground, thing, steps, fill)
     class_idx = _class(model, image, target)
     looking = model.for_inputs_of(scenes.canvas)
     looks = list(_looks(looking, scenes, class_idx, batch_size, progress))
-    logits, probabilities, predicted = (
+    logits, probabilities, predicted, winning = (
         np.array(values).reshape(scenes.shape)
         for values in (
             [each.logits[class_idx] for each in looks],
             [each.probabilities[class_idx] for each in looks],
             [each.logits.argmax() for each in looks],
+            [each.probabilities[each.logits.argmax()] for each in looks],
         )
     )
     return Invariance(
@@ -96,13 +99,17 @@ def measure_invariance(
         logits,
         probabilities,
         predicted,
+        winning,
         _equivariance(looking, scenes, class_idx, looks) if isinstance(looking, Classifier) else None,
         "" if isinstance(model, Classifier) else model.reason,
+        remarks(scenes, natural, _seen(model, image) if box is None and mask is None else None),
     )
 
 
-def peaks(cams: NDArray[np.floating], ys: NDArray[np.floating], xs: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Give the centre of the hottest cell of each map.
+def peaks_and_centroids(
+    cams: NDArray[np.floating], ys: NDArray[np.floating], xs: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the centre of the hottest cell of each map, and the centroid of its positive evidence.
 
     Args:
         cams: (..., h, w), any unit.
@@ -110,36 +117,26 @@ def peaks(cams: NDArray[np.floating], ys: NDArray[np.floating], xs: NDArray[np.f
         xs: of the columns, (w,), pixels.
 
     Returns:
-        (..., 2): (y, x), pixels.
+        Two of (..., 2): (y, x), pixels. Of equally hot cells it is the one that `geometry.peak` takes; a centroid is
+        not a number where there is no positive evidence.
 
     Example:
-        >>> peaks(np.array([[0.0, 4.0]]), np.array([1.5]), np.array([1.5, 5.5])).tolist()
-        [1.5, 5.5]
+        >>> cams, ys, xs = np.array([[-9.0, 3.0, 1.0]]), np.array([1.5]), np.array([0.0, 4.0, 8.0])
+        >>> [points.tolist() for points in peaks_and_centroids(cams, ys, xs)]
+        [[1.5, 4.0], [1.5, 5.0]]
     """
-    rows, columns = np.divmod(cams.reshape(*cams.shape[:-2], -1).argmax(-1), cams.shape[-1])
-    return np.stack((ys[rows], xs[columns]), -1).astype(np.float64)
-
-
-def centroids(cams: NDArray[np.floating], ys: NDArray[np.floating], xs: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Give the centroid of the positive evidence of each map; not a number where there is none.
-
-    Args:
-        cams: (..., h, w), any unit.
-        ys: of the rows of cells, (h,), pixels.
-        xs: of the columns, (w,), pixels.
-
-    Returns:
-        (..., 2): (y, x), pixels.
-
-    Example:
-        >>> centroids(np.array([[-9.0, 3.0, 1.0]]), np.array([1.5]), np.array([0.0, 4.0, 8.0])).tolist()
-        [1.5, 5.0]
-    """
+    cells = np.array([_hottest(cam) for cam in cams.reshape(-1, *cams.shape[-2:])])
+    peaks = np.stack((ys[cells[:, 0]], xs[cells[:, 1]]), -1).reshape(*cams.shape[:-2], 2)
     positive = np.maximum(cams, 0).astype(np.float64)
     moments = np.stack((positive.sum(-1) @ ys, positive.sum(-2) @ xs), -1)
     total = positive.sum((-2, -1))[..., None]
-    found: NDArray[np.float64] = np.divide(moments, total, out=np.full(moments.shape, np.nan), where=total > 0)
-    return found
+    return peaks, np.divide(moments, total, out=np.full(moments.shape, np.nan), where=total > 0)
+
+
+def _hottest(cam: NDArray[np.floating]) -> Size:
+    """(row, column): the peak on a photograph of one pixel a cell."""
+    cells = cam.shape[0], cam.shape[1]
+    return peak(cam, stretched(cells, cells), Frame(cells, cells, (0, 0), cells))
 
 
 def _object_and_canvas(
@@ -149,7 +146,8 @@ def _object_and_canvas(
     mask: NDArray[np.uint8] | None,
     canvas: Size | None,
     fill: Fill,
-) -> tuple[Cutout, NDArray[np.uint8]]:
+) -> tuple[Cutout, NDArray[np.uint8], Size]:
+    """The object, the canvas, and the size that the object has at the model's own scale."""
     preprocessing = model.preprocessing
     own, kind = preprocessing.crop, preprocessing.interpolation
 
@@ -163,12 +161,18 @@ def _object_and_canvas(
         return Cutout.whole(cut(image, frame, kind))
 
     thing = cutout(1)
+    natural = thing.size
     if not isinstance(model, Classifier) or model.grid.method == "stretched":
         canvas = canvas or own
         thing = cutout(min(1, *(size / 2 / side for size, side in zip(canvas, thing.size, strict=True))))
     elif canvas is None:
         canvas = max(own[0], 2 * thing.size[0]), max(own[1], 2 * thing.size[1])
-    return thing, background(fill, canvas, image, preprocessing.mean)
+    return thing, background(fill, canvas, image, preprocessing.mean), natural
+
+
+def _seen(model: Model, image: NDArray[np.uint8]) -> Frame | None:
+    """What the model looks at of a picture; None where it has no heat to be compared with that."""
+    return model.preprocessing.frame((image.shape[0], image.shape[1])) if isinstance(model, Classifier) else None
 
 
 def _class(model: Model, image: NDArray[np.uint8], target: Target | None) -> int:
@@ -195,13 +199,8 @@ def _equivariance(model: Classifier, scenes: Scenes, class_idx: int, looks: Sequ
     cells = cams.shape[2], cams.shape[3]
     grid = model.grid_for(cells, scenes.canvas)
     ys, xs = (grid.centres(axis, np.arange(cells[axis]), scenes.canvas[axis]) for axis in (0, 1))
-    return Equivariance(
-        cams,
-        grid,
-        Following.of(peaks(cams, ys, xs), scenes.centres),
-        Following.of(centroids(cams, ys, xs), scenes.centres),
-        _shift_errors(model, scenes, class_idx, grid),
-    )
+    peaks, centroids = (Following.of(points, scenes.centres) for points in peaks_and_centroids(cams, ys, xs))
+    return Equivariance(cams, grid, peaks, centroids, _shift_errors(model, scenes, class_idx, grid))
 
 
 def _shift_errors(model: Classifier, scenes: Scenes, class_idx: int, grid: Grid) -> tuple[float, float] | None:

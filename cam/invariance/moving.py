@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -13,11 +14,12 @@ from scipy import ndimage
 from cam.errors import UsageError
 from cam.geometry import Size
 from cam.images import resize
-from cam.invariance.cutout import Cutout
+from cam.invariance.cutout import Cutout, hxw
 
 Fill: TypeAlias = Literal["mean", "blur", "reflect"] | tuple[int, int, int]
 
 MAX_CANVAS = 2**24  # pixels: any network holds many times as much of each
+MAX_PLACES = 4096
 _BLUR = 0.1  # deviation, shares of the canvas's shorter side: colours stay, no object does
 
 
@@ -33,7 +35,7 @@ def positions(canvas: Size, thing: Size, steps: int) -> list[tuple[int, int]]:
         (y, x) of the object's first pixel.
 
     Raises:
-        UsageError: there is no such place.
+        UsageError: there is no such place, or there are more than `MAX_PLACES`.
 
     Example:
         >>> positions((8, 12), (4, 4), 3)
@@ -43,9 +45,16 @@ def positions(canvas: Size, thing: Size, steps: int) -> list[tuple[int, int]]:
         raise UsageError(f"{steps} places along each axis are none", "Give 1 step or more")
     rooms = [canvas[axis] - thing[axis] for axis in (0, 1)]
     if min(rooms) < 0:
-        found = f"A canvas of {canvas[1]} x {canvas[0]} pixels does not hold the object of {thing[1]} x {thing[0]}"
-        raise UsageError(found, f"Give one of {thing[1]} x {thing[0]} pixels or more, or a smaller object")
-    ys, xs = (sorted({int(y) for y in (np.linspace(0, room, steps) if steps > 1 else [room / 2])}) for room in rooms)
+        found = f"A canvas of {hxw(canvas)} pixels (HxW) does not hold the object of {hxw(thing)}"
+        raise UsageError(found, f"Give one of {hxw(thing)} pixels or more, or a smaller object")
+    counts = [min(steps, room + 1) for room in rooms]
+    if counts[0] * counts[1] > MAX_PLACES:
+        found = f"{steps} steps along each axis make {counts[0] * counts[1]} places, more than {MAX_PLACES}"
+        raise UsageError(found, f"Give {math.isqrt(MAX_PLACES)} steps or fewer")
+    ys, xs = (
+        [int(at) for at in (np.linspace(0, room, count) if steps > 1 else [room / 2])]
+        for room, count in zip(rooms, counts, strict=True)
+    )
     return [(y, x) for y in ys for x in xs]
 
 
@@ -69,7 +78,7 @@ def background(fill: Fill, canvas: Size, image: NDArray[np.uint8], mean: tuple[f
         array([ 51, 102, 153], dtype=uint8)
     """
     if canvas[0] * canvas[1] > MAX_CANVAS:
-        raise UsageError(f"A canvas of {canvas[1]} x {canvas[0]} pixels is too large", f"Give {MAX_CANVAS} or fewer")
+        raise UsageError(f"A canvas of {hxw(canvas)} pixels (HxW) is too large", f"Give {MAX_CANVAS} or fewer")
     if fill == "blur":
         deviation = _BLUR * min(canvas)
         stretched = resize(image, canvas).astype(np.float32)
@@ -132,7 +141,7 @@ class Scenes:
         """Move an object over a canvas (H, W, 3), to the places of `positions`.
 
         Raises:
-            UsageError: as `positions`.
+            UsageError: as `positions`, or there is one place only.
 
         Example:
             >>> white = Cutout.whole(np.full((4, 4, 3), 255, np.uint8))
@@ -140,6 +149,12 @@ class Scenes:
             [1.5, 9.5]
         """
         places = positions((ground.shape[0], ground.shape[1]), thing.size, steps)
+        if len(places) == 1:
+            found = (
+                f"One place measures nothing, and with {steps} step{'s' * (steps > 1)} along each axis the object of "
+                f"{hxw(thing.size)} pixels (HxW) has no more on a canvas of {hxw((ground.shape[0], ground.shape[1]))}"
+            )
+            raise UsageError(found, "Give 2 steps or more, and a canvas larger than the object")
         ys, xs = (tuple(sorted(set(along))) for along in zip(*places, strict=True))
         return cls(thing, ground, fill, ys, xs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeAlias, Unpack
 
 import numpy as np
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 
 from cam.classifiers import Classifier, classify, name_classes
 from cam.errors import CamError, HeadError, ModelError
-from cam.features import evaluating, find_logits
+from cam.features import evaluating
 from cam.geometry import Size
 from cam.head import find_head
 from cam.loading import Loading, load_network, pick_device
+from cam.outputs import find_logits
 from cam.passes import run_network, sound
 from cam.preprocessing import Preprocessing
 from cam.twins import device_and_dtype
@@ -33,6 +35,7 @@ class Headless:
         labels: of the classes, in order; two where there is one logit.
         reason: why there is no exact map.
         binary: whether one logit decides between two classes.
+        weights: file the weights came from; None where they did not come from a file.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Headless:
     labels: tuple[str, ...]
     reason: str
     binary: bool = False
+    weights: Path | None = None
 
     def for_inputs_of(self, size: Size) -> Headless:
         """Look at pictures of (H, W) pixels as they are, neither resized nor cropped.
@@ -135,7 +139,8 @@ def load_any(
         head = find_head(built.network, built.preprocessing.input_shape).exact()
         classifier = classify(model, built, head, labels)
     except HeadError as error:
-        headless = Headless(model, built.network.to(where), built.preprocessing, (), error.found)
+        network = built.network.to(where)
+        headless = Headless(model, network, built.preprocessing, (), error.found, weights=built.weights)
         return _named(headless, labels, built.labels)
     return replace(classifier, network=classifier.network.to(where), head=classifier.head.to(where))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.colormaps import lookup
-from cam.geometry import Frame, place
+from cam.geometry import Frame, Size, place
 from cam.invariance.results import Equivariance, Invariance
 from cam.overlay import overlay
 
@@ -22,19 +22,23 @@ _DPI = 110
 _SHEET, _FILM = 3, 5  # places along each axis that are shown
 _FRAMES_A_SECOND = 4
 _PEAK = "#00e676"
+_LABEL = 24  # letters of a class that are shown
+_NARROWEST, _LOWEST = 0.8, 0.3  # a scene, by its longer side, with room for its caption
+_LEGEND = 5.0  # inches that it needs
 
 
 def contact_sheet(result: Invariance) -> Figure:
     """The object at up to three by three places with its heat, the peak marked, on one colour scale."""
-    rows, columns = (_few(count, _SHEET) for count in result.scenes.shape)
-    height, width = result.scenes.canvas
+    rows, columns = (few(count, _SHEET) for count in result.scenes.shape)
+    height, width = shown(result.scenes.canvas)
     side = 2.7 / max(height, width)
-    figure = new_figure(1.6 + len(columns) * (side * width + 0.3), 1.3 + len(rows) * (side * height + 0.5))
+    size = 1.6 + len(columns) * (side * width + 0.3), 1.3 + len(rows) * (side * height + 0.7)
+    figure = new_figure(max(_LEGEND, size[0]), size[1])
     axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
     for (i, j), each in np.ndenumerate(axes):
         _scene(each, result, rows[i], columns[j])
         in_pixels(each, result)
-        each.set_title(_score(result, rows[i], columns[j]), fontsize=8)
+        _caption(each, result, rows[i], columns[j], fontsize=8)
     _legend(figure, axes, result)
     return figure
 
@@ -43,11 +47,11 @@ def film(result: Invariance, heat: Equivariance) -> bytes:
     """The object's way over the places, there and back from row to row, as an animated WebP."""
     from matplotlib.animation import PillowWriter
 
-    rows, columns = (_few(count, _FILM) for count in result.scenes.shape)
+    rows, columns = (few(count, _FILM) for count in result.scenes.shape)
     way = [(row, column) for turn, row in enumerate(rows) for column in (columns[::-1] if turn % 2 else columns)]
-    height, width = result.scenes.canvas
+    height, width = shown(result.scenes.canvas)
     side = 4 / max(height, width)
-    figure = new_figure(1.9 + side * width, 1.2 + side * height)
+    figure = new_figure(max(_LEGEND, 1.9 + side * width), 1.4 + side * height)
     scene = figure.subplots()
     in_pixels(scene, result)
     _legend(figure, scene, result)
@@ -55,10 +59,10 @@ def film(result: Invariance, heat: Equivariance) -> bytes:
         path, writer = Path(folder, "heat.webp"), PillowWriter(_FRAMES_A_SECOND)
         with writer.saving(figure, path, _DPI):
             for row, column in way:
-                for artist in (*scene.images, *scene.patches, *scene.lines):
+                for artist in (*scene.images, *scene.collections, *scene.lines):
                     artist.remove()
                 _scene(scene, result, row, column)
-                scene.set_title(_score(result, row, column), fontsize=9, family="monospace")
+                _caption(scene, result, row, column, fontsize=9, family="monospace")
                 writer.grab_frame()
                 figure.set_layout_engine("none")  # the first frame's stays: nothing jumps, and the rest is quick
         return path.read_bytes()
@@ -81,19 +85,33 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure((width, height), dpi=_DPI, layout="constrained")
 
 
-def outline(axes: Axes, result: Invariance, row: int, column: int, **style: Any) -> None:
-    """Draw the object's rectangle at one place."""
-    from matplotlib.patches import Rectangle
+def outline(axes: Axes, result: Invariance, row: int, column: int, colour: str, width: float, style: str = "-") -> None:
+    """Draw the object's contour at one place: where its mask falls to half, or its rectangle."""
+    alpha = np.pad(result.scenes.thing.alpha, 1)
+    ys = np.arange(alpha.shape[0]) + result.scenes.ys[row] - 1
+    xs = np.arange(alpha.shape[1]) + result.scenes.xs[column] - 1
+    axes.contour(xs, ys, alpha, [alpha.max() / 2], colors=colour, linewidths=width, linestyles=style, clip_on=False)
 
-    height, width = result.scenes.thing.size
-    corner = result.scenes.xs[column] - 0.5, result.scenes.ys[row] - 0.5
-    axes.add_patch(Rectangle(corner, width, height, fill=False, clip_on=False, **style))
+
+def shown(canvas: Size) -> tuple[float, float]:
+    """Height and width, pixels, of what is shown: the canvas, with room beside it where it is long and thin.
+
+    Example:
+        >>> shown((1000, 100)), shown((100, 200))
+        ((1000, 800.0), (100, 200))
+    """
+    height, width = canvas
+    return max(height, _LOWEST * width), max(width, _NARROWEST * height)
 
 
 def in_pixels(axes: Axes, result: Invariance) -> None:
-    """Show all of the canvas, pixel i at i."""
-    height, width = result.scenes.canvas
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    """Show all of the canvas, pixel i at i, framed where there is room beside it."""
+    from matplotlib.patches import Rectangle
+
+    (height, width), (high, wide) = result.scenes.canvas, shown(result.scenes.canvas)
+    top, left = (height - high - 1) / 2, (width - wide - 1) / 2
+    axes.set(xlim=(left, left + wide), ylim=(top + high, top), aspect="equal")
+    axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="grey", linewidth=0.5))
     for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
         axis.set_label_text(f"{name} (pixels of the canvas)", fontsize=8)
         axis.set_tick_params(labelsize=8)
@@ -110,21 +128,31 @@ def plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text).replace("$", r"\$")
 
 
-def _few(count: int, wanted: int) -> list[int]:
-    """Some of so many indices, evenly spread."""
+def few(count: int, wanted: int) -> list[int]:
+    """Take some of so many indices, evenly spread.
+
+    Example:
+        >>> few(17, 5)
+        [0, 4, 8, 12, 16]
+    """
     return sorted({round(index) for index in np.linspace(0, count - 1, wanted)})
 
 
-def _score(result: Invariance, row: int, column: int) -> str:
-    share = f"{result.probabilities[row, column]:.1%}"
-    return f"logit {result.logits[row, column]:6.2f}   {share:>6}"
+def _caption(axes: Axes, result: Invariance, row: int, column: int, **style: Any) -> None:
+    """The score at a place and the class predicted there, in red where it is another."""
+    share, won = (f"{each[row, column]:.1%}" for each in (result.probabilities, result.predicted_probabilities))
+    label = result.labels[result.predicted[row, column]]
+    text = plain(label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}\N{HORIZONTAL ELLIPSIS}")
+    score = f"logit {result.logits[row, column]:6.2f}, probability {share:>6}"
+    colour = "black" if result.stays[row, column] else "red"
+    axes.set_title(f"{score}\npredicted: {text}, {won}", color=colour, **style)
 
 
 def _scene(axes: Axes, result: Invariance, row: int, column: int) -> None:
     """A scene with its heat, the object outlined and the peak marked."""
     axes.imshow(scene_with_heat(result, row, column), interpolation="nearest")
-    outline(axes, result, row, column, color="black", linewidth=3)
-    outline(axes, result, row, column, color="white", linewidth=1.2)
+    outline(axes, result, row, column, "black", 3)
+    outline(axes, result, row, column, "white", 1.2)
     if result.equivariance is not None:
         y, x = result.equivariance.peak.points[row, column]
         axes.plot(x, y, "P", color=_PEAK, markeredgecolor="black", markersize=9)

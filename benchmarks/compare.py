@@ -1,0 +1,195 @@
+"""How long `cam explain` takes for a picture, over what other programs take.
+
+Each program is a whole process, run for all pictures and for the first of them: the difference is the time of the
+others, start-up apart. All take turns in every round, after one that does not count, and a round gives one ratio; the
+table has medians and quartiles over the rounds. Peak memory is that of the run over all pictures. The floor runs the
+network as it stands, our own floor runs it on the engine that the command takes.
+
+    python benchmarks/compare.py --models squeezenet1_0 --pictures small mixed --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import ParamSpec, TypeVar
+
+import contenders
+from photographs import MEGAPIXELS, photographs
+from tables import publish, spread, table
+
+from cam.inputs import find_pictures
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "build" / "benchmarks"
+OURS = "cam explain"
+BASE, FLOOR = "torchcam-readme", "floor"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some pictures cost.
+
+    Attributes:
+        wall: seconds.
+        cpu: seconds of processor time, user and system.
+        memory: largest resident set, MiB.
+        pictures: how many.
+    """
+
+    wall: float
+    cpu: float
+    memory: float
+    pictures: int
+
+    def without(self, first: Cost) -> Cost:
+        """Take away what start-up and the first picture cost."""
+        left = self.pictures - first.pictures
+        return Cost(self.wall - first.wall, self.cpu - first.cpu, self.memory, left)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One comparison: a network and pictures."""
+
+    model: str
+    weights: Path
+    pictures: str
+    files: Sequence[Path]
+
+    def round(self, programs: Sequence[str]) -> dict[str, Cost]:
+        """Let all programs have their turn."""
+        costs = {}
+        for program in programs:
+            costs[program] = self.run(program, self.files).without(self.run(program, self.files[:1]))
+            print(f"{self.model}, {self.pictures}, {program}: {costs[program]}", file=sys.stderr, flush=True)
+        return costs
+
+    def run(self, program: str, files: Sequence[Path]) -> Cost:
+        """Let one program have its turn."""
+        names = list(map(str, files))
+        with TemporaryDirectory() as out:
+            if program.startswith(OURS):
+                options = ["-m", self.model, "--weights", str(self.weights), "-o", out, "--device", "cpu", "--quiet"]
+                return run(["-m", "cam", "explain", *names, *options, *program.split()[2:]], len(files))
+            script = str(ROOT / "benchmarks" / "contenders.py")
+            return run([script, program, self.model, str(self.weights), out, *names], len(files))
+
+
+def run(arguments: Sequence[str], pictures: int) -> Cost:
+    """Run Python and measure the process.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    started = perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)  # noqa: S603
+    _, status, used = os.wait4(process.pid, 0)
+    wall = perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"python {' '.join(arguments[:5])} ... ended with status {process.returncode}")
+    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, pictures)
+
+
+def rows(setting: Setting, rounds: Sequence[dict[str, Cost]]) -> Iterator[list[str]]:
+    """Put the rounds of a comparison into rows of the table, one a program."""
+    for program in rounds[0]:
+
+        def ratios(other: str, of: Callable[[Cost], float], program: str = program) -> str:
+            return spread([of(costs[program]) / of(costs[other]) for costs in rounds if other in costs])
+
+        costs = [each[program] for each in rounds]
+        yield [
+            setting.model,
+            setting.pictures,
+            program,
+            ratios(BASE, lambda cost: cost.wall),
+            ratios(BASE, lambda cost: cost.cpu),
+            ratios(FLOOR, lambda cost: cost.wall),
+            ratios(own_floor(program), lambda cost: cost.wall),
+            f"{median(cost.pictures / cost.wall for cost in costs):.1f}",
+            f"{median(cost.memory for cost in costs):.0f}",
+        ]
+
+
+def own_floor(program: str) -> str:
+    """Name the floor of a command of ours: the one with its engine, which is eager unless it is given."""
+    words = program.split()
+    engine = words[words.index("--engine") + 1] if "--engine" in words else "eager"
+    return f"{FLOOR}-{engine}" if program.startswith(OURS) else ""
+
+
+def apart(work: Callable[Given, Made], *args: Given.args, **kwargs: Given.kwargs) -> Made:
+    """Work in another process, whose memory is not inherited by those measured."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *args, **kwargs).result()
+
+
+def weights_of(model: str) -> Path:
+    """Give a checkpoint for a model, the same for all programs."""
+    path = BUILD / f"{model}.pth"
+    if not path.exists():
+        apart(contenders.save_weights, model, path)
+    return path
+
+
+def pictures_of(kind: str, count: int) -> list[Path]:
+    """Give pictures: generated ones of a kind, or the first ones of a folder."""
+    if kind in MEGAPIXELS:
+        return apart(photographs, BUILD / kind, kind, count)
+    return [picture.path for picture in find_pictures([kind])[:count]]
+
+
+def program(name: str) -> str:
+    """Let only programs pass that are known; those of ours with any options."""
+    if name in contenders.PROGRAMS or name.startswith(OURS):
+        return name
+    raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(contenders.PROGRAMS)}, {OURS!r}")
+
+
+def parse() -> argparse.Namespace:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["squeezenet1_0", "resnet18", "resnet50"])
+    parser.add_argument("--pictures", nargs="+", default=list(MEGAPIXELS), help="kinds, or folders")
+    parser.add_argument("--count", type=int, default=200, help="of pictures, [default: %(default)s]")
+    parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
+    every = [OURS, *contenders.PROGRAMS]
+    parser.add_argument("--only", nargs="+", type=program, default=every, help='such as floor "cam explain --tta"')
+    parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Compare, and write the table."""
+    arguments = parse()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    settings = [
+        Setting(model, weights_of(model), kind, pictures_of(kind, arguments.count))
+        for model, kind in product(arguments.models, arguments.pictures)
+    ]
+    for setting, name in product(settings, arguments.only):
+        setting.run(name, setting.files[:1])
+    rounds = [[setting.round(arguments.only) for setting in settings] for _ in range(arguments.rounds)]
+    titles = ["network", "pictures", "program", "wall / torchcam", "CPU / torchcam", "wall / floor", "wall / own floor"]
+    found = [row for index, setting in enumerate(settings) for row in rows(setting, [each[index] for each in rounds])]
+    publish(table([*titles, "pictures a second", "peak MiB"], found), arguments.table)
+
+
+if __name__ == "__main__":
+    main()

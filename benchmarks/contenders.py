@@ -1,0 +1,233 @@
+"""The programs that compare.py compares `cam explain` with, each as its users would write it.
+
+    python benchmarks/contenders.py torchcam-readme squeezenet1_0 squeezenet1_0.pth build/out photos/*.jpg
+
+Each draws the evidence for the predicted class of each picture on the picture itself, and saves that as a JPEG file of
+quality 92 in the folder; the floors and `codecs` save the picture as it is. What a program needs it imports itself, so
+that its memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cam.engines import EngineName
+
+_QUALITY = 92
+
+
+def torchcam_readme(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
+    """`CAM` of torchcam, used as its README shows: one picture at a time."""
+    from torchcam.methods import CAM
+
+    network = build(model, weights)
+    with CAM(network, *layers(network)) as extractor:
+        _with_torchcam(network, extractor, transform(model), out, files)
+
+
+def torchcam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
+    """The same in inference mode."""
+    import torch
+
+    with torch.inference_mode():
+        torchcam_readme(model, weights, out, files)
+
+
+def layercam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
+    """`LayerCAM` of torchcam, the method of its README."""
+    from torchcam.methods import LayerCAM
+
+    network = build(model, weights)
+    with LayerCAM(network, layers(network)[0]) as extractor:
+        _with_torchcam(network, extractor, transform(model), out, files)
+
+
+def gradcam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
+    """`GradCAM` of pytorch-grad-cam, used as its README shows: one picture at a time."""
+    from pytorch_grad_cam import GradCAM
+
+    _with_grad_cam(GradCAM, model, weights, out, files)
+
+
+def hirescam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
+    """`HiResCAM` of pytorch-grad-cam: what it has that equals class activation maps."""
+    from pytorch_grad_cam import HiResCAM
+
+    _with_grad_cam(HiResCAM, model, weights, out, files)
+
+
+def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: EngineName | None = None) -> None:
+    """Decode, preprocess, run the network, encode the picture: ours without maps and without drawing.
+
+    The network runs as it stands, or on one of our engines.
+    """
+    import torch
+
+    import cam
+    from cam.engines import make_engine
+
+    classifier = cam.load_classifier(model, weights=weights, device="cpu")
+    network = make_engine(engine, classifier) if engine else classifier.network
+
+    def work(some: Sequence[Path]) -> None:
+        photos = [_read(file) for file in some]
+        inputs = torch.stack([classifier.preprocessing.prepare(photo)[0] for photo in photos])
+        with torch.inference_mode():
+            network(inputs)
+        _write(photos, some, out)
+
+    _on_all_cores(work, files)
+
+
+def codecs(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
+    """Decode and encode, with no network."""
+    _on_all_cores(lambda some: _write([_read(file) for file in some], some, out), files)
+
+
+def library(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
+    """Ours as a library, in one thread: `cam.explain_all`, then `overlay`."""
+    import cam
+    from cam.images import write_image
+
+    classifier = cam.load_classifier(model, weights=weights, device="cpu")
+    for file, explanation in zip(files, cam.explain_all(classifier, files), strict=True):
+        write_image(out / f"{file.stem}.jpg", explanation.overlay(legend=True))
+
+
+PROGRAMS: dict[str, Callable[[str, Path, Path, Sequence[Path]], None]] = {
+    "torchcam-readme": torchcam_readme,
+    "torchcam": torchcam,
+    "layercam": layercam,
+    "gradcam": gradcam,
+    "hirescam": hirescam,
+    "library": library,
+    "floor": floor,
+    "floor-eager": partial(floor, engine="eager"),
+    "floor-compile": partial(floor, engine="compile"),
+    "floor-onnxruntime": partial(floor, engine="onnxruntime"),
+    "codecs": codecs,
+}
+
+
+def build(model: str, weights: Path) -> nn.Module:
+    """Build a network of torchvision as its users do."""
+    import torch
+    from torchvision.models import get_model
+
+    network: nn.Module = get_model(model, weights=None)
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    return network.eval()
+
+
+def transform(model: str) -> Any:
+    """The preprocessing that belongs to its published weights."""
+    from torchvision.models import get_model_weights
+
+    return get_model_weights(model).DEFAULT.transforms()
+
+
+def layers(network: nn.Module) -> tuple[str, str]:
+    """Names of the layers that give the last features and the class scores; those of ResNet or SqueezeNet."""
+    return ("layer4", "fc") if hasattr(network, "layer4") else ("features", "classifier.1")
+
+
+def save_weights(model: str, path: Path) -> None:
+    """Save the weights that all programs shall use: the published ones if they are on this machine, else random ones.
+
+    Statistics of the normalisations are those of random inputs, or the features of an untrained deep network explode.
+    """
+    import torch
+    from torchvision.models import get_model, get_model_weights
+
+    from cam.twins import random_inputs
+
+    published = get_model_weights(model).DEFAULT
+    if Path(torch.hub.get_dir(), "checkpoints", Path(published.url).name).exists():
+        network = get_model(model, weights=published)
+    else:
+        torch.manual_seed(0)
+        network = get_model(model, weights=None)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None
+        with torch.no_grad():
+            network.train()(random_inputs(4, (3, 224, 224)))
+    torch.save(network.state_dict(), path)
+
+
+def _with_torchcam(network: nn.Module, extractor: Any, preprocess: Any, out: Path, files: Iterable[Path]) -> None:
+    from torchcam.utils import overlay_mask
+    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    for file in files:
+        photo = decode_image(str(file), ImageReadMode.RGB)
+        scores = network(preprocess(photo).unsqueeze(0))
+        (found,) = extractor(scores.squeeze(0).argmax().item(), scores)
+        heat = to_pil_image(found.squeeze(0), mode="F")
+        overlay_mask(to_pil_image(photo), heat, alpha=0.5).save(out / f"{file.stem}.jpg", quality=_QUALITY)
+
+
+def _with_grad_cam(method: Any, model: str, weights: Path, out: Path, files: Iterable[Path]) -> None:
+    import cv2
+    import numpy as np
+    from PIL import Image
+    from pytorch_grad_cam.utils.image import show_cam_on_image
+
+    network, preprocess = build(model, weights), transform(model)
+    target = list(network.get_submodule(layers(network)[0]).children())[-1]
+    with method(model=network, target_layers=[target]) as explain:
+        for file in files:
+            photo = Image.open(file).convert("RGB")
+            (found,) = explain(input_tensor=preprocess(photo).unsqueeze(0), targets=None)
+            pixels = np.asarray(photo, np.float32) / 255
+            shown = show_cam_on_image(pixels, cv2.resize(found, photo.size), use_rgb=True)
+            Image.fromarray(shown).save(out / f"{file.stem}.jpg", quality=_QUALITY)
+
+
+def _read(file: Path) -> Any:
+    from pathlib import PurePosixPath
+
+    from cam.inputs import Picture
+    from cam.reading import Limits, read_picture
+
+    return read_picture(Picture(file, PurePosixPath(file.name)), Limits()).image
+
+
+def _write(photos: Iterable[Any], files: Iterable[Path], out: Path) -> None:
+    from cam.images import write_image
+
+    for photo, file in zip(photos, files, strict=True):
+        write_image(out / f"{file.stem}.jpg", photo)
+
+
+def _on_all_cores(work: Callable[[Sequence[Path]], None], files: Sequence[Path]) -> None:
+    """Batch after batch as `cam explain` takes them, a worker a core."""
+    from cam.workers import in_order
+
+    for _ in in_order(work, (files[start : start + 4] for start in range(0, len(files), 4))):
+        pass
+
+
+def main() -> None:
+    """Run one program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", choices=PROGRAMS)
+    parser.add_argument("model", help="a ResNet or SqueezeNet of torchvision")
+    parser.add_argument("weights", type=Path, help="from save_weights")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    PROGRAMS[arguments.program](arguments.model, arguments.weights, arguments.out, arguments.files)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What the maps cost on top of the forward pass, in one process on one thread.
+
+All take turns in every round, and a round gives one ratio of processor time to the bare network in inference mode; the
+table has medians and quartiles over the rounds. The peers are asked for the same five classes.
+
+    python benchmarks/forward.py --models squeezenet1_0 --batches 1 8 32 --rounds 15
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from time import process_time
+
+import contenders
+import torch
+from compare import BUILD, weights_of
+from tables import publish, spread, table
+from torch import Tensor, nn
+
+import cam
+from cam.classifiers import Classifier
+from cam.engines import make_engine
+from cam.maps import class_activation_maps
+from cam.twins import random_inputs
+
+BARE = "bare network"
+_CLASSES = 5
+_AT_LEAST = 8  # pictures in one measurement
+
+
+def bare(run: Callable[[Tensor], object], inputs: Tensor) -> None:
+    """The network by itself."""
+    with torch.inference_mode():
+        run(inputs)
+
+
+def some_maps(classifier: Classifier, inputs: Tensor) -> Tensor:
+    """Maps (N, 5, h, w) of the first five classes of each picture."""
+    logits, features, head = classifier.evaluate(inputs)
+    return class_activation_maps(features, head.weight[logits.topk(_CLASSES).indices])
+
+
+def all_maps(classifier: Classifier, inputs: Tensor) -> Tensor:
+    """Maps (N, C, h, w) of all classes; where the network averages class maps, they are there already."""
+    _, features, head = classifier.evaluate(inputs)
+    return features if head.kind == "conv-gap" else class_activation_maps(features, head.weight)
+
+
+def torchcam_maps(network: nn.Module) -> Callable[[Tensor], object]:
+    """`CAM` of torchcam, once a class."""
+    from torchcam.methods import CAM
+
+    extractor = CAM(network, *contenders.layers(network))
+
+    def run(inputs: Tensor) -> object:
+        with torch.inference_mode():
+            logits = network(inputs)
+            return [extractor(column.tolist(), logits) for column in logits.topk(_CLASSES).indices.T]
+
+    return run
+
+
+def gradcam_maps(network: nn.Module) -> Callable[[Tensor], object]:
+    """`GradCAM` of pytorch-grad-cam, once a class."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    explain = GradCAM(network.requires_grad_(True), [network.get_submodule(contenders.layers(network)[0])])
+
+    def run(inputs: Tensor) -> object:
+        with torch.inference_mode():
+            classes = network(inputs).topk(_CLASSES).indices
+        return [explain(inputs, [ClassifierOutputTarget(int(index)) for index in column]) for column in classes.T]
+
+    return run
+
+
+def programs(classifier: Classifier) -> dict[str, Callable[[Tensor], object]]:
+    """Everything that is measured, by name."""
+    engine = make_engine("eager", classifier)
+    faster = replace(classifier, engine=engine)
+    return {
+        BARE: partial(bare, classifier.network),
+        "network, maps of 5 classes": partial(some_maps, classifier),
+        "network, maps of all classes": partial(all_maps, classifier),
+        "eager engine": partial(bare, engine),
+        "eager engine, maps of 5 classes": partial(some_maps, faster),
+        "eager engine, maps of all classes": partial(all_maps, faster),
+        "torchcam CAM, 5 classes": torchcam_maps(copy.deepcopy(classifier.network)),
+        "grad-cam GradCAM, 5 classes": gradcam_maps(copy.deepcopy(classifier.network)),
+    }
+
+
+def measure(run: Callable[[Tensor], object], inputs: Tensor) -> float:
+    """Seconds of processor time a picture."""
+    started, repeats = process_time(), -(-_AT_LEAST // len(inputs))
+    for _ in range(repeats):
+        run(inputs)
+    return (process_time() - started) / (repeats * len(inputs))
+
+
+def rows(model: str, batch: int, rounds: int, only: list[str]) -> Iterator[list[str]]:
+    """Measure one network at one size of batches: a row a program."""
+    classifier = cam.load_classifier(model, weights=weights_of(model), device="cpu")
+    chosen = {name: run for name, run in programs(classifier).items() if name == BARE or name in only or not only}
+    inputs = random_inputs(max(2, batch), classifier.preprocessing.input_shape)[:batch]
+    for run in chosen.values():
+        run(inputs)
+    costs = [{name: measure(run, inputs) for name, run in chosen.items()} for _ in range(rounds)]
+    for name in chosen:
+        ratios = spread([each[name] / each[BARE] for each in costs], digits=3)
+        yield [model, str(batch), name, ratios, f"{1000 * min(each[name] for each in costs):.1f}"]
+
+
+def main() -> None:
+    """Measure, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["squeezenet1_0", "resnet18", "resnet50"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--rounds", type=int, default=9, help="[default: %(default)s]")
+    parser.add_argument("--only", nargs="+", default=[], help="rows by name, besides the bare network")
+    parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
+    arguments = parser.parse_args()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    found = [
+        row
+        for model in arguments.models
+        for batch in arguments.batches
+        for row in rows(model, batch, arguments.rounds, arguments.only)
+    ]
+    titles = ["network", "batch", "program", "CPU / bare network", "least ms a picture"]
+    publish(table(titles, found), arguments.table)
+
+
+if __name__ == "__main__":
+    main()

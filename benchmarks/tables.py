@@ -1,0 +1,79 @@
+"""Tables of measurements, and where they go: on the page between two marks, or to the screen."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import quantiles
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+_PACKAGES = ("torch", "torchvision", "opencv-python", "pillow", "torchcam", "grad-cam")
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Say the median, and the quartiles where there are several values; a dash where there is none."""
+    if len(values) < 2:
+        return f"{values[0]:.{digits}f}" if values else "-"
+    low, middle, high = (f"{value:.{digits}f}" for value in quantiles(values, n=4, method="inclusive"))
+    return f"{middle} ({low} to {high})"
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay a table out in Markdown."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (titles, *rows)]
+    return "\n".join([lines[0], "|---" * len(titles) + "|", *lines[1:]])
+
+
+def publish(text: str, mark: str | None, page: Path = PAGE) -> None:
+    """Put a table in its place on the page, with the command that made it, the machine and the day.
+
+    Args:
+        text: the table.
+        mark: name of the place, between `<!-- NAME -->` and `<!-- end of NAME -->`; None prints the table.
+        page: where the place is.
+
+    Raises:
+        SystemExit: the page has no such place.
+    """
+    text = f"`{_command()}`, {date.today().isoformat()}, {machine()}.\n\n{text}"
+    if mark is None:
+        print(text)
+        return
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    before, place, rest = page.read_text("utf-8").partition(begin)
+    _, closing, after = rest.partition(end)
+    if not (place and closing):
+        raise SystemExit(f"{text}\n\n{page} has no place for it: write {begin} and {end} there, one below the other.")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
+
+
+def machine() -> str:
+    """Describe what was measured on: processor, cores, threads, versions."""
+    found = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    processor = found[1] if found else platform.processor() or platform.machine()
+    limit = os.environ.get("OMP_NUM_THREADS")
+    threads = f", OMP_NUM_THREADS={limit}" if limit else ""
+    packages = ", ".join(f"{name} {known}" for name in _PACKAGES if (known := _version(name)))
+    return f"{processor}, {os.cpu_count()} cores{threads}, Python {platform.python_version()}, {packages}"
+
+
+def _command() -> str:
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text("utf-8") if Path(path).exists() else ""

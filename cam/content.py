@@ -1,0 +1,86 @@
+"""The bytes of a file that a user named, as many as are allowed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from cam.errors import ImageError
+
+MAX_BYTES = 500_000_000
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, if it is one: opening a pipe would wait for ever.
+
+    Raises:
+        ImageError: it is missing, empty, no regular file, or may not be read.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     size = Path(folder, "a.jpg").write_bytes(b"light")
+        ...     with open_regular(Path(folder, "a.jpg")) as file:
+        ...         len(file.read())
+        5
+    """
+    name = repr(str(path))
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"{name} is a folder, not a picture", "Rename it, or give it as an input itself")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{name} is a pipe or a device, not a file", "Save the picture as a file first")
+        if status.st_size == 0:
+            raise ImageError(f"{name} is empty", "Copy the file again")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise ImageError(f"{name} does not exist", "Check the path") from None
+    except PermissionError:
+        raise ImageError(f"{name} may not be read", "Change its permissions or those of its folders") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{name} cannot be opened ({reason})", "Check the path") from error
+
+
+def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read a file as long as it was when it was opened, should it grow meanwhile.
+
+    Args:
+        path: the file.
+        max_bytes: the largest size that is read.
+
+    Raises:
+        ImageError: it is larger, missing, empty, no regular file, or cannot be read.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     size = Path(folder, "a.jpg").write_bytes(b"light")
+        ...     len(read_content(Path(folder, "a.jpg")))
+        5
+    """
+    with open_regular(path) as file:
+        try:
+            size = os.fstat(file.fileno()).st_size
+            check_bytes(size, str(path), max_bytes)
+            return file.read(size)
+        except OSError as error:
+            found = f"{str(path)!r} cannot be read ({error.strerror})"
+            raise ImageError(found, "Copy it again, or check the disk") from error
+
+
+def check_bytes(size: int, path: str, max_bytes: int) -> None:
+    """Refuse what is larger than allowed.
+
+    Raises:
+        ImageError: it is.
+
+    Example:
+        >>> check_bytes(size=5, path="a.jpg", max_bytes=5)
+    """
+    if size > max_bytes:
+        found = f"{path!r} has {size} bytes, over the limit of {max_bytes}"
+        raise ImageError(found, "Make it smaller, or raise --max-bytes if you trust the file")

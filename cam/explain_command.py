@@ -1,0 +1,187 @@
+"""cam explain: heat maps of any number of pictures; cam merge: the parts of a run together."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cam.parameters import (
+    EVIDENCE,
+    NOTHING_DONE,
+    SOME_FAILED,
+    STOPPED,
+    classifier_options,
+    loading,
+    picked,
+    resolution,
+    save,
+    scale,
+    shard,
+)
+from cam.starting import importing
+
+if TYPE_CHECKING:
+    from cam.classifiers import Classifier
+    from cam.options import Options
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option(
+    "--list", "list_", metavar="FILE", help="Inputs named in a file: a line each, or NUL or CSV; - for stdin."
+)
+@click.option("--pattern", help='Of the pictures in folders and archives, those that fit, such as "val/*.jpg".')
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
+@click.option(
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    default=["top1"],
+    show_default=True,
+    help="top1, topN, a class index or a label. Repeatable.",
+)
+@click.option(
+    "--evidence",
+    type=EVIDENCE,
+    default="logit",
+    show_default=True,
+    help="Of a class: alone, over --against, over the best other class of each place, or each place's probability.",
+)
+@click.option("--against", help="With --evidence contrast: a class index, a label or runner-up. [default: runner-up]")
+@classifier_options
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "whole"]),
+    help="Look at the centre the model was evaluated on, or at all of the picture. [default: the model's own]",
+)
+@click.option("--resolution", callback=resolution, help="Finer maps from a larger input: its side (448), or 2x.")
+@click.option("--tta", is_flag=True, help="Average maps over mirrored and larger inputs.")
+@click.option("--channels", type=click.IntRange(min=0), default=0, help="Draw the channels with the largest shares.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "compile", "onnxruntime"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network; auto takes what pays for so many pictures.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the layers on CUDA; head and maps are in float32.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="[default: 4 on the CPU, on each core, else 32]")
+@click.option(
+    "--save", default="overlay", show_default=True, callback=save, help="Of overlay, heat (.npy), cam (.npz)."
+)
+@click.option(
+    "--scale",
+    default="run",
+    show_default=True,
+    callback=scale,
+    help="One colour scale for the run (the median peak of its first 64 pictures), one an image, or its end in logits.",
+)
+@click.option("--boxes", is_flag=True, help="Draw boxes around the heat; the manifest has them always.")
+@click.option("--box-share", type=float, default=0.2, show_default=True, help="Of the maximum, for heat in a box.")
+@click.option("--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of the heat.")
+@click.option("--colormap", default="signed", show_default=True, help="signed, or any of OpenCV's.")
+@click.option("--format", "format_", type=click.Choice(["jpg", "png", "webp"]), default="jpg", show_default=True)
+@click.option("--max-side", type=click.IntRange(min=1), help="Longer side of the overlays, pixels; smaller is faster.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
+@click.option("--max-bytes", type=click.IntRange(min=1), default=500_000_000, show_default=True, help="Of a file.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=60, help="Seconds to decode. [default: 60]"
+)
+@click.option(
+    "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="Of a bad picture."
+)
+@click.option("--shard", callback=shard, metavar="I/N", help="Only the I-th of N parts of the pictures; see cam merge.")
+@click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run, instead of going on with it.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, nothing else.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.pass_context
+def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> None:
+    """Draw where a model sees its evidence, on the original photographs.
+
+    INPUT: photographs, folders with all below them, globs, .tar and .zip archives.
+
+    Example: cam explain photos/ -m squeezenet1_1 -o out --target top5
+
+    The same command again goes on where a run was cut short.
+
+    Exit status: 0 when all went well, 3 when some pictures failed, 1 when nothing could be done, 2 for wrong usage,
+    130 when the run was cut short.
+    """
+    with importing():
+        from cam.batch import explain_folder
+        from cam.classifiers import load_classifier
+        from cam.inputs import check_output, find_pictures
+        from cam.lists import read_list
+        from cam.printing import progress, show_run
+
+    out, silent = options["out"], options["quiet"] or options["as_json"]
+    inputs += tuple(read_list(options["list_"])) if options["list_"] else ()
+    if not inputs:
+        raise click.UsageError("No pictures were named. Give files, folders, globs or archives, or --list FILE.")
+    check_output(inputs, out)
+    pictures = find_pictures(inputs, exclude=out, pattern=options["pattern"])
+    classifier = load_classifier(**loading(options))
+    with _stoppable(ctx, out), progress(len(pictures), silent) as advance:
+        run = explain_folder(classifier, pictures, out, _wanted(classifier, options), ctx.params, advance)
+    show_run(run, as_json=options["as_json"], quiet=options["quiet"])
+    ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)
+
+
+def _wanted(classifier: Classifier, options: dict[str, Any]) -> Options:
+    """What the options of the command come to, with this model."""
+    from cam.options import Options
+    from cam.question import Question, parse_resolution
+    from cam.reading import Limits
+    from cam.targets import parse_rival, parse_target
+
+    question = Question(
+        against=parse_rival(options["against"], classifier.labels),
+        resolution=parse_resolution(options["resolution"], classifier.preprocessing),
+        **picked(options, "evidence", "fit", "tta", "channels"),
+    )
+    return Options(
+        targets=tuple(parse_target(text, classifier.labels) for text in options["targets"]),
+        question=question,
+        format=options["format_"],
+        limits=Limits(options["max_pixels"], options["max_bytes"], options["timeout"]),
+        **picked(options, "save", "scale", "boxes", "box_share", "opacity", "colormap", "max_side"),
+        **picked(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite"),
+    )
+
+
+@contextmanager
+def _stoppable(ctx: click.Context, out: Path) -> Iterator[None]:
+    """Let Ctrl-C and a request to terminate end the run in order, with what is done kept."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"Stopped. What is done is in {str(out)!r}; the same command goes on from there.", err=True)
+        ctx.exit(STOPPED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.command()
+@click.argument("outs", nargs=-1, required=True, metavar="OUT...", type=click.Path(path_type=Path))
+def merge(outs: tuple[Path, ...]) -> None:
+    """Join the manifests of a run's parts, made with --shard, in the first of their folders.
+
+    Example: cam merge out
+    """
+    from cam.merging import merge_shards
+
+    manifest = merge_shards(outs)
+    click.echo(str(manifest))

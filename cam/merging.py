@@ -1,0 +1,103 @@
+"""The parts of a run, made by several machines, put together."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cam.errors import UsageError
+from cam.files import unwritable
+from cam.manifest import ManifestWriter, Record, read_records
+from cam.resuming import RunFolder, difference, read_about
+
+_SAME = ("model", "weights", "preprocessing", "head", "options")
+
+
+def merge_shards(outs: Sequence[Path]) -> Path:
+    """Join the manifests of all parts of a run, in the order of the inputs.
+
+    Args:
+        outs: the folders that hold them; one may hold several. The results stay where they are.
+
+    Returns:
+        The manifest of the whole, in the first folder; it names files relative to there.
+
+    Raises:
+        UsageError: a part is missing, unfinished or there twice, or parts do not belong together.
+        OutputError: a folder cannot be read, or the first cannot be written.
+
+    Example:
+        >>> merge_shards([Path("nowhere")])
+        Traceback (most recent call last):
+        cam.errors.UsageError: 'nowhere' holds no part of a run. Name the folders that were given to ...
+    """
+    parts = _parts(outs)
+    about = _about(parts)
+    whole = RunFolder(outs[0])
+    states: Counter[str] = Counter()
+    joined = whole.unfinished / whole.manifest.name
+    try:
+        whole.unfinished.mkdir(exist_ok=True)
+        joined.unlink(missing_ok=True)
+        with ManifestWriter(joined) as manifest:
+            for record in _in_order(parts, outs[0]):
+                manifest.add(record)
+                states[record["status"]] += 1
+        joined.replace(whole.manifest)
+    except OSError as error:
+        raise unwritable(whole.manifest, error) from error
+    whole.finish({**about, "explained": states["ok"], "failed": states["failed"]})
+    return whole.manifest
+
+
+def _parts(outs: Sequence[Path]) -> list[RunFolder]:
+    """Find the parts in folders: each of n once."""
+    names = [(out, path.name) for out in dict.fromkeys(outs) for path in sorted(out.glob("run.*-of-*.json"))]
+    found = [(out, re.fullmatch(r"run\.([0-9]+)-of-([0-9]+)\.json", name)) for out, name in names]
+    parts = [RunFolder(out, (int(shard[1]), int(shard[2]))) for out, shard in found if shard]
+    where = ", ".join(repr(str(out)) for out in outs)
+    if not parts:
+        raise UsageError(f"{where} holds no part of a run", "Name the folders that were given to cam explain --shard")
+    shards = Counter(part.shard for part in parts)
+    count = max(shard[1] for shard in shards if shard)
+    for wanted in [(index, count) for index in range(1, count + 1)]:
+        if shards.pop(wanted, 0) != 1:
+            found_ = f"{where} does not hold the part {wanted[0]}/{count} of the run just once"
+            raise UsageError(found_, "Name each of the folders that were given to cam explain --shard, and no other")
+    if shards:
+        raise UsageError(f"{where} holds parts of several runs", "Name the folders of one run only")
+    return parts
+
+
+def _about(parts: Sequence[RunFolder]) -> dict[str, Any]:
+    """What all parts were made with."""
+    first, *others = [read_about(part) for part in parts]
+    for part, about in zip(parts, (first, *others), strict=True):
+        if "explained" not in about:
+            raise UsageError(f"{str(part.run)!r} is of a part that is not finished", "Give its cam explain again")
+        if other := difference(about, first, _SAME):
+            raise UsageError(f"{str(part.run)!r} is of a run with {other}", "Name the folders of one run only")
+    return first
+
+
+def _in_order(parts: Sequence[RunFolder], base: Path) -> Iterator[Record]:
+    joined = heapq.merge(*(_records(part, base) for part in parts), key=lambda record: int(record["index"]))
+    for index, record in enumerate(joined):
+        if record["index"] != index:
+            found = f"The parts have no line, or two, for picture {index} of the inputs"
+            raise UsageError(found, "Run all parts over the same pictures")
+        yield record
+
+
+def _records(part: RunFolder, base: Path) -> Iterator[Record]:
+    """The lines of a part, with files named relative to the folder of the whole."""
+    for record, _ in read_records(part.manifest):
+        if part.out != base:
+            for target in record["targets"]:
+                target["files"] = {key: os.path.relpath(part.out / name, base) for key, name in target["files"].items()}
+        yield record

@@ -1,0 +1,95 @@
+"""Read one picture, whatever it is part of, within limits that a hostile one cannot pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.archives import is_archive, list_members, read_member
+from cam.content import MAX_BYTES, read_content
+from cam.deadline import within
+from cam.decoding import decode_image
+from cam.errors import ImageError
+from cam.images import MAX_PIXELS
+from cam.inputs import Picture
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one picture may cost at most.
+
+    Attributes:
+        max_pixels: height times width, by the header, before anything is decoded. Reading takes up to 3.5 times the
+            memory of the (H, W, 3) result, the file included.
+        max_bytes: of the file, or unpacked of a member of an archive.
+        seconds: from opening the file to the last pixel.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """A picture that has been read.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, upright; fewer pixels than the file has if not all were asked for.
+        size: (H, W) of the whole upright picture.
+    """
+
+    image: NDArray[np.uint8]
+    size: tuple[int, int]
+
+
+def read_picture(picture: Picture, limits: Limits, at_least: int | None = None) -> Photograph:
+    """Read a file, or a member of an archive, as a person sees it.
+
+    Args:
+        picture: from `find_pictures`.
+        limits: what it may cost.
+        at_least: pixels that are needed of the shorter side; a large JPEG is then decoded at 1/2, 1/4 or 1/8 of its
+            size as long as three times as many are left (see `decode_image`). None: all pixels.
+
+    Raises:
+        ImageError: it is missing, unreadable, damaged, not a picture, or over a limit. A decoder that hangs goes on
+            in its own thread and stops nobody else.
+
+    Example:
+        >>> from pathlib import Path, PurePosixPath
+        >>> from tempfile import TemporaryDirectory
+        >>> from cam.images import write_image
+        >>> with TemporaryDirectory() as folder:
+        ...     write_image(Path(folder, "a.jpg"), np.zeros((960, 1280, 3), np.uint8))
+        ...     picture = Picture(Path(folder, "a.jpg"), PurePosixPath("a.jpg"))
+        ...     photograph = read_picture(picture, Limits(), at_least=150)
+        >>> photograph.image.shape, photograph.size
+        ((480, 640, 3), (960, 1280))
+    """
+    name = repr(str(picture.path))
+    try:
+        return within(limits.seconds, lambda: _read(picture, limits, at_least))
+    except TimeoutError:
+        remedy = "Convert it to another format, or raise --timeout if you trust the file"
+        raise ImageError(f"{name} could not be read within {limits.seconds:g} seconds", remedy) from None
+    except MemoryError as error:
+        raise ImageError(f"{name} does not fit into the memory", "Make it smaller") from error
+
+
+def _read(picture: Picture, limits: Limits, at_least: int | None) -> Photograph:
+    file = BytesIO(_content(picture, limits))
+    return Photograph(*decode_image(file, str(picture.path), limits.max_pixels, at_least))
+
+
+def _content(picture: Picture, limits: Limits) -> bytes:
+    path = str(picture.path)
+    if picture.member:
+        return read_member(picture.member, path, limits.max_bytes)
+    if is_archive(path):  # one that could not be listed: this says why
+        for _ in list_members(picture.path):
+            pass
+    return read_content(picture.path, limits.max_bytes)

@@ -1,0 +1,197 @@
+"""A run in its folder: begun, gone on with where it was, or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from cam.errors import OutputError, UsageError
+from cam.files import write_whole
+from cam.inputs import Picture
+from cam.manifest import MANIFEST, files_of, read_records
+
+RUN = "run.json"
+
+# What must be the same for a run to go on. Arguments that change no result are not among them.
+_SAME = ("versions", "model", "weights", "preprocessing", "head", "device", "dtype", "options", "arguments")
+_IDLE = {"quiet", "as_json", "overwrite", "on_error", "file", "out", "shard"}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run's own files lie.
+
+    Attributes:
+        out: the folder, which several shards may share.
+        shard: (i, n) of the i-th of n shards, counted from 1; None for a run of everything.
+    """
+
+    out: Path
+    shard: tuple[int, int] | None = None
+
+    @property
+    def manifest(self) -> Path:
+        """Its manifest."""
+        return self.out / self._named(MANIFEST)
+
+    @property
+    def run(self) -> Path:
+        """What it was made with."""
+        return self.out / self._named(RUN)
+
+    @property
+    def unfinished(self) -> Path:
+        """Folder of files that are not yet whole."""
+        return self.out / self._named(".unfinished")
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Write down what the run is made with, and what is known of it so far.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_whole(self.run, (json.dumps(about, indent=2, default=_as_json) + "\n").encode())
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Write down what is known of a run that is done.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self.describe(about)
+        with suppress(OSError):  # there is none, or another run in the same folder uses it
+            self.unfinished.rmdir()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one of the results, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written; NoRoomError if nothing could.
+        """
+        write_whole(self.out / name, data, self.unfinished)
+
+    def has(self, name: str) -> bool:
+        """Tell whether it holds a file of that name."""
+        return os.path.isfile(self.out / name)  # noqa: PTH113 - Path.is_file raises where a folder may not be entered
+
+    def _named(self, name: str) -> str:
+        stem, dot, suffix = name.rpartition(".")
+        return f"{stem}.{self.shard[0]}-of-{self.shard[1]}{dot}{suffix}" if self.shard else name
+
+
+def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any]:
+    """Begin a run in a folder, or go on with one that was made with the same.
+
+    Args:
+        folder: it need not exist.
+        about: what the run is made with.
+        overwrite: whether the results of an earlier run may go; one that made nothing may always.
+
+    Returns:
+        What is known of the run: `about`, and of one that is gone on with all that it had found out.
+
+    Raises:
+        UsageError: it holds a run that was made with something else.
+        OutputError: the folder cannot be read or written.
+    """
+    made = any(files_of(record) for record, _ in read_records(folder.manifest))
+    if made and not overwrite:
+        earlier = read_about(folder)
+        if other := difference(earlier, json.loads(json.dumps(about, default=_as_json)), _SAME):
+            found = f"{str(folder.out)!r} holds the results of an earlier run with {other}"
+            raise UsageError(found, "Give --overwrite, or another folder")
+        rmtree(folder.unfinished, ignore_errors=True)
+        return earlier
+    truncate(folder, 0)
+    rmtree(folder.unfinished, ignore_errors=True)
+    folder.describe(about)
+    return dict(about)
+
+
+def kept(folder: RunFolder, pictures: Sequence[Picture], batch_size: int) -> int:
+    """Count how many pictures of a run are done: whole batches, since what shares a pass shares its rounding.
+
+    Lines from the first on that is missing, torn, of another picture or without its files are taken away, with their
+    files.
+
+    Raises:
+        OutputError: they cannot be taken away.
+    """
+    ends = [0]
+    for picture, (record, end) in zip(pictures, read_records(folder.manifest), strict=False):
+        if record["path"] != str(picture.path) or not all(folder.has(name) for name in files_of(record)):
+            break
+        ends.append(end)
+    done = len(ends) - 1
+    if done < len(pictures):
+        done -= done % batch_size
+    truncate(folder, ends[done])
+    return done
+
+
+def truncate(folder: RunFolder, end: int) -> None:
+    """Take away the lines of a manifest behind a number of bytes, and the files they tell of.
+
+    Raises:
+        OutputError: they cannot be taken away.
+    """
+    inside = folder.out.resolve()
+    try:
+        for record, line_end in read_records(folder.manifest):
+            for name in filter(folder.has, files_of(record) if line_end > end else ()):
+                if (folder.out / name).resolve().is_relative_to(inside):
+                    (folder.out / name).unlink()
+        if folder.has(folder.manifest.name):
+            os.truncate(folder.manifest, end)
+    except OSError as error:
+        found = f"The earlier results in {str(folder.out)!r} cannot be removed ({error.strerror})"
+        raise OutputError(found, "Mend its permissions, or choose another folder") from error
+
+
+def read_about(folder: RunFolder) -> dict[str, Any]:
+    """Read what a run was made with; nothing where that cannot be read.
+
+    Example:
+        >>> read_about(RunFolder(Path("a folder that does not exist")))
+        {}
+    """
+    try:
+        about = json.loads(folder.run.read_bytes())
+    except (OSError, ValueError):
+        about = {}
+    return about if isinstance(about, dict) else {}
+
+
+def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Name the first thing that two runs were not made with alike, in words; "" where all is the same.
+
+    Args:
+        earlier: from `read_about`.
+        now: likewise.
+        keys: what to compare.
+
+    Example:
+        >>> difference({"options": {"format": "jpg"}}, {"options": {"format": "png"}}, ["options"])
+        'another option format ("jpg")'
+    """
+    for key in keys:
+        before, after = (_told(about.get(key)) for about in (earlier, now))
+        for name in dict.fromkeys([*before, *after]):
+            if name not in _IDLE and before.get(name) != after.get(name):
+                was = json.dumps(before.get(name), default=str)
+                return f"another {' '.join(filter(None, (key.rstrip('s'), name)))} ({was[:80]})"
+    return ""
+
+
+def _told(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {"": value}
+
+
+def _as_json(value: object) -> object:
+    return sorted(value) if isinstance(value, frozenset) else str(value)

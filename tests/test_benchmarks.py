@@ -1,0 +1,238 @@
+"""The benchmarks run: photographs are what they should be, every program draws, tables find their place."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from PIL import Image
+
+from cam.images import read_image
+from cam.loading import load_network
+from cam.twins import random_inputs
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+PROGRAMS = [
+    "torchcam-readme",
+    "torchcam",
+    "layercam",
+    "gradcam",
+    "hirescam",
+    "library",
+    "floor",
+    "floor-eager",
+    "codecs",
+]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch):
+    """Import a module of the benchmarks as `python benchmarks/...` does."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def load(name: str) -> ModuleType:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.fixture
+def small_noise(bench, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Photographs, with less noise to cut them out of."""
+    module = bench("photographs")
+    monkeypatch.setattr(module, "_SIDE", 64)
+    return module
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a small network with the layers of SqueezeNet."""
+    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.pth"
+    torch.save(load_network("squeezenet1_1", random_weights=True).network.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "low", "high"), [("small", 0.2, 0.2), ("2MP", 2, 2), ("mixed", 0.2, 12)])
+def test_photographs_have_the_megapixels_that_were_asked_for(small_noise, kind, low, high):
+    for seed in range(20):
+        height, width = small_noise.size_of(kind, small_noise.np.random.default_rng(seed))
+        assert 0.99 * low < height * width / 1e6 < 1.01 * high
+        assert max(height, width) / min(height, width) < 1.79
+
+
+def test_mixed_photographs_are_of_all_sizes(small_noise):
+    rng = small_noise.np.random.default_rng(0)
+    pixels = [height * width / 1e6 for height, width in (small_noise.size_of("mixed", rng) for _ in range(200))]
+    assert min(pixels) < 0.25
+    assert max(pixels) > 10
+    assert 2.3 < sum(pixels) / 200 < 3.5  # 2.9 expected
+
+
+def test_photographs_are_the_same_each_time_and_few_are_the_first_of_many(small_noise, tmp_path):
+    few = small_noise.photographs(tmp_path / "a", "small", 1)
+    many = small_noise.photographs(tmp_path / "b", "small", 2)
+    assert few[0].read_bytes() == many[0].read_bytes()
+    assert many[0].read_bytes() != many[1].read_bytes()
+    assert [read_image(path).shape for path in few] == [(548, 365, 3)]
+    written = many[0].stat().st_mtime_ns
+    assert small_noise.photographs(tmp_path / "b", "small", 2) == many
+    assert many[0].stat().st_mtime_ns == written
+
+
+def test_photographs_weigh_what_a_camera_s_do(small_noise, tmp_path):
+    small_noise._SIDE = 512
+    for path in small_noise.photographs(tmp_path, "small", 4):
+        with Image.open(path) as picture:
+            assert 1 < 8 * path.stat().st_size / (picture.width * picture.height) < 5  # bits a pixel
+
+
+def test_the_spectrum_of_the_noise_falls_as_that_of_photographs(bench):
+    noise = bench("photographs").natural_noise(256, 3)
+    amplitude = abs(torch.fft.rfft2(torch.from_numpy(noise[..., 0])))
+    octaves = [amplitude[0, low : 2 * low].square().mean().sqrt() for low in (4, 8, 16, 32, 64)]
+    for slow, fast in itertools.pairwise(octaves):
+        assert 1.5 < slow / fast < 4
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # of torchvision, as torchcam's README does
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_writes_a_picture_of_each_size(bench, small_noise, weights, tmp_path, program, monkeypatch):
+    needed = {"torchcam-readme": "torchcam", "torchcam": "torchcam", "layercam": "torchcam"}
+    needed |= {"gradcam": "pytorch_grad_cam", "hirescam": "pytorch_grad_cam"}
+    if program in needed and find_spec(needed[program]) is None:
+        pytest.skip(f"{needed[program]} is not installed")
+    photos = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, size in zip(photos, ((60, 40), (33, 70)), strict=True):
+        Image.effect_noise(size, 50).convert("RGB").save(path)
+    contenders = bench("contenders")
+    arguments = [program, "squeezenet1_1", str(weights), str(tmp_path / "out"), *map(str, photos)]
+    monkeypatch.setattr(sys, "argv", ["contenders.py", *arguments])
+    contenders.main()
+    written = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in written] == ["a.jpg", "b.jpg"]
+    for path, (width, height) in zip(written, ((60, 40), (33, 70)), strict=True):
+        drawn = read_image(path).shape
+        assert drawn[0] >= height
+        assert drawn[1] >= width
+        assert drawn[:2] == (height, width) or program == "library"  # which has a legend
+
+
+def test_the_floors_are_all_there_and_no_test_forgets_a_program(bench):
+    assert set(bench("contenders").PROGRAMS) - set(PROGRAMS) == {"floor-compile", "floor-onnxruntime"}
+
+
+def test_random_weights_give_scores_of_a_sane_size(bench, tmp_path):
+    bench("contenders").save_weights("resnet18", tmp_path / "a.pth")
+    network = load_network("resnet18", weights=tmp_path / "a.pth").network
+    with torch.inference_mode():
+        scores = network(random_inputs(2, (3, 224, 224), seed=1))
+    assert 0.1 < scores.std() < 100
+
+
+def test_a_cost_is_that_of_the_pictures_after_the_first(bench):
+    compare = bench("compare")
+    left = compare.Cost(10, 18, 500, 5).without(compare.Cost(2, 3, 400, 1))
+    assert left == compare.Cost(8, 15, 500, 4)
+
+
+def test_a_process_is_measured_with_its_memory(bench):
+    compare = bench("compare")
+    holding = "import time; time.sleep(0.2); held = bytearray(800_000_000); held[::4096] = b'x' * 195_313"
+    cost = compare.apart(compare.run, ["-c", holding], 3)  # not from here, whose memory would count
+    assert 0.2 < cost.wall < 30
+    assert cost.cpu < cost.wall
+    assert 800_000_000 / 2**20 < cost.memory < 850
+    with pytest.raises(SystemExit, match="status 7"):
+        compare.run(["-c", "raise SystemExit(7)"], 1)
+
+
+def test_rows_are_ratios_within_a_round(bench):
+    compare = bench("compare")
+    setting = compare.Setting("net", Path("net.pth"), "small", [])
+    rounds = [
+        {
+            "torchcam-readme": compare.Cost(10 * slow, 20 * slow, 900, 100),
+            "floor": compare.Cost(2 * slow, 4 * slow, 700, 100),
+            "floor-eager": compare.Cost(1.6 * slow, 3.2 * slow, 700, 100),
+            "cam explain": compare.Cost(2 * slow, 4 * slow, 800, 100),
+        }
+        for slow in (1, 3, 2)
+    ]
+    rows = {row[2]: row for row in compare.rows(setting, rounds)}
+    assert rows["cam explain"][3:7] == [f"{ratio} ({ratio} to {ratio})" for ratio in ("0.20", "0.20", "1.00", "1.25")]
+    assert rows["cam explain"][7:] == ["25.0", "800"]
+    assert rows["floor"][6] == "-"
+
+
+def test_our_floor_has_our_engine(bench):
+    own_floor = bench("compare").own_floor
+    assert own_floor("cam explain") == "floor-eager"
+    assert own_floor("cam explain --tta --engine onnxruntime") == "floor-onnxruntime"
+    assert own_floor("gradcam") == ""
+
+
+@pytest.mark.parametrize("program", ["codecs", pytest.param("cam explain", marks=pytest.mark.slow)])
+def test_a_program_is_compared_as_a_process(bench, weights, tmp_path, monkeypatch, capsys, program):
+    compare = bench("compare")
+    monkeypatch.setattr(compare, "BUILD", weights.parent)
+    for number in range(3):
+        Image.effect_noise((50, 40), 50).convert("RGB").save(tmp_path / f"{number}.png")
+    arguments = ["--models", "squeezenet1_1", "--pictures", str(tmp_path), "--rounds", "1", "--only", program]
+    monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
+    compare.main()
+    printed, said = capsys.readouterr()
+    assert re.findall(r"^\| squeezenet1_1 \| \S+ \| (.+?) \|", printed, re.MULTILINE) == [program]
+    assert "pictures=2" in said
+
+
+def test_a_program_that_is_not_there_is_refused_by_name(bench, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--only", "nonsense"])
+    with pytest.raises(SystemExit):
+        bench("compare").main()
+    assert "'nonsense' is not one of torchcam-readme" in capsys.readouterr().err
+
+
+def test_a_table_takes_the_place_of_the_last_one(bench, tmp_path, monkeypatch):
+    tables = bench("tables")
+    page = tmp_path / "page.md"
+    page.write_text("# A\n<!-- one -->\nold\n<!-- end of one -->\nb\n<!-- two -->\n<!-- end of two -->\n")
+    monkeypatch.setattr(sys, "argv", ["/somewhere/compare.py", "--only", "cam explain"])
+    tables.publish(tables.table(["a", "b"], [["1", "2"], ["3", "4"]]), "one", page)
+    text = page.read_text()
+    assert "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n<!-- end of one -->\nb\n<!-- two -->\n" in text
+    assert text.startswith("# A\n<!-- one -->\n`python benchmarks/compare.py --only 'cam explain'`, 20")
+    assert f"torch {torch.__version__.partition('+')[0]}" in text
+    assert "old" not in text
+    with pytest.raises(SystemExit, match="has no place for it"):
+        tables.publish("", "three", page)
+
+
+def test_medians_and_quartiles(bench):
+    spread = bench("tables").spread
+    assert spread([3, 1, 2, 5, 4]) == "3.00 (2.00 to 4.00)"
+    assert spread([1.0049, 1.0049], digits=3) == "1.005 (1.005 to 1.005)"
+    assert (spread([]), spread([0.255])) == ("-", "0.26")
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18"])
+def test_the_maps_of_the_table_of_overheads_are_those_of_the_library(bench, name):
+    import cam
+
+    forward = bench("forward")
+    network = load_network(name, random_weights=True).network
+    classifier = cam.wrap(network)
+    inputs = random_inputs(2, (3, 224, 224))
+    every, some = forward.all_maps(classifier, inputs), forward.some_maps(classifier, inputs)
+    with torch.inference_mode():
+        logits = network(inputs)
+    torch.testing.assert_close(every.mean((2, 3)) + classifier.head.bias, logits, rtol=1e-4, atol=1e-4)
+    best = logits.topk(5).indices
+    torch.testing.assert_close(some, torch.stack([maps[index] for maps, index in zip(every, best, strict=True)]))

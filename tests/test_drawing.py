@@ -1,0 +1,254 @@
+"""What is drawn strip by strip, against the same picture in plain float64, pixel by pixel."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import photo, wrapped
+
+import cam
+from cam import overlay as module
+from cam.colormaps import _OPENCV, lookup
+from cam.errors import UsageError
+from cam.geometry import Frame, Grid, fit_crop, fit_whole, place, stretched
+from cam.overlay import draw, overlay, shrink
+
+AGAINST, FAVOUR = [133, 243, 255], [255, 227, 0]
+
+
+def steps_of(cells: np.ndarray, grid: Grid, frame: Frame, limit: float, signed: bool) -> np.ndarray:
+    """Where on the 255 steps of the scale each pixel lies, (H, W) float64, by two interpolations of the cells."""
+    values = cells.astype(np.float64)
+    for axis in (0, 1):
+        pixels = (np.arange(frame.photo[axis]) + 0.5) * frame.resized[axis] / frame.photo[axis] - 0.5
+        indices = np.arange(cells.shape[axis])
+        centres = grid.centres(axis, indices, frame.input[axis])
+        position = np.interp(pixels - frame.offset[axis], centres, indices)
+        one = np.array([np.interp(position, indices, row) for row in np.moveaxis(values, axis, 1)])
+        values = np.moveaxis(one, 1, axis)
+    if limit <= 0:
+        return np.full(frame.photo, 128.0)
+    return np.clip(128 + 127 * (values / limit if signed else 2 * values / limit - 1), 0, 255)
+
+
+def blended(steps: np.ndarray, image: np.ndarray, colormap: str, opacity: float) -> np.ndarray:
+    return (1 - opacity) * image + opacity * lookup(colormap)[np.rint(steps).astype(int)]
+
+
+def hidden(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The unseen part, (H, W): grey, hatched, white next to the seen part."""
+    height, width = seen.shape
+    stroke = max(1, round((height * width) ** 0.5 / 300))
+    y, x = np.mgrid[:height, :width]
+    grey = image @ [0.299, 0.587, 0.114] / 2 + 48
+    grey = np.where((y + x) % (12 * stroke) < stroke, grey * 2 / 3 + 85, grey)
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    if rows.size:
+        near = (y >= rows[0] - stroke) & (y <= rows[-1] + stroke) & (x >= columns[0] - stroke)
+        grey[near & (x <= columns[-1] + stroke)] = 255
+    return grey
+
+
+def check(
+    cells: np.ndarray,
+    grid: Grid,
+    frame: Frame,
+    *,
+    limit: float = 2.0,
+    opacity: float = 0.5,
+    colormap: str = "signed",
+    signed: bool = True,
+) -> np.ndarray:
+    """Draw, and compare every pixel with the reference: half a level is rounding."""
+    image = np.random.default_rng(1).integers(0, 256, (*frame.photo, 3), np.uint8)
+    canvas = np.full((frame.photo[0] + 2, frame.photo[1] + 3, 3), 77, np.uint8)
+    drawn = canvas[:-2, :-3]
+    draw(drawn, image, cells, grid, frame, limit=limit, opacity=opacity, colormap=colormap, signed=signed)
+    assert (canvas[-2:] == 77).all()
+    assert (canvas[:, -3:] == 77).all()
+
+    x0, y0, x1, y1 = frame.seen
+    seen = np.zeros(frame.photo, bool)
+    seen[y0:y1, x0:x1] = True
+    steps = steps_of(cells, grid, frame, limit, signed)
+    # A value half-way between two colours, to single precision, may get either.
+    errors = [np.abs(drawn - blended(np.clip(steps + d, 0, 255), image, colormap, opacity)) for d in (-1e-3, 0, 1e-3)]
+    assert np.min(errors, 0)[seen].max(initial=0) <= 0.5 + 1e-4
+    assert np.abs(drawn - hidden(image, seen)[..., None])[~seen].max(initial=0) <= 1.2  # rounded three times
+
+    heat = place(cells, grid, frame)
+    same = overlay(image, heat, limit=limit, opacity=opacity, colormap=colormap, signed=signed)
+    assert np.array_equal(same[~seen], drawn[~seen])
+    assert (same != drawn).any(-1).mean() <= 0.01  # again half-way between two colours
+    return drawn
+
+
+def cells(height: int, width: int, spread: float = 1.5, seed: int = 0) -> np.ndarray:
+    return (spread * np.random.default_rng(seed).normal(size=(height, width))).astype(np.float32)
+
+
+CROP = fit_crop((375, 500), 256, (224, 224))
+
+
+@pytest.mark.parametrize("colormap", ["signed", "INFERNO", *sorted(_OPENCV)])
+def test_every_colour_map(colormap: str) -> None:
+    check(cells(7, 7), stretched((7, 7), CROP.input), CROP, colormap=colormap)
+
+
+@pytest.mark.parametrize("opacity", [0.0, 1 / 3, 0.5, 1.0])
+@pytest.mark.parametrize("limit", [0.0, 0.4, 2.0, 50.0])
+def test_every_opacity_and_scale(opacity: float, limit: float) -> None:
+    frame = fit_whole((480, 640), 256)
+    check(cells(15, 20), stretched((15, 20), frame.input), frame, limit=limit, opacity=opacity)
+
+
+@pytest.mark.parametrize("colormap", ["viridis", "jet"])
+def test_probabilities_run_from_nothing(colormap: str) -> None:
+    values = np.random.default_rng(0).random((13, 13)).astype(np.float32)
+    check(values, stretched((13, 13), CROP.input), CROP, limit=1.0, signed=False, colormap=colormap)
+
+
+def test_probabilities_in_signed_colours_take_the_warm_half() -> None:
+    frame = Frame((8, 8), (8, 8), (0, 0), (8, 8))
+    check(np.random.default_rng(0).random((3, 3)), stretched((3, 3), (8, 8)), frame, limit=1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    st.sampled_from(["crop", "padded", "whole"]),
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.sampled_from([0.0, 25.0]),
+)
+def test_any_size_and_view(size: tuple[int, int], view: str, shape: tuple[int, int], reach: float) -> None:
+    frame = fit_whole(size, 64) if view == "whole" else fit_crop(size, 64, (56, 56) if view == "crop" else (80, 48))
+    check(cells(*shape), replace(stretched(shape, frame.input), reach=(reach, reach)), frame)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70_000), (70_000, 1), (2, 60_001), (700, 1)])
+def test_ribbons_and_single_pixels(size: tuple[int, int]) -> None:
+    for frame in (Frame(size, size, (0, 0), size), fit_crop(size, 64, (56, 56))):
+        check(cells(3, 4), stretched((3, 4), frame.input), frame)
+
+
+def test_one_cell_colours_all() -> None:
+    frame = Frame((30, 40), (30, 40), (0, 0), (30, 40))
+    drawn = check(np.full((1, 1), 9.0), stretched((1, 1), (30, 40)), frame, opacity=1)
+    assert (drawn == FAVOUR).all()
+
+
+def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = stretched((7, 7), CROP.input)
+    whole = check(cells(7, 7), grid, CROP)
+    for pixels in (1, 333, 5000, 10**9):
+        monkeypatch.setattr(module, "_STRIP", pixels)
+        assert np.array_equal(check(cells(7, 7), grid, CROP), whole)
+
+
+@pytest.mark.parametrize("much", [4.0, 1e4, 1e9, 3e9, 1e20, 3e38])
+@pytest.mark.parametrize("limit", [1.0, 1e-30])
+def test_what_lies_beyond_the_ends_never_wraps_around(much: float, limit: float) -> None:
+    frame, image = Frame((4, 60), (4, 60), (0, 0), (4, 60)), np.zeros((4, 60, 3), np.uint8)
+    for left, right in ((-much, much), (much, -much), (much, much), (-much, -much)):
+        canvas = image.copy()
+        draw(canvas, image, np.array([[left, right]]), stretched((1, 2), (4, 60)), frame, limit=limit, opacity=1)
+        assert (canvas[:, :26] == (FAVOUR if left > 0 else AGAINST)).all()
+        assert (canvas[:, 34:] == (FAVOUR if right > 0 else AGAINST)).all()
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1e-15, 1e-30])
+def test_on_a_tiny_scale_the_signs_still_change_where_they_do(limit: float) -> None:
+    frame, image = Frame((1, 400), (1, 400), (0, 0), (1, 400)), np.zeros((1, 400, 3), np.uint8)
+    canvas = image.copy()
+    draw(canvas, image, np.array([[-1.0, 7.0]]), stretched((1, 2), (1, 400)), frame, limit=limit, opacity=1)
+    assert (canvas[0, :124] == AGAINST).all()  # an eighth of the way from 99.5 to 299.5
+    assert (canvas[0, 125:] == FAVOUR).all()
+
+
+def test_threads_draw_what_one_does() -> None:
+    frames = [fit_crop((375 + 9 * i, 500), 256, (224, 224)) for i in range(4)]
+    maps = [cells(7, 7, seed=i) for i in range(4)]
+    alone = [check(maps[i], stretched((7, 7), (224, 224)), frames[i]) for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(check, maps[i % 4], stretched((7, 7), (224, 224)), frames[i % 4]) for i in range(24)]
+    for i, job in enumerate(jobs):
+        assert np.array_equal(job.result(), alone[i % 4])
+
+
+def test_legends_of_threads_are_those_of_one() -> None:
+    explanations = [cam.explain(wrapped(), photo(50, 90, seed)) for seed in range(4)]
+    alone = [each.overlay(legend=True) for each in explanations]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda i: explanations[i % 4].overlay(legend=True), range(40)))
+    for i, picture in enumerate(together):
+        assert np.array_equal(picture, alone[i % 4])
+
+
+# Smaller pictures
+
+
+@pytest.mark.parametrize("fit", ["crop", "whole"])
+def test_a_smaller_overlay_is_that_of_the_smaller_photograph(fit: str) -> None:
+    explanation = cam.explain(wrapped(), photo(120, 200), fit=fit)
+    small = explanation.overlay(max_side=50, box_share=0.5)
+    assert small.shape == (30, 50, 3)
+    read_small = replace(explanation, image=shrink(explanation.image, 50))
+    assert np.array_equal(read_small.overlay(box_share=0.5), small)
+    frame = replace(explanation.frame, photo=(30, 50))
+    heat = place(explanation.map, explanation.grid, frame)
+    plain = overlay(read_small.image, heat, limit=explanation.limit)
+    assert (explanation.overlay(max_side=50) != plain).any(-1).mean() <= 0.01
+    assert np.isnan(heat).any() == (fit == "crop")
+
+
+def test_a_photograph_read_small_keeps_its_own_pixels_for_all_but_the_overlay() -> None:
+    explanation = cam.explain(wrapped(), photo(120, 200), fit="crop")
+    small = replace(explanation, image=explanation.image[::4, ::4].copy())
+    assert small.overlay().shape == (30, 50, 3)
+    assert small.heat().shape == (120, 200)
+    assert (small.peak, small.boxes()) == (explanation.peak, explanation.boxes())
+
+
+def test_pictures_are_never_made_larger() -> None:
+    explanation = cam.explain(wrapped(), photo(40, 70))
+    for max_side in (70, 71, 10_000):
+        assert np.array_equal(explanation.overlay(max_side=max_side), explanation.overlay())
+    assert shrink(photo(40, 70), 35).shape == (20, 35, 3)
+    assert shrink(photo(1, 700), 7).shape == (1, 7, 3)
+    assert explanation.overlay(max_side=20, legend=True).shape[1] == 280
+
+
+@pytest.mark.parametrize(("size", "max_side"), [((120, 200), 50), ((121, 203), 30), ((301, 77), 100), ((90, 90), 61)])
+def test_a_smaller_picture_is_the_mean_over_areas(size: tuple[int, int], max_side: int) -> None:
+    y, x = np.mgrid[: size[0], : size[1]]
+    smooth = np.stack([y * 255 / size[0], x * 255 / size[1], 99 + 0 * x], -1).astype(np.uint8)
+    height, width = (round(side * max_side / max(size)) for side in size)
+    small = shrink(smooth, max_side)
+    assert small.shape == (height, width, 3)
+    expected = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(small - expected)[1:-1, 1:-1].max() <= 1  # nothing is moved, not by a pixel of the larger picture
+    assert np.abs(small - expected).max() <= 2
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    assert shrink(noise, max_side).std() < 1.6 * 74 * max_side / max(size)  # of independent pixels, averaged
+
+
+@pytest.mark.parametrize("max_side", [0, -3])
+def test_a_side_of_no_pixels_is_refused(max_side: int) -> None:
+    with pytest.raises(UsageError, match=f"side of {max_side} pixels is none. Give 1 or more"):
+        cam.explain(wrapped(), photo(40, 70)).overlay(max_side=max_side)
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    explanation = cam.explain(wrapped(), photo(40, 70))
+    with pytest.raises(UsageError, match="is not an opacity"):
+        explanation.overlay(opacity=1.5)
+    with pytest.raises(UsageError, match="is not a limit"):
+        explanation.overlay(limit=float("nan"))
+    with pytest.raises(UsageError, match="is not a colour map"):
+        explanation.overlay(colormap="virids")

@@ -1,0 +1,190 @@
+"""cam explain over many pictures: lists, archives, shards, and what the command says of a run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cam.images import read_image
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+DIGITS = "-m", "digits", "--device", "cpu"
+NAMES = sorted(path.name for path in SAMPLES.glob("*.png"))
+
+
+def lines(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def classes(out: Path) -> dict[str, tuple[int, float]]:
+    return {
+        Path(line["path"]).name: (line["targets"][0]["class_idx"], round(line["targets"][0]["logit"], 3))
+        for line in lines(out)
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("in")
+    for name in NAMES:
+        shutil.copy(SAMPLES / name, folder)
+    return folder
+
+
+@pytest.fixture
+def whole(run, folder, tmp_path) -> Path:
+    """What one run over the folder leaves."""
+    result = run("explain", folder, *DIGITS, "-o", tmp_path / "whole", "--format", "png")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "whole"
+
+
+def test_a_list_names_the_inputs(run, folder, whole, tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_text("label,path\n" + "".join(f"x,{folder / name}\n" for name in NAMES))
+    assert run("explain", "--list", table, *DIGITS, "-o", tmp_path / "out").exit_code == 0
+    assert classes(tmp_path / "out") == classes(whole)
+
+
+def test_a_list_comes_from_standard_input(folder, whole, tmp_path):
+    from click.testing import CliRunner
+
+    from cam.commands import main
+
+    text = "\0".join(str(folder / name) for name in NAMES)
+    done = CliRunner().invoke(main, ["explain", "--list", "-", *DIGITS, "-o", str(tmp_path / "out")], input=text)
+    assert done.exit_code == 0, done.output
+    assert classes(tmp_path / "out") == classes(whole)
+
+
+def test_a_pattern_picks_some(run, folder, tmp_path):
+    assert run("explain", folder, *DIGITS, "-o", tmp_path, "--pattern", "s*.png").exit_code == 0
+    assert [Path(line["path"]).name for line in lines(tmp_path)] == [name for name in NAMES if name.startswith("s")]
+
+
+def test_nothing_named_is_a_sentence(run, tmp_path):
+    result = run("explain", *DIGITS, "-o", tmp_path)
+    assert result.exit_code == 2
+    assert "No pictures were named. Give files, folders, globs or archives, or --list FILE." in result.stderr
+
+
+def test_an_archive_gives_what_its_folder_gives(run, folder, whole, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in NAMES:
+            archive.write(folder / name, name)
+    result = run("explain", tmp_path / "a.zip", *DIGITS, "-o", tmp_path / "out", "--format", "png")
+    assert result.exit_code == 0, result.output
+    assert classes(tmp_path / "out") == classes(whole)
+    for name in (path.name for path in whole.glob("*.png")):
+        assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_shards_are_merged_into_the_whole(run, folder, whole, tmp_path):
+    for shard in ("1/3", "2/3", "3/3"):
+        result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--format", "png", "--shard", shard)
+        assert result.exit_code == 0, result.output
+    merged = run("merge", tmp_path / "out")
+    assert (merged.exit_code, merged.stdout.strip()) == (0, str(tmp_path / "out" / "manifest.jsonl"))
+    assert [line["path"] for line in lines(tmp_path / "out")] == [line["path"] for line in lines(whole)]
+    assert classes(tmp_path / "out") == classes(whole)
+    for name in (path.name for path in whole.glob("*.png")):
+        one, two = (read_image(place / name).astype(int) for place in (whole, tmp_path / "out"))
+        assert np.abs(one - two).max() <= 2
+
+
+def test_batches_of_one_give_what_batches_of_many_give(run, folder, whole, tmp_path):
+    result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--format", "png", "--batch-size", "1")
+    assert result.exit_code == 0, result.output
+    assert classes(tmp_path / "out") == classes(whole)
+    for name in (path.name for path in whole.glob("*.png")):
+        one, two = (read_image(place / name).astype(int) for place in (whole, tmp_path / "out"))
+        assert np.abs(one - two).max() <= 2
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
+def test_a_part_that_cannot_be_is_told(run, folder, tmp_path, shard):
+    result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--shard", shard)
+    assert result.exit_code == 2
+    assert f"{shard!r} is no part of a whole. Give such as 1/3, 2/3 or 3/3." in result.stderr
+
+
+def test_the_first_bad_picture_can_stop_the_run(run, folder, tmp_path):
+    (tmp_path / "0.png").write_text("text")
+    result = run("explain", tmp_path / "0.png", folder, *DIGITS, "-o", tmp_path / "out", "--on-error", "stop")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: The run was stopped by ")
+    assert "0.png' is not a picture" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert lines(tmp_path / "out") == []
+
+
+def test_the_same_command_again_says_what_was_done_before(run, folder, whole):
+    again = run("explain", folder, *DIGITS, "-o", whole, "--format", "png")
+    assert again.exit_code == 0
+    assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} of them by an earlier run): {whole}" in again.stdout
+    summary = json.loads(run("explain", folder, *DIGITS, "-o", whole, "--format", "png", "--json").stdout)
+    assert summary == {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES), "out": str(whole), "errors": {}}
+
+
+def test_smaller_overlays(run, tmp_path):
+    assert run("explain", SAMPLES / "sevens.png", *DIGITS, "-o", tmp_path, "--max-side", "150").exit_code == 0
+    (line,) = lines(tmp_path)
+    drawn = read_image(tmp_path / line["targets"][0]["files"]["overlay"])
+    height, width = line["size"]
+    assert max(height, width) > 150
+    y, x = line["targets"][0]["peak"]  # in pixels of the photograph all the same
+    boxes = json.loads((SAMPLES / "samples.json").read_text())["samples"]["sevens.png"]["boxes"]
+    assert any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in boxes)
+    assert drawn.shape[1] <= 280  # the legend's least width
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("--max-bytes", "100"), "100"),
+        (("--max-pixels", "100"), "over the limit of 100"),
+    ],
+)
+def test_limits(run, tmp_path, arguments, found):
+    result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, *arguments)
+    assert result.exit_code == 1
+    (line,) = lines(tmp_path)
+    assert found in line["error"]
+    assert arguments[0] in line["error"]
+
+
+def test_a_decoder_that_hangs_costs_one_line(run, tmp_path, monkeypatch):
+    import time
+
+    import cam.reading as module
+
+    original = module.decode_image
+
+    def hang(file, path, *args, **kwargs):
+        if path.endswith("five.png"):
+            time.sleep(3)
+        return original(file, path, *args, **kwargs)
+
+    monkeypatch.setattr(module, "decode_image", hang)
+    result = run("explain", SAMPLES / "five.png", SAMPLES / "sevens.png", *DIGITS, "-o", tmp_path, "--timeout", "0.5")
+    assert result.exit_code == 3
+    five, sevens = lines(tmp_path)
+    assert (five["status"], sevens["status"]) == ("failed", "ok")
+    assert "0.5 s" in five["error"]
+    assert "--timeout" in five["error"]
+
+
+def test_another_precision_is_for_gpus(run, tmp_path):
+    result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--precision", "bfloat16")
+    assert result.exit_code == 2
+    assert "float32" in result.stderr
+
+
+def test_run_json_names_the_engine(run, tmp_path):
+    assert run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--engine", "eager").exit_code == 0
+    assert json.loads((tmp_path / "run.json").read_text())["engine"] == "eager"

@@ -1,0 +1,247 @@
+"""The real command, killed, starved of room and fed with garbage: what is there is whole, and nothing is lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cam.images import read_image, write_image
+
+PICTURES = 90
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
+
+
+def command(folder: Path, out: Path, *arguments: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "cam",
+        "explain",
+        str(folder),
+        "-m",
+        "digits",
+        "--device",
+        "cpu",
+        "-o",
+        str(out),
+        "--quiet",
+        *arguments,
+    ]
+
+
+def finish(folder: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, out, *arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """All files, without the folder's own name, which run.json tells."""
+    return {
+        str(path.relative_to(out)): path.read_bytes().replace(str(out).encode(), b"OUT")
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
+
+
+def check_whole(out: Path) -> int:
+    """Every line of the manifest is whole, and so is every file that lies under its final name; the lines."""
+    manifest = out / "manifest.jsonl"
+    lines = manifest.read_text().splitlines() if manifest.exists() else []
+    for line in lines:
+        for target in json.loads(line)["targets"]:
+            assert read_image(out / target["files"]["overlay"]).shape[0] > 60
+    for overlay in out.glob("*.jpg"):
+        assert overlay.read_bytes().endswith(b"\xff\xd9")
+    return len(lines)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(PICTURES):
+        coarse = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
+        write_image(folder / f"{number}.png", np.kron(coarse, np.ones((40, 40 + number % 5, 1), np.uint8)))
+    (folder / "33.png").write_bytes(b"torn")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder, tmp_path_factory) -> tuple[dict[str, bytes], float]:
+    """What a run that nothing gets in the way of leaves, and the seconds it takes."""
+    out = tmp_path_factory.mktemp("unbroken")
+    began = time.monotonic()
+    assert finish(folder, out).returncode == 3
+    return contents(out), time.monotonic() - began
+
+
+def kill_and_resume(folder: Path, unbroken: tuple[dict[str, bytes], float], room: Path, kills: int) -> list[int]:
+    """Kill the command at random moments until it has been killed so often, each time going on; the lines it had."""
+    whole, seconds = unbroken
+    chance = random.Random(kills)
+    killed: list[int] = []
+    for number in range(kills):
+        out = room / str(number // 3)  # three kills to a run, then it may end
+        with subprocess.Popen(command(folder, out), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(chance.uniform(0, seconds))
+            process.send_signal(signal.SIGKILL)
+            _, errors = process.communicate()
+            assert "Traceback" not in errors
+        killed.append(check_whole(out) if out.exists() else 0)
+        if number % 3 == 2 or number == kills - 1:
+            assert finish(folder, out).returncode == 3
+            assert contents(out) == whole
+    return killed
+
+
+def test_a_killed_run_goes_on(folder, unbroken, tmp_path):
+    assert len(kill_and_resume(folder, unbroken, tmp_path, 3)) == 3
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_thirty_random_moments_goes_on(folder, unbroken, tmp_path):
+    lines = kill_and_resume(folder, unbroken, tmp_path, 30)
+    assert any(0 < count < PICTURES for count in lines)  # some of them in the middle
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how):
+    with subprocess.Popen(
+        command(folder, tmp_path / "out"), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not any((tmp_path / "out").glob("*.jpg")):  # it has begun
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == f"Stopped. What is done is in {str(tmp_path / 'out')!r}; the same command goes on from there.\n"
+    assert check_whole(tmp_path / "out") < PICTURES
+    assert finish(folder, tmp_path / "out").returncode == 3
+    assert contents(tmp_path / "out") == unbroken[0]
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True)
+    if made.returncode:
+        pytest.skip("a small file system may not be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on_with_more_room(folder, unbroken, small_disk):
+    out = small_disk / "out"
+    ended = finish(folder, out)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "No space left on device" in ended.stderr
+    assert "free space" in ended.stderr
+    assert check_whole(out) < PICTURES  # the lines of the last seconds need room, too
+    subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
+    assert finish(folder, out).returncode == 3
+    assert contents(out) == unbroken[0]
+
+
+def garbage(count: int) -> Iterator[tuple[str, bytes]]:
+    """Files of all kinds that Pillow reads, cut short, with flipped bits, under other headers, and bombs."""
+    chance = np.random.default_rng(0)
+    image = Image.fromarray(np.kron(chance.integers(0, 256, (9, 9, 3), np.uint8), np.ones((8, 8, 1), np.uint8)))
+    kinds = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO", "PCX", "SGI", "DDS"]
+    good = {}
+    for kind in kinds:
+        buffer = io.BytesIO()
+        image.save(buffer, kind)
+        good[kind] = buffer.getvalue()
+    for number in range(count):
+        kind = kinds[number % len(kinds)]
+        data = bytearray(good[kind])
+        how = number // len(kinds) % 4
+        if how == 0:
+            data = data[: int(chance.integers(0, len(data)))]
+        elif how == 1:
+            for place in chance.integers(0, len(data), 1 + number % 40):
+                data[place] ^= 1 << int(chance.integers(0, 8))
+        elif how == 2:
+            data[: int(chance.integers(1, 40))] = good[kinds[number * 7 % len(kinds)]][: int(chance.integers(1, 60))]
+        else:
+            place = int(chance.integers(4, 40))  # where most formats hold their size
+            data[place : place + 4] = b"\x7f\xff\xff\xff"
+        yield f"bad{number}.{['jpg', 'png', 'webp', 'tif'][number % 4]}", bytes(data)
+
+
+PEAK = """
+import resource, sys
+from cam.commands import main
+try:
+    main(sys.argv[1:], standalone_mode=True)
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def megabytes(*arguments: str) -> tuple[int, int, str]:
+    """The peak of the memory, the exit status and the errors of a command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=550
+    )
+    return int(done.stdout.split()[-1]), done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_garbage_costs_a_line_each_and_changes_nothing_else(folder, tmp_path, count):
+    good = sorted(folder.glob("1*.png"))
+    mixed, alone = tmp_path / "mixed", tmp_path / "alone"
+    for path in good:
+        for place in (mixed, alone):
+            place.mkdir(exist_ok=True)
+            (place / path.name).write_bytes(path.read_bytes())
+    for name, data in garbage(count):
+        (mixed / name).write_bytes(data)
+    options = "-m", "digits", "--device", "cpu", "--scale", "9", "--quiet", "--batch-size", "1", "--format", "png"
+    memory, status, errors = megabytes("explain", str(mixed), "-o", str(tmp_path / "out"), *options)
+    without, _, _ = megabytes("explain", str(alone), "-o", str(tmp_path / "without"), *options)
+    assert status == 3, errors
+    assert "Traceback" not in errors
+    assert memory < without + 100
+    lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert len(lines) == count + len(good)
+    assert sum(line["status"] == "failed" for line in lines) > count / 2
+    for line in lines:
+        assert (line["error"] is None) == (line["status"] == "ok")
+    ours, theirs = contents(tmp_path / "out"), contents(tmp_path / "without")
+    for name in theirs:
+        if name.endswith(".png"):
+            assert ours[name] == theirs[name]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_pictures(folder, tmp_path):
+    source = (folder / "1.png").read_bytes()
+    peaks = []
+    for count in (100, 10_000):
+        place = tmp_path / str(count)
+        place.mkdir()
+        for number in range(count):
+            (place / f"{number}.png").hardlink_to(folder / "1.png") if number else (place / "0.png").write_bytes(source)
+        memory, status, errors = megabytes("explain", str(place), "-m", "digits", "-o", f"{place}-out", "--quiet")
+        assert status == 0, errors
+        peaks.append(memory)
+    assert peaks[1] < peaks[0] + 100, peaks
