@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow heads clean
+.PHONY: demo test test-slow heads bench clean
 
 demo: .venv/installed
 	$(BIN)/cam explain samples -m digits -o build/demo --target top2 --format png --overwrite
@@ -20,6 +20,12 @@ test-slow: .venv/tested
 heads: .venv/installed
 	$(BIN)/python tools/heads.py
 
+# cam explain beside torchcam, grad-cam and the bare network. Takes some hours.
+bench: .venv/benched
+	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/forward.py
+	$(BIN)/python benchmarks/startup.py squeezenet1_0:random resnet50:random
+
 .venv/created:
 	$(PYTHON) -m venv .venv
 	touch $@
@@ -30,6 +36,10 @@ heads: .venv/installed
 
 .venv/tested: .venv/installed
 	$(BIN)/pip install --quiet -c constraints.txt -e .[test]
+	touch $@
+
+.venv/benched: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e .[bench,onnxruntime]
 	touch $@
 
 clean:

@@ -118,14 +118,14 @@ def read_member(member: Member, path: str, max_bytes: int) -> bytes:
     """
     if member.refused:
         raise ImageError(f"{path!r} {member.refused[0]}", member.refused[1])
-    if member.size == 0:
+    if member.size <= 0:
         raise ImageError(f"{path!r} is empty", "Pack it again")
     check_bytes(max(member.size, member.zipped.size if member.zipped else 0), path, max_bytes)
     with open_regular(member.archive) as file:
         try:
             file.seek(member.offset)
             data = _unzipped(file, member.size, member.zipped) if member.zipped else file.read(member.size)
-        except (OSError, struct.error, zlib.error) as error:
+        except (OSError, ValueError, struct.error, zlib.error) as error:
             raise ImageError(f"{path!r} is damaged or cut short ({error})", "Pack it again") from error
     if len(data) != member.size or (member.zipped and zlib.crc32(data) != member.zipped.checksum):
         found = f"{path!r} is not as long, or not the same, as the archive says"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
@@ -14,7 +14,7 @@ import torch
 
 from cam.chain import Batch, Outcome, explain_pictures
 from cam.classifiers import Classifier
-from cam.engines import make_engine
+from cam.engines import CheckedEngine, check_engine, make_engine
 from cam.errors import StoppedError
 from cam.inputs import Picture, shard
 from cam.manifest import ManifestWriter, Record, read_records
@@ -22,6 +22,7 @@ from cam.options import Options
 from cam.provenance import describe
 from cam.resuming import RunFolder, begin, kept
 from cam.scale import Window
+from cam.twins import device_and_dtype
 from cam.workers import in_order
 from cam.writing import write_picture
 
@@ -76,9 +77,23 @@ def explain_folder(
         UsageError: it holds a run made with something else and must not be overwritten, or there is no such class.
         StoppedError: a picture failed, and the run was to stop at the first that does.
     """
+    check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
     folder = RunFolder(out, options.shard)
-    about = {**describe(classifier, arguments or {}), "options": asdict(options)}
-    about = begin(folder, about, overwrite=options.overwrite)
+    with folder.locked():
+        about = {**describe(classifier, arguments or {}), "options": asdict(options)}
+        about = begin(folder, about, overwrite=options.overwrite)
+        return _go_on(classifier, pictures, folder, options, about, report)
+
+
+def _go_on(
+    classifier: Classifier,
+    pictures: Sequence[Picture],
+    folder: RunFolder,
+    options: Options,
+    about: dict[str, Any],
+    report: Callable[[Record], None],
+) -> Run:
+    """Do what is left to do of a run."""
     mine = set(shard(pictures, *options.shard) if options.shard else pictures)
     own = [(index, picture) for index, picture in enumerate(pictures) if picture in mine]
     size = options.batch_size or _BATCH.get(str(about["device"]).partition(":")[0], 32)
@@ -87,16 +102,20 @@ def explain_folder(
     if len(own) > size or options.engine != "auto" or options.precision != "float32":  # else making one takes longer
         name = about.get("engine") or options.engine
         engine = make_engine(name, classifier, pictures=len(own), precision=options.precision)
+    about["engine"] = engine.name if engine else None
     work = _Work(replace(classifier, engine=engine), folder, options)
+    work.try_out(next(_batches(pictures, size), ()))
     if "scale" not in about:
         work.set_scale(_batches(pictures, size), workers)
-        about |= {"scale": work.limit, "engine": engine.name if engine else None}
+        about["scale"] = work.limit
         folder.describe(about)
     work.limit = about["scale"]
     earlier = kept(folder, [picture for _, picture in own], size)
     states = Counter(_told(folder.manifest, report))
-    batches = in_order(work, _batches(own[earlier:], size), workers=workers)
-    states.update(_written(folder.manifest, batches, options.on_error, report))
+    with ManifestWriter(folder.manifest) as manifest:
+        todo = _batches(own[earlier:], size)
+        with closing(in_order(work, todo, workers=workers, meanwhile=manifest.flush)) as batches:
+            states.update(_written(manifest, chain.from_iterable(batches), options.on_error, report))
     folder.finish({**about, "explained": states["ok"], "failed": states["failed"]})
     return Run(folder.manifest, states["ok"], states["failed"], earlier, engine.reason if engine else "")
 
@@ -117,6 +136,11 @@ class _Work:
         records = (write_picture(*outcome, self.folder, self.limit, self.options) for outcome in outcomes)
         return [{"index": index, **record} for (index, _), record in zip(batch, records, strict=True)]
 
+    def try_out(self, batch: Batch) -> None:
+        """Let a faster engine prove itself on the same pictures always, lest a run that goes on choose another."""
+        if isinstance(self.classifier.engine, CheckedEngine):
+            deque(explain_pictures(self.classifier, batch, self.options), maxlen=0)
+
     def set_scale(self, batches: Iterator[Batch], workers: int) -> None:
         """Say where the colour scale ends, None where each picture has its own; hold what was found out on the way."""
         options = self.options
@@ -126,22 +150,21 @@ class _Work:
             self.limit = 1.0
         else:
             window = Window()
-            window.fill(lambda batch: list(explain_pictures(self.classifier, batch, options)), batches, workers)
+            window.fill(lambda batch: explain_pictures(self.classifier, batch, options), batches, workers)
             self.limit, self.held = window.limit, {} if options.shard else window.held  # a shard's batches are others
 
 
 def _written(
-    manifest: Path, batches: Generator[list[Record]], on_error: str, report: Callable[[Record], None]
+    manifest: ManifestWriter, records: Iterable[Record], on_error: str, report: Callable[[Record], None]
 ) -> Iterator[str]:
-    """Put the lines of batches into the manifest as they come, and give the status of each picture."""
-    with ManifestWriter(manifest) as writer, closing(batches):
-        for record in chain.from_iterable(batches):
-            if record["status"] == "failed" and on_error == "stop":
-                found = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
-                raise StoppedError(found, "Mend it or leave it out, and give the same command again to go on")
-            writer.add(record)
-            report(record)
-            yield record["status"]
+    """Put lines into the manifest as they come, and give the status of each picture."""
+    for record in records:
+        if record["status"] == "failed" and on_error == "stop":
+            found = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
+            raise StoppedError(found, "Mend it or leave it out, and go on with the same command, without --overwrite")
+        manifest.add(record)
+        report(record)
+        yield record["status"]
 
 
 def _told(manifest: Path, report: Callable[[Record], None]) -> Iterator[str]:

@@ -25,7 +25,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except CamError as error:
-            click.echo(f"Error: {error}", err=True)
+            from cam.printing import printable
+
+            click.echo(f"Error: {printable(error)}", err=True)
             ctx.exit(USAGE if isinstance(error, UsageError) else NOTHING_DONE)
 
 

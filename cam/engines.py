@@ -104,7 +104,7 @@ def make_engine(
         ('eager', torch.Size([1, 64, 18, 18]))
     """
     device, _ = device_and_dtype(classifier.network)
-    _check(name, device, precision)
+    check_engine(name, device, precision)
     if name == "auto":
         pays = pictures >= _PAYS_FROM * torch.get_num_threads() and device.type == "cpu" and not _missing()
         name = "onnxruntime" if pays else "eager"
@@ -117,7 +117,17 @@ def make_engine(
     return CheckedEngine(name, eager, lambda: translate(eager, classifier.preprocessing.input_shape))
 
 
-def _check(name: str, device: torch.device, precision: str) -> None:
+def check_engine(name: str, device: torch.device, precision: str) -> None:
+    """See to it that there is such an engine, before anything is done for it.
+
+    Args:
+        name: as for `make_engine`.
+        device: of the network.
+        precision: as for `make_engine`.
+
+    Raises:
+        UsageError: there is no such engine or precision, for this device, or its library is not installed.
+    """
     if name not in get_args(EngineName):
         raise UsageError(f"There is no engine {name!r}", f"Give one of {', '.join(get_args(EngineName))}")
     if precision not in get_args(Precision):

@@ -116,25 +116,27 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
 
     The same command again goes on where a run was cut short.
 
-    Exit status: 0 when all went well, 3 when some pictures failed, 1 when nothing could be done, 2 for wrong usage,
-    130 when the run was cut short.
+    Exit status: 0 when all went well, 3 when some pictures failed, 1 when none could be explained or the run had to
+    end, 2 for wrong usage, 130 when it was cut short.
     """
-    with importing():
-        from cam.batch import explain_folder
-        from cam.classifiers import load_classifier
-        from cam.inputs import check_output, find_pictures
-        from cam.lists import read_list
-        from cam.printing import progress, show_run
-
     out, silent = options["out"], options["quiet"] or options["as_json"]
-    inputs += tuple(read_list(options["list_"])) if options["list_"] else ()
-    if not inputs:
-        raise click.UsageError("No pictures were named. Give files, folders, globs or archives, or --list FILE.")
-    check_output(inputs, out)
-    pictures = find_pictures(inputs, exclude=out, pattern=options["pattern"])
-    classifier = load_classifier(**loading(options))
-    with _stoppable(ctx, out), progress(len(pictures), silent) as advance:
-        run = explain_folder(classifier, pictures, out, _wanted(classifier, options), ctx.params, advance)
+    with _stoppable(ctx):
+        with importing():
+            from cam.batch import explain_folder
+            from cam.classifiers import load_classifier
+            from cam.inputs import check_output, find_pictures
+            from cam.inputs import shard as shard_of
+            from cam.lists import read_list
+            from cam.printing import progress, show_run
+        inputs += tuple(read_list(options["list_"])) if options["list_"] else ()
+        if not inputs:
+            raise click.UsageError("No pictures were named. Give files, folders, globs or archives, or --list FILE.")
+        check_output(inputs, out)
+        pictures = find_pictures(inputs, exclude=out, pattern=options["pattern"])
+        classifier = load_classifier(**loading(options))
+        count = len(shard_of(pictures, *options["shard"]) if options["shard"] else pictures)
+        with progress(count, silent) as advance:
+            run = explain_folder(classifier, pictures, out, _wanted(classifier, options), ctx.params, advance)
     show_run(run, as_json=options["as_json"], quiet=options["quiet"])
     ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)
 
@@ -162,13 +164,14 @@ def _wanted(classifier: Classifier, options: dict[str, Any]) -> Options:
 
 
 @contextmanager
-def _stoppable(ctx: click.Context, out: Path) -> Iterator[None]:
+def _stoppable(ctx: click.Context) -> Iterator[None]:
     """Let Ctrl-C and a request to terminate end the run in order, with what is done kept."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"Stopped. What is done is in {str(out)!r}; the same command goes on from there.", err=True)
+        how = "the same command" + (" without --overwrite" if ctx.params["overwrite"] else "")
+        click.echo(f"Stopped. What is done is in {str(ctx.params['out'])!r}; {how} goes on from there.", err=True)
         ctx.exit(STOPPED)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -12,13 +13,14 @@ from cam.errors import NoRoomError, OutputError
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
 
 
-def write_whole(path: Path, data: bytes, unfinished: Path | None = None) -> None:
-    """Write a file under its final name only once all of it is on disk, making its folders.
+def write_whole(path: Path, data: bytes, unfinished: Path | None = None, *, durable: bool = False) -> None:
+    """Write a file under its final name only once all of it is written, making its folders.
 
     Args:
         path: where the file shall lie; what lies there already is replaced.
         data: its content.
         unfinished: folder on the same disk for what is not yet whole; the file's own by default.
+        durable: whether it must be whole also after a cut in the power, which takes some milliseconds.
 
     Raises:
         NoRoomError: nor could any other: the disk is full, gone or read-only.
@@ -36,6 +38,9 @@ def write_whole(path: Path, data: bytes, unfinished: Path | None = None) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         part.parent.mkdir(exist_ok=True)
         part.write_bytes(data)
+        if durable:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
         part.replace(path)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         raise unwritable(path, error) from error

@@ -55,6 +55,7 @@ def with_legend(
     """
     height, width = size
     letter = round(min(max(13, min(width, 2 * height) / 38), 150))
+    letter -= letter % max(1, letter // 8)  # few sizes, so that letters once drawn serve many pictures
     grey, (left, top), bar_width = _text(max(width, _MIN_WIDTH), letter, (title, details, *notes))
     bar = _bar(bar_width, letter, limit, colormap, unit, signed)
     canvas = np.empty((height + grey.shape[0], grey.shape[1], 3), np.uint8)
@@ -131,7 +132,7 @@ def _length(text: str, size: float) -> int:
     return sum(_letter(letter, size, _INK)[3] for letter in text)
 
 
-@lru_cache(maxsize=1024)  # some fifty a legend; drawn anew they would take longer than the heat of a small picture
+@lru_cache(maxsize=4096)  # some fifty a legend; drawn anew they would take longer than the heat of a small picture
 def _letter(letter: str, size: float, ink: int) -> tuple[NDArray[np.uint8], int, int, int]:
     """A letter on paper, where its pixels begin, right of the pen and below the line, and how far the pen moves on."""
     font = _font(size)

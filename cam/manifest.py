@@ -23,7 +23,7 @@ _SECONDS = 2.0  # between two flushes: what a cut in the power may cost, and wha
 
 
 class ManifestWriter:
-    """A manifest that grows; as a context, what was added is on disk when it is left, also by an exception.
+    """A manifest that grows; as a context, what was added is put on disk when it is left, also by an exception.
 
     Args:
         path: the file; made if need be.
@@ -46,7 +46,7 @@ class ManifestWriter:
         self._flushed = time.monotonic()
 
     def __enter__(self) -> Self:
-        self.flush()
+        self._append()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -61,14 +61,18 @@ class ManifestWriter:
 
     def flush(self) -> None:
         """Put on disk the files that the new lines tell of, then the lines."""
-        try:
-            if self._lines and hasattr(os, "sync"):
+        if self._lines:
+            if hasattr(os, "sync"):
                 os.sync()
+            self._append()
+
+    def _append(self) -> None:
+        try:
+            data, self._lines = "".join(self._lines).encode(), []  # at most once, whatever comes between
             with self._path.open("ab", buffering=0) as file:
-                self._write(file, "".join(self._lines).encode())
+                self._write(file, data)
         except OSError as error:
             raise unwritable(self._path, error) from error
-        self._lines.clear()
         self._flushed = time.monotonic()
 
     @staticmethod
@@ -79,7 +83,7 @@ class ManifestWriter:
             while data:
                 data = data[file.write(data) :]
             os.fsync(file.fileno())
-        except OSError:
+        except BaseException:  # also where the user stops the run just now
             with suppress(OSError):
                 file.truncate(end)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import os
 import re
 from collections import Counter
@@ -51,6 +52,7 @@ def merge_shards(outs: Sequence[Path]) -> Path:
         joined.replace(whole.manifest)
     except OSError as error:
         raise unwritable(whole.manifest, error) from error
+    about["options"]["shard"] = None
     whole.finish({**about, "explained": states["ok"], "failed": states["failed"]})
     return whole.manifest
 
@@ -82,6 +84,9 @@ def _about(parts: Sequence[RunFolder]) -> dict[str, Any]:
             raise UsageError(f"{str(part.run)!r} is of a part that is not finished", "Give its cam explain again")
         if other := difference(about, first, _SAME):
             raise UsageError(f"{str(part.run)!r} is of a run with {other}", "Name the folders of one run only")
+        if about["scale"] != first["scale"] and not math.isclose(about["scale"], first["scale"], rel_tol=1e-3):
+            found = f"{str(part.run)!r} has a colour scale of its own ({about['scale']:.3g})"
+            raise UsageError(found, "Run all parts over the same pictures")
     return first
 
 
@@ -96,8 +101,14 @@ def _in_order(parts: Sequence[RunFolder], base: Path) -> Iterator[Record]:
 
 def _records(part: RunFolder, base: Path) -> Iterator[Record]:
     """The lines of a part, with files named relative to the folder of the whole."""
+    about = read_about(part)
+    missing = int(about["explained"]) + int(about["failed"])
     for record, _ in read_records(part.manifest):
+        missing -= 1
         if part.out != base:
             for target in record["targets"]:
                 target["files"] = {key: os.path.relpath(part.out / name, base) for key, name in target["files"].items()}
         yield record
+    if missing:
+        found = f"{str(part.manifest)!r} does not have the lines that its run wrote"
+        raise UsageError(found, "Give its cam explain again")

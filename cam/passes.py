@@ -133,10 +133,10 @@ def _in_halves(
     """Run a batch, in halves where the device has no room for the whole."""
     try:
         return _run(classifier, inputs, frames, mirrored)
-    except ModelError as error:
+    except (ModelError, torch.OutOfMemoryError) as error:
         middle = len(frames) // 2
-        if not middle or not isinstance(error.__cause__, torch.OutOfMemoryError):
-            return [error] * len(frames)
+        if not middle or not isinstance(error.__cause__ or error, torch.OutOfMemoryError):
+            return [without_room(error)] * len(frames)
     return [
         result
         for some in (slice(None, middle), slice(middle, None))
@@ -173,6 +173,19 @@ def _run(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirror
         else not_finite
         for row, frame in enumerate(frames)
     ]
+
+
+def without_room(error: Exception) -> ModelError:
+    """Say that a picture does not fit in the memory, if that is what went wrong.
+
+    Example:
+        >>> str(without_room(MemoryError()))
+        'There is no room in the memory for this picture. Make it smaller, or use fewer cores (OMP_NUM_THREADS).'
+    """
+    if isinstance(error, ModelError):
+        return error
+    remedy = "Make it smaller, or use fewer cores (OMP_NUM_THREADS)"
+    return ModelError("There is no room in the memory for this picture", remedy)
 
 
 def sound(result: Pass | ModelError) -> Pass:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias, Unpack
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cam.answer import answer
@@ -17,7 +18,7 @@ from cam.errors import CamError, ModelError, UsageError
 from cam.explanation import Explanation
 from cam.geometry import Size
 from cam.images import checked, read_image
-from cam.passes import run_network, sound
+from cam.passes import run_network, sound, without_room
 from cam.question import Question, QuestionArguments
 from cam.targets import OneClass, Target, TopClasses
 from cam.views import sizes
@@ -142,5 +143,5 @@ def explain_images(
         try:
             passes = [sound(each) for each in (first, *seen)]
             yield answer(classifier, image, wanted, (passes[0], passes[1:]), question)
-        except ModelError as error:
-            yield error
+        except (ModelError, MemoryError, torch.OutOfMemoryError) as error:
+            yield without_room(error)

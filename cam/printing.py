@@ -38,13 +38,19 @@ def show_run(run: Run, *, as_json: bool, quiet: bool) -> None:
     failed = (record for record, _ in read_records(run.manifest) if record["status"] == "failed")
     out = run.manifest.parent
     if as_json:
-        summary = {"explained": run.explained, "failed": run.failed, "earlier": run.earlier, "out": str(out)}
+        summary = {
+            "explained": run.explained,
+            "failed": run.failed,
+            "earlier": run.earlier,
+            "remark": run.remark,
+            "out": str(out),
+        }
         print(json.dumps({**summary, "errors": {record["path"]: record["error"] for record in failed}}, indent=2))
         return
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     for record in islice(failed, _FAILURES):
         errors.print(f"[red]failed[/] {_plain(record['path'])}: {_plain(record['error'])}")
-    if run.remark:
+    if run.remark and not quiet:
         errors.print(f"[yellow]slower[/] {_plain(run.remark)}")
     if run.failed > _FAILURES:
         errors.print(f"... and {run.failed - _FAILURES} more failed: {_plain(run.manifest)}")
@@ -127,7 +133,16 @@ def _fact(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def printable(text: object) -> str:
+    r"""Leave nothing in a text that a terminal cannot print, or would obey.
+
+    Example:
+        >>> printable("a\x1b[2Jb")
+        'a?[2Jb'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)).encode("utf-8", "replace").decode()
+
+
 def _plain(text: object) -> str:
-    """Names and labels are data: no markup, and nothing a terminal cannot print."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in str(text))
-    return escape(printable.encode("utf-8", "replace").decode())
+    """Names and labels are data, and no markup."""
+    return escape(printable(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -12,7 +13,7 @@ from cam.archives import is_archive, list_members, read_member
 from cam.content import MAX_BYTES, read_content
 from cam.deadline import within
 from cam.decoding import decode_image
-from cam.errors import ImageError
+from cam.errors import ImageError, UsageError
 from cam.images import MAX_PIXELS
 from cam.inputs import Picture
 
@@ -31,6 +32,11 @@ class Limits:
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
     seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds < threading.TIMEOUT_MAX:
+            found = f"{self.seconds} seconds is no time to decode a picture in"
+            raise UsageError(found, "Give more than 0, such as 60")
 
 
 @dataclass(frozen=True, eq=False)

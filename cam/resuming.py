@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from cam.errors import OutputError, UsageError
-from cam.files import write_whole
+from cam.files import unwritable, write_whole
 from cam.inputs import Picture
 from cam.manifest import MANIFEST, files_of, read_records
 
@@ -56,7 +58,31 @@ class RunFolder:
         Raises:
             OutputError: it cannot be written.
         """
-        write_whole(self.run, (json.dumps(about, indent=2, default=_as_json) + "\n").encode())
+        write_whole(self.run, (json.dumps(about, indent=2, default=_as_json) + "\n").encode(), durable=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing the same run.
+
+        Raises:
+            UsageError: one does already.
+            OutputError: the folder cannot be written.
+        """
+        lock = FileLock(self.out / self._named(".lock"), timeout=0)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            found = f"Another cam explain is writing to {str(self.out)!r}"
+            raise UsageError(found, "Wait for its end, or choose another folder") from None
+        except (OSError, ValueError) as error:
+            raise unwritable(self.out, error) from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
+            lock.release()
 
     def finish(self, about: Mapping[str, Any]) -> None:
         """Write down what is known of a run that is done.
@@ -107,6 +133,8 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
             found = f"{str(folder.out)!r} holds the results of an earlier run with {other}"
             raise UsageError(found, "Give --overwrite, or another folder")
         rmtree(folder.unfinished, ignore_errors=True)
+        earlier = {key: value for key, value in earlier.items() if key not in ("explained", "failed")}
+        folder.describe(earlier)  # not finished any more
         return earlier
     truncate(folder, 0)
     rmtree(folder.unfinished, ignore_errors=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import takewhile
 
 import numpy as np
@@ -17,11 +18,11 @@ class Window:
     """The first pictures of a run, as far as they may be held until the scale is known.
 
     Attributes:
-        held: what was found out about each batch of them.
+        held: what was found out about each batch of them that could be held.
 
     Example:
         >>> window = Window()
-        >>> window.fill(lambda batch: [], [], workers=1)
+        >>> window.fill(lambda batch: iter(()), [], workers=1)
         >>> window.limit
         0.0
     """
@@ -31,18 +32,17 @@ class Window:
         self._limits: list[float] = []
         self._pictures = self._pixels = 0
 
-    def fill(self, explain: Callable[[Batch], list[Outcome]], batches: Iterable[Batch], workers: int) -> None:
+    def fill(self, explain: Callable[[Batch], Iterator[Outcome]], batches: Iterable[Batch], workers: int) -> None:
         """Explain as many batches as it takes, side by side; some may be held beyond those that count."""
-        asked: list[Batch] = []
-
-        def wanted(batch: Batch) -> bool:
-            asked.append(batch)
-            return not self._full
-
-        for outcomes in in_order(explain, takewhile(wanted, batches), workers=workers, ahead=1):
-            self.held[asked[len(self.held)]] = outcomes
-            for _, outcome in outcomes:
-                self._count(outcome)
+        wanted = takewhile(lambda _: not self._full, batches)
+        for batch, sizes, limits, outcomes in in_order(partial(_look, explain), wanted, workers=workers, ahead=2):
+            if outcomes is not None:
+                self.held[batch] = outcomes
+            for size, of_picture in zip(sizes, limits, strict=True):
+                if not self._full:
+                    self._pictures += 1
+                    self._pixels += size
+                    self._limits += of_picture
 
     @property
     def limit(self) -> float:
@@ -53,10 +53,17 @@ class Window:
     def _full(self) -> bool:
         return self._pictures >= _PICTURES or self._pixels >= _PIXELS
 
-    def _count(self, outcome: object) -> None:
-        if self._full:
-            return
-        self._pictures += 1
-        if isinstance(outcome, list):
-            self._pixels += outcome[0].image.size // 3
-            self._limits += [explanation.limit for explanation in outcome]
+
+def _look(
+    explain: Callable[[Batch], Iterator[Outcome]], batch: Batch
+) -> tuple[Batch, list[int], list[list[float]], list[Outcome] | None]:
+    """Explain a batch: the pixels and the largest evidence of its pictures, and all of it unless that is too much."""
+    sizes: list[int] = []
+    limits: list[list[float]] = []
+    held: list[Outcome] | None = []
+    for picture, outcome in explain(batch):
+        found = outcome if isinstance(outcome, list) else []
+        sizes.append(found[0].image.size // 3 if found else 0)
+        limits.append([explanation.limit for explanation in found])
+        held = None if held is None or sum(sizes) > _PIXELS else [*held, (picture, outcome)]
+    return batch, sizes, limits, held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
@@ -15,9 +15,16 @@ from threadpoolctl import threadpool_limits
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_SECONDS = 2.0
+
 
 def in_order(
-    work: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int | None = None, ahead: int = 4
+    work: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    *,
+    workers: int | None = None,
+    ahead: int = 4,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Generator[Result]:
     """Do jobs side by side, and give their results in the order of the jobs.
 
@@ -29,6 +36,7 @@ def in_order(
         jobs: taken as they are needed.
         workers: threads; as many as torch may use by default, which is the number of cores or OMP_NUM_THREADS.
         ahead: jobs a worker that are under way or done and not yet taken: how far others may run ahead of a slow one.
+        meanwhile: called every two seconds while a result is waited for.
 
     Raises:
         Exception: what `work` raises, when its turn comes.
@@ -47,6 +55,8 @@ def in_order(
                 waiting.extend(pool.submit(work, job) for job in islice(remaining, room))
                 if not waiting:
                     return
+                while not wait(islice(waiting, 1), _SECONDS).done:
+                    meanwhile()
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -17,6 +17,7 @@ from cam.images import encode
 from cam.inputs import Picture
 from cam.manifest import Record
 from cam.options import Options
+from cam.passes import without_room
 from cam.resuming import RunFolder
 
 
@@ -56,8 +57,9 @@ def write_picture(
             record["targets"].append(_target(explanation, options.box_share, files))
     except NoRoomError:
         raise
-    except CamError as error:
-        record.update(status="failed", error=str(error), targets=[])
+    except (CamError, MemoryError) as error:
+        found = error if isinstance(error, CamError) else without_room(error)
+        record.update(status="failed", error=str(found), targets=[])
     return record
 
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cam.archives import Member, read_member
 from cam.errors import ImageError, UsageError
 from cam.images import encode, write_image
 from cam.inputs import Picture, find_pictures
@@ -347,3 +348,11 @@ def test_a_tar_whose_members_run_in_a_circle_ends(tmp_path: Path) -> None:
     data[:512] = entry.tobuf(tarfile.GNU_FORMAT)
     path.write_bytes(data)
     refused(only(path), "is damaged or cut short")
+
+
+@pytest.mark.parametrize(("offset", "size"), [(2**63, 5), (-1, 5), (0, -1), (0, -(2**40))])
+def test_places_that_cannot_be_are_an_error_of_their_own(tmp_path: Path, offset: int, size: int) -> None:
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(bytes(1000))
+    with pytest.raises(ImageError, match=r"a\.tar/1\.jpg"):
+        read_member(Member(archive, offset, size), "a.tar/1.jpg", 100)

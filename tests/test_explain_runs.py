@@ -106,6 +106,23 @@ def test_batches_of_one_give_what_batches_of_many_give(run, folder, whole, tmp_p
         assert np.abs(one - two).max() <= 2
 
 
+def test_engines_give_the_same(run, folder, whole, tmp_path):
+    pytest.importorskip("onnxruntime")
+    engine = "--engine", "onnxruntime"
+    result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--format", "png", *engine)
+    assert (result.exit_code, result.stderr) == (0, "")  # it did not fall back
+    for ours, theirs in zip(lines(tmp_path / "out"), lines(whole), strict=True):
+        (mine,), (other,) = ours["targets"], theirs["targets"]
+        assert mine["class_idx"] == other["class_idx"]
+        assert mine["logit"] == pytest.approx(other["logit"], abs=1e-3)
+        assert mine["peak"] == other["peak"]
+        one, two = (
+            read_image(place / target["files"]["overlay"]).astype(int)
+            for place, target in ((tmp_path / "out", mine), (whole, other))
+        )
+        assert np.abs(one - two).max() <= 4  # one step of the colour map
+
+
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
 def test_a_part_that_cannot_be_is_told(run, folder, tmp_path, shard):
     result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--shard", shard)
@@ -128,7 +145,8 @@ def test_the_same_command_again_says_what_was_done_before(run, folder, whole):
     assert again.exit_code == 0
     assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} of them by an earlier run): {whole}" in again.stdout
     summary = json.loads(run("explain", folder, *DIGITS, "-o", whole, "--format", "png", "--json").stdout)
-    assert summary == {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES), "out": str(whole), "errors": {}}
+    counts = {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES)}
+    assert summary == {**counts, "remark": "", "out": str(whole), "errors": {}}
 
 
 def test_smaller_overlays(run, tmp_path):
@@ -183,6 +201,20 @@ def test_another_precision_is_for_gpus(run, tmp_path):
     result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--precision", "bfloat16")
     assert result.exit_code == 2
     assert "float32" in result.stderr
+
+
+def test_what_cannot_be_is_told_before_an_earlier_run_goes(run, whole):
+    before = {path: path.read_bytes() for path in whole.iterdir()}
+    result = run("explain", SAMPLES, *DIGITS, "-o", whole, "--overwrite", "--precision", "float16")
+    assert result.exit_code == 2
+    assert {path: path.read_bytes() for path in whole.iterdir()} == before
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300"])
+def test_a_time_that_cannot_be(run, tmp_path, seconds):
+    result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--timeout", seconds)
+    assert result.exit_code == 2
+    assert "is no time to decode a picture in. Give more than 0" in result.stderr
 
 
 def test_run_json_names_the_engine(run, tmp_path):

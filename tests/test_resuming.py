@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -82,6 +83,40 @@ def test_a_run_cut_short_goes_on_where_it_was(classifier, folder, unbroken, tmp_
     done = [record for record, _ in read_records(tmp_path / "manifest.jsonl")][: again.earlier]
     for name in (name for record in done for name in files_of(record)):
         assert (tmp_path / name).stat().st_mtime_ns == before[tmp_path / name]  # not made again
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_stopped_while_lines_are_written_goes_on(classifier, folder, unbroken, tmp_path, monkeypatch, when):
+    monkeypatch.setattr("cam.manifest._SECONDS", 0)
+    original, flushes = os.fsync, []
+
+    def stop(descriptor):
+        flushes.append(1)
+        if len(flushes) == 12 and when == "before":
+            raise KeyboardInterrupt
+        original(descriptor)
+        if len(flushes) == 12:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(classifier, folder, tmp_path)
+    monkeypatch.undo()
+    paths = [record["path"] for record, _ in read_records(tmp_path / "manifest.jsonl")]
+    assert len(paths) == len(set(paths)) >= 4
+    assert run(classifier, folder, tmp_path).earlier >= 4
+    assert contents(tmp_path) == contents(unbroken)
+
+
+def test_two_runs_in_one_folder_are_refused(classifier, folder, tmp_path):
+    with (
+        RunFolder(tmp_path).locked(),
+        pytest.raises(UsageError, match=r"Another cam explain is writing to .*\. Wait for its end, or choose another"),
+    ):
+        run(classifier, folder, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with RunFolder(tmp_path).locked():  # other parts may be written there
+        assert run(classifier, folder, tmp_path, shard=(1, 40)).failed == 0
 
 
 @pytest.mark.parametrize("torn", [1, 10, 1000, -1, -300])
@@ -219,6 +254,21 @@ def test_a_part_that_is_not_finished_is_told(classifier, folder, tmp_path):
     del about["explained"]
     (tmp_path / "run.1-of-1.json").write_text(json.dumps(about))
     with pytest.raises(UsageError, match="not finished"):
+        merge_shards([tmp_path])
+
+
+def test_a_part_with_another_scale_or_without_its_lines_is_told(classifier, folder, tmp_path):
+    for index in (1, 2):
+        run(classifier, folder, tmp_path, shard=(index, 2))
+    place = tmp_path / "run.2-of-2.json"
+    about = json.loads(place.read_text())
+    place.write_text(json.dumps({**about, "scale": 2 * about["scale"]}))
+    with pytest.raises(UsageError, match="a colour scale of its own"):
+        merge_shards([tmp_path])
+    place.write_text(json.dumps(about))
+    manifest = tmp_path / "manifest.2-of-2.jsonl"
+    manifest.write_bytes(manifest.read_bytes()[:-5])
+    with pytest.raises(UsageError, match="does not have the lines that its run wrote"):
         merge_shards([tmp_path])
 
 

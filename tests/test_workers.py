@@ -70,6 +70,16 @@ def test_workers_compute_with_one_thread_each_and_the_caller_has_its_own_back():
         torch.set_num_threads(before)
 
 
+def test_a_long_wait_is_used(monkeypatch):
+    monkeypatch.setattr("cam.workers._SECONDS", 0.02)
+    waited = []
+    results = in_order(lambda job: time.sleep(0.3 * job), [0, 1], workers=2, meanwhile=lambda: waited.append(1))
+    next(results)
+    assert len(waited) <= 1
+    next(results)
+    assert 5 <= len(waited) <= 15
+
+
 def test_nothing_goes_on_behind_the_callers_back():
     before = threading.active_count()
     list(in_order(lambda job: job, range(10), workers=4))
