@@ -21,10 +21,10 @@ heads: .venv/installed
 	$(BIN)/python tools/heads.py
 
 # cam explain beside torchcam, grad-cam and the bare network. Takes some hours.
-bench: .venv/benched
-	$(BIN)/python benchmarks/compare.py
-	$(BIN)/python benchmarks/forward.py
-	$(BIN)/python benchmarks/startup.py squeezenet1_0:random resnet50:random
+bench: .venv-bench/installed
+	.venv-bench/bin/python benchmarks/compare.py
+	.venv-bench/bin/python benchmarks/forward.py
+	.venv-bench/bin/python benchmarks/startup.py squeezenet1_0:random resnet50:random
 
 .venv/created:
 	$(PYTHON) -m venv .venv
@@ -38,9 +38,11 @@ bench: .venv/benched
 	$(BIN)/pip install --quiet -c constraints.txt -e .[test]
 	touch $@
 
-.venv/benched: .venv/installed
-	$(BIN)/pip install --quiet -c constraints.txt -e .[bench,onnxruntime]
+# Of its own, since grad-cam brings a second OpenCV.
+.venv-bench/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet -c constraints.txt -e .[bench,onnxruntime]
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-bench build dist *.egg-info

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import quantiles
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-_PACKAGES = ("torch", "torchvision", "opencv-python", "pillow", "torchcam", "grad-cam")
+_PACKAGES = ("torch", "torchvision", "opencv-python", "pillow", "onnxruntime", "torchcam", "grad-cam")
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

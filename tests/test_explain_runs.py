@@ -210,11 +210,10 @@ def test_what_cannot_be_is_told_before_an_earlier_run_goes(run, whole):
     assert {path: path.read_bytes() for path in whole.iterdir()} == before
 
 
-@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300"])
-def test_a_time_that_cannot_be(run, tmp_path, seconds):
-    result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--timeout", seconds)
+def test_a_time_that_cannot_be(run, tmp_path):
+    result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--timeout", "nan")
     assert result.exit_code == 2
-    assert "is no time to decode a picture in. Give more than 0" in result.stderr
+    assert "nan seconds is no time to decode a picture in. Give more than 0" in result.stderr
 
 
 def test_run_json_names_the_engine(run, tmp_path):

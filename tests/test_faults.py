@@ -111,9 +111,18 @@ def test_a_killed_run_goes_on(folder, unbroken, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_thirty_random_moments_goes_on(folder, unbroken, tmp_path):
-    lines = kill_and_resume(folder, unbroken, tmp_path, 30)
-    assert any(0 < count < PICTURES for count in lines)  # some of them in the middle
+def test_a_run_killed_at_thirty_random_moments_goes_on(folder, tmp_path):
+    """A long run, so that some moments are in the middle."""
+    many = tmp_path / "many"
+    for copy in range(9):
+        (many / str(copy)).mkdir(parents=True)
+        for path in folder.iterdir():
+            (many / str(copy) / path.name).hardlink_to(path)
+    began = time.monotonic()
+    assert finish(many, tmp_path / "whole").returncode == 3
+    whole = contents(tmp_path / "whole"), time.monotonic() - began
+    lines = kill_and_resume(many, whole, tmp_path, 30)
+    assert any(0 < count < 9 * PICTURES for count in lines)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -216,6 +225,7 @@ def test_garbage_costs_a_line_each_and_changes_nothing_else(folder, tmp_path, co
     for name, data in garbage(count):
         (mixed / name).write_bytes(data)
     options = "-m", "digits", "--device", "cpu", "--scale", "9", "--quiet", "--batch-size", "1", "--format", "png"
+    options += "--engine", "eager"  # the other takes its memory once, however many pictures there are
     memory, status, errors = megabytes("explain", str(mixed), "-o", str(tmp_path / "out"), *options)
     without, _, _ = megabytes("explain", str(alone), "-o", str(tmp_path / "without"), *options)
     assert status == 3, errors
@@ -233,15 +243,18 @@ def test_garbage_costs_a_line_each_and_changes_nothing_else(folder, tmp_path, co
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_pictures(folder, tmp_path):
-    source = (folder / "1.png").read_bytes()
+@pytest.mark.parametrize("engine", ["eager", "onnxruntime"])
+def test_memory_does_not_grow_with_the_number_of_pictures(folder, tmp_path, engine):
+    source, options = (folder / "1.png").read_bytes(), ("--engine", engine)
     peaks = []
     for count in (100, 10_000):
         place = tmp_path / str(count)
         place.mkdir()
         for number in range(count):
             (place / f"{number}.png").hardlink_to(folder / "1.png") if number else (place / "0.png").write_bytes(source)
-        memory, status, errors = megabytes("explain", str(place), "-m", "digits", "-o", f"{place}-out", "--quiet")
+        memory, status, errors = megabytes(
+            "explain", str(place), "-m", "digits", "-o", f"{place}-out", "--quiet", *options
+        )
         assert status == 0, errors
         peaks.append(memory)
     assert peaks[1] < peaks[0] + 100, peaks
