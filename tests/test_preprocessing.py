@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
 from cam.errors import UsageError
 from cam.preprocessing import Preprocessing
 
+IMAGENET = Preprocessing()
 SIZES = {
     "landscape": (101, 160),
     "portrait": (160, 101),
@@ -27,17 +28,49 @@ def photo(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("resize", "crop"), [(73, 64), (64, 64), (48, 64)], ids=["crops", "fits", "pads"])
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_crop_is_torchvisions_own_preset(size, resize, crop, interpolation):
-    preset = ImageClassification(
+LEVEL = 1 / 255 / 0.224  # one of 255, after the normalisation
+CASES = [
+    pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"]),
+    pytest.mark.parametrize(("resize", "crop"), [(73, 64), (64, 64), (48, 64)], ids=["crops", "fits", "pads"]),
+    pytest.mark.parametrize("size", SIZES.values(), ids=SIZES),
+]
+
+
+def each_case(test):
+    for mark in CASES:
+        test = mark(test)
+    return test
+
+
+def assert_within_two_levels(made: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(made, expected, rtol=0, atol=2.01 * LEVEL)
+    differing = ((made - expected).abs() > 0.5 * LEVEL).float().mean()
+    assert differing < 0.02  # of noise, the hardest there is; of photographs 0.003
+
+
+@each_case
+def test_crop_is_torchvisions_own_of_a_tensor(size, resize, crop, interpolation):
+    theirs = v2.Compose(
+        [
+            v2.Resize(resize, InterpolationMode(interpolation)),
+            v2.CenterCrop(crop),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(IMAGENET.mean, IMAGENET.std),
+        ]
+    )
+    made, frame = Preprocessing(resize, (crop, crop), interpolation=interpolation).prepare(photo(size))
+    assert frame.input == (crop, crop)
+    expected = theirs(torch.from_numpy(photo(size)).permute(2, 0, 1))
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
+
+
+@each_case
+def test_crop_is_within_two_levels_of_torchvisions_own_of_a_picture(size, resize, crop, interpolation):
+    theirs = ImageClassification(
         crop_size=crop, resize_size=resize, interpolation=InterpolationMode(interpolation), antialias=True
     )
-    looks = Preprocessing(resize, (crop, crop), interpolation=interpolation)
-    made, frame = looks.prepare(photo(size))
-    assert frame.input == (crop, crop)
-    torch.testing.assert_close(made, preset(Image.fromarray(photo(size))), rtol=0, atol=1e-5)
+    made, _ = Preprocessing(resize, (crop, crop), interpolation=interpolation).prepare(photo(size))
+    assert_within_two_levels(made, theirs(Image.fromarray(photo(size))))
 
 
 @pytest.mark.parametrize("name", ["ResNet50_Weights", "EfficientNet_B0_Weights", "Inception_V3_Weights"])
@@ -50,7 +83,15 @@ def test_presets_of_published_weights_are_taken_over(name):
     model = name.removesuffix("_Weights").lower()
     looks = build(model, random_weights=True).preprocessing
     made, _ = looks.prepare(photo((300, 260)))
-    torch.testing.assert_close(made, entry.transforms()(Image.fromarray(photo((300, 260)))), rtol=0, atol=1e-5)
+    assert_within_two_levels(made, entry.transforms()(Image.fromarray(photo((300, 260)))))
+
+
+def test_a_picture_that_must_not_be_written_to_is_left_alone():
+    image = photo((40, 50))
+    expected, _ = Preprocessing(24, (24, 24)).prepare(image.copy())
+    image.flags.writeable = False
+    assert torch.equal(Preprocessing(24, (24, 24)).prepare(image)[0], expected)
+    assert np.array_equal(image, photo((40, 50)))
 
 
 def test_whole_at_the_same_scale_holds_the_crop():
