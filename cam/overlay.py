@@ -15,6 +15,7 @@ from cam.geometry import Frame, Grid, weights
 
 Box = tuple[int, int, int, int]
 
+_WIDEST = 9  # rows that share their colours
 _STRIP = 48_000  # pixels that are drawn at once: all that is made of them on the way stays in a core's own cache
 
 
@@ -80,6 +81,9 @@ def draw(
 ) -> None:
     """Draw what `overlay` makes of the heat that `place` makes of a map, with no heat in between.
 
+    Where cells are so large that the evidence hardly changes from row to row, a few rows share their colours, which
+    then are at most one step of the scale, 1/127 of the limit, off.
+
     Args:
         canvas: (H, W, 3) uint8, what is drawn on.
         image: (H, W, 3) uint8 RGB photograph, of the frame's `photo` size.
@@ -101,10 +105,12 @@ def draw(
         [0, 0, 29, 76, 106, 125, 128, 128]
     """
     (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
-    across = to_steps(cam, limit, colormap, signed) @ weights(1, cam.shape[1], grid, frame)[x0:x1].T
+    steps = to_steps(cam, limit, colormap, signed)
+    across = steps @ weights(1, cam.shape[1], grid, frame)[x0:x1].T
     down = weights(0, cam.shape[0], grid, frame)[y0:y1]
     seen = slice(y0, y1), slice(x0, x1)
-    _blend(canvas[seen], image[seen], lambda rows: _product(down[rows], across), colormap, opacity)
+    band = _band(down, steps)
+    _blend(canvas[seen], image[seen], lambda rows: _product(down[rows], across), colormap, opacity, band)
     stroke = _stroke(canvas)
     for part in _around((x0, y0, x1, y1), (0, 0, width, height)):
         _fade(canvas, image, part, stroke)
@@ -165,17 +171,28 @@ def shrink(image: NDArray[np.uint8], max_side: int | None) -> NDArray[np.uint8]:
 def _blend(
     canvas: NDArray[np.uint8],
     image: NDArray[np.uint8],
-    steps: Callable[[slice], NDArray[np.float32]],
+    steps: Callable[[NDArray[np.intp]], NDArray[np.float32]],
     colormap: str,
     opacity: float,
+    band: int = 1,
 ) -> None:
-    """Blend strip after strip; `steps` gives those of some rows."""
+    """Blend strip after strip; `steps` gives those of some rows, of which so many share the colours of the middle."""
     if not 0 <= opacity <= 1:
         raise UsageError(f"{opacity!r} is not an opacity", "Give a number from 0 to 1")
     lookup(colormap)  # known, even where nothing was seen
-    for rows in _strips(image.shape[0], image.shape[1]):
-        colour = paint(steps(rows), colormap)
-        cv2.addWeighted(image[rows], 1 - opacity, colour, opacity, 0, dst=canvas[rows])
+    for rows in _strips(image.shape[0], image.shape[1], band):
+        middles = np.arange(rows.start, rows.stop, band) + band // 2
+        colour = paint(steps(middles.clip(max=rows.stop - 1)), colormap)
+        for first in range(rows.start, min(rows.start + band, rows.stop)):
+            alike = slice(first, rows.stop, band)
+            shown = image[alike]
+            cv2.addWeighted(shown, 1 - opacity, colour[: len(shown)], opacity, 0, dst=canvas[alike])
+
+
+def _band(down: NDArray[np.float32], steps: NDArray[np.float32]) -> int:
+    """How many rows may share their colours: the outer ones are then at most one step off the middle."""
+    change = np.abs(np.diff(down @ steps, axis=0)).max(initial=0)
+    return min(_WIDEST, 1 + 2 * int(1 / max(float(change), 1e-9)))
 
 
 def _product(down: NDArray[np.float32], across: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -188,19 +205,22 @@ def _product(down: NDArray[np.float32], across: NDArray[np.float32]) -> NDArray[
 def _fade(canvas: NDArray[np.uint8], image: NDArray[np.uint8], part: tuple[slice, slice], stroke: int) -> None:
     """Show a part of the photograph in faded grey, hatched by diagonals that run on from part to part."""
     canvas, image = canvas[part], image[part]
-    for rows in _strips(image.shape[0], image.shape[1]):
+    height, width = image.shape[:2]
+    strips, period = list(_strips(height, width)), 12 * stroke
+    tallest = max((rows.stop - rows.start for rows in strips), default=0)
+    diagonals = (np.arange(tallest + period + width) % period < stroke).view(np.uint8)
+    hatch = np.lib.stride_tricks.sliding_window_view(diagonals, width or 1).copy()  # at (y, x): diagonals[y + x]
+    for rows in strips:
         grey = cv2.convertScaleAbs(cv2.cvtColor(image[rows], cv2.COLOR_RGB2GRAY), alpha=0.5, beta=48)
-        height, width = grey.shape
-        first = part[0].start + rows.start + part[1].start
-        diagonals = (np.arange(first, first + height + width) % (12 * stroke) < stroke).view(np.uint8)
-        hatch = np.lib.stride_tricks.sliding_window_view(diagonals, width)[:height]  # at (y, x): diagonals[y + x]
-        grey = cv2.copyTo(cv2.convertScaleAbs(grey, alpha=2 / 3, beta=85), hatch.copy(), grey)
+        first = (part[0].start + rows.start + part[1].start) % period
+        lines = hatch[first : first + len(grey)]
+        grey = cv2.copyTo(cv2.convertScaleAbs(grey, alpha=2 / 3, beta=85), lines, grey)
         cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=canvas[rows])
 
 
-def _strips(height: int, width: int) -> Iterator[slice]:
-    """Rows of a picture, some at a time; none where it has no pixels."""
-    step = max(1, _STRIP // max(1, width))
+def _strips(height: int, width: int, band: int = 1) -> Iterator[slice]:
+    """Rows of a picture, some bands at a time; none where it has no pixels."""
+    step = band * max(1, _STRIP // max(1, width))
     return (slice(top, min(top + step, height)) for top in range(0, height if width else 0, step))
 
 
