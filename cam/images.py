@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -120,6 +122,23 @@ def encode(image: NDArray[np.uint8], suffix: str, quality: int = 92) -> bytes:
     flags = [value for flag in _QUALITY[suffix] for value in (flag, quality)]
     _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
     return data.tobytes()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let OpenCV work in the thread that calls it: where every core is taken, others get in the way.
+
+    Example:
+        >>> with one_thread():
+        ...     cv2.getNumThreads()
+        1
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:

@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
+from cam.images import one_thread
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -64,11 +66,11 @@ def in_order(
 
 @contextmanager
 def _shared_by(workers: int) -> Iterator[None]:
-    """Let torch use so many threads a call that the workers together have as many as it had alone; BLAS one."""
+    """Let torch use so many threads a call that the workers together have as many as it had alone; the others one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))  # of workers that are started from here on
     try:
-        with threadpool_limits(1, "blas"):
+        with threadpool_limits(1, "blas"), one_thread():
             yield
     finally:
         torch.set_num_threads(threads)

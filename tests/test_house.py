@@ -23,9 +23,9 @@ README = (ROOT / "README.md").read_text("utf-8")
 # Each module may import those of earlier lines only.
 ORDER = """
 version errors starting
-files workers content deadline decoding lists geometry maps colormaps labels outputs
+files content deadline decoding lists geometry maps colormaps labels outputs
 manifest features images archives overlay legend targets weights evidence boxes
-probe preprocessing scenes networks listing explanation
+workers probe preprocessing scenes networks listing explanation
 twins cards question views inputs
 jacobian arithmetic reading resuming
 head
