@@ -2,8 +2,8 @@
 
 Each program is a whole process, run for all pictures and for the first eighth of them: the difference is the time of
 the others, start-up apart, be it of an engine. All take turns in every round, after one that does not count, and a
-round gives one ratio; the table has medians and quartiles over the rounds. Peak memory is that of the run over all pictures. The floor runs the
-network as it stands, our own floor runs it on the engine that the command takes.
+round gives one ratio; the table has medians and quartiles over the rounds. Peak memory is that of the run over all
+pictures. The floor runs the network as it stands, our own floor runs it on the engine that the command takes.
 
     python benchmarks/compare.py --models squeezenet1_0 --pictures small mixed --rounds 5
 """

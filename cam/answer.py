@@ -56,7 +56,7 @@ def answer(
     map_logits = torch.stack([view.logits for view in views]).mean(0)
 
     def score(class_idx: int) -> dict[str, Any]:
-        values = {"logit": own.logits, "bias": own.head.bias, "map_logit": map_logits}
+        values = {"logit": own.logits, "bias": own.bias, "map_logit": map_logits}
         named = {name: float(value[class_idx]) for name, value in values.items()}
         return {"class_idx": class_idx, "label": classifier.labels[class_idx], **named}
 
@@ -129,6 +129,8 @@ def _maps(
     parts = [
         channel_maps(view.features[list(some)], view.row(class_idx)[list(some)])
         for class_idx, some in zip(classes, channels, strict=True)
+        if some
     ]
-    maps = torch.cat([cams, evidence, *parts]).float().cpu().numpy()
-    return View(maps, view.grid, view.frame, view.mirrored)
+    maps = torch.cat([cams, evidence, *parts]).float().cpu()  # the one wait for the device
+    view.prove(maps[: len(classes)], classes)
+    return View(maps.numpy(), view.grid, view.frame, view.mirrored)

@@ -10,8 +10,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from cam.blending import blend_batch
 from cam.chain import Batch, Outcome, explain_pictures
 from cam.classifiers import Classifier
 from cam.engines import CheckedEngine, check_engine, make_engine
@@ -133,8 +136,18 @@ class _Work:
     def __call__(self, batch: Sequence[tuple[int, Picture]]) -> list[Record]:
         pictures = tuple(picture for _, picture in batch)
         outcomes = self.held.pop(pictures, None) or explain_pictures(self.classifier, pictures, self.options)
-        records = (write_picture(*outcome, self.folder, self.limit, self.options) for outcome in outcomes)
+        records = (
+            write_picture(*outcome, self.folder, self.limit, self.options, blended)
+            for outcome, blended in self._blended(outcomes)
+        )
         return [{"index": index, **record} for (index, _), record in zip(batch, records, strict=True)]
+
+    def _blended(self, outcomes: Iterable[Outcome]) -> Iterable[tuple[Outcome, Sequence[NDArray[np.uint8]]]]:
+        """On a GPU a batch's heat is blended at once; a core blends that of each picture when its turn comes."""
+        device = device_and_dtype(self.classifier.network)[0]
+        if device.type == "cuda" and "overlay" in self.options.save:
+            return blend_batch(outcomes, device, self.limit, self.options)
+        return ((outcome, ()) for outcome in outcomes)
 
     def try_out(self, batch: Batch) -> None:
         """Let a faster engine prove itself on the same pictures always, lest a run that goes on choose another."""

@@ -71,10 +71,12 @@ def posteriors(
         >>> posteriors(features, torch.eye(2), torch.zeros(2), [0], softmax).tolist()
         [[[0.5, 1.0]]]
     """
-    wanted = torch.as_tensor(classes, device=bias.device)
-    return _place_by_place(
-        features, weight, lambda cams: probabilities((cams + bias[:, None]).T).index_select(1, wanted).T
-    )
+
+    def posterior(cams: Tensor) -> Tensor:
+        at_places = probabilities((cams + bias[:, None]).T)
+        return torch.stack([at_places[:, c] for c in classes])
+
+    return _place_by_place(features, weight, posterior)
 
 
 def channel_maps(features: Tensor, weight: Tensor) -> Tensor:

@@ -165,6 +165,7 @@ class Explanation:
         legend: bool = False,
         box_share: float | None = None,
         max_side: int | None = None,
+        blended: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """Blend the coloured heat over the photograph.
 
@@ -175,6 +176,7 @@ class Explanation:
             legend: whether label, probability, logit and colour bar are written below.
             box_share: draw boxes around the heat above that share of its maximum.
             max_side: pixels that the longer side has at most; a smaller image is not made larger.
+            blended: the heat over the seen part, where `blend_all` has made it in the same way.
 
         Returns:
             (H, W, 3) uint8 RGB of the size of the image, or smaller; with the legend higher, and small ones wider.
@@ -198,7 +200,7 @@ class Explanation:
                 **style,
             )
         picture = canvas[:height, :width]
-        draw(picture, image, self.map, self.grid, frame, opacity=opacity, **style)
+        draw(picture, image, self.map, self.grid, frame, opacity=opacity, blended=blended, **style)
         if box_share is not None:
             draw_boxes(picture, boxes_of(self.map, self.grid, frame, box_share))
         return canvas

@@ -78,6 +78,7 @@ def draw(
     opacity: float = 0.5,
     colormap: str = "signed",
     signed: bool = True,
+    blended: NDArray[np.uint8] | None = None,
 ) -> None:
     """Draw what `overlay` makes of the heat that `place` makes of a map, with no heat in between.
 
@@ -94,6 +95,7 @@ def draw(
         opacity: as in `overlay`.
         colormap: as in `overlay`.
         signed: as in `overlay`.
+        blended: (h, w, 3) uint8 RGB, the seen part with its heat, where it has been made already.
 
     Raises:
         UsageError: as in `overlay`.
@@ -105,12 +107,15 @@ def draw(
         [0, 0, 29, 76, 106, 125, 128, 128]
     """
     (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
-    steps = to_steps(cam, limit, colormap, signed)
-    across = steps @ weights(1, cam.shape[1], grid, frame)[x0:x1].T
-    down = weights(0, cam.shape[0], grid, frame)[y0:y1]
     seen = slice(y0, y1), slice(x0, x1)
-    band = _band(down, steps)
-    _blend(canvas[seen], image[seen], lambda rows: _product(down[rows], across), colormap, opacity, band)
+    if blended is None:
+        steps = to_steps(cam, limit, colormap, signed)
+        across = steps @ weights(1, cam.shape[1], grid, frame)[x0:x1].T
+        down = weights(0, cam.shape[0], grid, frame)[y0:y1]
+        band = _band(down, steps)
+        _blend(canvas[seen], image[seen], lambda rows: _product(down[rows], across), colormap, opacity, band)
+    else:
+        canvas[seen] = blended
     stroke = _stroke(canvas)
     for part in _around((x0, y0, x1, y1), (0, 0, width, height)):
         _fade(canvas, image, part, stroke)

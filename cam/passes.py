@@ -32,6 +32,7 @@ class Pass:
         probabilities: (C,) float32, on the CPU.
         features: (K, h, w), on the network's device and in its dtype.
         head: reads them, on the network's device; of one logit both classes.
+        bias: (C,), on the CPU.
         scale: by which a normalisation multiplied this picture; 1 where there is none.
         tolerance: relative error that the maps stay below.
         grid: where the cells lie in the input.
@@ -44,6 +45,7 @@ class Pass:
     probabilities: Tensor
     features: Tensor
     head: Head
+    bias: Tensor
     scale: float
     tolerance: float
     grid: Grid
@@ -63,21 +65,23 @@ class Pass:
         return self.head.weight[class_idx] * self.scale
 
     def cams(self, classes: Sequence[int]) -> Tensor:
-        """Spread the scores of T classes over the places: (T, h, w) float32, logit units.
+        """Spread the scores of T classes over the places: (T, h, w) float32, logit units, on the network's device."""
+        rows = torch.stack([self.row(class_idx) for class_idx in classes])
+        return class_activation_maps(self.features[None], rows)[0]
+
+    def prove(self, cams: Tensor, classes: Sequence[int]) -> None:
+        """See to it that maps (T, h, w), on the CPU, add up to the scores of their classes.
 
         Raises:
-            ModelError: the maps do not add up to the class scores.
+            ModelError: they do not.
         """
-        rows = self.head.weight[list(classes)] * self.scale
-        cams = class_activation_maps(self.features[None], rows)[0]
-        logits = self.logits[list(classes)]
-        missed = float((cams.mean((1, 2)) + self.head.bias[list(classes)] - logits.to(cams)).abs().max())
+        wanted = list(classes)
+        missed = float((cams.mean((1, 2)) + self.bias[wanted] - self.logits[wanted]).abs().max())
         if not missed <= self.tolerance * max(1.0, float(self.logits.abs().max())):
             raise ModelError(
                 f"The maps of this picture miss the class scores by {missed:.3g} logits",
                 "Look at it as the model was evaluated, with --fit crop and without --resolution and --tta",
             )
-        return cams
 
 
 def run_network(
@@ -147,13 +151,9 @@ def _in_halves(
 def _run(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirrored: bool) -> list[Pass | ModelError]:
     height, width = inputs.shape[2:]
     logits, features, head = classifier.evaluate(inputs.flip(3) if mirrored else inputs)
-    scales = head.scales(features, logits).tolist()
+    bias, (logits, probabilities, numbers) = head.bias.cpu(), _told(classifier, logits, features, head)
     tolerance = max(tolerance_of(features.dtype), tolerance_of(device_and_dtype(classifier.network)[1]))
     grid = classifier.grid_for((features.shape[2], features.shape[3]), (height, width))
-    probabilities = classifier.probabilities(logits).cpu()
-    logits = logits.cpu()
-    dead = (~features.flatten(1).any(1)).tolist()
-    finite = logits.isfinite().all(1) & features.flatten(1).isfinite().all(1).cpu()
     found = f"The class scores or features that {classifier.name!r} gives this picture are not finite"
     not_finite = ModelError(found, "Check its weights, or run it in float32")
     return [
@@ -162,17 +162,35 @@ def _run(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirror
             probabilities[row],
             features[row],
             head,
-            scales[row],
+            bias,
+            scale,
             tolerance,
             grid,
             frame,
             mirrored,
-            dead[row],
+            not alive,
         )
-        if finite[row]
+        if finite
         else not_finite
-        for row, frame in enumerate(frames)
+        for row, (frame, (scale, alive, finite)) in enumerate(zip(frames, numbers, strict=True))
     ]
+
+
+def _told(
+    classifier: Classifier, logits: Tensor, features: Tensor, head: Head
+) -> tuple[Tensor, Tensor, list[list[float]]]:
+    """Bring what is small to the CPU, with one wait for the device.
+
+    Returns:
+        Logits and probabilities, (N, C) float32, and for each picture the scale of its normalisation, whether any
+        feature is not zero and whether all is finite.
+    """
+    flat = features.flatten(1)
+    finite = flat.isfinite().all(1) & logits.isfinite().all(1)
+    numbers = torch.stack([head.scales(features, logits), flat.any(1), finite], 1)
+    told = torch.cat([logits, classifier.probabilities(logits), numbers], 1).cpu()
+    logits, probabilities, numbers = torch.split(told, [logits.shape[1], logits.shape[1], 3], 1)
+    return logits.float(), probabilities.float(), numbers.tolist()
 
 
 def without_room(error: Exception) -> ModelError:

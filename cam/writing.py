@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cam.errors import CamError, NoRoomError
 from cam.explanation import Explanation
@@ -22,7 +24,12 @@ from cam.resuming import RunFolder
 
 
 def write_picture(
-    picture: Picture, outcome: list[Explanation] | CamError, folder: RunFolder, limit: float | None, options: Options
+    picture: Picture,
+    outcome: list[Explanation] | CamError,
+    folder: RunFolder,
+    limit: float | None,
+    options: Options,
+    blended: Sequence[NDArray[np.uint8]] = (),
 ) -> Record:
     """Write what is wanted of one picture.
 
@@ -32,6 +39,7 @@ def write_picture(
         folder: of the run.
         limit: end of the colour scale, in the unit of the maps; None for each map's own.
         options: what is wanted.
+        blended: what `blend_all` made of the explanations, where it was asked to.
 
     Returns:
         The picture's line of the manifest. What goes wrong is told there, with no file left half written.
@@ -52,8 +60,8 @@ def write_picture(
         if isinstance(outcome, CamError):
             raise outcome
         record["size"] = list(outcome[0].frame.photo)
-        for explanation in outcome:
-            files = _write(explanation, picture.name, folder, limit, options)
+        for explanation, heat in zip_longest(outcome, blended):
+            files = _write(explanation, heat, picture.name, folder, limit, options)
             record["targets"].append(_target(explanation, options.box_share, files))
     except NoRoomError:
         raise
@@ -88,14 +96,19 @@ def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -
 
 
 def _write(
-    explanation: Explanation, name: PurePath, folder: RunFolder, limit: float | None, options: Options
+    explanation: Explanation,
+    blended: NDArray[np.uint8] | None,
+    name: PurePath,
+    folder: RunFolder,
+    limit: float | None,
+    options: Options,
 ) -> dict[str, str]:
     """Write the files of one picture and class; their names keep the picture's own, so that no two meet."""
     slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
     stem = f"{name}.{explanation.class_idx}" + (f"-{slug}" if slug else "")
     files: dict[str, str] = {}
     if "overlay" in options.save:
-        files["overlay"] = _draw(explanation, folder, stem, limit, options)
+        files["overlay"] = _draw(explanation, folder, stem, limit, options, blended)
         parts = [explanation.of_channel(channel) for channel in explanation.channels]
         largest = max((part.limit for part in parts), default=0.0)  # one scale, so that channels can be compared
         for part, channel in zip(parts, explanation.channels, strict=True):
@@ -110,7 +123,14 @@ def _write(
     return files
 
 
-def _draw(explanation: Explanation, folder: RunFolder, stem: str, limit: float | None, options: Options) -> str:
+def _draw(
+    explanation: Explanation,
+    folder: RunFolder,
+    stem: str,
+    limit: float | None,
+    options: Options,
+    blended: NDArray[np.uint8] | None = None,
+) -> str:
     picture = explanation.overlay(
         limit=limit,
         opacity=options.opacity,
@@ -118,6 +138,7 @@ def _draw(explanation: Explanation, folder: RunFolder, stem: str, limit: float |
         legend=True,
         box_share=options.box_share if options.boxes else None,
         max_side=options.max_side,
+        blended=blended,
     )
     folder.write(f"{stem}.{options.format}", encode(picture, f".{options.format}"))
     return f"{stem}.{options.format}"

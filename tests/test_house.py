@@ -40,7 +40,7 @@ engines answer
 options
 pipeline writing merging
 chain
-scale
+scale blending
 batch evaluation
 invariance
 printing parameters

@@ -19,7 +19,7 @@ from cam.geometry import Size
 from cam.head import find_head
 from cam.loading import Loading, load_network, pick_device
 from cam.outputs import find_logits
-from cam.passes import run_network, sound
+from cam.passes import Pass, run_network, sound
 from cam.preprocessing import Preprocessing
 from cam.twins import device_and_dtype
 
@@ -164,7 +164,7 @@ def look(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: int | Non
     """
     if isinstance(model, Classifier):
         passes = [sound(each) for each in run_network(model, images, model.preprocessing)]
-        cams = [None if class_idx is None else each.cams([class_idx])[0].cpu().numpy() for each in passes]
+        cams = [None if class_idx is None else _cam(each, class_idx) for each in passes]
         return [
             Look(each.logits.numpy(), each.probabilities.numpy(), cam) for each, cam in zip(passes, cams, strict=True)
         ]
@@ -173,6 +173,12 @@ def look(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: int | Non
         raise ModelError(f"The class scores that {model.name!r} gives are not finite", "Check its weights")
     probabilities = model.probabilities(logits)
     return [Look(row, share) for row, share in zip(logits.numpy(), probabilities.numpy(), strict=True)]
+
+
+def _cam(seen: Pass, class_idx: int) -> NDArray[np.float32]:
+    cams = seen.cams([class_idx]).float().cpu()
+    seen.prove(cams, [class_idx])
+    return cams[0].numpy()
 
 
 def _named(model: Headless, labels: Sequence[str] | None, own: Sequence[str] | None) -> Headless:

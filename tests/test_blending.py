@@ -1,0 +1,169 @@
+"""Heat blended in batches on the device, against what a core draws picture by picture."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+import torch
+from small import photo, wrapped
+
+import cam
+from cam import blending
+from cam.batch import explain_folder
+from cam.blending import blend_all, blend_batch
+from cam.engines import make_engine
+from cam.errors import ImageError
+from cam.explanation import Explanation
+from cam.images import read_image, write_image
+from cam.inputs import Picture, find_pictures
+from cam.manifest import read_records
+from cam.options import Options
+from cam.overlay import shrink
+from cam.passes import run_network
+from cam.pipeline import explain_images
+from cam.question import Question
+from cam.targets import TopClasses
+
+SIZES = [(40, 48), (64, 40), (40, 48), (33, 200), (40, 48)]
+STYLE = {"limit": None, "opacity": 0.5, "colormap": "signed"}
+
+
+def explanations(evidence: str = "logit", fit: str = "crop") -> list[Explanation]:
+    images = [photo(*size, seed=seed) for seed, size in enumerate(SIZES)]
+    question = Question(evidence, fit=fit)
+    found = explain_images(wrapped(), images, [[TopClasses(2)]] * len(images), question)
+    return [each for some in found for each in some]
+
+
+def assert_same(drawn: np.ndarray, expected: np.ndarray) -> None:
+    """Where a value lies half-way between two colours, either will do."""
+    assert drawn.shape == expected.shape
+    assert (np.abs(drawn.astype(int) - expected) > 1).any(-1).mean() <= 0.01
+
+
+@pytest.mark.parametrize("fit", ["crop", "whole"])
+@pytest.mark.parametrize(
+    ("evidence", "style"),
+    [
+        ("logit", {}),
+        ("contrast", {"limit": 0.7, "opacity": 0.3}),
+        ("posterior", {"limit": 1.0, "colormap": "viridis", "opacity": 1.0}),
+        ("margin", {"limit": 0.0, "opacity": 0.0}),
+    ],
+)
+def test_pictures_of_any_sizes_are_those_that_a_core_draws(evidence, style, fit, device):
+    asked = explanations(evidence, fit)
+    style = {**STYLE, **style}
+    for each, blended in zip(asked, blend_all(asked, device, **style), strict=True):
+        x0, y0, x1, y1 = each.frame.seen
+        assert blended.shape == (y1 - y0, x1 - x0, 3)
+        assert_same(each.overlay(**style, legend=True, blended=blended), each.overlay(**style, legend=True))
+
+
+def test_pictures_of_one_size_are_blended_at_once_as_far_as_there_is_room(device, monkeypatch):
+    sizes: list[int] = []
+    blend = blending._blend
+
+    def counted(alike, *args, **kwargs):
+        sizes.append(len(alike))
+        return blend(alike, *args, **kwargs)
+
+    monkeypatch.setattr(blending, "_blend", counted)
+    asked = explanations()
+    whole = blend_all(asked, device, **STYLE)
+    assert sizes == [6, 2, 2]
+    monkeypatch.setattr(blending, "_AT_ONCE", 4 * 40 * 48)
+    parts = blend_all(asked, device, **STYLE)
+    assert sizes[3:] == [4, 2, 2, 1, 1]
+    assert all(np.array_equal(one, other) for one, other in zip(whole, parts, strict=True))
+
+
+def outcomes() -> list[tuple[Picture, list[Explanation] | ImageError]]:
+    names = [Picture(Path(f"{n}.jpg"), PurePosixPath(f"{n}.jpg")) for n in range(4)]
+    found = explanations()
+    return list(
+        zip(names, [found[:2], ImageError("'1.jpg' is empty", "Take it away"), found[2:4], found[4:6]], strict=True)
+    )
+
+
+def test_what_went_wrong_with_a_picture_stays_with_it(device):
+    batch = list(blend_batch(outcomes(), device, 2.0, Options(max_side=32)))
+    assert [len(blended) for _, blended in batch] == [2, 0, 2, 2]
+    for (_, outcome), blended in batch:
+        for each, heat in zip(outcome if isinstance(outcome, list) else [], blended, strict=True):
+            assert max(each.image.shape) == 32
+            assert_same(each.overlay(limit=2.0, blended=heat), each.overlay(limit=2.0, max_side=32))
+
+
+def test_a_picture_is_made_smaller_before_it_is_blended(device):
+    (large, *_) = explanations()
+    (blended,) = blend_all([replace(large, image=shrink(large.image, 24))], device, **STYLE)
+    assert_same(large.overlay(max_side=24, blended=blended), large.overlay(max_side=24))
+
+
+def test_without_room_on_the_device_the_cores_draw(monkeypatch):
+    def full(*_args, **_kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(blending, "_blend", full)
+    batch = list(blend_batch(outcomes(), torch.device("cpu"), None, Options()))
+    assert [blended for _, blended in batch] == [[], [], [], []]
+
+
+def test_a_run_whose_heat_is_blended_in_batches_is_that_of_the_cores(tmp_path, monkeypatch):
+    for seed, size in enumerate(SIZES):
+        write_image(tmp_path / "in" / f"{seed}.png", photo(*size, seed=seed))
+    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+
+    def run(out: str) -> list[dict]:
+        options = Options(targets=(TopClasses(2),), format="png", max_side=45)
+        done = explain_folder(wrapped(), find_pictures([tmp_path / "in"]), tmp_path / out, options)
+        return [record for record, _ in read_records(done.manifest)]
+
+    expected = run("by-cores")
+    of_the_gpu = torch.device("cuda")
+    on_the_cpu = lambda outcomes, _, *rest: blend_batch(outcomes, torch.device("cpu"), *rest)  # noqa: E731
+    monkeypatch.setattr("cam.batch.device_and_dtype", lambda _: (of_the_gpu, torch.float32))
+    monkeypatch.setattr("cam.batch.blend_batch", on_the_cpu)
+    assert run("in-batches") == expected
+    for record in expected:
+        for target in record["targets"]:
+            drawn, wanted = (
+                read_image(tmp_path / out / target["files"]["overlay"]) for out in ("in-batches", "by-cores")
+            )
+            assert_same(drawn, wanted)
+
+
+@contextmanager
+def waits() -> Iterator[list[warnings.WarningMessage]]:
+    """The times that the CPU waits for the GPU without being told to."""
+    with warnings.catch_warnings(record=True, action="always") as seen:
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield seen
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_nothing_hidden_waits_for_the_gpu(device):
+    if device.type != "cuda":
+        pytest.skip("waiting can be seen on CUDA only (CAM_TEST_DEVICE=cuda)")
+    classifier = cam.load_classifier("digits", device="cuda")
+    classifier = replace(classifier, engine=make_engine("eager", classifier))
+    images = [photo(72, 72, seed=seed) for seed in range(8)]
+    for _ in range(2):  # the first time memory is taken and kernels are loaded
+        with waits() as of_the_pass:
+            run_network(classifier, images, classifier.preprocessing)
+        with waits() as of_all:
+            found = [each for (each,) in explain_images(classifier, images, [[TopClasses(1)]] * len(images))]
+        with waits() as of_blending:
+            blend_all(found, device, **STYLE)
+    assert len(of_the_pass) == 2  # the bias, and all that is told of the batch
+    assert len(of_all) == 2 + len(images)  # and the maps of each picture
+    assert not of_blending
