@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import signal
 import subprocess
@@ -15,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from memory import ENVIRONMENT, megabytes
 from PIL import Image
 
 from cam.images import read_image, write_image
 
 PICTURES = 90
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
 
 
 def command(folder: Path, out: Path, *arguments: str) -> list[str]:
@@ -196,24 +195,6 @@ def garbage(count: int) -> Iterator[tuple[str, bytes]]:
         yield f"bad{number}.{['jpg', 'png', 'webp', 'tif'][number % 4]}", bytes(data)
 
 
-PEAK = """
-import resource, sys
-from cam.commands import main
-try:
-    main(sys.argv[1:], standalone_mode=True)
-finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-"""
-
-
-def megabytes(*arguments: str) -> tuple[int, int, str]:
-    """The peak of the memory, the exit status and the errors of a command in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=550
-    )
-    return int(done.stdout.split()[-1]), done.returncode, done.stderr
-
-
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_garbage_costs_a_line_each_and_changes_nothing_else(folder, tmp_path, count):
     good = sorted(folder.glob("1*.png"))
@@ -240,21 +221,3 @@ def test_garbage_costs_a_line_each_and_changes_nothing_else(folder, tmp_path, co
     for name in theirs:
         if name.endswith(".png"):
             assert ours[name] == theirs[name]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["eager", "onnxruntime"])
-def test_memory_does_not_grow_with_the_number_of_pictures(folder, tmp_path, engine):
-    source, options = (folder / "1.png").read_bytes(), ("--engine", engine)
-    peaks = []
-    for count in (100, 10_000):
-        place = tmp_path / str(count)
-        place.mkdir()
-        for number in range(count):
-            (place / f"{number}.png").hardlink_to(folder / "1.png") if number else (place / "0.png").write_bytes(source)
-        memory, status, errors = megabytes(
-            "explain", str(place), "-m", "digits", "-o", f"{place}-out", "--quiet", *options
-        )
-        assert status == 0, errors
-        peaks.append(memory)
-    assert peaks[1] < peaks[0] + 100, peaks
