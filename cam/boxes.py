@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cam.geometry import Frame, Grid, place
 
@@ -22,17 +22,16 @@ def component_boxes(mask: NDArray[np.bool_]) -> list[Box]:
         mask: (H, W) bool.
 
     Returns:
-        Boxes (x0, y0, x1, y1) in pixels, ends excluded, that of the component with most pixels first.
+        Boxes (x0, y0, x1, y1) in pixels, ends excluded, that of the component with most pixels first; of equal ones
+        the topmost, then the leftmost.
 
     Example:
         >>> component_boxes(np.array([[1, 0, 0, 0], [0, 0, 1, 1]], bool))
         [(2, 1, 4, 2), (0, 0, 1, 1)]
     """
-    numbered, count = ndimage.label(mask, np.ones((3, 3)))
-    sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
-    found = ndimage.find_objects(numbered)
-    boxes = [(int(x.start), int(y.start), int(x.stop), int(y.stop)) for y, x in found]
-    return [boxes[index] for index in np.argsort(-sizes, kind="stable")]
+    _, _, found, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    ranked = sorted(found[1:].tolist(), key=lambda stats: (-stats[4], stats[1], stats[0]))  # the first is what is left
+    return [(x, y, x + width, y + height) for x, y, width, height, _ in ranked]
 
 
 def boxes_of(cam: NDArray[np.floating], grid: Grid, frame: Frame, share: float = 0.2) -> list[Box]:

@@ -48,6 +48,7 @@ explain_command evaluation_commands invariance_command
 commands
 __main__
 """.strip().splitlines()
+PICTURES = {"decoding", "images", "overlay", "boxes", "legend", "colormaps"}
 PACKAGES = {"networks", "evaluation", "invariance"}
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
 
@@ -82,7 +83,7 @@ def test_torch_never_meets_click_and_only_pictures_know_the_codecs() -> None:
     for path in MODULES:
         top = {name.split(".")[0] for name in imported(path)}
         assert not {"torch", "click"} <= top, path
-        assert not top & {"cv2", "PIL"} or path.stem in {"decoding", "images", "overlay", "legend", "colormaps"}, path
+        assert not top & {"cv2", "PIL"} or path.stem in PICTURES, path
 
 
 @pytest.mark.parametrize("path", [*MODULES, *ROOT.glob("tools/*.py")], ids=lambda path: path.stem)
