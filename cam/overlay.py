@@ -15,7 +15,6 @@ from cam.geometry import Frame, Grid, weights
 
 Box = tuple[int, int, int, int]
 
-_WIDEST = 9  # rows that share their colours
 _STRIP = 48_000  # pixels that are drawn at once: all that is made of them on the way stays in a core's own cache
 
 
@@ -82,9 +81,6 @@ def draw(
 ) -> None:
     """Draw what `overlay` makes of the heat that `place` makes of a map, with no heat in between.
 
-    Where cells are so large that the evidence hardly changes from row to row, a few rows share their colours, which
-    then are at most one step of the scale, 1/127 of the limit, off.
-
     Args:
         canvas: (H, W, 3) uint8, what is drawn on.
         image: (H, W, 3) uint8 RGB photograph, of the frame's `photo` size.
@@ -109,11 +105,9 @@ def draw(
     (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
     seen = slice(y0, y1), slice(x0, x1)
     if blended is None:
-        steps = to_steps(cam, limit, colormap, signed)
-        across = steps @ weights(1, cam.shape[1], grid, frame)[x0:x1].T
+        across = to_steps(cam, limit, colormap, signed) @ weights(1, cam.shape[1], grid, frame)[x0:x1].T
         down = weights(0, cam.shape[0], grid, frame)[y0:y1]
-        band = _band(down, steps)
-        _blend(canvas[seen], image[seen], lambda rows: _product(down[rows], across), colormap, opacity, band)
+        _blend(canvas[seen], image[seen], lambda rows: _product(down[rows], across), colormap, opacity)
     else:
         canvas[seen] = blended
     stroke = _stroke(canvas)
@@ -176,28 +170,17 @@ def shrink(image: NDArray[np.uint8], max_side: int | None) -> NDArray[np.uint8]:
 def _blend(
     canvas: NDArray[np.uint8],
     image: NDArray[np.uint8],
-    steps: Callable[[NDArray[np.intp]], NDArray[np.float32]],
+    steps: Callable[[slice], NDArray[np.float32]],
     colormap: str,
     opacity: float,
-    band: int = 1,
 ) -> None:
-    """Blend strip after strip; `steps` gives those of some rows, of which so many share the colours of the middle."""
+    """Blend strip after strip; `steps` gives those of some rows."""
     if not 0 <= opacity <= 1:
         raise UsageError(f"{opacity!r} is not an opacity", "Give a number from 0 to 1")
     lookup(colormap)  # known, even where nothing was seen
-    for rows in _strips(image.shape[0], image.shape[1], band):
-        middles = np.arange(rows.start, rows.stop, band) + band // 2
-        colour = paint(steps(middles.clip(max=rows.stop - 1)), colormap)
-        for first in range(rows.start, min(rows.start + band, rows.stop)):
-            alike = slice(first, rows.stop, band)
-            shown = image[alike]
-            cv2.addWeighted(shown, 1 - opacity, colour[: len(shown)], opacity, 0, dst=canvas[alike])
-
-
-def _band(down: NDArray[np.float32], steps: NDArray[np.float32]) -> int:
-    """How many rows may share their colours: the outer ones are then at most one step off the middle."""
-    change = np.abs(np.diff(down @ steps, axis=0)).max(initial=0)
-    return min(_WIDEST, 1 + 2 * int(1 / max(float(change), 1e-9)))
+    for rows in _strips(image.shape[0], image.shape[1]):
+        colour = paint(steps(rows), colormap)
+        cv2.addWeighted(image[rows], 1 - opacity, colour, opacity, 0, dst=canvas[rows])
 
 
 def _product(down: NDArray[np.float32], across: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -223,9 +206,9 @@ def _fade(canvas: NDArray[np.uint8], image: NDArray[np.uint8], part: tuple[slice
         cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=canvas[rows])
 
 
-def _strips(height: int, width: int, band: int = 1) -> Iterator[slice]:
-    """Rows of a picture, some bands at a time; none where it has no pixels."""
-    step = band * max(1, _STRIP // max(1, width))
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Rows of a picture, some at a time; none where it has no pixels."""
+    step = max(1, _STRIP // max(1, width))
     return (slice(top, min(top + step, height)) for top in range(0, height if width else 0, step))
 
 
