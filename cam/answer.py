@@ -106,7 +106,8 @@ def _top_channels(views: Sequence[Pass], class_idx: int, count: int) -> list[int
     pooled = [view.features.to(row.dtype).mean((1, 2)) for view, row in zip(views, weights, strict=True)]
     shares = torch.stack([row * mean for row, mean in zip(weights, pooled, strict=True)]).mean(0)
     ranked: list[int] = shares.argsort(descending=True, stable=True).tolist()
-    return [channel for channel in ranked if weights[0][channel] != 0][:count]
+    there = (weights[0] != 0).tolist()
+    return [channel for channel in ranked if there[channel]][:count]
 
 
 def _maps(
@@ -127,7 +128,7 @@ def _maps(
     elif question.evidence == "posterior":
         evidence = posteriors(view.features, view.weight, view.head.bias, classes, classifier.probabilities)
     parts = [
-        channel_maps(view.features[list(some)], view.row(class_idx)[list(some)])
+        channel_maps(torch.stack([view.features[k] for k in some]), torch.stack([view.row(class_idx)[k] for k in some]))
         for class_idx, some in zip(classes, channels, strict=True)
         if some
     ]

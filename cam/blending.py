@@ -52,15 +52,28 @@ def blend_batch(
         >>> list(blend_batch([], torch.device("cpu"), 1.0, Options()))
         []
     """
-    small = [(picture, _shrunk(outcome, options.max_side)) for picture, outcome in outcomes]
-    explained = [each for _, outcome in small if isinstance(outcome, list) for each in outcome]
-    style: Style = {"limit": limit, "opacity": options.opacity, "colormap": options.colormap}
-    try:
-        blended = iter(blend_all(explained, device, **style))
-    except torch.OutOfMemoryError:
-        blended = iter([])
-    for picture, outcome in small:
-        yield (picture, outcome), list(islice(blended, len(outcome) if isinstance(outcome, list) else 0))
+    for part in _parts(outcomes, options.max_side):
+        explained = [each for _, outcome in part if isinstance(outcome, list) for each in outcome]
+        style: Style = {"limit": limit, "opacity": options.opacity, "colormap": options.colormap}
+        try:
+            blended = iter(blend_all(explained, device, **style))
+        except torch.OutOfMemoryError:
+            blended = iter([])
+        for picture, outcome in part:
+            yield (picture, outcome), list(islice(blended, len(outcome) if isinstance(outcome, list) else 0))
+
+
+def _parts(outcomes: Iterable[Outcome], max_side: int | None) -> Iterator[list[Outcome]]:
+    """Take as much at a time as is blended at once, so that large photographs are not all held."""
+    part: list[Outcome] = []
+    pixels = 0
+    for picture, outcome in outcomes:
+        part.append((picture, small := _shrunk(outcome, max_side)))
+        pixels += sum(each.image.size // 3 for each in small) if isinstance(small, list) else 0
+        if pixels >= _AT_ONCE:
+            yield part
+            part, pixels = [], 0
+    yield part
 
 
 def _shrunk(outcome: list[Explanation] | CamError, max_side: int | None) -> list[Explanation] | CamError:

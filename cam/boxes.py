@@ -23,12 +23,14 @@ def component_boxes(mask: NDArray[np.bool_]) -> list[Box]:
 
     Returns:
         Boxes (x0, y0, x1, y1) in pixels, ends excluded, that of the component with most pixels first; of equal ones
-        the topmost, then the leftmost.
+        the topmost, then the leftmost. None in a mask without pixels.
 
     Example:
         >>> component_boxes(np.array([[1, 0, 0, 0], [0, 0, 1, 1]], bool))
         [(2, 1, 4, 2), (0, 0, 1, 1)]
     """
+    if not mask.size:  # OpenCV would crash
+        return []
     _, _, found, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     ranked = sorted(found[1:].tolist(), key=lambda stats: (-stats[4], stats[1], stats[0]))  # the first is what is left
     return [(x, y, x + width, y + height) for x, y, width, height, _ in ranked]

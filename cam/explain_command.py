@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option(
-    "--list", "list_", metavar="FILE", help="Inputs named in a file: a line each, or NUL or CSV; - for stdin."
+    "--list",
+    "list_",
+    metavar="FILE",
+    help="Inputs named in a file, from where you are: a line each, or NUL or CSV; - for stdin.",
 )
 @click.option("--pattern", help='Of the pictures in folders and archives, those that fit, such as "val/*.jpg".')
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
@@ -171,7 +174,7 @@ def _stoppable(ctx: click.Context) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         how = "the same command" + (" without --overwrite" if ctx.params["overwrite"] else "")
-        click.echo(f"Stopped. What is done is in {str(ctx.params['out'])!r}; {how} goes on from there.", err=True)
+        click.echo(f"Stopped. What was done is in {str(ctx.params['out'])!r}; {how} goes on from there.", err=True)
         ctx.exit(STOPPED)
     finally:
         signal.signal(signal.SIGTERM, before)

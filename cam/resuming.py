@@ -123,9 +123,13 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
         What is known of the run: `about`, and of one that is gone on with all that it had found out.
 
     Raises:
-        UsageError: it holds a run that was made with something else.
+        UsageError: it holds a run that was made with something else, or a manifest that is no run's.
         OutputError: the folder cannot be read or written.
     """
+    stray = folder.has(folder.manifest.name) and not folder.has(folder.run.name)
+    if stray and folder.manifest.stat().st_size and not overwrite:
+        found = f"{str(folder.manifest)!r} belongs to no run: there is no {folder.run.name} beside it"
+        raise UsageError(found, "Move it away, give --overwrite, or choose another folder")
     made = any(files_of(record) for record, _ in read_records(folder.manifest))
     if made and not overwrite:
         earlier = read_about(folder)

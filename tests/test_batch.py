@@ -243,6 +243,15 @@ def test_overwriting_takes_the_earlier_files_away_and_no_others(classifier, fold
     assert left == files | {"notes.txt", "a.jpg.99-else.jpg", "sub/mine.npz", "manifest.jsonl", "run.json"}
 
 
+def test_a_manifest_that_is_no_runs_is_not_touched(classifier, folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.jsonl").write_text("mine\n")
+    with pytest.raises(UsageError, match=r"manifest.jsonl' belongs to no run: there is no run.json beside it\. Move"):
+        run(classifier, folder, out)
+    assert (out / "manifest.jsonl").read_text() == "mine\n"
+
+
 HOSTILE = [
     b"",
     b"\xff\xfe not utf-8\n",

@@ -62,8 +62,13 @@ def test_pictures_of_any_sizes_are_those_that_a_core_draws(evidence, style, fit,
     style = {**STYLE, **style}
     for each, blended in zip(asked, blend_all(asked, device, **style), strict=True):
         x0, y0, x1, y1 = each.frame.seen
-        assert blended.shape == (y1 - y0, x1 - x0, 3)
-        assert_same(each.overlay(**style, legend=True, blended=blended), each.overlay(**style, legend=True))
+        expected = each.overlay(**style)
+        assert_same(blended, expected[y0:y1, x0:x1])
+        marked = np.full_like(blended, 77)
+        drawn = each.overlay(**style, legend=True, blended=marked)
+        assert (drawn[y0:y1, x0:x1] == 77).all()
+        drawn[y0:y1, x0:x1] = expected[y0:y1, x0:x1]
+        assert np.array_equal(drawn, each.overlay(**style, legend=True))
 
 
 def test_pictures_of_one_size_are_blended_at_once_as_far_as_there_is_room(device, monkeypatch):
@@ -107,6 +112,19 @@ def test_a_picture_is_made_smaller_before_it_is_blended(device):
     assert_same(large.overlay(max_side=24, blended=blended), large.overlay(max_side=24))
 
 
+def test_large_photographs_are_not_all_held_at_once(device, monkeypatch):
+    monkeypatch.setattr(blending, "_AT_ONCE", 2 * 40 * 48)
+    taken: list[Picture] = []
+
+    def some():
+        for outcome in outcomes():
+            taken.append(outcome[0])
+            yield outcome
+
+    seen = [len(taken) for _ in blend_batch(some(), device, None, Options())]
+    assert seen == [1, 3, 3, 4]
+
+
 def test_without_room_on_the_device_the_cores_draw(monkeypatch):
     def full(*_args, **_kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -128,10 +146,16 @@ def test_a_run_whose_heat_is_blended_in_batches_is_that_of_the_cores(tmp_path, m
 
     expected = run("by-cores")
     of_the_gpu = torch.device("cuda")
-    on_the_cpu = lambda outcomes, _, *rest: blend_batch(outcomes, torch.device("cpu"), *rest)  # noqa: E731
+    batches: list[object] = []
+
+    def on_the_cpu(outcomes, device, *rest):
+        batches.append(device)
+        return blend_batch(outcomes, torch.device("cpu"), *rest)
+
     monkeypatch.setattr("cam.batch.device_and_dtype", lambda _: (of_the_gpu, torch.float32))
     monkeypatch.setattr("cam.batch.blend_batch", on_the_cpu)
     assert run("in-batches") == expected
+    assert batches == [of_the_gpu, of_the_gpu]
     for record in expected:
         for target in record["targets"]:
             drawn, wanted = (
@@ -151,17 +175,19 @@ def waits() -> Iterator[list[warnings.WarningMessage]]:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def test_nothing_hidden_waits_for_the_gpu(device):
+@pytest.mark.parametrize("evidence", ["logit", "contrast", "margin", "posterior"])
+def test_nothing_hidden_waits_for_the_gpu(device, evidence):
     if device.type != "cuda":
         pytest.skip("waiting can be seen on CUDA only (CAM_TEST_DEVICE=cuda)")
     classifier = cam.load_classifier("digits", device="cuda")
     classifier = replace(classifier, engine=make_engine("eager", classifier))
     images = [photo(72, 72, seed=seed) for seed in range(8)]
+    targets = [[TopClasses(1)]] * len(images)
     for _ in range(2):  # the first time memory is taken and kernels are loaded
         with waits() as of_the_pass:
             run_network(classifier, images, classifier.preprocessing)
         with waits() as of_all:
-            found = [each for (each,) in explain_images(classifier, images, [[TopClasses(1)]] * len(images))]
+            found = [each for (each,) in explain_images(classifier, images, targets, Question(evidence))]
         with waits() as of_blending:
             blend_all(found, device, **STYLE)
     assert len(of_the_pass) == 2  # the bias, and all that is told of the batch

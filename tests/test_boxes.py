@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import cam
+from cam.boxes import component_boxes
 from cam.errors import ModelError, UsageError
 from cam.evaluation.boxes import evaluate_boxes
 from cam.evaluation.boxes_truth import read_boxes
@@ -171,3 +172,8 @@ def test_boxes_of_large_and_thin_pictures_are_true_to_what_is_looked_at(tmp_path
     result = evaluated(tmp_path, [Fixed("perfect", {("a.png", 1): box}), Fixed("wrong", {("a.png", 1): (0, 0, 1, 1)})])
     assert values(result, "perfect")["max_box_acc_v2"] == 1
     assert values(result, "wrong")["max_box_acc_v2"] < 1
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (3, 0)])
+def test_a_mask_without_pixels_has_no_boxes(shape):
+    assert component_boxes(np.zeros(shape, bool)) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cam.colormaps import lookup
 from cam.images import read_image
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -26,6 +27,13 @@ def classes(out: Path) -> dict[str, tuple[int, float]]:
         Path(line["path"]).name: (line["targets"][0]["class_idx"], round(line["targets"][0]["logit"], 3))
         for line in lines(out)
     }
+
+
+def assert_same_but_for_ties(one: np.ndarray, two: np.ndarray) -> None:
+    """A pixel whose evidence lies half-way between two colours may get either, half-transparent."""
+    difference = np.abs(one - two).max(-1)
+    assert (difference > 2).mean() <= 1e-4
+    assert difference.max() <= np.abs(np.diff(lookup("signed")[1:].astype(int), axis=0)).max() / 2 + 1
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +102,7 @@ def test_shards_are_merged_into_the_whole(run, folder, whole, tmp_path):
     assert classes(tmp_path / "out") == classes(whole)
     for name in (path.name for path in whole.glob("*.png")):
         one, two = (read_image(place / name).astype(int) for place in (whole, tmp_path / "out"))
-        assert np.abs(one - two).max() <= 2
+        assert_same_but_for_ties(one, two)
 
 
 def test_batches_of_one_give_what_batches_of_many_give(run, folder, whole, tmp_path):
@@ -103,7 +111,7 @@ def test_batches_of_one_give_what_batches_of_many_give(run, folder, whole, tmp_p
     assert classes(tmp_path / "out") == classes(whole)
     for name in (path.name for path in whole.glob("*.png")):
         one, two = (read_image(place / name).astype(int) for place in (whole, tmp_path / "out"))
-        assert np.abs(one - two).max() <= 2
+        assert_same_but_for_ties(one, two)
 
 
 def test_engines_give_the_same(run, folder, whole, tmp_path):

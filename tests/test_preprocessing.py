@@ -94,6 +94,19 @@ def test_a_picture_that_must_not_be_written_to_is_left_alone():
     assert np.array_equal(image, photo((40, 50)))
 
 
+@pytest.mark.parametrize("view", [np.s_[..., ::-1], np.s_[::-1], np.s_[:, ::2]], ids=["bgr", "upside-down", "thinned"])
+def test_a_view_of_a_picture_is_the_picture_that_it_shows(view):
+    seen = photo((40, 50))[view]
+    looks = Preprocessing(24, (24, 24))
+    assert torch.equal(looks.prepare(seen)[0], looks.prepare(np.ascontiguousarray(seen))[0])
+
+
+def test_nearest_is_torchvisions_own_of_a_picture():
+    theirs = ImageClassification(crop_size=24, resize_size=24, interpolation=InterpolationMode.NEAREST, antialias=True)
+    made, _ = Preprocessing(24, (24, 24), interpolation="nearest").prepare(photo((40, 50)))
+    torch.testing.assert_close(made, theirs(Image.fromarray(photo((40, 50)))), rtol=0, atol=1e-5)
+
+
 def test_whole_at_the_same_scale_holds_the_crop():
     looks = Preprocessing(64, (48, 48))
     crop, cut = looks.prepare(photo((80, 120)), "crop")
