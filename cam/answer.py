@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cam.all_classes import AllClasses
 from cam.classifiers import Classifier
 from cam.errors import ModelError
 from cam.evidence import channel_maps, margins, posteriors
+from cam.evidence_file import evidence_file
 from cam.explanation import Channel, Explanation, Rival
 from cam.passes import Pass
 from cam.question import Question
@@ -54,6 +56,9 @@ def answer(
     cams, evidence, parts = np.split(average(seen, additive), [len(classes), 2 * len(classes)])
     parts_of_class = np.split(parts, np.cumsum([len(some) for some in channels])[:-1])
     map_logits = torch.stack([view.logits for view in views]).mean(0)
+    report = (
+        evidence_file(_all_classes(own, views[0]), image, views[0].grid, views[0].frame) if question.report else b""
+    )
 
     def score(class_idx: int) -> dict[str, Any]:
         values = {"logit": own.logits, "bias": own.bias, "map_logit": map_logits}
@@ -73,9 +78,16 @@ def answer(
             rival=Rival(**score(others[n])) if question.evidence == "contrast" else None,
             channels=tuple(Channel(k, float(m.mean()), m) for k, m in zip(channels[n], parts_of_class[n], strict=True)),
             dead=all(view.dead for view in views),
+            report=report,
         )
         for n, class_idx in enumerate(classes)
     ]
+
+
+def _all_classes(own: Pass, view: Pass) -> AllClasses:
+    weight = None if view.weight is None else view.head.weight
+    scores = own.logits, own.probabilities, view.logits, view.head.bias
+    return AllClasses(*scores, features=view.features, weight=weight, scale=view.scale)
 
 
 def _asked_for(targets: Sequence[Target], logits: Tensor, question: Question, labels: Sequence[str]) -> list[int]:

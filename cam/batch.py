@@ -21,6 +21,7 @@ from cam.engines import CheckedEngine, check_engine, make_engine
 from cam.errors import StoppedError
 from cam.inputs import Picture, shard
 from cam.manifest import ManifestWriter, Record, read_records
+from cam.model_file import MODEL, model_file
 from cam.options import Options
 from cam.provenance import describe
 from cam.resuming import RunFolder, begin, kept
@@ -85,6 +86,8 @@ def explain_folder(
     with folder.locked():
         about = {**describe(classifier, arguments or {}), "options": asdict(options)}
         about = begin(folder, about, overwrite=options.overwrite)
+        if options.question.report:
+            folder.write(MODEL, model_file(classifier))
         return _go_on(classifier, pictures, folder, options, about, report)
 
 

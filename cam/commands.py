@@ -15,6 +15,7 @@ from cam.evaluation_commands import evaluate
 from cam.explain_command import explain, merge
 from cam.invariance_command import invariance
 from cam.parameters import NOTHING_DONE, USAGE, checkpoint_options
+from cam.report_command import report
 from cam.version import VERSION
 
 
@@ -80,5 +81,6 @@ def models(as_json: bool) -> None:
 
 main.add_command(explain)
 main.add_command(merge)
+main.add_command(report)
 main.add_command(evaluate)
 main.add_command(invariance)

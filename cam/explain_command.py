@@ -22,6 +22,7 @@ from cam.parameters import (
     save,
     scale,
     shard,
+    truth_option,
 )
 from cam.starting import importing
 
@@ -106,6 +107,8 @@ if TYPE_CHECKING:
     "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="Of a bad picture."
 )
 @click.option("--shard", callback=shard, metavar="I/N", help="Only the I-th of N parts of the pictures; see cam merge.")
+@click.option("--report", is_flag=True, help="Also write OUT/report.html, to look at all of it in a browser.")
+@truth_option
 @click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run, instead of going on with it.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, nothing else.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -123,6 +126,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     end, 2 for wrong usage, 130 when it was cut short.
     """
     out, silent = options["out"], options["quiet"] or options["as_json"]
+    reporting = _reporting(options)
     with _stoppable(ctx):
         with importing():
             from cam.batch import explain_folder
@@ -131,17 +135,30 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             from cam.inputs import shard as shard_of
             from cam.lists import read_list
             from cam.printing import progress, show_run
+            from cam.report.truth import read_truth
+            from cam.report.writing import write_report
         inputs += tuple(read_list(options["list_"])) if options["list_"] else ()
         if not inputs:
             raise click.UsageError("No pictures were named. Give files, folders, globs or archives, or --list FILE.")
         check_output(inputs, out)
         pictures = find_pictures(inputs, exclude=out, pattern=options["pattern"])
         classifier = load_classifier(**loading(options))
+        read_truth(options["truth"], [str(picture.path) for picture in pictures], classifier.labels)  # before the work
         count = len(shard_of(pictures, *options["shard"]) if options["shard"] else pictures)
         with progress(count, silent) as advance:
             run = explain_folder(classifier, pictures, out, _wanted(classifier, options), ctx.params, advance)
+        page = write_report(out, options["truth"]) if reporting and run.explained else None
     show_run(run, as_json=options["as_json"], quiet=options["quiet"])
+    if page and not silent:
+        click.echo(str(page))
     ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)
+
+
+def _reporting(options: dict[str, Any]) -> bool:
+    """Whether there is a report to write: of parts there is one after cam merge."""
+    if options["truth"] and not options["report"]:
+        raise click.UsageError("--truth tells a report what the pictures show. Give --report too.")
+    return options["report"] and not options["shard"]
 
 
 def _wanted(classifier: Classifier, options: dict[str, Any]) -> Options:
@@ -154,7 +171,7 @@ def _wanted(classifier: Classifier, options: dict[str, Any]) -> Options:
     question = Question(
         against=parse_rival(options["against"], classifier.labels),
         resolution=parse_resolution(options["resolution"], classifier.preprocessing),
-        **picked(options, "evidence", "fit", "tta", "channels"),
+        **picked(options, "evidence", "fit", "tta", "channels", "report"),
     )
     return Options(
         targets=tuple(parse_target(text, classifier.labels) for text in options["targets"]),

@@ -78,6 +78,7 @@ class Explanation:
         rival: the class it is contrasted with; None for other kinds of evidence.
         channels: those with the largest shares of the logit, as many as were asked for.
         dead: whether all the last features are zero.
+        report: content of the file that a report keeps of the picture; b"" where it was not asked for.
         part_of: the logit of which this is one channel's share; None for the whole.
     """
 
@@ -96,6 +97,7 @@ class Explanation:
     rival: Rival | None = None
     channels: tuple[Channel, ...] = field(default=(), repr=False)
     dead: bool = False
+    report: bytes = field(default=b"", repr=False)
     part_of: float | None = None
 
     @property

@@ -130,5 +130,5 @@ def files_of(record: Record) -> list[str]:
     """
     names: list[object] = []
     with suppress(LookupError, TypeError, AttributeError):  # a strange line names none
-        names += [name for target in record["targets"] for name in target["files"].values()]
+        names += [name for files in (record, *record["targets"]) for name in files.get("files", {}).values()]
     return [name for name in names if isinstance(name, str)]

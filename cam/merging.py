@@ -106,8 +106,8 @@ def _records(part: RunFolder, base: Path) -> Iterator[Record]:
     for record, _ in read_records(part.manifest):
         missing -= 1
         if part.out != base:
-            for target in record["targets"]:
-                target["files"] = {key: os.path.relpath(part.out / name, base) for key, name in target["files"].items()}
+            for of in filter(lambda each: "files" in each, (record, *record["targets"])):
+                of["files"] = {key: os.path.relpath(part.out / name, base) for key, name in of["files"].items()}
         yield record
     if missing:
         found = f"{str(part.manifest)!r} does not have the lines that its run wrote"

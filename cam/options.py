@@ -10,6 +10,7 @@ import numpy as np
 from cam.eager import Precision
 from cam.engines import EngineName
 from cam.errors import UsageError
+from cam.evidence_file import PHOTO_SIDE
 from cam.images import encode
 from cam.overlay import overlay
 from cam.preprocessing import Preprocessing
@@ -86,4 +87,5 @@ class Options:
         if drawn and self.max_side is None:
             return None
         seen = [preprocessing, *sizes(preprocessing, self.question.resolution, self.question.tta)]
-        return max(*(size.resize for size in seen), (self.max_side or 0) if drawn else 0)
+        in_report = PHOTO_SIDE if self.question.report else 0
+        return max(*(size.resize for size in seen), (self.max_side or 0) if drawn else 0, in_report)

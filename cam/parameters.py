@@ -102,6 +102,12 @@ def classifier_options(command: Command) -> Command:
     return checkpoint_options(named)
 
 
+def truth_option(command: Command) -> Command:
+    """Option of the commands that write a report."""
+    help_ = "What pictures show, for the report: folder (each lies in one called by its class), or CSV of path,label."
+    return click.option("--truth", metavar="folder|CSV", help=help_)(command)
+
+
 def picked(options: dict[str, Any], *names: str) -> dict[str, Any]:
     """Some of the options, by name."""
     return {name: options[name] for name in names}

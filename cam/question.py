@@ -26,6 +26,7 @@ class Question:
             are always those of the model's own.
         tta: whether maps are averaged over larger and mirrored inputs (test-time augmentation).
         channels: how many channels are told, those with the largest shares of the logit.
+        report: whether what a report needs of a picture is made too.
 
     Raises:
         UsageError: what cannot be asked.
@@ -37,6 +38,7 @@ class Question:
     resolution: int | None = None
     tta: bool = False
     channels: int = 0
+    report: bool = False
 
     def __post_init__(self) -> None:
         if self.evidence not in get_args(Evidence):
@@ -51,6 +53,9 @@ class Question:
             raise UsageError(found, f"Give a whole number of pixels from 1 to {_LARGEST}")
         if self.channels < 0:
             raise UsageError(f"{self.channels} channels cannot be told", "Give 0 or more")
+        if self.report and self.tta:
+            found = "Averages over several inputs are not computed in a report"
+            raise UsageError(found, "Leave --tta or --report away; --resolution 2x gives finer maps from one input")
 
 
 class QuestionArguments(TypedDict, total=False):

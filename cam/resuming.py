@@ -22,7 +22,7 @@ RUN = "run.json"
 
 # What must be the same for a run to go on. Arguments that change no result are not among them.
 _SAME = ("versions", "model", "weights", "preprocessing", "head", "device", "dtype", "options", "arguments")
-_IDLE = {"quiet", "as_json", "overwrite", "on_error", "file", "out", "shard"}
+_IDLE = {"quiet", "as_json", "overwrite", "on_error", "file", "out", "shard", "truth"}
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,9 @@ def write_picture(
         for explanation, heat in zip_longest(outcome, blended):
             files = _write(explanation, heat, picture.name, folder, limit, options)
             record["targets"].append(_target(explanation, options.box_share, files))
+        if outcome[0].report:
+            record |= {"name": str(picture.name), "files": {"report": f"report/pictures/{picture.name}.js"}}
+            folder.write(record["files"]["report"], outcome[0].report)
     except NoRoomError:
         raise
     except (CamError, MemoryError) as error:

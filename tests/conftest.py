@@ -4,12 +4,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from playwright.sync_api import Browser, Page
 
+from cam.classifiers import Classifier
 from cam.commands import main
+from tests.browser import chromium, opened
+from tests.reports import errors_reported
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,6 +39,26 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real weights and photographs in {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; without one the test is skipped."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path, list[dict[str, Any]]]:
+    """A classifier, its report of a few pictures, and their lines of the manifest with the `truth`."""
+    return errors_reported(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def page(browser: Browser, reported: tuple[Classifier, Path, list[dict[str, Any]]]) -> Iterator[Page]:
+    """That report, opened."""
+    with opened(browser, reported[1]) as shown:
+        yield shown
 
 
 @pytest.fixture

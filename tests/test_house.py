@@ -23,9 +23,9 @@ README = (ROOT / "README.md").read_text("utf-8")
 # Each module may import those of earlier lines only.
 ORDER = """
 version errors starting
-files content deadline decoding lists geometry maps colormaps labels outputs
-manifest features images archives overlay legend targets weights evidence boxes
-workers probe preprocessing scenes networks listing explanation
+files content deadline decoding lists geometry maps colormaps labels outputs packing
+manifest features images archives overlay legend targets weights evidence boxes all_classes
+workers probe preprocessing scenes networks listing explanation evidence_file
 twins cards question views inputs
 jacobian arithmetic reading resuming
 head
@@ -35,21 +35,21 @@ builders
 loading
 classifiers
 inspection provenance passes eager
-translated
+translated model_file
 engines answer
 options
 pipeline writing merging
 chain
 scale blending
 batch evaluation
-invariance
+invariance report
 printing parameters
-explain_command evaluation_commands invariance_command
+explain_command evaluation_commands invariance_command report_command
 commands
 __main__
 """.strip().splitlines()
 PICTURES = {"decoding", "images", "overlay", "boxes", "legend", "colormaps"}
-PACKAGES = {"networks", "evaluation", "invariance"}
+PACKAGES = {"networks", "evaluation", "invariance", "report"}
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
 
 

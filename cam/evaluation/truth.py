@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,8 +42,7 @@ class Labelled:
 def labelled_pictures(folder: Path, labels: Sequence[str], csv: Path | None = None) -> list[Labelled]:
     """Find the pictures of a folder with the class each shows.
 
-    Without a table the folder holds one folder a class, called as `class_of` understands; where there are as many
-    folders as classes and all are called by bare WordNet ids, they are the classes in that order, as in ImageNet.
+    Without a table the folder holds one folder a class, called as `classes_of_folders` understands.
 
     Args:
         folder: where the pictures lie.
@@ -73,12 +72,31 @@ def labelled_pictures(folder: Path, labels: Sequence[str], csv: Path | None = No
         if len(picture.name.parts) < 2:
             found = f"The picture {str(picture.path)!r} lies in no folder of a class"
             raise UsageError(found, "Put it into one called by its label, or give a CSV of path,label")
-    names = sorted({picture.name.parts[0] for picture in pictures})
-    if len(names) == len(labels) and all(re.fullmatch("n[0-9]{8}", name) for name in names):
-        classes = {name: class_idx for class_idx, name in enumerate(names)}
-    else:
-        classes = {name: _class_of_folder(folder / name, labels) for name in names}
-    return [Labelled(picture, classes[picture.name.parts[0]]) for picture in pictures]
+    classes = classes_of_folders({folder / picture.name.parts[0] for picture in pictures}, labels)
+    return [Labelled(picture, classes[folder / picture.name.parts[0]]) for picture in pictures]
+
+
+def classes_of_folders(folders: Collection[Path], labels: Sequence[str]) -> dict[Path, int]:
+    """Find the class that each folder stands for, by its name as `class_of` understands it.
+
+    Where there are as many folders as classes and all are called by bare WordNet ids, they are the classes in that
+    order, as in ImageNet.
+
+    Args:
+        folders: each of one class.
+        labels: of the model's classes, in order.
+
+    Raises:
+        UsageError: a folder that stands for no class or for several.
+
+    Example:
+        >>> list(classes_of_folders([Path("photos/dog"), Path("photos/cat")], ["dog", "cat"]).values())
+        [1, 0]
+    """
+    in_order = sorted(folders, key=lambda folder: folder.name)
+    if len(folders) == len(labels) and all(re.fullmatch("n[0-9]{8}", folder.name) for folder in folders):
+        return {folder: class_idx for class_idx, folder in enumerate(in_order)}
+    return {folder: _class_of_folder(folder, labels) for folder in in_order}
 
 
 def class_of(labels: Sequence[str], text: str) -> int:

@@ -1,0 +1,130 @@
+"""The evidence of one picture for all classes at once, and what of it can be kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cam.maps import class_activation_maps
+from cam.packing import pack
+
+QUANTUM = 2.0**-10
+"""Logits: maps are kept to half of it, so that the difference of two is right to 1e-3."""
+
+_BYTES = 140_000  # of the evidence of a picture, in base64
+_TOP = 5  # classes that are told of a picture, and of each place
+
+
+@dataclass(frozen=True)
+class AllClasses:
+    """What the maps of all classes of one picture are computed from.
+
+    Attributes:
+        logits: (C,) float32, at the model's own input size.
+        probabilities: (C,) float32.
+        map_logits: (C,) float32, what the maps add up to.
+        bias: (C,) float32, logit units.
+        features: (K, h, w), any floating dtype.
+        weight: rows of the head (C, K); None where the features are the maps themselves.
+        scale: by which a normalisation multiplied this picture; 1 where there is none.
+    """
+
+    logits: Tensor = field(repr=False)
+    probabilities: Tensor = field(repr=False)
+    map_logits: Tensor = field(repr=False)
+    bias: Tensor = field(repr=False)
+    features: Tensor = field(repr=False)
+    weight: Tensor | None = field(repr=False)
+    scale: float = 1.0
+
+    def cams(self) -> NDArray[np.float32]:
+        """Spread the scores of all classes over the places: (C, h, w) float32, logit units.
+
+        Example:
+            >>> import torch
+            >>> ones = torch.ones(2)
+            >>> AllClasses(ones, ones, ones, ones, torch.ones(3, 4, 5), torch.ones(2, 3)).cams().shape
+            (2, 4, 5)
+        """
+        if self.weight is None:
+            return self.features.float().cpu().numpy()
+        return class_activation_maps(self.features[None], self.weight * self.scale)[0].float().cpu().numpy()
+
+
+def few_channels(weight: Tensor) -> bool:
+    """Tell whether features are fewer numbers than the maps that a weight (C, K) makes of them.
+
+    Example:
+        >>> import torch
+        >>> few_channels(torch.zeros(1000, 512))
+        True
+    """
+    return weight.shape[1] < weight.shape[0]
+
+
+def keep(evidence: AllClasses) -> dict[str, Any]:
+    """Keep what the map of every class can be computed from to half a `QUANTUM`, if it is not too much.
+
+    Features are kept where there are fewer channels than classes, maps otherwise. Where that takes over 140 KB, maps
+    of some classes are kept: the predicted five, then those among the five strongest at any place, then those with the
+    largest logits; and of all classes together what margins and probabilities are computed from at each place: the
+    largest evidence, whose it is, the next, and the logarithm of the sum of exp(M + bias).
+
+    Args:
+        evidence: of the picture.
+
+    Returns:
+        Ready for JSON: `kind` ("features", "classes" or "some"), `values` as `pack` gives them, and of the features
+        the picture's `scale`, of some classes `classes` (their indices) and `leaders` (4, h, w).
+
+    Example:
+        >>> import torch
+        >>> maps = torch.arange(6.0).view(3, 1, 2)
+        >>> kept = keep(AllClasses(maps.mean((1, 2)), torch.ones(3), torch.ones(3), torch.zeros(3), maps, None))
+        >>> kept["kind"], kept["values"]["shape"]
+        ('classes', [3, 1, 2])
+    """
+    if evidence.weight is not None and few_channels(evidence.weight):
+        values = pack(evidence.features.float().cpu().numpy(), _quantum(evidence.weight * evidence.scale))
+        if len(values["data"]) <= _BYTES:
+            return {"kind": "features", "values": values, "scale": evidence.scale}
+    cams = evidence.cams()
+    values = pack(cams, QUANTUM)
+    if len(values["data"]) <= _BYTES:
+        return {"kind": "classes", "values": values}
+    leaders = pack(_leaders(cams, evidence.bias.cpu().numpy()), QUANTUM)
+    classes = _ranked(cams, evidence.logits.numpy())
+    while len(values["data"]) + len(leaders["data"]) > _BYTES and len(classes) > _TOP:
+        share = (_BYTES - len(leaders["data"])) / len(values["data"])
+        classes = classes[: max(_TOP, min(int(share * len(classes)), len(classes) - 1))]
+        values = pack(cams[classes], QUANTUM)
+    return {"kind": "some", "values": values, "classes": classes.tolist(), "leaders": leaders}
+
+
+def _quantum(weight: Tensor) -> float:
+    """How fine features have to be: errors of half a quantum in all of them add up to half a `QUANTUM` in no class."""
+    largest = float(weight.abs().sum(1).max())
+    return float(2.0 ** np.floor(np.log2(QUANTUM / largest))) if largest else 1.0
+
+
+def _leaders(cams: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float64]:
+    """At each place the largest evidence, its class (in quanta), the next, and log of the sum of exp(M + bias)."""
+    second, best = np.sort(np.partition(cams, -2, axis=0)[-2:], axis=0)
+    scores = cams.astype(np.float64) + bias[:, None, None]
+    peak = scores.max(0)
+    total = peak + np.log(np.exp(scores - peak).sum(0))
+    return np.stack([best, cams.argmax(0) * QUANTUM, second, total])
+
+
+def _ranked(cams: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.integer]:
+    """All classes, those first that must be kept."""
+    strongest = np.zeros(len(logits), bool)
+    strongest[np.argsort(cams, axis=0)[-_TOP:]] = True
+    strongest &= cams.max((1, 2)) > 0
+    order = np.lexsort((-logits, ~strongest))
+    best = np.argsort(-logits, kind="stable")[:_TOP]
+    return np.concatenate([best, order[~np.isin(order, best)]])

@@ -1,0 +1,78 @@
+/* Controls that each stand for one key of the state: set by it, and setting it. */
+
+gapcam.controls = (() => {
+  const { index } = gapcam.data;
+  const { byId, element, searchable, classNamed } = gapcam.format;
+  const state = gapcam.state;
+
+  /* A control with an id; its text is read by `read`, undefined where it cannot be right, and written by `write`. */
+  function bind(id, key, read = String, write = (value) => value ?? "") {
+    const control = byId(id);
+    const event = control.type === "range" || control.type === "search" ? "input" : "change";
+    control.addEventListener(event, () => {
+      const value = read(control.value);
+      control.setAttribute("aria-invalid", value === undefined);
+      if (value !== undefined) state.set({ [key]: value });
+    });
+    state.listen((current, changed) => {
+      if (!changed.has(key)) return;
+      control.removeAttribute("aria-invalid");
+      if (document.activeElement !== control || event === "change") control.value = write(current[key]);
+    });
+  }
+
+  const amount = (text) => (text === "" ? null : Number(text) >= 0 ? Number(text) : undefined);
+  const someClass = (c) => (c === null ? "" : searchable(c));
+
+  byId("classes").append(...index.labels.map((_, c) => Object.assign(element("option"), { value: searchable(c) })));
+  byId("colormap").append(...Object.keys(index.drawing.colormaps).map((name) => element("option", "", name)));
+  byId("pair").append(
+    ...index.summary.pairs.map(({ truth, predicted, count }) => {
+      const text = `${index.labels[truth]} taken for ${index.labels[predicted]} (${count})`;
+      return Object.assign(element("option", "", text), { value: `${truth}>${predicted}` });
+    }),
+  );
+
+  bind("text", "text");
+  bind("show", "show");
+  bind("low-margin", "margin", amount);
+  bind("of", "of", classNamed, someClass);
+  bind("pair", "pair", (text) => text || null);
+  bind("sort", "sort");
+  bind("opacity", "opacity", Number);
+  bind("threshold", "threshold", Number);
+  bind("colormap", "colormap");
+  bind("scale", "scale");
+
+  const labelled = index.pictures.some(({ truth }) => truth !== null);
+  for (const part of document.querySelectorAll(".needs-truth")) part.hidden = !labelled;
+
+  function toggle(id, key, [off, on]) {
+    const button = byId(id);
+    button.addEventListener("click", () => state.set({ [key]: state.current[key] === on ? off : on }));
+    state.listen((current, changed) => {
+      if (changed.has(key)) button.setAttribute("aria-pressed", current[key] === on);
+    });
+  }
+
+  toggle("heat", "heat", ["off", "on"]);
+  toggle("order", "order", ["up", "down"]);
+
+  for (const view of ["pictures", "summary"]) {
+    byId(`view-${view}`).addEventListener("click", () => state.set({ view }));
+    state.listen((current) => {
+      byId(view).hidden = current.view !== view;
+      byId(`view-${view}`).setAttribute("aria-pressed", current.view === view);
+    });
+  }
+
+  byId("clear").addEventListener("click", () => {
+    state.set({ text: "", show: "all", margin: null, of: null, pair: null, sort: "input", order: "up" });
+    byId("text").value = "";
+  });
+
+  state.listen((current) => {
+    byId("opacity-value").textContent = `${Math.round(100 * current.opacity)} %`;
+    byId("threshold-value").textContent = `${Math.round(100 * current.threshold)} %`;
+  });
+})();

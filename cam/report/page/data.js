@@ -1,0 +1,133 @@
+/* What the page knows: the index from the start, the evidence of a picture when it is looked at. */
+
+const gapcam = {};
+
+gapcam.data = (() => {
+  const KEPT = 12; // pictures whose evidence is held at once
+
+  const index = JSON.parse(document.getElementById("index").textContent);
+  const held = new Map();
+
+  /* A script beside the page hands over what it holds; whoever loaded it takes it from there. */
+  gapcam.keep = (...parts) => {
+    document.currentScript.kept = parts.at(-1);
+  };
+
+  function load(file) {
+    return new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = file;
+      script.onload = () => {
+        script.remove();
+        resolve(script.kept);
+      };
+      script.onerror = () => {
+        script.remove();
+        reject(new Error(`${decodeURI(file)} is not beside this page. Keep report.html in the folder of its run.`));
+      };
+      document.head.append(script);
+    });
+  }
+
+  function bytesOf(base64) {
+    const text = atob(base64);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+    return bytes;
+  }
+
+  function inflate(bytes) {
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+    return new Response(stream).arrayBuffer().then((buffer) => new Uint8Array(buffer));
+  }
+
+  /* The array that cam/packing.py packed: Float32Array, rows behind rows. */
+  async function unpack({ shape, quantum, planes, data }) {
+    const values = new Float32Array(shape.reduce((product, length) => product * length, 1));
+    const bytes = await inflate(bytesOf(data));
+    const first = Math.ceil(values.length / 8);
+    const count = (bytes.length - first) / planes;
+    for (let i = 0, n = first; i < values.length; i++) {
+      if (!(bytes[i >> 3] & (128 >> (i & 7)))) continue;
+      let folded = 0;
+      for (let plane = planes - 1; plane >= 0; plane--) folded = folded * 256 + bytes[n + plane * count];
+      values[i] = quantum * (folded % 2 ? -(folded + 1) / 2 : folded / 2);
+      n++;
+    }
+    return values;
+  }
+
+  const weight = index.weight && new Float32Array(bytesOf(index.weight).buffer);
+
+  function fromFeatures(features, places, scale) {
+    const channels = features.length / places;
+    const maps = new Float32Array(index.labels.length * places);
+    for (let c = 0; c < index.labels.length; c++) {
+      const map = maps.subarray(c * places, (c + 1) * places);
+      for (let k = 0; k < channels; k++) {
+        const w = scale * weight[c * channels + k];
+        for (let p = 0; p < places; p++) map[p] += w * features[k * places + p];
+      }
+    }
+    return maps;
+  }
+
+  async function read(raw) {
+    const { maps, rows, columns } = raw;
+    const [values, logits, mapLogits, leaders] = await Promise.all([
+      unpack(maps.values),
+      unpack(raw.logits),
+      raw.map_logits && unpack(raw.map_logits),
+      maps.leaders && unpack(maps.leaders),
+    ]);
+    const places = rows.length * columns.length;
+    return {
+      rows,
+      columns,
+      places,
+      seen: raw.seen,
+      photo: `data:image/jpeg;base64,${raw.photo}`,
+      logits,
+      mapLogits: mapLogits || logits,
+      maps: maps.kind === "features" ? fromFeatures(values, places, maps.scale) : values,
+      classes: maps.classes || null, // null: all
+      row: maps.classes && new Map(maps.classes.map((c, row) => [c, row])),
+      kept: leaders && leaders, // of all classes at each place, where not all maps are there
+      kind: maps.kind,
+      quantum: maps.values.quantum,
+    };
+  }
+
+  async function fetchEvidence(number) {
+    const { file } = index.pictures[number];
+    if (file) return read(await load(file));
+    return read(JSON.parse(document.getElementById(`evidence-${number}`).textContent));
+  }
+
+  /* A promise of the evidence of a picture; the ones used last are held. */
+  function evidence(number) {
+    const found = held.get(number) || fetchEvidence(number);
+    held.delete(number);
+    held.set(number, found);
+    if (held.size > KEPT) held.delete(held.keys().next().value);
+    found.catch(() => held.delete(number));
+    return found;
+  }
+
+  const shards = new Map();
+
+  /* A promise of the thumbnail of a picture, as the address of an image. */
+  async function thumbnail(number) {
+    let base64 = index.pictures[number].thumbnail;
+    if (index.thumbnails) {
+      const shard = Math.floor(number / index.thumbnails);
+      if (!shards.has(shard)) shards.set(shard, load(`report/thumbnails/${shard}.js`));
+      base64 = (await shards.get(shard))[number % index.thumbnails];
+    }
+    return `data:image/jpeg;base64,${base64}`;
+  }
+
+  const byName = new Map(index.pictures.map((picture, number) => [picture.name, number]));
+
+  return { index, evidence, thumbnail, unpack, bytesOf, byName };
+})();

@@ -1,0 +1,40 @@
+/* Numbers and names as they are read, and elements made of them: texts are texts, never markup. */
+
+gapcam.format = (() => {
+  const { index } = gapcam.data;
+
+  const signed = (value, digits = 3) => (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(digits);
+  const plain = (value, digits = 3) => (value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(digits);
+  const percent = (value) => `${(100 * value).toFixed(1)} %`;
+
+  /* A class as it is shown, isolated so that a label written from right to left moves nothing beside it. */
+  const label = (c) => index.labels[c];
+  /* A class as it is searched: labels may be alike, indices are not. */
+  const searchable = (c) => `${c} ${index.labels[c]}`;
+
+  function classNamed(text) {
+    const words = text.trim().toLowerCase();
+    if (!words) return null;
+    const numbered = /^(\d+)\b/.exec(words);
+    if (numbered && Number(numbered[1]) < index.labels.length) return Number(numbered[1]);
+    const labels = index.labels.map((each) => each.toLowerCase());
+    const exact = labels.indexOf(words);
+    const found = exact >= 0 ? exact : labels.findIndex((each) => each.includes(words));
+    return found < 0 ? undefined : found;
+  }
+
+  const byId = (id) => document.getElementById(id);
+
+  /* An element with classes and content; strings become text. */
+  function element(name, className = "", ...content) {
+    const made = document.createElement(name);
+    if (className) made.className = className;
+    made.append(...content);
+    return made;
+  }
+
+  /* A name from data, in its own direction. */
+  const named = (text, className = "") => element("bdi", className, text);
+
+  return { signed, plain, percent, label, searchable, classNamed, byId, element, named };
+})();

@@ -1,0 +1,50 @@
+/* Keys for what is done most often; none of them while a text is typed. */
+
+gapcam.keyboard = (() => {
+  const { index } = gapcam.data;
+  const { byId } = gapcam.format;
+  const state = gapcam.state;
+
+  const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+  function showClass(n) {
+    const found = index.pictures[state.current.picture].top[n];
+    if (found) state.set({ class: found[0] });
+  }
+
+  const keys = {
+    j: () => gapcam.list.step(1),
+    k: () => gapcam.list.step(-1),
+    ArrowRight: () => gapcam.list.step(1),
+    ArrowLeft: () => gapcam.list.step(-1),
+    o: () => state.set({ heat: state.current.heat === "on" ? "off" : "on" }),
+    c: () => state.set({ evidence: state.current.evidence === "contrast" ? "logit" : "contrast" }),
+    s: () => state.set({ view: state.current.view === "summary" ? "pictures" : "summary" }),
+    "/": () => byId("text").focus(),
+    "?": () => byId("help").showModal(),
+    Escape: () => state.set({ pin: null }),
+  };
+  for (let n = 0; n < 5; n++) keys[n + 1] = () => showClass(n);
+
+  function pressed(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+    const { target, key } = event;
+    if (target === byId("stage") && (ARROWS[key] || key === "Enter")) {
+      if (key === "Enter") gapcam.picture.pin();
+      else gapcam.picture.step(...ARROWS[key]);
+      event.preventDefault();
+      return;
+    }
+    if (target.matches("input, select")) {
+      if (key === "Escape") target.blur();
+      return;
+    }
+    const action = keys[key] || keys[key.toLowerCase()];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  }
+
+  document.addEventListener("keydown", pressed);
+  byId("open-help").addEventListener("click", () => byId("help").showModal());
+})();

@@ -1,0 +1,176 @@
+/* The picture that is looked at: photograph, heat, scale, and the place under the pointer. */
+
+gapcam.picture = (() => {
+  const data = gapcam.data;
+  const { index } = data;
+  const { map } = gapcam.evidence;
+  const { byId, named, percent, plain, label, element } = gapcam.format;
+  const { drawHeat, drawPhoto } = gapcam.drawing;
+  const { drawBar } = gapcam.colour;
+  const { chosen } = gapcam.classes;
+  const { isWrong } = gapcam.filter;
+  const place = gapcam.place;
+  const state = gapcam.state;
+
+  const [stage, photo, heat, note] = ["stage", "photo", "heat-canvas", "note"].map(byId);
+  const view = { number: null, picture: null, values: null, hovered: null, limit: 1 };
+
+  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+
+  /* Where the colour scale ends, and in words whose it is. */
+  function scaleOf(values, { evidence, scale }) {
+    if (scale === "picture") return [largest(values) || 1, "this picture's own scale"];
+    if (evidence === "posterior") return [1, "one scale for all pictures"];
+    return [index.drawing.limit, "one scale for all pictures"];
+  }
+
+  /* Say what the heat stands for. */
+  function showDrawn({ class: own, against, evidence }) {
+    const words = { logit: "Evidence for ", contrast: "Evidence for ", margin: "Lead at each place of ", posterior: "Probability by each place of " };
+    const other = evidence === "contrast" ? [" over ", named(label(against))] : [];
+    byId("drawn").replaceChildren(words[evidence], named(label(own)), ...other);
+  }
+
+  function showScale({ evidence, colormap }, words) {
+    const isSigned = evidence !== "posterior";
+    drawBar(byId("bar"), colormap, isSigned);
+    const format = isSigned ? (value) => plain(value, 1) : percent;
+    const low = isSigned ? -view.limit : 0;
+    byId("low").textContent = format(low);
+    byId("middle").textContent = format((low + view.limit) / 2);
+    byId("high").textContent = format(view.limit);
+    const beyond = largest(view.values) > view.limit * 1.0005 ? `; reaches ${format(largest(view.values))}` : "";
+    byId("scale-note").textContent = `${isSigned ? "logits" : "probability of the place"}, ${words}${beyond}`;
+  }
+
+  function draw() {
+    const current = state.current;
+    view.values = map(view.picture, chosen(current));
+    showDrawn(chosen(current));
+    note.hidden = view.values !== null;
+    heat.hidden = current.heat === "off" || !view.values;
+    stage.classList.toggle("heated", !heat.hidden);
+    heat.style.opacity = current.opacity;
+    if (!view.values) {
+      note.textContent = `The map of this class was not kept: of this picture ${view.picture.classes.length} of ${index.labels.length} classes are.`;
+      return;
+    }
+    const [limit, words] = scaleOf(view.values, current);
+    view.limit = limit;
+    const { colormap, threshold } = current;
+    drawHeat(heat, view.values, view.picture, { limit, colormap, signed: current.evidence !== "posterior", threshold });
+    showScale(current, words);
+  }
+
+  function showPlace() {
+    const { pin } = state.current;
+    const pinned = pin !== null && pin < view.picture.places;
+    place.show(view.picture, pinned ? pin : view.hovered, chosen(state.current), view.values, pinned);
+  }
+
+  function showHeading(row) {
+    const [c, , probability] = row.top[0];
+    byId("name").replaceChildren(named(row.path));
+    byId("verdict").replaceChildren(named(label(c), "name"), ` ${percent(probability)}`);
+    if (row.truth !== null) {
+      const words = isWrong(row) ? element("span", "wrong", " \u2260 ", named(label(row.truth))) : element("span", "right", " \u2713");
+      byId("verdict").append(words);
+    }
+    const { kind, classes } = view.picture;
+    byId("kept").textContent =
+      kind === "some"
+        ? `Kept of this picture: the maps of ${classes.length} of ${index.labels.length} classes (the strongest at any place, then the largest logits), exact to 0.0005 logits; margin and posterior are over all ${index.labels.length}.`
+        : `Kept of this picture: the ${kind === "features" ? "features, from which" : "maps of"} all ${index.labels.length} classes${kind === "features" ? " are computed" : ""}, exact to 0.0005 logits.`;
+  }
+
+  async function decoded(address) {
+    const image = new Image();
+    image.src = address;
+    await image.decode();
+    return image;
+  }
+
+  /* Get the evidence of the chosen picture, and show it unless another was chosen meanwhile. */
+  async function open() {
+    const number = state.current.picture;
+    try {
+      const picture = await data.evidence(number);
+      picture.image ??= await decoded(picture.photo);
+      if (number !== state.current.picture) return;
+      Object.assign(view, { number, picture, hovered: null });
+      for (const canvas of [photo, heat]) {
+        [canvas.width, canvas.height] = [picture.image.naturalWidth, picture.image.naturalHeight];
+      }
+      stage.style.setProperty("--ratio", photo.width / photo.height);
+      drawPhoto(photo, picture.image, picture.seen);
+      showHeading(index.pictures[number]);
+      showChosen();
+      document.documentElement.dataset.shown = number;
+      prefetch(number);
+    } catch (error) {
+      byId("kept").textContent = error.message;
+    }
+  }
+
+  function showChosen() {
+    gapcam.classes.show(view.picture);
+    draw();
+    place.showSums(view.picture, chosen(state.current));
+    showPlace();
+  }
+
+  /* Those before and behind in the list will most likely be next. */
+  function prefetch(number) {
+    const order = gapcam.list.listed();
+    const position = order.indexOf(number);
+    for (const next of [order[position + 1], order[position - 1]]) {
+      if (position >= 0 && next !== undefined) setTimeout(() => data.evidence(next).catch(() => {}), 60);
+    }
+  }
+
+  /* Move the place that is looked at by cells. */
+  function step(down, right) {
+    if (!view.picture) return;
+    const [h, w] = [view.picture.rows.length, view.picture.columns.length];
+    const from = state.current.pin ?? view.hovered ?? Math.floor(h / 2) * w + Math.floor(w / 2);
+    const row = Math.min(h - 1, Math.max(0, Math.floor(from / w) + down));
+    const column = Math.min(w - 1, Math.max(0, (from % w) + right));
+    view.hovered = row * w + column;
+    if (state.current.pin !== null) state.set({ pin: view.hovered });
+    else showPlace();
+  }
+
+  function pin() {
+    if (!view.picture) return;
+    const { hovered } = view;
+    state.set({ pin: state.current.pin === null || (hovered !== null && hovered !== state.current.pin) ? hovered : null });
+  }
+
+  function follow(event) {
+    if (!view.picture) return;
+    const { left, top, width, height } = stage.getBoundingClientRect();
+    view.hovered = place.at(view.picture, (event.clientX - left) / width, (event.clientY - top) / height);
+    if (state.current.pin === null) showPlace();
+  }
+
+  stage.addEventListener("pointermove", follow);
+  stage.addEventListener("pointerleave", () => {
+    view.hovered = null;
+    if (view.picture) showPlace();
+  });
+  stage.addEventListener("click", (event) => {
+    follow(event);
+    pin();
+  });
+
+  state.listen((current, changed) => {
+    if (changed.has("picture")) open();
+    else if (view.number === current.picture) {
+      const drawn = ["class", "against", "evidence", "opacity", "heat", "threshold", "scale", "colormap"];
+      if (drawn.some((key) => changed.has(key))) showChosen();
+      else if (changed.has("pin")) showPlace();
+    }
+  });
+
+  return { view, step, pin };
+})();

@@ -1,0 +1,81 @@
+/* What the model sees at one place: the evidence of its cell. */
+
+gapcam.place = (() => {
+  const { index } = gapcam.data;
+  const { cam, mean, strongest } = gapcam.evidence;
+  const { byId, element, named, signed, plain, percent, label } = gapcam.format;
+  const { nearest, box } = gapcam.geometry;
+
+  const TOP = 5;
+  const [table, title, sums, marker] = ["place", "place-title", "sums", "marker"].map(byId);
+
+  /* The place of a point, both as shares of the photograph's width and height; null where nothing was seen. */
+  function at(picture, x, y) {
+    const [x0, y0, x1, y1] = picture.seen;
+    if (x < x0 || x > x1 || y < y0 || y > y1) return null;
+    return nearest(picture.rows, y) * picture.columns.length + nearest(picture.columns, x);
+  }
+
+  function line(c, value, largest, className) {
+    const bar = element("span", value < 0 ? "bar below" : "bar");
+    bar.style.width = `${Math.min(100, (100 * Math.abs(value)) / (largest || 1))}%`;
+    return element(
+      "tr",
+      className,
+      element("th", "", named(label(c))),
+      element("td", "number", signed(value)),
+      element("td", "bars", bar),
+    );
+  }
+
+  /* Show the cell of a place: the strongest classes there, and those that were chosen. */
+  function show(picture, place, { class: own, against, evidence }, values, pinned) {
+    marker.hidden = place === null;
+    table.replaceChildren();
+    if (place === null) {
+      title.textContent = "Point at the photograph, or move over it with the arrow keys.";
+      return;
+    }
+    const { left, top, width, height } = box(picture, place);
+    Object.assign(marker.style, {
+      left: `${100 * left}%`,
+      top: `${100 * top}%`,
+      width: `${100 * width}%`,
+      height: `${100 * height}%`,
+    });
+    marker.className = pinned ? "pinned" : "";
+    const [row, column] = [Math.floor(place / picture.columns.length), place % picture.columns.length];
+    title.textContent = `Row ${row + 1}, column ${column + 1} of ${picture.rows.length} \u00d7 ${picture.columns.length}${
+      pinned ? ", pinned" : ""
+    }${values && evidence !== "logit" ? `: ${evidence} ${read(evidence, values[place])}` : ""}`;
+    const best = strongest(picture, place, TOP);
+    const chosen = [own, ...(evidence === "contrast" ? [against] : [])];
+    const extra = chosen.filter((c) => cam(picture, c) && !best.some((each) => each.class === c));
+    const shown = [...best, ...extra.map((c) => ({ class: c, value: cam(picture, c)[place] }))];
+    const largest = Math.max(...shown.map(({ value }) => Math.abs(value)));
+    table.append(...shown.map(({ class: c, value }) => line(c, value, largest, chosen.includes(c) ? "chosen" : "")));
+  }
+
+  const read = (evidence, value) => (evidence === "posterior" ? percent(value) : signed(value));
+
+  /* Show what the cells of the chosen class add up to. */
+  function showSums(picture, { class: own, against, evidence }) {
+    const [map, other] = [cam(picture, own), cam(picture, against)];
+    const term = (c, values) => {
+      const [part, bias] = [mean(values), index.bias[c]];
+      return `mean of ${values.length} cells ${plain(part)} ${bias < 0 ? "\u2212" : "+"} bias ${plain(
+        Math.abs(bias),
+      )} = ${plain(part + bias)}; logit ${plain(picture.mapLogits[c])}`;
+    };
+    const lines = [];
+    if (map) lines.push(element("div", "", named(label(own)), ": ", term(own, map)));
+    if (evidence === "contrast" && other) lines.push(element("div", "", named(label(against)), ": ", term(against, other)));
+    if (evidence === "contrast" && map && other) {
+      const gap = picture.mapLogits[own] - picture.mapLogits[against];
+      lines.push(element("div", "", `one over the other by ${plain(gap)}`));
+    }
+    sums.replaceChildren(...lines);
+  }
+
+  return { at, show, showSums };
+})();

@@ -1,0 +1,106 @@
+/* Files to take away: the view as a picture, the table as text. */
+
+gapcam.save = (() => {
+  const { index } = gapcam.data;
+  const { byId, percent, plain, label } = gapcam.format;
+  const { chosen } = gapcam.classes;
+  const { isWrong, marginOf } = gapcam.filter;
+  const { box } = gapcam.geometry;
+  const state = gapcam.state;
+
+  const LEGEND = 78; // pixels below the photograph
+
+  function download(blob, name) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }
+
+  /* The lines that say what the picture shows. */
+  function legend() {
+    const { class: own, against, evidence } = chosen(state.current);
+    const { picture } = gapcam.picture.view;
+    const row = index.pictures[state.current.picture];
+    const share = gapcam.evidence.probability(row, picture, own);
+    const score =
+      evidence === "contrast"
+        ? `margin ${plain(picture.logits[own] - picture.logits[against], 2)}`
+        : `probability ${percent(share)}, logit ${plain(picture.logits[own], 2)}`;
+    return [`${byId("drawn").textContent}: ${score}`, byId("scale-note").textContent];
+  }
+
+  /* The photograph with heat, pinned place and legend on one canvas. */
+  function compose() {
+    const [photo, heat] = [byId("photo"), byId("heat-canvas")];
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [photo.width, photo.height + LEGEND];
+    const context = canvas.getContext("2d");
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(photo, 0, 0);
+    if (!heat.hidden) {
+      context.globalAlpha = state.current.opacity;
+      context.drawImage(heat, 0, 0);
+      context.globalAlpha = 1;
+    }
+    if (state.current.pin !== null) {
+      const { left, top, width, height } = box(gapcam.picture.view.picture, state.current.pin);
+      context.strokeStyle = "#fff";
+      context.lineWidth = 2;
+      context.strokeRect(left * photo.width, top * photo.height, width * photo.width, height * photo.height);
+    }
+    drawLegend(context, photo.height);
+    return canvas;
+  }
+
+  function drawLegend(context, top) {
+    const bar = byId("bar");
+    const width = Math.min(240, context.canvas.width - 16);
+    context.fillStyle = "#111";
+    context.font = "13px sans-serif";
+    legend().forEach((line, n) => context.fillText(line, 8, top + 18 + 17 * n));
+    context.drawImage(bar, 8, top + 42, width, 12);
+    context.font = "11px sans-serif";
+    const ends = [["low", 0, "left"], ["middle", 0.5, "center"], ["high", 1, "right"]];
+    for (const [id, share, align] of ends) {
+      context.textAlign = align;
+      context.fillText(byId(id).textContent, 8 + share * width, top + 67);
+    }
+  }
+
+  const fileName = (name) => name.replace(/[^\p{L}\p{N}._-]+/gu, "-").slice(-80);
+
+  function savePicture() {
+    if (!gapcam.picture.view.values) return;
+    const { class: own, evidence } = chosen(state.current);
+    const name = `${fileName(index.pictures[state.current.picture].name)}.${own}.${evidence}.png`;
+    compose().toBlob((blob) => download(blob, name), "image/png");
+  }
+
+  /* A value of a table: texts that a spreadsheet would take for a formula get an apostrophe before them. */
+  function quoted(value) {
+    if (typeof value === "number") return String(value);
+    const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+    return `"${text.replaceAll('"', '""')}"`;
+  }
+
+  function table() {
+    const lines = gapcam.list.listed().map((number) => {
+      const row = index.pictures[number];
+      const [c, logit, probability] = row.top[0];
+      const truth = row.truth === null ? ["", ""] : [label(row.truth), isWrong(row) ? "wrong" : "right"];
+      return [row.path, label(c), c, logit, probability, ...truth, marginOf(row), row.completeness, row.border];
+    });
+    const head = ["path", "prediction", "class_idx", "logit", "probability", "truth", "verdict", "margin", "completeness_error", "border_share"];
+    return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
+  }
+
+  byId("save-picture").addEventListener("click", savePicture);
+  byId("save-table").addEventListener("click", () => {
+    download(new Blob(["\ufeff", table()], { type: "text/csv" }), "pictures.csv");
+  });
+
+  return { table, compose };
+})();

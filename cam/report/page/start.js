@@ -1,0 +1,12 @@
+/* Everything is in place: show what the address asks for. */
+
+document.addEventListener("DOMContentLoaded", () => {
+  const { index } = gapcam.data;
+  const { byId } = gapcam.format;
+  const { model, head, weights, version } = index.about;
+  document.title = index.title;
+  byId("title").textContent = index.title;
+  byId("made-with").textContent = `gapcam ${version}, ${head} head, weights ${weights.slice(0, 12)}`;
+  byId("made-with").title = `${model}, weights ${weights}`;
+  gapcam.state.start();
+});

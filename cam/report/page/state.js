@@ -1,0 +1,85 @@
+/* What is looked at, and how: one object, kept in the address behind the #, so that a link shows the same. */
+
+gapcam.state = (() => {
+  const { index, byName } = gapcam.data;
+
+  const number = (low, high) => (text) => {
+    const value = Number(text);
+    return text !== "" && value >= low && value <= high ? value : undefined;
+  };
+  const whole = (high) => (text) => (/^\d+$/.test(text) && Number(text) < high ? Number(text) : undefined);
+  const oneOf = (...words) => (text) => (words.includes(text) ? text : undefined);
+  const switched = oneOf("on", "off");
+  const anyClass = whole(index.labels.length);
+
+  /* Of each key what it is at first, and how its text is read: undefined where it cannot be right. */
+  const keys = {
+    view: ["pictures", oneOf("pictures", "summary")],
+    picture: [0, (text) => byName.get(text)],
+    class: [null, anyClass], // null: the predicted one
+    evidence: ["logit", oneOf("logit", "contrast", "margin", "posterior")],
+    against: [null, anyClass], // null: the true class of an error, else the runner-up
+    pin: [null, whole(1e6)],
+    heat: ["on", switched],
+    opacity: [index.drawing.opacity, number(0, 1)],
+    threshold: [0, number(0, 1)],
+    scale: ["run", oneOf("run", "picture")],
+    colormap: [index.drawing.colormap, oneOf(...Object.keys(index.drawing.colormaps))],
+    text: ["", String],
+    show: ["all", oneOf("all", "wrong", "right")],
+    margin: [null, number(0, 1e9)],
+    of: [null, anyClass], // only pictures predicted as this class, or that show it
+    pair: [null, (text) => (/^\d+>\d+$/.test(text) ? text : undefined)], // true>predicted
+    sort: ["input", oneOf("input", "confidence", "margin", "completeness", "border")],
+    order: ["up", oneOf("up", "down")],
+    summary: [null, anyClass], // null: all classes
+  };
+  const listeners = [];
+  const current = Object.fromEntries(Object.entries(keys).map(([key, [initial]]) => [key, initial]));
+
+  function toHash(state) {
+    const words = new URLSearchParams();
+    for (const [key, [initial]] of Object.entries(keys)) {
+      if (key === "picture") words.set(key, index.pictures[state.picture].name);
+      else if (state[key] !== initial) words.set(key, state[key]);
+    }
+    return `#${words}`;
+  }
+
+  function fromHash(hash) {
+    const words = new URLSearchParams(hash.replace(/^#/, ""));
+    return Object.fromEntries(
+      Object.entries(keys).map(([key, [initial, read]]) => [
+        key,
+        (words.has(key) ? read(words.get(key)) : undefined) ?? initial,
+      ]),
+    );
+  }
+
+  /* Change some of it; all who listen are told which keys are other than before. */
+  function set(changes) {
+    const changed = new Set(Object.keys(changes).filter((key) => changes[key] !== current[key]));
+    if (!changed.size) return;
+    Object.assign(current, changes);
+    history.replaceState(null, "", toHash(current));
+    for (const listener of listeners) listener(current, changed);
+  }
+
+  /* Listen to changes, and be told everything at the start. */
+  function listen(listener) {
+    listeners.push(listener);
+  }
+
+  function start() {
+    Object.assign(current, fromHash(location.hash));
+    addEventListener("hashchange", () => set(fromHash(location.hash)));
+    for (const listener of listeners) listener(current, new Set(Object.keys(keys)));
+  }
+
+  /* Look at another picture, from its predicted class. */
+  function open(picture) {
+    set({ picture, class: null, against: null, pin: null, view: "pictures" });
+  }
+
+  return { current, set, listen, start, open, toHash, fromHash };
+})();

@@ -1,0 +1,111 @@
+/* What many pictures have in common: of each class and of all the mean map, of each confusion the mean contrast. */
+
+gapcam.summary = (() => {
+  const { index, unpack } = gapcam.data;
+  const { byId, element, named, percent, plain, label } = gapcam.format;
+  const { drawCells } = gapcam.drawing;
+  const { drawBar } = gapcam.colour;
+  const state = gapcam.state;
+
+  const PAIRS = 60; // shown as maps; all of them are among the filters
+  const { all, classes, pairs } = index.summary;
+
+  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+
+  /* Draw a mean map on a canvas of its own scale, and say how far that goes. */
+  async function drawMean(canvas, packed) {
+    const values = await unpack(packed);
+    const limit = largest(values) || 1;
+    drawCells(canvas, values, packed.shape[1], { limit, colormap: state.current.colormap });
+    return limit;
+  }
+
+  /* How many pictures the model was how sure of: bars in twentieths. */
+  function histogram(counts) {
+    const most = Math.max(...counts, 1);
+    const bars = counts.map((count, n) => {
+      const bar = element("span");
+      bar.style.height = `${(100 * count) / most}%`;
+      bar.title = `${5 * n} to ${5 * (n + 1)} %: ${count}`;
+      return bar;
+    });
+    return element("div", "histogram", ...bars);
+  }
+
+  const rightOf = ({ labelled, right }) => (labelled ? percent(right / labelled) : "\u2013");
+
+  function row(group, c) {
+    const name = c === null ? "all classes" : named(label(c));
+    const button = element("button", "link", name);
+    button.type = "button";
+    button.addEventListener("click", () => state.set({ summary: c }));
+    const cells = [group.count, rightOf(group), percent(group.border)];
+    const line = element("tr", "", element("th", "", button), ...cells.map((text) => element("td", "number", String(text))));
+    line.dataset.class = c ?? "all";
+    return line;
+  }
+
+  async function showGroup(c) {
+    const group = c === null ? all : classes.find((each) => each.class === c);
+    const [title, body] = [byId("group-title"), byId("group-text")];
+    title.replaceChildren(c === null ? "All classes" : named(label(c)));
+    byId("group-open").hidden = c === null;
+    byId("group").classList.toggle("empty", !group);
+    if (!group) {
+      body.replaceChildren("No picture was predicted as this class.");
+      return;
+    }
+    const cells = group.map.shape[0] * group.map.shape[1];
+    const ring = cells - Math.max(0, group.map.shape[0] - 2) * Math.max(0, group.map.shape[1] - 2);
+    body.replaceChildren(
+      element("p", "", `${group.count} picture${group.count === 1 ? "" : "s"}${c === null ? "" : " predicted so"}. Share of the positive evidence in the outermost cells: ${percent(group.border)}; evenly spread it would be ${percent(ring / cells)}.`),
+    );
+    byId("group-histogram").replaceChildren(histogram(group.histogram));
+    const limit = await drawMean(byId("group-map"), group.map);
+    drawBar(byId("group-bar"), state.current.colormap, true);
+    byId("group-low").textContent = plain(-limit, 1);
+    byId("group-high").textContent = plain(limit, 1);
+  }
+
+  function card(pair) {
+    const canvas = element("canvas");
+    const text = element("span", "texts", element("span", "", named(label(pair.truth))), element("span", "wrong", "\u2260 ", named(label(pair.predicted))));
+    const note = element("span", "path", `${pair.count} picture${pair.count === 1 ? "" : "s"}`);
+    const button = element("button", "card", canvas, text, note);
+    button.type = "button";
+    button.addEventListener("click", () => {
+      state.set({ pair: `${pair.truth}>${pair.predicted}`, view: "pictures" });
+      const [first] = gapcam.list.listed();
+      if (first !== undefined) state.set({ picture: first, class: pair.predicted, against: pair.truth, evidence: "contrast", pin: null });
+    });
+    if (pair.map) drawMean(canvas, pair.map).then((limit) => note.append(`, to \u00b1${limit.toFixed(1)}`));
+    else note.append(", map not kept");
+    return button;
+  }
+
+  function build() {
+    byId("groups").replaceChildren(row(all, null), ...classes.map((group) => row(group, group.class)));
+    byId("pairs").replaceChildren(...pairs.slice(0, PAIRS).map(card));
+    byId("pairs-title").textContent =
+      pairs.length > PAIRS ? `Confusions: the ${PAIRS} most frequent of ${pairs.length}` : `Confusions: ${pairs.length}`;
+    byId("confusions").hidden = !pairs.length;
+    byId("failures").hidden = !index.failed.length;
+    byId("failures-title").textContent = `Not explained: ${index.failed.length}`;
+    byId("failed").replaceChildren(
+      ...index.failed.map(({ path, error }) => element("li", "", named(path), element("span", "path", named(error)))),
+    );
+  }
+
+  byId("group-open").addEventListener("click", () => state.set({ of: state.current.summary, view: "pictures" }));
+
+  let built = "";
+  state.listen((current, changed) => {
+    if (current.view !== "summary" || !all) return;
+    if (built !== current.colormap) build();
+    if (built !== current.colormap || changed.has("summary") || changed.has("view")) showGroup(current.summary);
+    built = current.colormap;
+    for (const line of byId("groups").children) {
+      line.toggleAttribute("aria-current", line.dataset.class === String(current.summary ?? "all"));
+    }
+  });
+})();

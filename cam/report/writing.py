@@ -1,0 +1,138 @@
+"""The report of a run: report.html, and beside it what is too much for one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.colormaps import lookup
+from cam.errors import UsageError
+from cam.files import write_whole
+from cam.manifest import Record
+from cam.packing import unpack
+from cam.report.html import as_json, make_page
+from cam.report.kept import Kept
+from cam.report.summary import Summary
+from cam.report.truth import read_truth
+
+REPORT = "report.html"
+
+_IN_ONE_FILE = 100  # pictures
+_COLORMAPS = "signed", "cividis", "viridis", "turbo"
+
+
+def write_report(out: Path, truth: str | None = None) -> Path:
+    """Write the report of a run that kept evidence of all classes.
+
+    Up to 100 pictures are in the page itself; of more, it loads each one's evidence from its own file when it is
+    looked at, and thumbnails a hundred at a time.
+
+    Args:
+        out: folder of the run.
+        truth: what the pictures show, as `read_truth` understands.
+
+    Returns:
+        The page.
+
+    Raises:
+        UsageError: the folder holds no finished run with evidence, or the truth cannot be understood.
+        OutputError: it cannot be written.
+
+    Example:
+        >>> write_report(Path("nowhere"))
+        Traceback (most recent call last):
+        cam.errors.UsageError: 'nowhere' holds no finished run. Name the folder of a run that is done; ...
+    """
+    kept = Kept.open(out)
+    with kept.folder.locked():
+        shards = kept.about["explained"] > _IN_ONE_FILE
+        index = _index(kept, truth, shards=shards)
+        evidence = () if shards else (kept.evidence(record) for record in kept.records() if record["status"] == "ok")
+        write_whole(out / REPORT, make_page(index, evidence, shards=shards).encode("ascii"))
+    return out / REPORT
+
+
+def _index(kept: Kept, truth: str | None, *, shards: bool) -> dict[str, Any]:
+    """What the page knows from the start, thumbnails included unless they are in shards."""
+    shown = read_truth(truth, (record["path"] for record in kept.records()), kept.model["labels"])
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    thumbnails: list[str] = []
+    peaks: list[float] = []
+    summary = Summary()
+    for record in kept.records():
+        if record["status"] != "ok":
+            failed.append({"path": record["path"], "error": record["error"]})
+            continue
+        row = kept.row(record)
+        cam = unpack(row.pop("map"))
+        peaks.append(float(np.abs(cam).max()))
+        row |= {"path": record["path"], "name": record["name"], "truth": shown(record["path"], record["name"])}
+        summary.add(row, cam, row["truth"])
+        if row["truth"] not in (None, row["top"][0][0]):
+            summary.add_confusion(row["truth"], row["top"][0][0], _contrast(kept, record, cam, row["truth"]))
+        if shards:
+            row["file"] = quote(os.fsencode(record["files"]["report"]))
+            thumbnails.append(row.pop("thumbnail"))
+        rows.append(row)
+        if len(thumbnails) == _IN_ONE_FILE:
+            _write_thumbnails(kept, len(rows), thumbnails)
+            thumbnails = []
+    if thumbnails:
+        _write_thumbnails(kept, len(rows), thumbnails)
+    if truth and rows and all(row["truth"] is None for row in rows):
+        remedy = f"Write paths as in the manifest, such as {rows[0]['path']!r}"
+        raise UsageError(f"{truth!r} names no picture of this run", remedy)
+    return {
+        "title": f"{kept.about['model']}, {len(rows)} pictures",
+        **kept.model,
+        "drawing": _drawing(kept.about, peaks),
+        "about": _about(kept.about),
+        "pictures": rows,
+        "failed": failed,
+        "summary": summary.to_json(),
+        "thumbnails": _IN_ONE_FILE if shards else None,
+    }
+
+
+def _contrast(kept: Kept, record: Record, cam: NDArray[np.float32], truth: int) -> NDArray[np.float32] | None:
+    other = kept.cam(json.loads(kept.evidence(record)), truth)
+    return None if other is None else cam - other
+
+
+def _write_thumbnails(kept: Kept, end: int, thumbnails: list[str]) -> None:
+    """Write those of the pictures before `end` into a script that the page loads when it shows them."""
+    number = (end - 1) // _IN_ONE_FILE
+    text = f"gapcam.keep({as_json(thumbnails)})\n"
+    write_whole(kept.folder.out / f"report/thumbnails/{number}.js", text.encode("ascii"))
+
+
+def _drawing(about: dict[str, Any], peaks: list[float]) -> dict[str, Any]:
+    """How the page draws from the start: as the run did, with the colour maps that it may choose among."""
+    options = about["options"]
+    own = about["scale"] if options["question"]["evidence"] == "logit" else None
+    names = dict.fromkeys([options["colormap"].lower(), *_COLORMAPS])
+    return {
+        "limit": own or float(np.median(peaks or [1.0])) or 1.0,
+        "opacity": options["opacity"],
+        "colormap": options["colormap"].lower(),
+        "colormaps": {name: b64encode(lookup(name).tobytes()).decode() for name in names},
+    }
+
+
+def _about(about: dict[str, Any]) -> dict[str, Any]:
+    """What the page says of how it was made."""
+    weights = about["weights"]["sha256"] or about["weights"]["tensors_sha256"]
+    return {
+        "model": about["model"],
+        "head": about["head"]["kind"],
+        "weights": weights,
+        "version": about["versions"]["gapcam"],
+    }

@@ -1,0 +1,197 @@
+"""The report in a real browser: links, controls, what is saved, the summary, any screen, many pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+import cam
+from cam.images import read_image
+from cam.report.writing import write_report
+from tests.browser import opened, pixels, ready
+from tests.reports import COUNT, LABELS, explained, index_of, listed, state, wrong
+
+
+def test_the_address_holds_the_state(page, browser, reported):
+    box = page.locator("#stage").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    shown = {"picture": 5, "class": 2, "evidence": "contrast", "against": 1, "opacity": 0.7, "threshold": 0.25}
+    drawn = {"scale": "picture", "colormap": "cividis"}
+    changes = {**shown, **drawn, "show": "wrong", "sort": "margin", "order": "down", "text": "p", "margin": 40}
+    page.evaluate("(changes) => gapcam.state.set(changes)", changes)
+    page.evaluate("gapcam.state.set({ pin: 70 })")
+    expected = page.evaluate("({ ...gapcam.state.current })")
+    assert {key: expected[key] for key in changes} == changes
+    with opened(browser, reported[1], page.evaluate("location.hash")) as other:
+        assert other.evaluate("({ ...gapcam.state.current })") == expected
+        assert page.evaluate("[...gapcam.picture.view.values]") == other.evaluate("[...gapcam.picture.view.values]")
+        assert other.locator("#against").input_value().startswith("1 ")
+        assert other.locator("#show").input_value() == "wrong"
+        other.evaluate("location.hash = '#picture=nonsense&class=999&opacity=7&evidence=x&pin=-1'")
+        other.wait_for_selector('html[data-shown="0"]', state="attached")
+        state_ = other.evaluate("({ ...gapcam.state.current })")
+        assert (state_["picture"], state_["class"], state_["opacity"], state_["evidence"], state_["pin"]) == (
+            0,
+            None,
+            0.5,
+            "logit",
+            None,
+        )
+
+
+def test_controls_draw_what_they_say(page):
+    plain = pixels(page, "heat-canvas")
+    page.evaluate("gapcam.state.set({ threshold: 0.5 })")
+    some = pixels(page, "heat-canvas")
+    assert 0 < (some[..., 3] > 0).sum() < (plain[..., 3] > 0).sum()
+    page.evaluate("gapcam.state.set({ threshold: 0, colormap: 'viridis' })")
+    assert (pixels(page, "heat-canvas") != plain).any()
+    page.locator("#opacity").fill("0.8")
+    assert page.locator("#heat-canvas").evaluate("(canvas) => canvas.style.opacity") == "0.8"
+    page.select_option("#scale", "picture")
+    peak = page.evaluate("Math.max(...gapcam.picture.view.values.map(Math.abs))")
+    assert float(page.locator("#high").inner_text()) == pytest.approx(peak, abs=0.051)
+    assert "this picture's own scale" in page.locator("#scale-note").inner_text()
+    page.select_option("#scale", "run")
+    limit = page.evaluate("gapcam.data.index.drawing.limit")
+    assert float(page.locator("#high").inner_text()) == pytest.approx(limit, abs=0.051)
+    assert "one scale for all pictures" in page.locator("#scale-note").inner_text()
+    page.click("#evidence [value=posterior]")
+    assert page.locator("#high").inner_text() == "100.0 %"
+    page.fill("#class", "bold")
+    page.keyboard.press("Tab")
+    assert state(page, "class") == 2
+    page.fill("#class", "no such class")
+    page.keyboard.press("Tab")
+    assert page.locator("#class").get_attribute("aria-invalid") == "true"
+    assert state(page, "class") == 2
+
+
+def test_the_view_is_saved_as_a_picture(page, tmp_path):
+    page.evaluate("gapcam.state.set({ pin: 100 })")
+    with page.expect_download() as saved:
+        page.click("#save-picture")
+    saved.value.save_as(tmp_path / "view.png")
+    image = read_image(tmp_path / "view.png")
+    heat, photograph = pixels(page, "heat-canvas"), pixels(page, "photo")
+    height, width = photograph.shape[:2]
+    assert image.shape == (height + 78, width, 3)
+    assert heat[20, 24, 3] == 255
+    expected = (heat[20, 24, :3] + photograph[20, 24, :3]) / 2
+    assert np.abs(image[20, 24] - expected).max() <= 1.5
+    assert (image[height + 5 :] < 128).any()  # the legend
+
+
+def test_the_table_is_saved(page, reported, tmp_path):
+    _, _, records = reported
+    page.select_option("#show", "wrong")
+    with page.expect_download() as saved:
+        page.click("#save-table")
+    saved.value.save_as(tmp_path / "pictures.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "pictures.csv").read_text("utf-8-sig"))))
+    assert [row["path"].lstrip("'") for row in rows] == [records[n]["path"] for n in wrong(records)]
+    for row, n in zip(rows, wrong(records), strict=True):
+        target = records[n]["targets"][0]
+        assert float(row["logit"]) == pytest.approx(target["logit"], abs=1e-5)
+        assert float(row["probability"]) == pytest.approx(target["probability"], abs=1e-5)
+        assert (int(row["class_idx"]), row["verdict"]) == (target["class_idx"], "wrong")
+    assert page.evaluate("gapcam.save.table()").count("\r\n") == len(rows) + 1
+
+
+def test_the_summary_has_the_means_of_python(page, reported):
+    classifier, _, records = reported
+    summary = page.evaluate("gapcam.data.index.summary")
+    maps = [cam.explain(classifier, record["path"]).cam for record in records]
+    mean = page.evaluate("async () => [...await gapcam.data.unpack(gapcam.data.index.summary.all.map)]")
+    assert np.abs(np.reshape(mean, maps[0].shape) - np.mean(maps, 0)).max() <= 1e-3
+    assert summary["all"]["count"] == COUNT == sum(summary["all"]["histogram"])
+    assert summary["all"]["right"] == COUNT - len(wrong(records))
+    assert sum(group["count"] for group in summary["classes"]) == COUNT
+    ring = [1 - np.clip(m[1:-1, 1:-1], 0, None).sum() / np.clip(m, 0, None).sum() for m in maps]
+    assert summary["all"]["border"] == pytest.approx(np.mean(ring), abs=1e-5)
+    pair = summary["pairs"][0]
+    some = [
+        n
+        for n in wrong(records)
+        if (records[n]["truth"], records[n]["targets"][0]["class_idx"]) == (pair["truth"], pair["predicted"])
+    ]
+    contrast = np.mean([maps[n] - cam.explain(classifier, records[n]["path"], pair["truth"]).cam for n in some], 0)
+    values = page.evaluate("async () => [...await gapcam.data.unpack(gapcam.data.index.summary.pairs[0].map)]")
+    assert np.abs(np.reshape(values, contrast.shape) - contrast).max() <= 2e-3
+    page.click("#view-summary")
+    page.locator("#groups button").nth(1).click()
+    assert page.locator("#group-title").text_content() == LABELS[summary["classes"][0]["class"]]
+    assert str(summary["classes"][0]["count"]) in page.locator("#group-text").inner_text()
+    page.locator("#pairs button").first.click()
+    ready(page)
+    assert listed(page) == some
+    assert (state(page, "evidence"), state(page, "against")) == ("contrast", pair["truth"])
+
+
+@pytest.mark.parametrize("width", [390, 700, 1000])
+def test_narrow_screens_and_zoom_need_no_sideways_scrolling(browser, reported, width):
+    with opened(browser, reported[1], viewport={"width": width, "height": 844}) as page:
+        for view in ("pictures", "summary"):
+            page.click(f"#view-{view}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.click("#view-pictures")
+        page.locator("#stage").click()
+        assert state(page, "pin") is not None
+
+
+def test_every_control_has_a_name_and_shows_its_focus(page):
+    unnamed = page.evaluate("""[...document.querySelectorAll("button, input, select")].filter((control) => !(
+        control.textContent.trim() || control.ariaLabel || control.labels?.length)).map((control) => control.id)""")
+    assert unnamed == []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none" or page.evaluate("document.activeElement.type") == "range"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_from_their_ground(browser, reported, scheme):
+    with opened(browser, reported[1], color_scheme=scheme) as page:
+        js = """() => {
+            const probe = document.body.appendChild(document.createElement("i"));
+            const read = (name) => {
+                probe.style.color = `var(${name})`;
+                return getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+            };
+            return ["--text", "--quiet", "--wrong", "--accent"].flatMap((ink) =>
+                ["--ground", "--panel", "--chosen"].map((ground) => [ink, read(ink), read(ground)]));
+        }"""
+        for ink, one, two in page.evaluate(js):
+            light, dark = sorted(map(luminance, (one, two)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, ink  # WCAG 2, AA
+
+
+def luminance(rgb) -> float:
+    parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return float(np.dot(parts, [0.2126, 0.7152, 0.0722]))
+
+
+def test_more_pictures_than_one_file_holds(browser, tmp_path):
+    count = 230
+    explained(tmp_path, count)
+    report = write_report(tmp_path / "run")
+    assert report.stat().st_size < 400_000
+    thumbnails = (tmp_path / "run" / "report" / "thumbnails").iterdir()
+    assert sorted(path.name for path in thumbnails) == ["0.js", "1.js", "2.js"]
+    with opened(browser, report) as page:
+        assert page.locator("#rows .row").count() < 40
+        page.evaluate("document.getElementById('list').scrollTop = 1e9")
+        last = page.locator(f"#rows [data-number='{count - 1}']")
+        last.locator("img[src^='data:image/jpeg']").wait_for()
+        last.click()
+        ready(page)
+        assert page.locator("#rows .row").count() < 40
+        assert page.evaluate("gapcam.picture.view.values.length") == 256
+    (tmp_path / "run" / "report" / "pictures" / "p5.png.js").unlink()
+    number = [p["name"] for p in index_of(report)["pictures"]].index("p5.png")
+    with opened(browser, report, refused="ERR_FILE_NOT_FOUND") as page:
+        page.evaluate("(n) => gapcam.state.open(n)", number)
+        page.locator("#kept", has_text="p5.png.js is not beside this page. Keep report.html in").wait_for()
