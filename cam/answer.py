@@ -56,9 +56,7 @@ def answer(
     cams, evidence, parts = np.split(average(seen, additive), [len(classes), 2 * len(classes)])
     parts_of_class = np.split(parts, np.cumsum([len(some) for some in channels])[:-1])
     map_logits = torch.stack([view.logits for view in views]).mean(0)
-    report = (
-        evidence_file(_all_classes(own, views[0]), image, views[0].grid, views[0].frame) if question.report else b""
-    )
+    report = _report(own, views[0], image) if question.report else b""
 
     def score(class_idx: int) -> dict[str, Any]:
         values = {"logit": own.logits, "bias": own.bias, "map_logit": map_logits}
@@ -84,10 +82,11 @@ def answer(
     ]
 
 
-def _all_classes(own: Pass, view: Pass) -> AllClasses:
+def _report(own: Pass, view: Pass, image: NDArray[np.uint8]) -> bytes:
     weight = None if view.weight is None else view.head.weight
     scores = own.logits, own.probabilities, view.logits, view.head.bias
-    return AllClasses(*scores, features=view.features, weight=weight, scale=view.scale)
+    evidence = AllClasses(*scores, features=view.features, weight=weight, scale=view.scale)
+    return evidence_file(evidence, image, view.grid, view.frame)
 
 
 def _asked_for(targets: Sequence[Target], logits: Tensor, question: Question, labels: Sequence[str]) -> list[int]:

@@ -97,6 +97,25 @@ def test_files_and_functions_are_short(path: Path) -> None:
             assert length <= 40, f"{node.name} has {length} lines"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "cam" / "report" / "page").iterdir()), ids=lambda path: path.name)
+def test_parts_of_the_page_are_short_and_take_names_for_data(path: Path) -> None:
+    text = path.read_text("ascii")
+    assert text.count("\n") <= 250
+    assert path.suffix == ".html" or "</" not in text
+    for way in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "fetch(",
+        "XMLHttp",
+        "http:",
+    ):
+        assert way not in text, f"{path.name} has {way}"
+    assert not re.search(r"\son[a-z]+=", text), f"{path.name} has a handler in its markup"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_what_is_public_is_explained(path: Path) -> None:
     tree = ast.parse(path.read_text("utf-8"))

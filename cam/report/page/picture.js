@@ -26,9 +26,14 @@ gapcam.picture = (() => {
 
   /* Say what the heat stands for. */
   function showDrawn({ class: own, against, evidence }) {
-    const words = { logit: "Evidence for ", contrast: "Evidence for ", margin: "Lead at each place of ", posterior: "Probability by each place of " };
-    const other = evidence === "contrast" ? [" over ", named(label(against))] : [];
-    byId("drawn").replaceChildren(words[evidence], named(label(own)), ...other);
+    const [a, b] = [own, against].map((c) => named(label(c)));
+    const words = {
+      logit: ["Evidence for ", a],
+      contrast: ["Evidence for ", a, " over ", b],
+      margin: ["Where ", a, " leads all others"],
+      posterior: ["Probability of ", a, " by each place alone"],
+    };
+    byId("drawn").replaceChildren(...words[evidence]);
   }
 
   function showScale({ evidence, colormap }, words) {
@@ -77,10 +82,12 @@ gapcam.picture = (() => {
       byId("verdict").append(words);
     }
     const { kind, classes } = view.picture;
+    const all = `${index.labels.length} classes`;
     byId("kept").textContent =
       kind === "some"
-        ? `Kept of this picture: the maps of ${classes.length} of ${index.labels.length} classes (the strongest at any place, then the largest logits), exact to 0.0005 logits; margin and posterior are over all ${index.labels.length}.`
-        : `Kept of this picture: the ${kind === "features" ? "features, from which" : "maps of"} all ${index.labels.length} classes${kind === "features" ? " are computed" : ""}, exact to 0.0005 logits.`;
+        ? `Kept of this picture: the maps of ${classes.length} of ${all} (the strongest at any place, then the largest ` +
+          `logits), right to 0.0005 logits; margin and posterior are over all.`
+        : `Kept of this picture: the ${kind === "features" ? "features that give the " : ""}maps of all ${all}, right to 0.0005 logits.`;
   }
 
   async function decoded(address) {
