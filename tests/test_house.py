@@ -102,18 +102,8 @@ def test_parts_of_the_page_are_short_and_take_names_for_data(path: Path) -> None
     text = path.read_text("ascii")
     assert text.count("\n") <= 250
     assert path.suffix == ".html" or "</" not in text
-    for way in (
-        "innerHTML",
-        "outerHTML",
-        "insertAdjacentHTML",
-        "document.write",
-        "eval(",
-        "fetch(",
-        "XMLHttp",
-        "http:",
-    ):
-        assert way not in text, f"{path.name} has {way}"
-    assert not re.search(r"\son[a-z]+=", text), f"{path.name} has a handler in its markup"
+    bad = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\b(?:eval|fetch)\(|XMLHttp|https?:|\son[a-z]+="
+    assert re.findall(bad, text) == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

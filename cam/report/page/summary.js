@@ -58,7 +58,8 @@ gapcam.summary = (() => {
     const cells = group.map.shape[0] * group.map.shape[1];
     const ring = cells - Math.max(0, group.map.shape[0] - 2) * Math.max(0, group.map.shape[1] - 2);
     body.replaceChildren(
-      element("p", "", `${group.count} picture${group.count === 1 ? "" : "s"}${c === null ? "" : " predicted so"}. Share of the positive evidence in the outermost cells: ${percent(group.border)}; evenly spread it would be ${percent(ring / cells)}.`),
+      `${group.count} picture${group.count === 1 ? "" : "s"}${c === null ? "" : " predicted so"}. Share of the positive ` +
+        `evidence in the outermost cells: ${percent(group.border)}; evenly spread it would be ${percent(ring / cells)}.`,
     );
     byId("group-histogram").replaceChildren(histogram(group.histogram));
     const limit = await drawMean(byId("group-map"), group.map);
