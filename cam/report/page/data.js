@@ -72,9 +72,17 @@ gapcam.data = (() => {
     return maps;
   }
 
+  async function decoded(base64) {
+    const image = new Image();
+    image.src = `data:image/jpeg;base64,${base64}`;
+    await image.decode();
+    return image;
+  }
+
   async function read(raw) {
     const { maps, rows, columns } = raw;
-    const [values, logits, mapLogits, leaders] = await Promise.all([
+    const [image, values, logits, mapLogits, leaders] = await Promise.all([
+      decoded(raw.photo),
       unpack(maps.values),
       unpack(raw.logits),
       raw.map_logits && unpack(raw.map_logits),
@@ -86,15 +94,14 @@ gapcam.data = (() => {
       columns,
       places,
       seen: raw.seen,
-      photo: `data:image/jpeg;base64,${raw.photo}`,
+      image,
       logits,
       mapLogits: mapLogits || logits,
       maps: maps.kind === "features" ? fromFeatures(values, places, maps.scale) : values,
       classes: maps.classes || null, // null: all
       row: maps.classes && new Map(maps.classes.map((c, row) => [c, row])),
-      kept: leaders && leaders, // of all classes at each place, where not all maps are there
+      kept: leaders, // of all classes at each place, where not all maps are there
       kind: maps.kind,
-      quantum: maps.values.quantum,
     };
   }
 

@@ -90,19 +90,11 @@ gapcam.picture = (() => {
         : `Kept of this picture: the ${kind === "features" ? "features that give the " : ""}maps of all ${all}, right to 0.0005 logits.`;
   }
 
-  async function decoded(address) {
-    const image = new Image();
-    image.src = address;
-    await image.decode();
-    return image;
-  }
-
   /* Get the evidence of the chosen picture, and show it unless another was chosen meanwhile. */
   async function open() {
     const number = state.current.picture;
     try {
       const picture = await data.evidence(number);
-      picture.image ??= await decoded(picture.photo);
       if (number !== state.current.picture) return;
       Object.assign(view, { number, picture, hovered: null });
       for (const canvas of [photo, heat]) {
@@ -113,6 +105,7 @@ gapcam.picture = (() => {
       showHeading(index.pictures[number]);
       showChosen();
       document.documentElement.dataset.shown = number;
+      performance.mark("shown");
       prefetch(number);
     } catch (error) {
       byId("kept").textContent = error.message;

@@ -70,7 +70,7 @@ gapcam.summary = (() => {
 
   function card(pair) {
     const canvas = element("canvas");
-    const text = element("span", "texts", element("span", "", named(label(pair.truth))), element("span", "wrong", "\u2260 ", named(label(pair.predicted))));
+    const text = element("span", "texts", element("span", "", named(label(pair.predicted))), element("span", "wrong", "\u2260 ", named(label(pair.truth))));
     const note = element("span", "path", `${pair.count} picture${pair.count === 1 ? "" : "s"}`);
     const button = element("button", "card", canvas, text, note);
     button.type = "button";

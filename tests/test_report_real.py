@@ -1,0 +1,62 @@
+"""The report of real weights on real photographs; skipped where they are absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cam
+from cam.batch import explain_folder
+from cam.inputs import find_pictures
+from cam.options import Options
+from cam.question import Question
+from cam.report.kept import Kept
+from cam.report.writing import write_report
+from tests.browser import opened
+
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def squeezenet(shared_data: Path) -> cam.Classifier:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(shared_data / "torch_home"))
+        return cam.load_classifier("squeezenet1_0")
+
+
+@pytest.fixture(scope="module")
+def out(squeezenet: cam.Classifier, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("squeezenet")
+    pictures = find_pictures([shared_data / "imagenet" / "images"])[5 : 5 + COUNT]
+    explain_folder(squeezenet, pictures, out, Options(question=Question(report=True), save=frozenset()))
+    return out
+
+
+def test_a_thousand_classes_take_150_kb_a_picture(out: Path) -> None:
+    kept = Kept.open(out)
+    for record in kept.records():
+        row, evidence = kept.row(record), json.loads(kept.evidence(record))
+        size = (out / record["files"]["report"]).stat().st_size
+        assert 20_000 < size - len(row["thumbnail"]) - len(evidence["photo"]) <= 150_000
+        assert len(evidence["maps"].get("classes", range(1000))) >= 400
+
+
+def test_the_page_has_pythons_numbers(out: Path, squeezenet: cam.Classifier, browser) -> None:
+    report = write_report(out)
+    assert report.stat().st_size < COUNT * 250_000 + 300_000
+    with opened(browser, report) as page:
+        assert page.evaluate("performance.getEntriesByName('shown')[0].startTime") < 5000
+        for number, record in enumerate(Kept.open(out).records()):
+            js = """async ([n, evidence]) => {
+                const picture = await gapcam.data.evidence(n);
+                const [[a], [b]] = gapcam.data.index.pictures[n].top;
+                return [a, b, [...gapcam.evidence.map(picture, { evidence, class: a, against: b })]];
+            }"""
+            for evidence in ("logit", "contrast", "margin", "posterior"):
+                own, other, values = page.evaluate(js, [number, evidence])
+                against = other if evidence == "contrast" else None
+                ours = cam.explain(squeezenet, record["path"], own, evidence=evidence, against=against)
+                assert np.abs(np.reshape(values, (13, 13)) - ours.map).max() <= 1e-3

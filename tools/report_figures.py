@@ -1,0 +1,177 @@
+"""Measure the report and show it: writes the figures into docs/report.md, and its pictures from scenes of digits.
+
+python tools/report_figures.py PHOTOGRAPHS TRUTH.csv needs Chromium, scikit-learn and the weights of squeezenet1_0.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from cam.images import resize, write_image
+from cam.scenes import compose, uci_digits
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+MEASURE = Path(__file__).with_name("report_measure.js").read_text("ascii")
+
+
+def main() -> None:
+    photographs, truth = (str(Path(path).resolve()) for path in sys.argv[1:3])
+    program = shutil.which("chromium") or shutil.which("chromium-headless-shell")
+    with TemporaryDirectory() as temporary, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        make_scenes(Path(temporary, "scenes"))
+        take_pictures(browser, explain(Path(temporary), "scenes", "digits", "digits", "folder"))
+        start = time.perf_counter()
+        report = explain(Path(temporary), photographs, "photographs", "squeezenet1_0", truth)
+        out = report.parent
+        rows = [figures("100", browser, report, time.perf_counter() - start)]
+        for count in (2_000, 5_000):
+            seconds = multiply(out, Path(temporary, str(count)), count)
+            rows.append(figures(f"{count:,}", browser, Path(temporary, str(count), "report.html"), seconds))
+        write_table(rows, kept(out))
+        browser.close()
+
+
+def explain(folder: Path, pictures: str, out: str, model: str, truth: str) -> Path:
+    """Run the command in a folder, so that paths in the report are short."""
+    cam("explain", pictures, "-m", model, "-o", out, "--report", "--truth", truth, "--quiet", folder=folder)
+    return folder / out / "report.html"
+
+
+def cam(*arguments: str, folder: Path = ROOT) -> None:
+    command = [sys.executable, str(ROOT / "cli.py"), *arguments]
+    subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
+
+
+def make_scenes(folder: Path, count: int = 60) -> None:
+    """Scenes of two digits in a folder called by the larger: some of them are taken for the other."""
+    glyphs, classes = uci_digits("test")
+    rng = np.random.default_rng(11)
+    for number in range(count):
+        chosen = rng.choice(len(glyphs), 2, replace=False)
+        scene = compose(glyphs[chosen], classes[chosen], (72, 96), rng, digit_size=(24, 38))
+        areas = (scene.boxes[:, 2] - scene.boxes[:, 0]) * (scene.boxes[:, 3] - scene.boxes[:, 1])
+        image = resize(scene.image, (432, 576), "bicubic")
+        write_image(folder / str(scene.classes[areas.argmax()]) / f"scene-{number + 1:02}.png", image)
+
+
+def take_pictures(browser: Browser, report: Path) -> None:
+    index = json.loads(report.read_text("ascii").split('id="index">')[1].split("</script>")[0])
+    rows = index["pictures"]
+    wrong = [row["name"] for row in rows if row["truth"] != row["top"][0][0]]
+    right = max((row for row in rows if row["name"] not in wrong), key=lambda row: -row["top"][0][2])["name"]
+    contrast = f"evidence=contrast&show=wrong&scale=picture&picture={wrong[0]}"
+    views: dict[str, tuple[str, dict[str, Any]]] = {
+        "list": ("#sort=confidence", {}),
+        "contrast": (f"#{contrast}&pin={peak(browser, report, contrast)}", {}),
+        "dark": (f"#evidence=margin&picture={right}", {"color_scheme": "dark"}),
+        "narrow": (f"#picture={right}", {"viewport": {"width": 390, "height": 844}}),
+        "summary": ("#view=summary", {}),
+    }
+    plain = f"picture={right}"
+    views["picture"] = f"#{plain}&pin={peak(browser, report, plain)}", {}
+    for name, (hash_, context) in views.items():
+        with browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}) as surroundings:
+            page = opened(surroundings.new_page(), report, hash_)
+            page.screenshot(path=DOCS / f"report-{name}.png")
+
+
+def peak(browser: Browser, report: Path, hash_: str) -> int:
+    """The place with the most evidence."""
+    with browser.new_context() as surroundings:
+        page = opened(surroundings.new_page(), report, f"#{hash_}")
+        place = page.evaluate("gapcam.picture.view.values.indexOf(Math.max(...gapcam.picture.view.values))")
+    return int(place)
+
+
+def opened(page: Page, report: Path, hash_: str = "") -> Page:
+    page.goto(report.as_uri() + hash_)
+    page.wait_for_selector("html[data-shown]", state="attached")
+    page.wait_for_timeout(300)  # thumbnails and fonts
+    return page
+
+
+def multiply(out: Path, to: Path, count: int) -> float:
+    """A run of so many pictures, each of those of another under a number of its own; seconds to write its report."""
+    (to / "report" / "pictures").mkdir(parents=True)
+    shutil.copy(out / "report" / "model.json", to / "report")
+    about = json.loads((out / "run.json").read_text())
+    (to / "run.json").write_text(json.dumps({**about, "explained": count}))
+    records = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    with (to / "manifest.jsonl").open("w") as manifest:
+        for number in range(count):
+            record = records[number % len(records)]
+            name = f"{number:05}-{record['name']}"
+            file = f"report/pictures/{name}.js"
+            (to / file).symlink_to(out / record["files"]["report"])
+            manifest.write(json.dumps({**record, "path": name, "name": name, "files": {"report": file}}) + "\n")
+    start = time.perf_counter()
+    cam("report", str(to))
+    return time.perf_counter() - start
+
+
+def figures(name: str, browser: Browser, report: Path, seconds: float) -> list[str]:
+    loads = []
+    for _ in range(5):
+        with browser.new_context(viewport={"width": 1400, "height": 900}) as surroundings:
+            page = surroundings.new_page()
+            page.goto(report.as_uri())
+            page.wait_for_selector("html[data-shown]", state="attached")
+            loads.append(page.evaluate("performance.getEntriesByName('shown')[0].startTime"))
+            times = page.evaluate(MEASURE) if len(loads) == 5 else {}
+    size = report.stat().st_size / 1e6
+    return [
+        name,
+        f"{seconds:.0f} s",
+        f"{size:.1f} MB",
+        f"{statistics.median(loads):.0f} ms",
+        *(spread(times[kind]) for kind in ("hover", "class", "next", "jump", "filter", "scroll")),
+    ]
+
+
+def spread(times: Sequence[float]) -> str:
+    return f"{statistics.median(times):.1f} / {max(times):.0f}"
+
+
+def kept(out: Path) -> str:
+    """What the evidence of a picture takes beside its photograph and its thumbnail."""
+    sizes, classes = [], []
+    for path in sorted((out / "report" / "pictures").iterdir()):
+        _, row, evidence, *_ = path.read_text("ascii").splitlines()
+        thumbnail, photo = json.loads(row.removesuffix(","))["thumbnail"], json.loads(evidence)["photo"]
+        sizes.append((path.stat().st_size - len(thumbnail) - len(photo)) / 1000)
+        classes.append(len(json.loads(evidence)["maps"].get("classes", range(1000))))
+    return (
+        f"Evidence of a picture, base64: {statistics.median(sizes):.0f} KB, at most {max(sizes):.0f} KB; the maps of "
+        f"{min(classes)} to {max(classes)} of 1000 classes, {statistics.median(classes):.0f} in the middle."
+    )
+
+
+def write_table(rows: Sequence[Sequence[str]], note: str) -> None:
+    head = "pictures", "written in", "report.html", "first picture", "hover", "class", "next", "any", "filter", "scroll"
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    document = DOCS / "report.md"
+    text = re.sub(
+        "(?s)(<!-- figures -->\n).*(<!-- end -->)", rf"\g<1>{table}\n\n{note}\n\g<2>", document.read_text("utf-8")
+    )
+    document.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
