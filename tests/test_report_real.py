@@ -10,14 +10,18 @@ import pytest
 
 import cam
 from cam.batch import explain_folder
+from cam.images import read_image
 from cam.inputs import find_pictures
 from cam.options import Options
+from cam.pipeline import explain_images
 from cam.question import Question
 from cam.report.kept import Kept
 from cam.report.writing import write_report
+from cam.targets import TopClasses
 from tests.browser import opened
 
 COUNT = 6
+OPTIONS = Options(question=Question(report=True), save=frozenset(), batch_size=COUNT)  # in one pass
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def squeezenet(shared_data: Path) -> cam.Classifier:
 def out(squeezenet: cam.Classifier, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("squeezenet")
     pictures = find_pictures([shared_data / "imagenet" / "images"])[5 : 5 + COUNT]
-    explain_folder(squeezenet, pictures, out, Options(question=Question(report=True), save=frozenset()))
+    explain_folder(squeezenet, pictures, out, OPTIONS)
     return out
 
 
@@ -49,14 +53,15 @@ def test_the_page_has_pythons_numbers(out: Path, squeezenet: cam.Classifier, bro
     assert report.stat().st_size < COUNT * 250_000 + 300_000
     with opened(browser, report) as page:
         assert page.evaluate("performance.getEntriesByName('shown')[0].startTime") < 5000
-        for number, record in enumerate(Kept.open(out).records()):
-            js = """async ([n, evidence]) => {
-                const picture = await gapcam.data.evidence(n);
-                const [[a], [b]] = gapcam.data.index.pictures[n].top;
-                return [a, b, [...gapcam.evidence.map(picture, { evidence, class: a, against: b })]];
-            }"""
-            for evidence in ("logit", "contrast", "margin", "posterior"):
-                own, other, values = page.evaluate(js, [number, evidence])
-                against = other if evidence == "contrast" else None
-                ours = cam.explain(squeezenet, record["path"], own, evidence=evidence, against=against)
-                assert np.abs(np.reshape(values, (13, 13)) - ours.map).max() <= 1e-3
+        records = list(Kept.open(out).records())
+        images = [read_image(record["path"]) for record in records]
+        for evidence in ("logit", "contrast", "margin", "posterior"):
+            ours = explain_images(squeezenet, images, [[TopClasses(1)]] * COUNT, Question(evidence))
+            for number, (explanation,) in enumerate(ours):
+                js = """async ([n, evidence]) => {
+                    const [[a], [b]] = gapcam.data.index.pictures[n].top;
+                    const picture = await gapcam.data.evidence(n);
+                    return [...gapcam.evidence.map(picture, { evidence, class: a, against: b })];
+                }"""
+                values = np.reshape(page.evaluate(js, [number, evidence]), (13, 13))
+                assert np.abs(values - explanation.map).max() <= 1e-3
