@@ -4,8 +4,8 @@ BIN = .venv/bin
 .PHONY: demo test test-slow heads bench clean
 
 demo: .venv/installed
-	$(BIN)/cam explain samples -m digits -o build/demo --target top2 --format png --overwrite
-	@echo "Open build/demo: one picture a sample and class, and manifest.jsonl with the numbers."
+	$(BIN)/cam explain samples -m digits -o build/demo --target top2 --format png --report --overwrite
+	@echo "Open build/demo/report.html; beside it one picture a sample and class, and manifest.jsonl with the numbers."
 
 test: .venv/tested
 	$(BIN)/ruff check .

@@ -68,7 +68,7 @@ def border_share(cam: NDArray[np.floating]) -> float:
 def _row(evidence: AllClasses, image: NDArray[np.uint8], frame: Frame) -> dict[str, Any]:
     top = np.argsort(-evidence.logits.numpy(), kind="stable")[:_TOP].tolist()
     cam = evidence.cams()[top[0]]
-    sum_, logit = float(cam.mean() + evidence.bias[top[0]]), float(evidence.map_logits[top[0]])
+    sum_, logit = float(cam.mean()) + float(evidence.bias[top[0]]), float(evidence.map_logits[top[0]])
     return {
         "size": list(frame.photo),
         "top": [[c, float(evidence.logits[c]), float(evidence.probabilities[c])] for c in top],

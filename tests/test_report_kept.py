@@ -246,6 +246,10 @@ def test_wrong_usage_is_told(run, tmp_path):
     assert (result.exit_code, "holds no finished run" in result.output) == (2, True)
     assert not (tmp_path / "nowhere").exists()
     assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out").exit_code == 0
+    (tmp_path / "bad.png").write_bytes(b"torn")
+    assert run("explain", tmp_path / "bad.png", "-m", "digits", "-o", tmp_path / "bad", "--report").exit_code == 1
+    assert not (tmp_path / "bad" / "report.html").exists()
+    assert "explained no picture" in run("report", tmp_path / "bad").output
     result = run("report", tmp_path / "out")
     assert "kept no evidence for a report. Give cam explain again, with --report and --overwrite" in result.output
     result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--truth", "folder")

@@ -45,6 +45,8 @@ class Kept:
         if "explained" not in about:
             remedy = "Name the folder of a run that is done; of one made with --shard, after cam merge"
             raise UsageError(f"{str(out)!r} holds no finished run", remedy)
+        if not about["explained"]:
+            raise UsageError(f"The run in {str(out)!r} explained no picture", "Look into its manifest for the reasons")
         try:
             return cls(folder, about, json.loads((out / MODEL).read_bytes()))
         except (OSError, ValueError):

@@ -23,7 +23,7 @@ gapcam.data = (() => {
       };
       script.onerror = () => {
         script.remove();
-        reject(new Error(`${decodeURI(file)} is not beside this page. Keep report.html in the folder of its run.`));
+        reject(new Error(`${file} is not beside this page. Keep report.html in the folder of its run.`));
       };
       document.head.append(script);
     });
