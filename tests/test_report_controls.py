@@ -138,6 +138,16 @@ def test_narrow_screens_and_zoom_need_no_sideways_scrolling(browser, reported, w
             page.click(f"#view-{view}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.click("#view-pictures")
+        tops = page.evaluate("""["centre", "panel", "side"].map((id) => {
+            const { left, right, top, bottom } = document.getElementById(id).getBoundingClientRect();
+            return { left, right, top, bottom };
+        })""")
+        for n, one in enumerate(tops):  # no part lies over another
+            for two in tops[n + 1 :]:
+                across = min(one["right"], two["right"]) - max(one["left"], two["left"])
+                down = min(one["bottom"], two["bottom"]) - max(one["top"], two["top"])
+                assert min(across, down) <= 0.5
+        assert page.locator("#centre").evaluate("(centre) => centre.scrollHeight - centre.clientHeight") <= 1
         page.locator("#stage").click()
         assert state(page, "pin") is not None
 

@@ -60,7 +60,7 @@ gapcam.save = (() => {
     const width = Math.min(240, context.canvas.width - 16);
     context.fillStyle = "#111";
     context.font = "13px sans-serif";
-    legend().forEach((line, n) => context.fillText(line, 8, top + 18 + 17 * n));
+    legend().forEach((line, n) => context.fillText(line, 8, top + 18 + 17 * n, context.canvas.width - 16));
     context.drawImage(bar, 8, top + 42, width, 12);
     context.font = "11px sans-serif";
     const ends = [["low", 0, "left"], ["middle", 0.5, "center"], ["high", 1, "right"]];
