@@ -84,7 +84,7 @@ def answer(
 
 def _report(own: Pass, view: Pass, image: NDArray[np.uint8]) -> bytes:
     weight = None if view.weight is None else view.head.weight
-    scores = own.logits, own.probabilities, view.logits, view.head.bias
+    scores = own.logits, own.probabilities, view.logits, view.bias
     evidence = AllClasses(*scores, features=view.features, weight=weight, scale=view.scale)
     return evidence_file(evidence, image, view.grid, view.frame)
 

@@ -20,7 +20,7 @@ from cam.packing import unpack
 from cam.report.html import as_json, make_page
 from cam.report.kept import Kept
 from cam.report.summary import Summary
-from cam.report.truth import read_truth
+from cam.report.truth import Truth, read_truth
 
 REPORT = "report.html"
 
@@ -61,57 +61,67 @@ def write_report(out: Path, truth: str | None = None) -> Path:
 
 def _index(kept: Kept, truth: str | None, *, shards: bool) -> dict[str, Any]:
     """What the page knows from the start, thumbnails included unless they are in shards."""
-    shown = read_truth(truth, (record["path"] for record in kept.records()), kept.model["labels"])
-    rows: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    thumbnails: list[str] = []
-    peaks: list[float] = []
-    summary = Summary()
+    paths = (record["path"] for record in kept.records())
+    found = _Found(kept, read_truth(truth, paths, kept.model["labels"]), shards=shards)
     for record in kept.records():
-        if record["status"] != "ok":
-            failed.append({"path": record["path"], "error": record["error"]})
-            continue
-        row = kept.row(record)
-        cam = unpack(row.pop("map"))
-        peaks.append(float(np.abs(cam).max()))
-        row |= {"path": record["path"], "name": record["name"], "truth": shown(record["path"], record["name"])}
-        summary.add(row, cam, row["truth"])
-        if row["truth"] not in (None, row["top"][0][0]):
-            summary.add_confusion(row["truth"], row["top"][0][0], _contrast(kept, record, cam, row["truth"]))
-        if shards:
-            row["file"] = quote(os.fsencode(record["files"]["report"]))
-            thumbnails.append(row.pop("thumbnail"))
-        rows.append(row)
-        if len(thumbnails) == _IN_ONE_FILE:
-            _write_thumbnails(kept, len(rows), thumbnails)
-            thumbnails = []
-    if thumbnails:
-        _write_thumbnails(kept, len(rows), thumbnails)
-    if truth and rows and all(row["truth"] is None for row in rows):
-        remedy = f"Write paths as in the manifest, such as {rows[0]['path']!r}"
+        found.add(record)
+    found.write_thumbnails()
+    if truth and all(row["truth"] is None for row in found.rows):
+        remedy = f"Write paths as in the manifest, such as {found.rows[0]['path']!r}"
         raise UsageError(f"{truth!r} names no picture of this run", remedy)
     return {
-        "title": f"{kept.about['model']}, {len(rows)} pictures",
+        "title": f"{kept.about['model']}, {len(found.rows)} pictures",
         **kept.model,
-        "drawing": _drawing(kept.about, peaks),
+        "drawing": _drawing(kept.about, found.peaks),
         "about": _about(kept.about),
-        "pictures": rows,
-        "failed": failed,
-        "summary": summary.to_json(),
+        "pictures": found.rows,
+        "failed": found.failed,
+        "summary": found.summary.to_json(),
         "thumbnails": _IN_ONE_FILE if shards else None,
     }
 
 
-def _contrast(kept: Kept, record: Record, cam: NDArray[np.float32], truth: int) -> NDArray[np.float32] | None:
-    other = kept.cam(json.loads(kept.evidence(record)), truth)
-    return None if other is None else cam - other
+class _Found:
+    """What is found in the lines of a run, one after the other."""
 
+    def __init__(self, kept: Kept, truth: Truth, *, shards: bool) -> None:
+        self._kept, self._truth, self._shards = kept, truth, shards
+        self._thumbnails: list[str] = []
+        self.rows: list[dict[str, Any]] = []
+        self.failed: list[dict[str, str]] = []
+        self.peaks: list[float] = []
+        self.summary = Summary()
 
-def _write_thumbnails(kept: Kept, end: int, thumbnails: list[str]) -> None:
-    """Write those of the pictures before `end` into a script that the page loads when it shows them."""
-    number = (end - 1) // _IN_ONE_FILE
-    text = f"gapcam.keep({as_json(thumbnails)})\n"
-    write_whole(kept.folder.out / f"report/thumbnails/{number}.js", text.encode("ascii"))
+    def add(self, record: Record) -> None:
+        if record["status"] != "ok":
+            self.failed.append({"path": record["path"], "error": record["error"]})
+            return
+        row = self._kept.row(record)
+        cam = unpack(row.pop("map"))
+        row |= {"path": record["path"], "name": record["name"], "truth": self._truth(record["path"], record["name"])}
+        self.peaks.append(float(np.abs(cam).max()))
+        self.rows.append(row)
+        self._sum_up(record, row, cam)
+        if self._shards:
+            row["file"] = quote(os.fsencode(record["files"]["report"]))
+            self._thumbnails.append(row.pop("thumbnail"))
+        if len(self._thumbnails) == _IN_ONE_FILE:
+            self.write_thumbnails()
+
+    def _sum_up(self, record: Record, row: dict[str, Any], cam: NDArray[np.float32]) -> None:
+        truth, predicted = row["truth"], row["top"][0][0]
+        self.summary.add(row, cam, truth)
+        if truth not in (None, predicted):
+            other = self._kept.cam(json.loads(self._kept.evidence(record)), truth)
+            self.summary.add_confusion(truth, predicted, None if other is None else cam - other)
+
+    def write_thumbnails(self) -> None:
+        """Write those at hand into a script that the page loads when it shows them."""
+        if self._thumbnails:
+            number = (len(self.rows) - 1) // _IN_ONE_FILE
+            path = self._kept.folder.out / f"report/thumbnails/{number}.js"
+            write_whole(path, f"gapcam.keep({as_json(self._thumbnails)})\n".encode("ascii"))
+            self._thumbnails = []
 
 
 def _drawing(about: dict[str, Any], peaks: list[float]) -> dict[str, Any]:
@@ -120,7 +130,7 @@ def _drawing(about: dict[str, Any], peaks: list[float]) -> dict[str, Any]:
     own = about["scale"] if options["question"]["evidence"] == "logit" else None
     names = dict.fromkeys([options["colormap"].lower(), *_COLORMAPS])
     return {
-        "limit": own or float(np.median(peaks or [1.0])) or 1.0,
+        "limit": own or float(np.median(peaks)) or 1.0,
         "opacity": options["opacity"],
         "colormap": options["colormap"].lower(),
         "colormaps": {name: b64encode(lookup(name).tobytes()).decode() for name in names},
