@@ -24,6 +24,7 @@ heads: .venv/installed
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/compare.py
 	.venv-bench/bin/python benchmarks/forward.py
+	.venv-bench/bin/python benchmarks/parts.py
 	.venv-bench/bin/python benchmarks/startup.py squeezenet1_0:random resnet50:random
 
 .venv/created:

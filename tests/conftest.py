@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from browser import chromium, opened
 from click.testing import CliRunner, Result
 from playwright.sync_api import Browser, Page
+from reports import errors_reported
 
 from cam.classifiers import Classifier
 from cam.commands import main
-from tests.browser import chromium, opened
-from tests.reports import errors_reported
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import torch
+from small import gap_linear, photo
 
 import cam
 from cam.batch import explain_folder
@@ -16,7 +17,6 @@ from cam.manifest import read_records
 from cam.options import Options
 from cam.question import Question
 from cam.report.writing import write_report
-from tests.small import gap_linear, photo
 
 COUNT = 24
 LABELS = [

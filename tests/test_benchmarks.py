@@ -236,3 +236,17 @@ def test_the_maps_of_the_table_of_overheads_are_those_of_the_library(bench, name
     torch.testing.assert_close(every.mean((2, 3)) + classifier.head.bias, logits, rtol=1e-4, atol=1e-4)
     best = logits.topk(5).indices
     torch.testing.assert_close(some, torch.stack([maps[index] for maps, index in zip(every, best, strict=True)]))
+
+
+def test_parts_are_measured_where_the_program_calls_them(bench, tmp_path):
+    from cam.classifiers import load_classifier
+    from cam.inputs import find_pictures
+
+    parts = bench("parts")
+    before = {name: getattr(*place) for name, place in parts.PARTS.items()}
+    pictures = find_pictures([FOLDER.parent / "samples"])
+    clock = parts.measure(load_classifier("digits", device="cpu"), pictures)
+    assert {name: getattr(*place) for name, place in parts.PARTS.items()} == before
+    assert set(clock.wall) == {*parts.PARTS, parts.ALL}
+    assert all(seconds > 0 for seconds in clock.wall.values())
+    assert clock.wall["encode"] < torch.get_num_threads() * clock.wall[parts.ALL]

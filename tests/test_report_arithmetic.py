@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import opened, pixels
 from playwright.sync_api import Browser
+from small import photo, wrapped
 from torch import nn
 
 import cam
@@ -20,8 +22,6 @@ from cam.inputs import find_pictures
 from cam.options import Options
 from cam.question import Question
 from cam.report.writing import write_report
-from tests.browser import opened, pixels
-from tests.small import photo, wrapped
 
 EXACT = 1e-3
 

@@ -7,12 +7,12 @@ import io
 
 import numpy as np
 import pytest
+from browser import opened, pixels, ready
+from reports import COUNT, LABELS, NAMES, explained, index_of, listed, state, wrong
 
 import cam
 from cam.images import read_image
 from cam.report.writing import write_report
-from tests.browser import opened, pixels, ready
-from tests.reports import COUNT, LABELS, NAMES, explained, index_of, listed, state, wrong
 
 
 def test_the_address_holds_the_state(page, browser, reported):

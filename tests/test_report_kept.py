@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from reports import explained
 
 import cam
 from cam.all_classes import QUANTUM, AllClasses, keep
@@ -26,7 +27,6 @@ from cam.packing import pack, unpack
 from cam.question import Question
 from cam.report.kept import Kept
 from cam.report.writing import write_report
-from tests.reports import explained
 
 COUNT = 14
 SAMPLES = Path(__file__).parents[1] / "samples"

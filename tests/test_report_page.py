@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import opened, ready
+from reports import COUNT, LABELS, NAMES, listed, state, wrong
 
 import cam
 from cam.geometry import cells_on_photo
-from tests.browser import opened, ready
-from tests.reports import COUNT, LABELS, NAMES, listed, state, wrong
 
 
 def test_names_are_shown_as_they_are_and_do_nothing(page, reported):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import opened
 
 import cam
 from cam.batch import explain_folder
@@ -18,7 +19,6 @@ from cam.question import Question
 from cam.report.kept import Kept
 from cam.report.writing import write_report
 from cam.targets import TopClasses
-from tests.browser import opened
 
 COUNT = 6
 OPTIONS = Options(question=Question(report=True), save=frozenset(), batch_size=COUNT)  # in one pass
