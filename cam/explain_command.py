@@ -191,7 +191,7 @@ def _stoppable(ctx: click.Context) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         how = "the same command" + (" without --overwrite" if ctx.params["overwrite"] else "")
-        click.echo(f"Stopped. What was done is in {str(ctx.params['out'])!r}; {how} goes on from there.", err=True)
+        click.echo(f"Stopped. What is done is in {str(ctx.params['out'])!r}; {how} goes on from there.", err=True)
         ctx.exit(STOPPED)
     finally:
         signal.signal(signal.SIGTERM, before)
