@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 from browser import opened, pixels, ready
 from reports import COUNT, LABELS, NAMES, explained, index_of, listed, state, wrong
+from small import wrapped
 
 import cam
+from cam.batch import explain_folder
+from cam.errors import UsageError
 from cam.images import read_image
+from cam.inputs import find_pictures
+from cam.options import Options
+from cam.question import Question
 from cam.report.writing import write_report
 
 
@@ -233,3 +239,50 @@ def test_a_file_that_is_not_beside_the_page_is_told(browser, tmp_path):
     with opened(browser, report, refused="ERR_FILE_NOT_FOUND") as page:
         page.evaluate("(n) => gapcam.state.open(n)", number)
         page.locator("#kept", has_text="p5.png.js is not beside this page. Keep report.html in").wait_for()
+        assert page.locator("#name").text_content().endswith("p5.png")
+        assert page.locator("#chips button").count() == 0
+        assert page.locator("#sums").text_content() == ""
+        assert page.locator("#photo").evaluate("(canvas) => canvas.width") == 0
+        page.locator("#save-picture").click()  # saves nothing
+        page.evaluate("(n) => gapcam.state.open(n)", number + 1)
+        page.wait_for_selector(f'html[data-shown="{number + 1}"]', state="attached")
+        assert page.locator("#chips button").count() == 5
+
+
+def test_a_run_in_which_nothing_was_explained_has_no_report(tmp_path):
+    explained(tmp_path, 1)
+    (tmp_path / "photos" / "p0.png").write_bytes(b"torn")
+    options = Options(question=Question(report=True), save=frozenset(), overwrite=True)
+    explain_folder(wrapped(), find_pictures([tmp_path / "photos"]), tmp_path / "run", options)
+    with pytest.raises(UsageError, match="explained no picture"):
+        write_report(tmp_path / "run")
+
+
+def test_a_class_that_is_not_one_is_refused_until_it_is(page):
+    first = LABELS[0]
+    assert page.evaluate("(text) => gapcam.format.classNamed(text)", first) == 0
+    assert page.evaluate("gapcam.format.classNamed('1')") == 1
+    assert page.evaluate("gapcam.format.classNamed('document')") is None  # stands in two labels: undefined
+    for field in ("#of", "#class"):
+        page.locator(field).fill("document")
+        page.locator(field).press("Enter")
+        assert page.locator(field).get_attribute("aria-invalid") == "true"
+    page.locator("#clear").click()
+    assert (page.locator("#of").input_value(), page.locator("#of").get_attribute("aria-invalid")) == ("", None)
+    page.locator("#chips button").nth(1).click()
+    assert page.locator("#class").get_attribute("aria-invalid") is None
+
+
+def test_a_new_order_is_shown_from_its_top(page):
+    page.evaluate("(n) => gapcam.state.open(n)", listed(page)[-1])
+    ready(page)
+    assert page.locator("#list").evaluate("(list) => list.scrollTop") > 0
+    page.select_option("#sort", "margin")
+    assert page.locator("#list").evaluate("(list) => list.scrollTop") == 0
+
+
+def test_on_a_narrow_screen_the_picture_that_was_chosen_comes_into_sight(browser, reported):
+    with opened(browser, reported[1], viewport={"width": 390, "height": 844}) as page:
+        page.locator("#rows button").nth(3).click()
+        ready(page)
+        assert -1 <= page.locator("#centre").evaluate("(centre) => centre.getBoundingClientRect().top") < 100

@@ -131,6 +131,7 @@ def _drawing(about: dict[str, Any], peaks: list[float]) -> dict[str, Any]:
     names = dict.fromkeys([options["colormap"].lower(), *_COLORMAPS])
     return {
         "limit": own or float(np.median(peaks)) or 1.0,
+        "scale": "picture" if options["scale"] == "image" else "run",
         "opacity": options["opacity"],
         "colormap": options["colormap"].lower(),
         "colormaps": {name: b64encode(lookup(name).tobytes()).decode() for name in names},

@@ -63,6 +63,7 @@ gapcam.classes = (() => {
     showQuestion(row);
     byId("class").value = searchable(own);
     byId("against").value = searchable(against);
+    for (const id of ["class", "against"]) byId(id).removeAttribute("aria-invalid");
     byId("against-field").hidden = evidence !== "contrast";
     for (const button of byId("evidence").children) {
       button.setAttribute("aria-pressed", button.value === evidence);

@@ -68,7 +68,10 @@ gapcam.controls = (() => {
 
   byId("clear").addEventListener("click", () => {
     state.set({ text: "", show: "all", margin: null, of: null, pair: null, sort: "input", order: "up" });
-    byId("text").value = "";
+    for (const id of ["text", "low-margin", "of"]) {
+      byId(id).value = ""; // also what could not be understood, of which the state knows nothing
+      byId(id).removeAttribute("aria-invalid");
+    }
   });
 
   state.listen((current) => {

@@ -7,7 +7,7 @@ gapcam.format = (() => {
   const plain = (value, digits = 3) => (value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(digits);
   const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
-  /* A class as it is shown, isolated so that a label written from right to left moves nothing beside it. */
+  /* A class as it is shown. */
   const label = (c) => index.labels[c];
   /* A class as it is searched: labels may be alike, indices are not. */
   const searchable = (c) => `${c} ${index.labels[c]}`;
@@ -15,12 +15,13 @@ gapcam.format = (() => {
   function classNamed(text) {
     const words = text.trim().toLowerCase();
     if (!words) return null;
-    const numbered = /^(\d+)\b/.exec(words);
-    if (numbered && Number(numbered[1]) < index.labels.length) return Number(numbered[1]);
     const labels = index.labels.map((each) => each.toLowerCase());
     const exact = labels.indexOf(words);
-    const found = exact >= 0 ? exact : labels.findIndex((each) => each.includes(words));
-    return found < 0 ? undefined : found;
+    if (exact >= 0) return exact;
+    const numbered = /^(\d+)\b/.exec(words);
+    if (numbered && Number(numbered[1]) < labels.length) return Number(numbered[1]);
+    const found = labels.flatMap((each, c) => (each.includes(words) ? [c] : []));
+    return found.length === 1 ? found[0] : undefined; // of several none is meant more than the others
   }
 
   const byId = (id) => document.getElementById(id);

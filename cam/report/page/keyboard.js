@@ -20,7 +20,10 @@ gapcam.keyboard = (() => {
     o: () => state.set({ heat: state.current.heat === "on" ? "off" : "on" }),
     c: () => state.set({ evidence: state.current.evidence === "contrast" ? "logit" : "contrast" }),
     s: () => state.set({ view: state.current.view === "summary" ? "pictures" : "summary" }),
-    "/": () => byId("text").focus(),
+    "/": () => {
+      state.set({ view: "pictures" });
+      byId("text").focus();
+    },
     "?": () => byId("help").showModal(),
     Escape: () => state.set({ pin: null }),
   };

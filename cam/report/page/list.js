@@ -73,7 +73,8 @@ gapcam.list = (() => {
     }
   }
 
-  function refill() {
+  /* List anew, from the top unless a picture was chosen as well. */
+  function refill(chosen) {
     order = listed(state.current);
     rows.style.height = `${order.length * HEIGHT}px`;
     rows.replaceChildren();
@@ -81,7 +82,8 @@ gapcam.list = (() => {
     const all = index.pictures.length;
     count.textContent = order.length === all ? `${all} pictures` : `${order.length} of ${all} pictures`;
     byId("nothing").hidden = order.length > 0;
-    reveal();
+    if (chosen) reveal();
+    else box.scrollTop = 0;
     show();
   }
 
@@ -106,11 +108,13 @@ gapcam.list = (() => {
   new ResizeObserver(show).observe(box);
   rows.addEventListener("click", (event) => {
     const button = event.target.closest("button");
-    if (button) state.open(Number(button.dataset.number));
+    if (!button) return;
+    state.open(Number(button.dataset.number));
+    if (matchMedia("(max-width: 800px)").matches) byId("centre").scrollIntoView(); // which lies below the list there
   });
 
   state.listen((current, changed) => {
-    if (keys.some((key) => changed.has(key))) refill();
+    if (keys.some((key) => changed.has(key))) refill(changed.has("picture"));
     else if (changed.has("picture") || changed.has("view")) {
       reveal();
       show();

@@ -108,8 +108,18 @@ gapcam.picture = (() => {
       performance.mark("shown");
       prefetch(number);
     } catch (error) {
-      byId("kept").textContent = error.message;
+      if (number === state.current.picture) showNothing(error.message);
     }
+  }
+
+  /* Leave nothing of another picture under the name of one that cannot be shown. */
+  function showNothing(why) {
+    Object.assign(view, { number: null, picture: null, values: null, hovered: null });
+    for (const canvas of [photo, heat]) canvas.width = 0;
+    for (const id of ["verdict", "chips", "place", "sums", "drawn"]) byId(id).replaceChildren();
+    byId("name").replaceChildren(named(index.pictures[state.current.picture].path));
+    byId("marker").hidden = byId("why").hidden = true;
+    byId("kept").textContent = why;
   }
 
   function showChosen() {

@@ -61,11 +61,12 @@ gapcam.place = (() => {
   /* Show what the cells of the chosen class add up to. */
   function showSums(picture, { class: own, against, evidence }) {
     const [map, other] = [cam(picture, own), cam(picture, against)];
+    const whose = picture.mapLogits === picture.logits ? "logit" : "logit of this finer input";
     const term = (c, values) => {
       const [part, bias] = [mean(values), index.bias[c]];
       return `mean of ${values.length} cells ${plain(part)} ${bias < 0 ? "\u2212" : "+"} bias ${plain(
         Math.abs(bias),
-      )} = ${plain(part + bias)}; logit ${plain(picture.mapLogits[c])}`;
+      )} = ${plain(part + bias)}; ${whose} ${plain(picture.mapLogits[c])}`;
     };
     const lines = [];
     if (map) lines.push(element("div", "", named(label(own)), ": ", term(own, map)));

@@ -23,7 +23,7 @@ gapcam.state = (() => {
     heat: ["on", switched],
     opacity: [index.drawing.opacity, number(0, 1)],
     threshold: [0, number(0, 1)],
-    scale: ["run", oneOf("run", "picture")],
+    scale: [index.drawing.scale, oneOf("run", "picture")],
     colormap: [index.drawing.colormap, oneOf(...Object.keys(index.drawing.colormaps))],
     text: ["", String],
     show: ["all", oneOf("all", "wrong", "right")],
@@ -61,8 +61,8 @@ gapcam.state = (() => {
     const changed = new Set(Object.keys(changes).filter((key) => changes[key] !== current[key]));
     if (!changed.size) return;
     Object.assign(current, changes);
-    history.replaceState(null, "", toHash(current));
     for (const listener of listeners) listener(current, changed);
+    history.replaceState(null, "", toHash(current)); // last, as a browser may refuse it when it is too often
   }
 
   /* Listen to changes, and be told everything at the start. */
