@@ -59,3 +59,11 @@ def ready(page: Page) -> None:
     """Wait for the picture of the address."""
     number = page.evaluate("gapcam.state.current.picture")
     page.wait_for_selector(f'html[data-shown="{number}"]', state="attached")
+
+
+def written(page: Page) -> None:
+    """Wait for the address to hold the state; a function that is polled would be refused by the page's policy."""
+    page.evaluate("""async () => {
+        const { toHash, current } = gapcam.state;
+        while (location.hash !== toHash(current)) await new Promise((go) => setTimeout(go, 20));
+    }""")

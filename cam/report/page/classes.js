@@ -14,8 +14,8 @@ gapcam.classes = (() => {
   function chosen({ picture, class: c, against, evidence }) {
     const row = index.pictures[picture];
     const own = c ?? row.top[0][0];
-    const others = [row.truth, ...row.top.map(([each]) => each)];
-    const other = against ?? others.find((each) => each !== null && each !== own) ?? own;
+    const others = [against, row.truth, ...row.top.map(([each]) => each)];
+    const other = others.find((each) => each !== null && each !== own) ?? own;
     return { class: own, against: other, evidence };
   }
 
@@ -70,11 +70,12 @@ gapcam.classes = (() => {
     }
   }
 
-  for (const [id, key] of [["class", "class"], ["against", "against"]]) {
+  for (const id of ["class", "against"]) {
     byId(id).addEventListener("change", (event) => {
       const c = classNamed(event.target.value);
-      event.target.setAttribute("aria-invalid", c === undefined);
-      if (c !== undefined) state.set({ [key]: c });
+      const itself = id === "against" && c === chosen(state.current).class;
+      event.target.setAttribute("aria-invalid", c === undefined || itself);
+      if (c !== undefined && !itself) state.set({ [id]: c });
     });
     byId(id).addEventListener("focus", (event) => event.target.select());
   }

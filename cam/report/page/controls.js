@@ -2,7 +2,7 @@
 
 gapcam.controls = (() => {
   const { index } = gapcam.data;
-  const { byId, element, searchable, classNamed } = gapcam.format;
+  const { byId, element, isolated, label, searchable, classNamed } = gapcam.format;
   const state = gapcam.state;
 
   /* A control with an id; its text is read by `read`, undefined where it cannot be right, and written by `write`. */
@@ -28,7 +28,7 @@ gapcam.controls = (() => {
   byId("colormap").append(...Object.keys(index.drawing.colormaps).map((name) => element("option", "", name)));
   byId("pair").append(
     ...index.summary.pairs.map(({ truth, predicted, count }) => {
-      const text = `${index.labels[truth]} taken for ${index.labels[predicted]} (${count})`;
+      const text = `${isolated(label(truth))} taken for ${isolated(label(predicted))} (${count})`;
       return Object.assign(element("option", "", text), { value: `${truth}>${predicted}` });
     }),
   );

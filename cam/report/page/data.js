@@ -23,7 +23,7 @@ gapcam.data = (() => {
       };
       script.onerror = () => {
         script.remove();
-        reject(new Error(`${file} is not beside this page. Keep report.html in the folder of its run.`));
+        reject(new Error(`${decodeURIComponent(file)} is not beside this page. Keep report.html in the folder of its run.`));
       };
       document.head.append(script);
     });
@@ -36,9 +36,12 @@ gapcam.data = (() => {
     return bytes;
   }
 
-  function inflate(bytes) {
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-    return new Response(stream).arrayBuffer().then((buffer) => new Uint8Array(buffer));
+  async function inflate(bytes) {
+    const { writable, readable } = new DecompressionStream("deflate-raw");
+    const writer = writable.getWriter();
+    const all = new Response(readable).arrayBuffer();
+    const [buffer] = await Promise.all([all, writer.write(bytes), writer.close()]);
+    return new Uint8Array(buffer);
   }
 
   /* The array that cam/packing.py packed: Float32Array, rows behind rows. */
@@ -134,7 +137,11 @@ gapcam.data = (() => {
     return `data:image/jpeg;base64,${base64}`;
   }
 
-  const byName = new Map(index.pictures.map((picture, number) => [picture.name, number]));
+  /* Of each picture how the page's address calls it: by its name, with its number where that is not quite text. */
+  const addresses = index.pictures.map(({ name }, number) => {
+    const text = new URLSearchParams({ name }).get("name");
+    return text === name ? name : `${text}:${number}`;
+  });
 
-  return { index, evidence, thumbnail, unpack, bytesOf, byName };
+  return { index, evidence, thumbnail, unpack, bytesOf, addresses };
 })();

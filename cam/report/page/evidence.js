@@ -97,5 +97,8 @@ gapcam.evidence = (() => {
     return share * Math.exp(picture.logits[c] - logit);
   }
 
-  return { map, cam, mean, strongest, probability, leaders };
+  /* Whether the maps are those of a larger input than the prediction's. */
+  const isFiner = ({ logits, mapLogits }) => mapLogits !== logits;
+
+  return { map, cam, mean, strongest, probability, leaders, isFiner };
 })();

@@ -37,5 +37,8 @@ gapcam.format = (() => {
   /* A name from data, in its own direction. */
   const named = (text, className = "") => element("bdi", className, text);
 
-  return { signed, plain, percent, label, searchable, classNamed, byId, element, named };
+  /* The same where there can be no element: between marks of Unicode. */
+  const isolated = (text) => `\u2068${text}\u2069`;
+
+  return { signed, plain, percent, label, searchable, classNamed, byId, element, named, isolated };
 })();

@@ -61,7 +61,8 @@ gapcam.list = (() => {
     const first = Math.max(0, Math.floor(box.scrollTop / HEIGHT) - SPARE);
     const last = Math.min(order.length, Math.ceil((box.scrollTop + box.clientHeight) / HEIGHT) + SPARE);
     for (const [position, button] of made) {
-      if (position >= first && position < last) continue;
+      const inSight = position >= first && position < last;
+      if (inSight || button === document.activeElement) continue; // which keys go on from
       button.remove();
       made.delete(position);
     }

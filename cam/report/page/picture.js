@@ -3,7 +3,7 @@
 gapcam.picture = (() => {
   const data = gapcam.data;
   const { index } = data;
-  const { map } = gapcam.evidence;
+  const { map, cam } = gapcam.evidence;
   const { byId, named, percent, plain, label, element } = gapcam.format;
   const { drawHeat, drawPhoto } = gapcam.drawing;
   const { drawBar } = gapcam.colour;
@@ -48,18 +48,32 @@ gapcam.picture = (() => {
     byId("scale-note").textContent = `${isSigned ? "logits" : "probability of the place"}, ${words}${beyond}`;
   }
 
+  /* Say which map that is asked for is not there. */
+  function showMissing({ class: own, against }) {
+    const { classes } = view.picture;
+    const missing = cam(view.picture, own) ? against : own;
+    const kept = `of this picture the maps of ${classes.length} of ${index.labels.length} classes are.`;
+    note.replaceChildren("The map of ", named(label(missing)), ` was not kept: ${kept}`);
+  }
+
+  /* Show, or not, all that belongs to a map. */
+  function allow(isThere) {
+    byId("legend").hidden = byId("save-picture").disabled = !isThere;
+    heat.hidden = state.current.heat === "off" || !isThere;
+    stage.classList.toggle("heated", !heat.hidden);
+  }
+
   function draw() {
     const current = state.current;
     view.values = map(view.picture, chosen(current));
-    showDrawn(chosen(current));
     note.hidden = view.values !== null;
-    heat.hidden = current.heat === "off" || !view.values;
-    stage.classList.toggle("heated", !heat.hidden);
-    heat.style.opacity = current.opacity;
+    allow(view.values !== null);
     if (!view.values) {
-      note.textContent = `The map of this class was not kept: of this picture ${view.picture.classes.length} of ${index.labels.length} classes are.`;
+      showMissing(chosen(current));
       return;
     }
+    showDrawn(chosen(current));
+    heat.style.opacity = current.opacity;
     const [limit, words] = scaleOf(view.values, current);
     view.limit = limit;
     const { colormap, threshold } = current;
@@ -116,7 +130,8 @@ gapcam.picture = (() => {
   function showNothing(why) {
     Object.assign(view, { number: null, picture: null, values: null, hovered: null });
     for (const canvas of [photo, heat]) canvas.width = 0;
-    for (const id of ["verdict", "chips", "place", "sums", "drawn"]) byId(id).replaceChildren();
+    allow(false);
+    for (const id of ["verdict", "chips", "place", "sums"]) byId(id).replaceChildren();
     byId("name").replaceChildren(named(index.pictures[state.current.picture].path));
     byId("marker").hidden = byId("why").hidden = true;
     byId("kept").textContent = why;

@@ -2,7 +2,7 @@
 
 gapcam.place = (() => {
   const { index } = gapcam.data;
-  const { cam, mean, strongest } = gapcam.evidence;
+  const { cam, mean, strongest, isFiner } = gapcam.evidence;
   const { byId, element, named, signed, plain, percent, label } = gapcam.format;
   const { nearest, box } = gapcam.geometry;
 
@@ -61,12 +61,12 @@ gapcam.place = (() => {
   /* Show what the cells of the chosen class add up to. */
   function showSums(picture, { class: own, against, evidence }) {
     const [map, other] = [cam(picture, own), cam(picture, against)];
-    const whose = picture.mapLogits === picture.logits ? "logit" : "logit of this finer input";
+    const whose = isFiner(picture) ? "logit of this finer input" : "logit";
     const term = (c, values) => {
-      const [part, bias] = [mean(values), index.bias[c]];
-      return `mean of ${values.length} cells ${plain(part)} ${bias < 0 ? "\u2212" : "+"} bias ${plain(
-        Math.abs(bias),
-      )} = ${plain(part + bias)}; ${whose} ${plain(picture.mapLogits[c])}`;
+      const [part, bias, logit] = [mean(values), index.bias[c], picture.mapLogits[c]];
+      const apart = Math.abs(part + bias - logit).toFixed(4);
+      const sum = `mean of ${values.length} cells ${plain(part)} + bias ${plain(bias)} = ${plain(part + bias)}`;
+      return `${sum}; ${whose} ${plain(logit)}, ${apart} apart`;
     };
     const lines = [];
     if (map) lines.push(element("div", "", named(label(own)), ": ", term(own, map)));

@@ -3,6 +3,7 @@
 gapcam.save = (() => {
   const { index } = gapcam.data;
   const { byId, percent, plain, label } = gapcam.format;
+  const { probability, isFiner } = gapcam.evidence;
   const { chosen } = gapcam.classes;
   const { isWrong, marginOf } = gapcam.filter;
   const { box } = gapcam.geometry;
@@ -23,12 +24,14 @@ gapcam.save = (() => {
     const { class: own, against, evidence } = chosen(state.current);
     const { picture } = gapcam.picture.view;
     const row = index.pictures[state.current.picture];
-    const share = gapcam.evidence.probability(row, picture, own);
+    const share = probability(row, picture, own);
+    const { mapLogits } = picture;
     const score =
       evidence === "contrast"
-        ? `margin ${plain(picture.logits[own] - picture.logits[against], 2)}`
-        : `probability ${percent(share)}, logit ${plain(picture.logits[own], 2)}`;
-    return [`${byId("drawn").textContent}: ${score}`, byId("scale-note").textContent];
+        ? `margin ${plain(mapLogits[own] - mapLogits[against], 2)}`
+        : `probability ${percent(share)}, logit ${plain(mapLogits[own], 2)}`;
+    const whose = isFiner(picture) ? " of this finer input" : "";
+    return [`${byId("drawn").textContent}: ${score}${whose}`, byId("scale-note").textContent];
   }
 
   /* The photograph with heat, pinned place and legend on one canvas. */
@@ -73,7 +76,6 @@ gapcam.save = (() => {
   const fileName = (name) => name.replace(/[^\p{L}\p{N}._-]+/gu, "-").slice(-80);
 
   function savePicture() {
-    if (!gapcam.picture.view.values) return;
     const { class: own, evidence } = chosen(state.current);
     const name = `${fileName(index.pictures[state.current.picture].name)}.${own}.${evidence}.png`;
     compose().toBlob((blob) => download(blob, name), "image/png");
@@ -102,5 +104,5 @@ gapcam.save = (() => {
     download(new Blob(["\ufeff", table()], { type: "text/csv" }), "pictures.csv");
   });
 
-  return { table, compose };
+  return { table, compose, legend };
 })();

@@ -1,7 +1,9 @@
 /* What is looked at, and how: one object, kept in the address behind the #, so that a link shows the same. */
 
 gapcam.state = (() => {
-  const { index, byName } = gapcam.data;
+  const WRITTEN = 350; // milliseconds: Safari refuses to write the address over 100 times in 30 seconds
+
+  const { index, addresses } = gapcam.data;
 
   const number = (low, high) => (text) => {
     const value = Number(text);
@@ -11,11 +13,12 @@ gapcam.state = (() => {
   const oneOf = (...words) => (text) => (words.includes(text) ? text : undefined);
   const switched = oneOf("on", "off");
   const anyClass = whole(index.labels.length);
+  const numbers = new Map(addresses.map((name, number) => [name, number]));
 
   /* Of each key what it is at first, and how its text is read: undefined where it cannot be right. */
   const keys = {
     view: ["pictures", oneOf("pictures", "summary")],
-    picture: [0, (text) => byName.get(text)],
+    picture: [0, (text) => numbers.get(text)],
     class: [null, anyClass], // null: the predicted one
     evidence: ["logit", oneOf("logit", "contrast", "margin", "posterior")],
     against: [null, anyClass], // null: the true class of an error, else the runner-up
@@ -29,18 +32,19 @@ gapcam.state = (() => {
     show: ["all", oneOf("all", "wrong", "right")],
     margin: [null, number(0, 1e9)],
     of: [null, anyClass], // only pictures predicted as this class, or that show it
-    pair: [null, (text) => (/^\d+>\d+$/.test(text) ? text : undefined)], // true>predicted
+    pair: [null, oneOf(...index.summary.pairs.map(({ truth, predicted }) => `${truth}>${predicted}`))],
     sort: ["input", oneOf("input", "confidence", "margin", "completeness", "border")],
     order: ["up", oneOf("up", "down")],
     summary: [null, anyClass], // null: all classes
   };
   const listeners = [];
+  let waiting;
   const current = Object.fromEntries(Object.entries(keys).map(([key, [initial]]) => [key, initial]));
 
   function toHash(state) {
     const words = new URLSearchParams();
     for (const [key, [initial]] of Object.entries(keys)) {
-      if (key === "picture") words.set(key, index.pictures[state.picture].name);
+      if (key === "picture") words.set(key, addresses[state.picture]);
       else if (state[key] !== initial) words.set(key, state[key]);
     }
     return `#${words}`;
@@ -62,7 +66,8 @@ gapcam.state = (() => {
     if (!changed.size) return;
     Object.assign(current, changes);
     for (const listener of listeners) listener(current, changed);
-    history.replaceState(null, "", toHash(current)); // last, as a browser may refuse it when it is too often
+    clearTimeout(waiting);
+    waiting = setTimeout(() => history.replaceState(null, "", toHash(current)), WRITTEN);
   }
 
   /* Listen to changes, and be told everything at the start. */

@@ -1,0 +1,104 @@
+"""The report on any screen, and to any eyes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from browser import opened, ready
+from reports import state
+
+
+@pytest.mark.parametrize("width", [390, 700, 1000])
+def test_narrow_screens_and_zoom_need_no_sideways_scrolling(browser, reported, width):
+    with opened(browser, reported[1], viewport={"width": width, "height": 844}) as page:
+        for view in ("pictures", "summary"):
+            page.click(f"#view-{view}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.click("#view-pictures")
+        tops = page.evaluate("""["centre", "panel", "side"].map((id) => {
+            const { left, right, top, bottom } = document.getElementById(id).getBoundingClientRect();
+            return { left, right, top, bottom };
+        })""")
+        for n, one in enumerate(tops):  # no part lies over another
+            for two in tops[n + 1 :]:
+                across = min(one["right"], two["right"]) - max(one["left"], two["left"])
+                down = min(one["bottom"], two["bottom"]) - max(one["top"], two["top"])
+                assert min(across, down) <= 0.5
+        assert page.locator("#centre").evaluate("(centre) => centre.scrollHeight - centre.clientHeight") <= 1
+        page.locator("#stage").click()
+        assert state(page, "pin") is not None
+
+
+def test_every_control_has_a_name_and_shows_its_focus(page):
+    unnamed = page.evaluate("""[...document.querySelectorAll("button, input, select")].filter((control) => !(
+        control.textContent.trim() || control.ariaLabel || control.labels?.length)).map((control) => control.id)""")
+    assert unnamed == []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none" or page.evaluate("document.activeElement.type") == "range"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_from_their_ground(browser, reported, scheme):
+    with opened(browser, reported[1], color_scheme=scheme) as page:
+        js = """() => {
+            const probe = document.body.appendChild(document.createElement("i"));
+            const read = (name) => {
+                probe.style.color = `var(${name})`;
+                return getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+            };
+            return ["--text", "--quiet", "--wrong", "--accent"].flatMap((ink) =>
+                ["--ground", "--panel", "--chosen"].map((ground) => [ink, read(ink), read(ground)]));
+        }"""
+        for ink, one, two in page.evaluate(js):
+            light, dark = sorted(map(luminance, (one, two)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, ink  # WCAG 2, AA
+
+
+def luminance(rgb) -> float:
+    parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return float(np.dot(parts, [0.2126, 0.7152, 0.0722]))
+
+
+def test_on_a_narrow_screen_the_picture_that_was_chosen_comes_into_sight(browser, reported):
+    with opened(browser, reported[1], viewport={"width": 390, "height": 844}) as page:
+        page.locator("#rows button").nth(3).click()
+        ready(page)
+        assert -1 <= page.locator("#centre").evaluate("(centre) => centre.getBoundingClientRect().top") < 100
+
+
+def test_controls_stand_out_from_their_ground(page):
+    js = """() => [...document.querySelectorAll("input:not([type=range]), select, button:not(.link, .row)")].map(
+        (control) => [control.id, getComputedStyle(control).borderTopColor, getComputedStyle(control).backgroundColor]
+            .map((text, n) => n ? text.match(/[\\d.]+/g).slice(0, 3).map(Number) : text))"""
+    for name, edge, ground in page.evaluate(js):
+        light, dark = sorted(map(luminance, (edge, ground)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 3, name  # WCAG 2, 1.4.11
+
+
+# Linear RGB as those see it who lack one kind of cones (Machado, Oliveira and Fernandes 2009, severity 1).
+BLIND = {
+    "red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+@pytest.mark.parametrize("cones", BLIND)
+def test_for_and_against_differ_for_the_colour_blind(page, cones):
+    assert state(page, "colormap") == "signed"
+    table = page.evaluate("[...new Uint8Array(gapcam.colour.table('signed').buffer)]")
+    seen = lab(np.reshape(table, (256, 4))[1:, :3], np.array(BLIND[cones]))
+    against, middle, for_ = seen[:40], seen[120:136], seen[-40:]  # of 255, the ends and no evidence
+    for one, two in ((against, for_), (against, middle), (for_, middle)):
+        assert np.linalg.norm(one[:, None] - two[None], axis=2).min() >= 20  # a difference of 2.3 is just noticed
+
+
+def lab(rgb: np.ndarray, cones: np.ndarray) -> np.ndarray:
+    """CIELAB, D65, of sRGB seen by such eyes."""
+    shares = rgb / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt((np.clip(linear @ cones.T, 0, 1) @ xyz.T / [0.95047, 1, 1.08883]).T)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
