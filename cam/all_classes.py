@@ -69,39 +69,40 @@ def few_channels(weight: Tensor) -> bool:
 def keep(evidence: AllClasses) -> dict[str, Any]:
     """Keep what the map of every class can be computed from to half a `QUANTUM`, if it is not too much.
 
-    Features are kept where there are fewer channels than classes, maps otherwise. Where that takes over 140 KB, maps
-    of some classes are kept: the predicted five, then those among the five strongest at any place, then those with the
-    largest logits; and of all classes together what margins and probabilities are computed from at each place: the
-    largest evidence, whose it is, the next, and the logarithm of the sum of exp(M + bias).
+    Features are kept where there are fewer channels than classes, maps otherwise. Where all takes over 140 KB, maps of
+    some classes are kept: the predicted five, then those among the five strongest at any place, then those with the
+    largest logits. With them goes what margins and probabilities over all classes are computed from at each place:
+    the largest evidence, whose it is, the next, and the logarithm of the sum of exp(M + bias).
 
     Args:
-        evidence: of the picture.
+        evidence: of the picture, of two classes or more.
 
     Returns:
-        Ready for JSON: `kind` ("features", "classes" or "some"), `values` as `pack` gives them, and of the features
-        the picture's `scale`, of some classes `classes` (their indices) and `leaders` (4, h, w).
+        Ready for JSON: `kind` ("features", "classes" or "some"), `values` and `leaders` (4, h, w) as `pack` gives them,
+        and of features the picture's `scale`, of some classes `classes` (their indices).
 
     Example:
         >>> import torch
+        >>> from cam.packing import unpack
         >>> maps = torch.arange(6.0).view(3, 1, 2)
         >>> kept = keep(AllClasses(maps.mean((1, 2)), torch.ones(3), torch.ones(3), torch.zeros(3), maps, None))
-        >>> kept["kind"], kept["values"]["shape"]
-        ('classes', [3, 1, 2])
+        >>> kept["kind"], kept["values"]["shape"], unpack(kept["leaders"])[0].tolist()
+        ('classes', [3, 1, 2], [[4.0, 5.0]])
     """
-    if evidence.weight is not None and few_channels(evidence.weight):
-        values = pack(evidence.features.float().cpu().numpy(), _quantum(evidence.weight * evidence.scale))
-        if len(values["data"]) <= _BYTES:
-            return {"kind": "features", "values": values, "scale": evidence.scale}
-    cams = evidence.cams()
-    values = pack(cams, QUANTUM)
-    if len(values["data"]) <= _BYTES:
-        return {"kind": "classes", "values": values}
+    cams, weight = evidence.cams(), evidence.weight
     leaders = pack(_leaders(cams, evidence.bias.cpu().numpy()), QUANTUM)
+    budget = _BYTES - len(leaders["data"])
+    if weight is not None and few_channels(weight):
+        values = pack(evidence.features.float().cpu().numpy(), _quantum(weight * evidence.scale))
+        if len(values["data"]) <= budget:
+            return {"kind": "features", "values": values, "scale": evidence.scale, "leaders": leaders}
+    values = pack(cams, QUANTUM)
+    if len(values["data"]) <= budget:
+        return {"kind": "classes", "values": values, "leaders": leaders}
     classes = _ranked(cams, evidence.logits.numpy())
     numbers = np.cumsum((np.abs(cams[classes]) > QUANTUM / 2).sum((1, 2)))  # that are not zero, which take the bytes
-    while len(values["data"]) + len(leaders["data"]) > _BYTES and len(classes) > _TOP:
-        share = (_BYTES - len(leaders["data"])) / len(values["data"])
-        count = int(np.searchsorted(numbers, share * numbers[len(classes) - 1]))
+    while len(values["data"]) > budget and len(classes) > _TOP:
+        count = int(np.searchsorted(numbers, budget / len(values["data"]) * numbers[len(classes) - 1]))
         classes = classes[: max(_TOP, min(count, len(classes) - 1))]
         values = pack(cams[classes], QUANTUM)
     return {"kind": "some", "values": values, "classes": classes.tolist(), "leaders": leaders}

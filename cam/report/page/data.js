@@ -62,19 +62,6 @@ gapcam.data = (() => {
 
   const weight = index.weight && new Float32Array(bytesOf(index.weight).buffer);
 
-  function fromFeatures(features, places, scale) {
-    const channels = features.length / places;
-    const maps = new Float32Array(index.labels.length * places);
-    for (let c = 0; c < index.labels.length; c++) {
-      const map = maps.subarray(c * places, (c + 1) * places);
-      for (let k = 0; k < channels; k++) {
-        const w = scale * weight[c * channels + k];
-        for (let p = 0; p < places; p++) map[p] += w * features[k * places + p];
-      }
-    }
-    return maps;
-  }
-
   async function decoded(base64) {
     const image = new Image();
     image.src = `data:image/jpeg;base64,${base64}`;
@@ -89,7 +76,7 @@ gapcam.data = (() => {
       unpack(maps.values),
       unpack(raw.logits),
       raw.map_logits && unpack(raw.map_logits),
-      maps.leaders && unpack(maps.leaders),
+      unpack(maps.leaders),
     ]);
     const places = rows.length * columns.length;
     return {
@@ -100,11 +87,12 @@ gapcam.data = (() => {
       image,
       logits,
       mapLogits: mapLogits || logits,
-      maps: maps.kind === "features" ? fromFeatures(values, places, maps.scale) : values,
+      kind: maps.kind,
+      values, // maps of classes, or features
+      scale: maps.scale,
       classes: maps.classes || null, // null: all
       row: maps.classes && new Map(maps.classes.map((c, row) => [c, row])),
-      kept: leaders, // of all classes at each place, where not all maps are there
-      kind: maps.kind,
+      leaders: [0, 1, 2, 3].map((n) => leaders.subarray(n * places, (n + 1) * places)), // see cam/all_classes.py
     };
   }
 
@@ -143,5 +131,5 @@ gapcam.data = (() => {
     return text === name ? name : `${text}:${number}`;
   });
 
-  return { index, evidence, thumbnail, unpack, bytesOf, addresses };
+  return { index, weight, evidence, thumbnail, unpack, bytesOf, addresses };
 })();

@@ -1,50 +1,39 @@
 /* The arithmetic of evidence, as in cam/evidence.py: class activation maps M, and what they say of a class.
-   A map is a Float32Array of places, row behind row. */
+   A map is an array of places, row behind row. */
 
 gapcam.evidence = (() => {
-  const { index } = gapcam.data;
-  const MARGIN_OF_ROUNDING = 2 ** -10;
+  const { index, weight } = gapcam.data;
+  const STEP = 2 ** -10; // of a class in the leaders, which are numbers of one kind
 
   /* The map of a class in logits; null where it was not kept. */
   function cam(picture, c) {
+    if (picture.kind === "features") return fromFeatures(picture, c);
     const row = picture.row ? picture.row.get(c) : c;
-    return row === undefined ? null : picture.maps.subarray(row * picture.places, (row + 1) * picture.places);
+    return row === undefined ? null : picture.values.subarray(row * picture.places, (row + 1) * picture.places);
+  }
+
+  function fromFeatures({ values, scale, places }, c) {
+    const map = new Float64Array(places);
+    const channels = values.length / places;
+    for (let k = 0, i = 0; k < channels; k++) {
+      const w = scale * weight[c * channels + k];
+      for (let p = 0; p < places; p++, i++) map[p] += w * values[i];
+    }
+    return map;
+  }
+
+  /* The evidence of a class at a place; a thousand of them take less than their maps. */
+  function at(picture, c, place) {
+    const { kind, values, scale, places } = picture;
+    if (kind !== "features") return cam(picture, c)[place];
+    const channels = values.length / places;
+    let sum = 0;
+    for (let k = 0, i = place; k < channels; k++, i += places) sum += weight[c * channels + k] * values[i];
+    return scale * sum;
   }
 
   function classesOf(picture) {
     return picture.classes || index.labels.map((_, c) => c);
-  }
-
-  /* Of each place the largest evidence, its class, the next, and log of the sum over classes of exp(M + bias). */
-  function leaders(picture) {
-    if (!picture.leaders) picture.leaders = picture.kept ? unfold(picture) : computed(picture);
-    return picture.leaders;
-  }
-
-  function unfold({ kept, places }) {
-    const [best, winner, second, total] = [0, 1, 2, 3].map((n) => kept.subarray(n * places, (n + 1) * places));
-    return { best, winner: winner.map((value) => Math.round(value / MARGIN_OF_ROUNDING)), second, total };
-  }
-
-  function computed(picture) {
-    const { places, maps } = picture;
-    const [best, second, peak] = [0, 0, 0].map(() => new Float32Array(places).fill(-Infinity));
-    const [winner, sum] = [new Float32Array(places), new Float64Array(places)];
-    for (let c = 0, i = 0; c < index.labels.length; c++) {
-      for (let p = 0; p < places; p++, i++) {
-        const value = maps[i];
-        if (value > best[p]) {
-          second[p] = best[p];
-          best[p] = value;
-          winner[p] = c;
-        } else if (value > second[p]) second[p] = value;
-        peak[p] = Math.max(peak[p], value + index.bias[c]);
-      }
-    }
-    for (let c = 0, i = 0; c < index.labels.length; c++) {
-      for (let p = 0; p < places; p++, i++) sum[p] += Math.exp(maps[i] + index.bias[c] - peak[p]);
-    }
-    return { best, winner, second, total: peak.map((value, p) => value + Math.log(sum[p])) };
   }
 
   const kinds = {
@@ -58,15 +47,15 @@ gapcam.evidence = (() => {
     margin(picture, c) {
       const own = cam(picture, c);
       if (!own) return null;
-      const { best, winner, second } = leaders(picture);
-      return own.map((value, p) => value - (winner[p] === c ? second[p] : best[p]));
+      const [best, winner, second] = picture.leaders;
+      return own.map((value, p) => value - (winner[p] === c * STEP ? second[p] : best[p]));
     },
 
     posterior(picture, c) {
       const own = cam(picture, c);
       if (!own) return null;
       if (index.logistic) return own.map((value) => 1 / (1 + Math.exp(-value - index.bias[c])));
-      const { total } = leaders(picture);
+      const total = picture.leaders[3];
       return own.map((value, p) => Math.exp(value + index.bias[c] - total[p]));
     },
   };
@@ -84,7 +73,7 @@ gapcam.evidence = (() => {
 
   /* The classes with the most evidence at a place, of those whose maps were kept. */
   function strongest(picture, place, count) {
-    const found = classesOf(picture).map((c) => ({ class: c, value: cam(picture, c)[place] }));
+    const found = classesOf(picture).map((c) => ({ class: c, value: at(picture, c, place) }));
     return found.sort((a, b) => b.value - a.value || a.class - b.class).slice(0, count);
   }
 
@@ -100,5 +89,5 @@ gapcam.evidence = (() => {
   /* Whether the maps are those of a larger input than the prediction's. */
   const isFiner = ({ logits, mapLogits }) => mapLogits !== logits;
 
-  return { map, cam, mean, strongest, probability, leaders, isFiner };
+  return { map, cam, mean, strongest, probability, isFiner };
 })();
