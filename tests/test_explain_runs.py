@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cam.colormaps import lookup
+from cam.colormaps import lookup, to_steps
 from cam.images import read_image
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 DIGITS = "-m", "digits", "--device", "cpu"
+PNG = *DIGITS, "--format", "png", "--save", "overlay,heat"
 NAMES = sorted(path.name for path in SAMPLES.glob("*.png"))
 
 
@@ -29,11 +30,24 @@ def classes(out: Path) -> dict[str, tuple[int, float]]:
     }
 
 
-def assert_same_but_for_ties(one: np.ndarray, two: np.ndarray) -> None:
-    """A pixel whose evidence lies half-way between two colours may get either, half-transparent."""
-    difference = np.abs(one - two).max(-1)
-    assert (difference > 2).mean() <= 1e-4
-    assert difference.max() <= np.abs(np.diff(lookup("signed")[1:].astype(int), axis=0)).max() / 2 + 1
+def assert_same_drawn(out: Path, other: Path) -> None:
+    """The same heat to a thousandth of a colour's step, and the same pixels but where that is between two colours."""
+    limit = json.loads((other / "run.json").read_text())["scale"]
+    for ours, theirs in zip(lines(out), lines(other), strict=True):
+        files = [line["targets"][0]["files"] for line in (ours, theirs)]
+        one, two = (
+            to_steps(np.load(place / each["heat"]), limit) for place, each in zip((out, other), files, strict=True)
+        )
+        assert np.abs(one - two).max() <= 1e-3
+        between = np.abs(one % 1 - 0.5) <= 1e-3
+        assert between.mean() < 0.01
+        images = [
+            read_image(place / each["overlay"]).astype(int) for place, each in zip((out, other), files, strict=True)
+        ]
+        height, width = one.shape
+        difference = np.abs(images[0] - images[1])
+        assert difference[:height, :width][~between].max() == 0
+        assert difference.max() <= np.abs(np.diff(lookup("signed")[1:].astype(int), axis=0)).max() / 2 + 1
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +61,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def whole(run, folder, tmp_path) -> Path:
     """What one run over the folder leaves."""
-    result = run("explain", folder, *DIGITS, "-o", tmp_path / "whole", "--format", "png")
+    result = run("explain", folder, *PNG, "-o", tmp_path / "whole")
     assert result.exit_code == 0, result.output
     return tmp_path / "whole"
 
@@ -85,7 +99,7 @@ def test_an_archive_gives_what_its_folder_gives(run, folder, whole, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in NAMES:
             archive.write(folder / name, name)
-    result = run("explain", tmp_path / "a.zip", *DIGITS, "-o", tmp_path / "out", "--format", "png")
+    result = run("explain", tmp_path / "a.zip", *PNG, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert classes(tmp_path / "out") == classes(whole)
     for name in (path.name for path in whole.glob("*.png")):
@@ -94,30 +108,26 @@ def test_an_archive_gives_what_its_folder_gives(run, folder, whole, tmp_path):
 
 def test_shards_are_merged_into_the_whole(run, folder, whole, tmp_path):
     for shard in ("1/3", "2/3", "3/3"):
-        result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--format", "png", "--shard", shard)
+        result = run("explain", folder, *PNG, "-o", tmp_path / "out", "--shard", shard)
         assert result.exit_code == 0, result.output
     merged = run("merge", tmp_path / "out")
     assert (merged.exit_code, merged.stdout.strip()) == (0, str(tmp_path / "out" / "manifest.jsonl"))
     assert [line["path"] for line in lines(tmp_path / "out")] == [line["path"] for line in lines(whole)]
     assert classes(tmp_path / "out") == classes(whole)
-    for name in (path.name for path in whole.glob("*.png")):
-        one, two = (read_image(place / name).astype(int) for place in (whole, tmp_path / "out"))
-        assert_same_but_for_ties(one, two)
+    assert_same_drawn(tmp_path / "out", whole)
 
 
 def test_batches_of_one_give_what_batches_of_many_give(run, folder, whole, tmp_path):
-    result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--format", "png", "--batch-size", "1")
+    result = run("explain", folder, *PNG, "-o", tmp_path / "out", "--batch-size", "1")
     assert result.exit_code == 0, result.output
     assert classes(tmp_path / "out") == classes(whole)
-    for name in (path.name for path in whole.glob("*.png")):
-        one, two = (read_image(place / name).astype(int) for place in (whole, tmp_path / "out"))
-        assert_same_but_for_ties(one, two)
+    assert_same_drawn(tmp_path / "out", whole)
 
 
 def test_engines_give_the_same(run, folder, whole, tmp_path):
     pytest.importorskip("onnxruntime")
     engine = "--engine", "onnxruntime"
-    result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--format", "png", *engine)
+    result = run("explain", folder, *PNG, "-o", tmp_path / "out", *engine)
     assert (result.exit_code, result.stderr) == (0, "")  # it did not fall back
     for ours, theirs in zip(lines(tmp_path / "out"), lines(whole), strict=True):
         (mine,), (other,) = ours["targets"], theirs["targets"]
@@ -149,10 +159,10 @@ def test_the_first_bad_picture_can_stop_the_run(run, folder, tmp_path):
 
 
 def test_the_same_command_again_says_what_was_done_before(run, folder, whole):
-    again = run("explain", folder, *DIGITS, "-o", whole, "--format", "png")
+    again = run("explain", folder, *PNG, "-o", whole)
     assert again.exit_code == 0
     assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} of them by an earlier run): {whole}" in again.stdout
-    summary = json.loads(run("explain", folder, *DIGITS, "-o", whole, "--format", "png", "--json").stdout)
+    summary = json.loads(run("explain", folder, *PNG, "-o", whole, "--json").stdout)
     counts = {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES)}
     assert summary == {**counts, "remark": "", "out": str(whole), "errors": {}}
 

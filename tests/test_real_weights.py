@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
+from PIL import Image
 
 import cam
 from cam.evaluation.pasted import Pasted
 from cam.evaluation.placement import evaluate_placement, measure_placement
 from cam.evaluation.results import Evaluation
+from cam.images import read_image
 from cam.inputs import find_pictures
 from cam.scenes import compose, uci_digits
 
@@ -37,6 +41,22 @@ def test_squeezenet_on_photographs(squeezenet: cam.Classifier, shared_data: Path
     assert max(explanation.completeness_error for explanation in explanations) <= 1e-4
     named = sum(e.label.replace(" ", "_") in p.name for e, p in zip(explanations, photographs, strict=True))
     assert named >= right - 5  # some names are spelt differently
+
+
+def test_resizing_by_torch_or_by_pillow_is_nearly_the_same(squeezenet: cam.Classifier, shared_data: Path) -> None:
+    """What README says of it: of the largest of a picture's thousand differences, the median and the largest."""
+    preset, network = torchvision.models.SqueezeNet1_0_Weights.IMAGENET1K_V1.transforms(), squeezenet.network
+    differences = []
+    for path in sorted((shared_data / "imagenet" / "images").iterdir()):
+        photo = read_image(path)
+        inputs = torch.stack([squeezenet.preprocessing.prepare(photo)[0], preset(Image.fromarray(photo))])
+        with torch.inference_mode():
+            ours, pillows = network(inputs)
+        differences.append(float((ours - pillows).abs().max()))
+        assert ours.argmax() == pillows.argmax()
+    assert len(differences) == 100
+    assert round(np.median(differences), 2) == 0.02
+    assert round(max(differences), 2) == 0.16
 
 
 @pytest.mark.parametrize("depth", [20, 56])
