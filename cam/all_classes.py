@@ -15,8 +15,10 @@ from cam.packing import pack
 QUANTUM = 2.0**-10
 """Logits: maps are kept to half of it, so that the difference of two is right to 1e-3."""
 
+TOP = 5
+"""Classes that are told of a picture, and of each place."""
+
 _BYTES = 140_000  # of the evidence of a picture, in base64
-_TOP = 5  # classes that are told of a picture, and of each place
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def few_channels(weight: Tensor) -> bool:
     return weight.shape[1] < weight.shape[0]
 
 
-def keep(evidence: AllClasses) -> dict[str, Any]:
+def keep(evidence: AllClasses, cams: NDArray[np.float32]) -> dict[str, Any]:
     """Keep what the map of every class can be computed from to half a `QUANTUM`, if it is not too much.
 
     Features are kept where there are fewer channels than classes, maps otherwise. Where all takes over 140 KB, maps of
@@ -76,6 +78,7 @@ def keep(evidence: AllClasses) -> dict[str, Any]:
 
     Args:
         evidence: of the picture, of two classes or more.
+        cams: its `cams`, (C, h, w).
 
     Returns:
         Ready for JSON: `kind` ("features", "classes" or "some"), `values` and `leaders` (4, h, w) as `pack` gives them,
@@ -85,11 +88,12 @@ def keep(evidence: AllClasses) -> dict[str, Any]:
         >>> import torch
         >>> from cam.packing import unpack
         >>> maps = torch.arange(6.0).view(3, 1, 2)
-        >>> kept = keep(AllClasses(maps.mean((1, 2)), torch.ones(3), torch.ones(3), torch.zeros(3), maps, None))
+        >>> evidence = AllClasses(maps.mean((1, 2)), torch.ones(3), torch.ones(3), torch.zeros(3), maps, None)
+        >>> kept = keep(evidence, evidence.cams())
         >>> kept["kind"], kept["values"]["shape"], unpack(kept["leaders"])[0].tolist()
         ('classes', [3, 1, 2], [[4.0, 5.0]])
     """
-    cams, weight = evidence.cams(), evidence.weight
+    weight = evidence.weight
     leaders = pack(_leaders(cams, evidence.bias.cpu().numpy()), QUANTUM)
     budget = _BYTES - len(leaders["data"])
     if weight is not None and few_channels(weight):
@@ -101,9 +105,9 @@ def keep(evidence: AllClasses) -> dict[str, Any]:
         return {"kind": "classes", "values": values, "leaders": leaders}
     classes = _ranked(cams, evidence.logits.numpy())
     numbers = np.cumsum((np.abs(cams[classes]) > QUANTUM / 2).sum((1, 2)))  # that are not zero, which take the bytes
-    while len(values["data"]) > budget and len(classes) > _TOP:
+    while len(values["data"]) > budget and len(classes) > TOP:
         count = int(np.searchsorted(numbers, budget / len(values["data"]) * numbers[len(classes) - 1]))
-        classes = classes[: max(_TOP, min(count, len(classes) - 1))]
+        classes = classes[: max(TOP, min(count, len(classes) - 1))]
         values = pack(cams[classes], QUANTUM)
     return {"kind": "some", "values": values, "classes": classes.tolist(), "leaders": leaders}
 
@@ -126,8 +130,8 @@ def _leaders(cams: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np
 def _ranked(cams: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.integer]:
     """All classes, those first that must be kept."""
     strongest = np.zeros(len(logits), bool)
-    strongest[np.argpartition(cams, -min(_TOP, len(cams)), axis=0)[-_TOP:]] = True
+    strongest[np.argpartition(cams, -min(TOP, len(cams)), axis=0)[-TOP:]] = True
     strongest &= cams.max((1, 2)) > 0
     order = np.lexsort((-logits, ~strongest))
-    best = np.argsort(-logits, kind="stable")[:_TOP]
+    best = np.argsort(-logits, kind="stable")[:TOP]
     return np.concatenate([best, order[~np.isin(order, best)]])

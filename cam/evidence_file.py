@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cam.all_classes import QUANTUM, AllClasses, keep
+from cam.all_classes import QUANTUM, TOP, AllClasses, keep
 from cam.geometry import Frame, Grid, cells_on_photo
 from cam.images import encode
+from cam.maps import completeness_error
 from cam.overlay import shrink
 from cam.packing import pack
 
@@ -21,7 +22,6 @@ PHOTO_SIDE = 640
 
 _THUMBNAIL_SIDE = 112
 _QUALITY = 82
-_TOP = 5
 
 
 def evidence_file(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, frame: Frame) -> bytes:
@@ -48,9 +48,19 @@ def evidence_file(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, fr
         >>> row["size"], len(row["top"])
         ([30, 40], 2)
     """
-    parts = _row(evidence, image, frame), _evidence(evidence, image, grid, frame)
-    texts = [json.dumps(part, separators=(",", ":")).replace("<", "\\u003c") for part in parts]
-    return f"gapcam.keep(\n{texts[0]},\n{texts[1]}\n)\n".encode()
+    cams = evidence.cams()
+    row, rest = _row(evidence, cams, image, frame), _evidence(evidence, cams, image, grid, frame)
+    return f"gapcam.keep(\n{as_json(row)},\n{as_json(rest)}\n)\n".encode()
+
+
+def as_json(value: object) -> str:
+    """Write JSON in ASCII in which nothing can end a script.
+
+    Example:
+        >>> len(as_json("<"))
+        8
+    """
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def border_share(cam: NDArray[np.floating]) -> float:
@@ -65,21 +75,22 @@ def border_share(cam: NDArray[np.floating]) -> float:
     return 1 - float(positive[1:-1, 1:-1].sum()) / total if total else 0.0
 
 
-def _row(evidence: AllClasses, image: NDArray[np.uint8], frame: Frame) -> dict[str, Any]:
-    top = np.argsort(-evidence.logits.numpy(), kind="stable")[:_TOP].tolist()
-    cam = evidence.cams()[top[0]]
-    sum_, logit = float(cam.mean()) + float(evidence.bias[top[0]]), float(evidence.map_logits[top[0]])
+def _row(evidence: AllClasses, cams: NDArray[np.float32], image: NDArray[np.uint8], frame: Frame) -> dict[str, Any]:
+    top = np.argsort(-evidence.logits.numpy(), kind="stable")[:TOP].tolist()
+    cam, bias = cams[top[0]], evidence.bias[top[0]].cpu()
     return {
         "size": list(frame.photo),
         "top": [[c, float(evidence.logits[c]), float(evidence.probabilities[c])] for c in top],
-        "completeness": abs(sum_ - logit) / max(1.0, abs(logit)),
+        "completeness": completeness_error(torch.from_numpy(cam), bias, evidence.map_logits[top[0]]).item(),
         "border": border_share(cam),
         "map": pack(cam, QUANTUM),
         "thumbnail": _jpeg(image, _THUMBNAIL_SIDE),
     }
 
 
-def _evidence(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, frame: Frame) -> dict[str, Any]:
+def _evidence(
+    evidence: AllClasses, cams: NDArray[np.float32], image: NDArray[np.uint8], grid: Grid, frame: Frame
+) -> dict[str, Any]:
     """Places are shares of the photograph's height and width."""
     height, width = frame.photo
     rows, columns = cells_on_photo((evidence.features.shape[1], evidence.features.shape[2]), grid, frame)
@@ -91,7 +102,7 @@ def _evidence(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, frame:
         "seen": [x0 / width, y0 / height, x1 / width, y1 / height],
         "logits": pack(evidence.logits.numpy(), QUANTUM),
         "map_logits": pack(evidence.map_logits.numpy(), QUANTUM) if finer else None,
-        "maps": keep(evidence),
+        "maps": keep(evidence, cams),
         "photo": _jpeg(image, PHOTO_SIDE),
     }
 

@@ -143,12 +143,13 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         check_output(inputs, out)
         pictures = find_pictures(inputs, exclude=out, pattern=options["pattern"])
         classifier = load_classifier(**loading(options))
-        read_truth(options["truth"], [str(picture.path) for picture in pictures], classifier.labels)  # before the work
+        names = [(str(picture.path), str(picture.name)) for picture in pictures]
+        read_truth(options["truth"], names, classifier.labels)  # before the work
         count = len(shard_of(pictures, *options["shard"]) if options["shard"] else pictures)
         with progress(count, silent) as advance:
             run = explain_folder(classifier, pictures, out, _wanted(classifier, options), ctx.params, advance)
+        show_run(run, as_json=options["as_json"], quiet=options["quiet"])
         page = write_report(out, options["truth"]) if reporting and run.explained else None
-    show_run(run, as_json=options["as_json"], quiet=options["quiet"])
     if page and not silent:
         click.echo(str(page))
     ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)

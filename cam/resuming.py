@@ -19,6 +19,7 @@ from cam.inputs import Picture
 from cam.manifest import MANIFEST, files_of, read_records
 
 RUN = "run.json"
+REPORT = "report.html"
 
 # What must be the same for a run to go on. Arguments that change no result are not among them.
 _SAME = ("versions", "model", "weights", "preprocessing", "head", "device", "dtype", "options", "arguments")
@@ -102,6 +103,19 @@ class RunFolder:
         """
         write_whole(self.out / name, data, self.unfinished)
 
+    def forget_report(self) -> None:
+        """Take away a report of what was here before; the evidence of pictures is in the manifest's care.
+
+        Raises:
+            OutputError: it cannot be taken away.
+        """
+        page = self.out / REPORT
+        try:
+            page.unlink(missing_ok=True)
+            rmtree(self.out / "report" / "thumbnails", ignore_errors=True)
+        except OSError as error:
+            raise unwritable(page, error) from error
+
     def has(self, name: str) -> bool:
         """Tell whether it holds a file of that name."""
         return os.path.isfile(self.out / name)  # noqa: PTH113 - Path.is_file raises where a folder may not be entered
@@ -141,6 +155,7 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
         folder.describe(earlier)  # not finished any more
         return earlier
     truncate(folder, 0)
+    folder.forget_report()
     rmtree(folder.unfinished, ignore_errors=True)
     folder.describe(about)
     return dict(about)

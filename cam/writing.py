@@ -64,8 +64,9 @@ def write_picture(
             files = _write(explanation, heat, picture.name, folder, limit, options)
             record["targets"].append(_target(explanation, options.box_share, files))
         if outcome[0].report:
-            record |= {"name": str(picture.name), "files": {"report": f"report/pictures/{picture.name}.js"}}
-            folder.write(record["files"]["report"], outcome[0].report)
+            file = f"report/pictures/{picture.name}.js"
+            folder.write(file, outcome[0].report)
+            record |= {"name": str(picture.name), "files": {"report": file}}
     except NoRoomError:
         raise
     except (CamError, MemoryError) as error:

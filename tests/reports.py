@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from small import gap_linear, photo
+from torch import nn
 
 import cam
 from cam.batch import explain_folder
@@ -80,3 +81,25 @@ def wrong(records: list[dict]) -> list[int]:
 
 def index_of(report: Path) -> dict:
     return json.loads(report.read_text("ascii").split('id="index">')[1].split("</script>")[0])
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def many_maps() -> cam.Classifier:
+    """Class maps behind a ReLU, of which some are kept."""
+    torch.manual_seed(6)
+    network = nn.Sequential(nn.Conv2d(3, 40, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return cam.wrap(network, input_size=32)
+
+
+def report_of(classifier: cam.Classifier, out: Path, **question) -> Path:
+    """A report of two photographs, of which parts lie outside the centre crop."""
+    folder = out / "photos"
+    folder.mkdir()
+    for seed, size in enumerate([(40, 56), (50, 33)]):
+        write_image(folder / f"{seed}.png", photo(*size, seed))
+    options = Options(question=Question(report=True, **question), save=frozenset())
+    explain_folder(classifier, find_pictures([folder]), out / "run", options)
+    return write_report(out / "run")

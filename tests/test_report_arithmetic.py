@@ -9,19 +9,14 @@ import pytest
 import torch
 from browser import opened, pixels
 from playwright.sync_api import Browser
-from small import photo, wrapped
+from reports import many_maps, report_of
+from small import wrapped
 from torch import nn
 
 import cam
-from cam.batch import explain_folder
 from cam.classifiers import Classifier
 from cam.colormaps import colorize
 from cam.geometry import place
-from cam.images import write_image
-from cam.inputs import find_pictures
-from cam.options import Options
-from cam.question import Question
-from cam.report.writing import write_report
 
 EXACT = 1e-3
 
@@ -46,13 +41,6 @@ def many_normed() -> Classifier:
     return cam.wrap(Normed(), input_size=32)
 
 
-def many_maps() -> Classifier:
-    """Class maps behind a ReLU, of which some are kept."""
-    torch.manual_seed(6)
-    network = nn.Sequential(nn.Conv2d(3, 40, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return cam.wrap(network, input_size=32)
-
-
 HEADS = {
     "gap-linear": (wrapped, "classes"),
     "conv-gap": (lambda: wrapped("conv-gap"), "classes"),
@@ -62,17 +50,6 @@ HEADS = {
     "norm, features": (many_normed, "features"),
     "conv-gap, some": (many_maps, "some"),
 }
-
-
-def reported(classifier: Classifier, out: Path, **question) -> Path:
-    """A report of two photographs, of which parts lie outside the centre crop."""
-    folder = out / "photos"
-    folder.mkdir()
-    for seed, size in enumerate([(40, 56), (50, 33)]):
-        write_image(folder / f"{seed}.png", photo(*size, seed))
-    options = Options(question=Question(report=True, **question), save=frozenset())
-    explain_folder(classifier, find_pictures([folder]), out / "run", options)
-    return write_report(out / "run")
 
 
 READ = """async ([number, asked]) => {
@@ -99,7 +76,7 @@ def test_every_kind_of_evidence_is_pythons(head: str, browser: Browser, tmp_path
     classifier = make()
     if kind == "some":
         monkeypatch.setattr("cam.all_classes._BYTES", 4000)
-    report = reported(classifier, tmp_path)
+    report = report_of(classifier, tmp_path)
     with opened(browser, report) as page:
         for number, path in enumerate(sorted((tmp_path / "photos").iterdir())):
             found, all_, told = page.evaluate(READ, [number, 6])
@@ -120,7 +97,7 @@ def test_every_kind_of_evidence_is_pythons(head: str, browser: Browser, tmp_path
 
 def test_a_finer_map_adds_up_to_the_logit_of_its_input(browser: Browser, tmp_path: Path) -> None:
     classifier = wrapped()
-    report = reported(classifier, tmp_path, resolution=64)
+    report = report_of(classifier, tmp_path, resolution=64)
     ours = cam.explain(classifier, tmp_path / "photos" / "0.png", 2, resolution=64)
     with opened(browser, report) as page:
         js = """async () => {
@@ -139,7 +116,7 @@ def test_heat_lies_and_looks_as_in_pythons_overlay(
     evidence: str, colormap: str, browser: Browser, tmp_path: Path
 ) -> None:
     classifier = wrapped()
-    report = reported(classifier, tmp_path)
+    report = report_of(classifier, tmp_path)
     ours = cam.explain(classifier, tmp_path / "photos" / "0.png", 1, evidence=evidence)
     heat = place(ours.map, ours.grid, ours.frame)
     with opened(browser, report, f"#class=1&evidence={evidence}&scale=picture&colormap={colormap}") as page:

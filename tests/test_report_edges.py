@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-import pytest
+import torch
 from browser import opened, ready, written
-from reports import COUNT, explained, index_of, listed, state
-from small import wrapped
-from test_report_arithmetic import many_maps
-from test_report_arithmetic import reported as report_of
+from reports import COUNT, LABELS, explained, index_of, listed, many_maps, report_of, state
+from small import gap_linear, wrapped
 
 import cam
 from cam.report.writing import write_report
@@ -100,12 +97,89 @@ def test_the_legend_of_a_finer_map_has_its_numbers(browser, tmp_path):
         assert f"margin {a - b:.2f} of this finer input".replace("-", "\u2212") in line
 
 
-def test_the_histogram_counts_probabilities(page, reported):
-    _, _, records = reported
-    probabilities = [record["targets"][0]["probability"] for record in records]
-    expected, _ = np.histogram(probabilities, bins=20, range=(0, 1))
-    page.click("#view-summary")
-    bars = page.locator("#group-histogram .histogram span")
-    assert [int(bar.get_attribute("title").rsplit(" ", 1)[1]) for bar in bars.all()] == expected.tolist()
-    heights = [float(height.rstrip("%")) for height in bars.evaluate_all("(all) => all.map((bar) => bar.style.height)")]
-    assert heights == pytest.approx((100 * expected / expected.max()).tolist(), abs=0.01)
+def test_a_step_from_the_summary_comes_into_sight(page):
+    page.keyboard.press("s")
+    page.evaluate("(n) => gapcam.state.open(n)", COUNT - 1)
+    ready(page)
+    row, box = (page.locator(name).bounding_box() for name in (f"#rows [data-number='{COUNT - 1}']", "#list"))
+    assert box["y"] <= row["y"]
+    assert row["y"] + row["height"] <= box["y"] + box["height"] + 1
+
+
+def test_rows_are_in_the_order_of_tab(page):
+    order = "[...document.querySelectorAll('#rows .row')].map((row) => Number(row.dataset.number))"
+    for top in (1e9, 0, 300):
+        page.evaluate("(top) => { document.getElementById('list').scrollTop = top; }", top)
+        page.wait_for_timeout(100)
+        numbers = page.evaluate(order)
+        assert numbers == sorted(numbers)
+
+
+def test_no_number_is_of_a_picture_that_is_not_yet_there(page):
+    js = """() => {
+        const { state, picture } = gapcam;
+        state.open(7);
+        const before = document.getElementById("place-title").textContent;
+        picture.step(1, 1);
+        picture.pin();
+        document.getElementById("stage").dispatchEvent(new PointerEvent("pointermove", { clientX: 700, clientY: 300 }));
+        const save = document.getElementById("save-picture").disabled;
+        return [state.current.pin, document.getElementById("place-title").textContent === before, save];
+    }"""
+    pin, same, disabled = page.evaluate(js)
+    assert (pin, same, disabled) == (None, True, True)
+    ready(page)
+    assert page.locator("#save-picture").is_enabled()
+
+
+def test_of_namesakes_none_is_meant(browser, tmp_path):
+    torch.manual_seed(0)
+    classifier = cam.wrap(gap_linear(3), input_size=32, labels=["crane", "dog", "crane"])
+    with opened(browser, report_of(classifier, tmp_path)) as page:
+        assert page.evaluate("gapcam.format.classNamed('crane')") is None  # undefined
+        assert page.evaluate("['2 crane', '0', 'DOG'].map(gapcam.format.classNamed)") == [2, 0, 1]
+
+
+def test_a_place_that_is_sure_is_not_more_than_that(browser, tmp_path):
+    torch.manual_seed(0)
+    network = gap_linear(3)
+    torch.nn.init.normal_(network[-1].weight, std=20)
+    classifier = cam.wrap(network, input_size=32)
+    with opened(browser, report_of(classifier, tmp_path), "#evidence=posterior") as page:
+        peaks = page.evaluate("""[0, 1, 2].map((c) => Math.max(...gapcam.evidence.map(
+            gapcam.picture.view.picture, { evidence: "posterior", class: c })))""")
+        assert max(peaks) == 1
+        assert "reaches" not in page.locator("#scale-note").inner_text()
+
+
+def test_a_label_that_turns_its_line_round_leaves_the_numbers_alone(page):
+    page.evaluate("gapcam.state.set({ class: 3 })")
+    line, _ = page.evaluate("gapcam.save.legend()")
+    assert line.startswith(f"Evidence for \u2068{LABELS[3]}\u2069: probability ")
+
+
+def test_it_is_said_what_is_kept(browser, tmp_path):
+    with opened(browser, report_of(wrapped(), tmp_path)) as page:
+        said = "Kept of this picture: the maps of all 5 classes, right to 0.0005 logits."
+        assert page.locator("#kept").inner_text() == said
+
+
+def test_with_files_beside_it_the_page_may_load_those_and_nothing_else(tmp_path):
+    explained(tmp_path, 101)
+    report = write_report(tmp_path / "run").read_text("ascii")
+    policy = report.split('Content-Security-Policy" content="')[1].split('"')[0]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    assert rules["script-src"].split()[1:] == ["file:"]
+    assert "connect-src" not in rules
+
+
+def test_evidence_that_is_damaged_is_told_in_the_page(browser, tmp_path):
+    explained(tmp_path, 101)
+    report = write_report(tmp_path / "run")
+    (tmp_path / "run" / "report" / "pictures" / "p5.png.js").write_text("gapcam.keep(\n{")
+    number = [row["name"] for row in index_of(report)["pictures"]].index("p5.png")
+    with opened(browser, report, refused="SyntaxError") as page:
+        page.evaluate("(n) => gapcam.state.open(n)", number)
+        page.locator("#kept", has_text="The evidence of p5.png is damaged. Run cam explain again").wait_for()

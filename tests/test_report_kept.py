@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from reports import explained
+from reports import contents, explained
 
 import cam
 from cam.all_classes import QUANTUM, AllClasses, keep
@@ -71,7 +69,7 @@ def read(kept: dict, weight: torch.Tensor | None) -> np.ndarray:
 @pytest.mark.parametrize("scale", [1.0, 0.37])
 def test_maps_of_all_classes_are_right_to_half_a_quantum(classes, channels, kind, scale):
     evidence = all_classes(classes, channels, scale=scale)
-    kept = keep(evidence)
+    kept = keep(evidence, evidence.cams())
     assert kept["kind"] == kind
     assert np.abs(read(kept, evidence.weight) - evidence.cams()).max() <= QUANTUM / 2 + 1e-5
     assert len(json.dumps(kept)) <= 141_000
@@ -81,7 +79,7 @@ def test_maps_of_all_classes_are_right_to_half_a_quantum(classes, channels, kind
 def test_with_the_maps_goes_what_compares_them_to_all_others(classes, channels, side):
     evidence = all_classes(classes, channels, side)
     cams = evidence.cams()
-    best, winner, second, total = unpack(keep(evidence)["leaders"])
+    best, winner, second, total = unpack(keep(evidence, evidence.cams())["leaders"])
     ordered = np.sort(cams, axis=0)
     assert np.abs(best - ordered[-1]).max() <= QUANTUM / 2 + 1e-5
     assert np.abs(second - ordered[-2]).max() <= QUANTUM / 2 + 1e-5
@@ -92,7 +90,7 @@ def test_with_the_maps_goes_what_compares_them_to_all_others(classes, channels, 
 
 def test_what_is_too_much_is_cut_down_to_the_classes_that_matter():
     evidence = all_classes(1000, 1000, side=13)
-    kept = keep(evidence)
+    kept = keep(evidence, evidence.cams())
     assert kept["kind"] == "some"
     assert 110_000 < len(json.dumps(kept)) <= 146_000
     classes, cams = kept["classes"], evidence.cams()
@@ -124,10 +122,6 @@ def classifier(tmp_path_factory) -> cam.Classifier:
 
 def go(classifier, folder: Path, out: Path, report=lambda record: None, **options) -> None:
     explain_folder(classifier, find_pictures([folder / "photos"]), out, Options(**OPTIONS, **options), {}, report)
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 @pytest.mark.parametrize("after", [1, 7, COUNT])
@@ -200,65 +194,3 @@ def test_maps_are_read_back_as_python_computes_them(classifier, folder, tmp_path
             evidence = json.loads(kept.evidence(record))
             ours = cam.explain(classifier, record["path"], 2)
             assert np.abs(kept.cam(evidence, 2) - ours.cam).max() <= QUANTUM / 2 + 1e-5
-
-
-def test_the_command_writes_a_report_and_writes_it_again(run, tmp_path):
-    folder = tmp_path / "in"
-    for name in ("five.png", "sevens.png"):
-        (folder / name[:4]).mkdir(parents=True)
-        shutil.copy(SAMPLES / name, folder / name[:4])
-    out = tmp_path / "out"
-    result = run("explain", folder, "-m", "digits", "-o", out, "--report")
-    assert result.exit_code == 0, result.output
-    assert result.output.splitlines()[-1].endswith("report.html")
-    plain = (out / "report.html").read_bytes()
-    (folder / "five").rename(folder / "5")
-    (folder / "seve").rename(folder / "8")
-    out = tmp_path / "again"
-    run("explain", folder, "-m", "digits", "-o", out, "--report", "--truth", "folder")
-    index = (out / "report.html").read_text("ascii").split('id="index">')[1].split("</script>")[0]
-    assert [row["truth"] for row in json.loads(index)["pictures"]] == [5, 8]
-    assert json.loads(index)["summary"]["pairs"][0]["predicted"] == 7
-    with_truth = (out / "report.html").read_bytes()
-    assert run("report", out).exit_code == 0
-    assert (out / "report.html").read_bytes() != with_truth
-    assert run("report", out, "--truth", "folder").output.strip() == str(out / "report.html")
-    assert (out / "report.html").read_bytes() == with_truth != plain
-
-
-@pytest.mark.parametrize(
-    ("table", "said"),
-    [
-        ("path,label\nnobody.png,5\n", "names no picture of this run. Write paths as in the manifest, such as"),
-        ("path,label\nfive.png,fifty\n", "Line 2 of .* stands for no class"),
-        ("", "holds no rows"),
-        (None, "cannot be opened"),
-    ],
-)
-def test_truth_that_cannot_be_is_told(run, tmp_path, table, said):
-    out, truth = tmp_path / "out", tmp_path / "truth.csv"
-    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", out, "--report").exit_code == 0
-    before = contents(out)
-    if table is not None:
-        truth.write_text(table)
-    result = run("report", out, "--truth", truth)
-    assert result.exit_code == 2
-    assert re.search(said, result.output), result.output
-    assert contents(out) == before
-
-
-def test_wrong_usage_is_told(run, tmp_path):
-    result = run("report", tmp_path / "nowhere")
-    assert (result.exit_code, "holds no finished run" in result.output) == (2, True)
-    assert not (tmp_path / "nowhere").exists()
-    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out").exit_code == 0
-    (tmp_path / "bad.png").write_bytes(b"torn")
-    assert run("explain", tmp_path / "bad.png", "-m", "digits", "-o", tmp_path / "bad", "--report").exit_code == 1
-    assert not (tmp_path / "bad" / "report.html").exists()
-    assert "explained no picture" in run("report", tmp_path / "bad").output
-    result = run("report", tmp_path / "out")
-    assert "kept no evidence for a report. Give cam explain again, with --report and --overwrite" in result.output
-    result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--truth", "folder")
-    assert (result.exit_code, "Give --report too" in result.output) == (2, True)
-    result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--report")
-    assert (result.exit_code, "another option question" in result.output) == (2, True)

@@ -5,6 +5,7 @@ python tools/report_figures.py PHOTOGRAPHS TRUTH.csv needs Chromium, scikit-lear
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from cam.evaluation.tables import read_table
 from cam.images import resize, write_image
 from cam.scenes import compose, uci_digits
 
@@ -41,7 +43,7 @@ def main() -> None:
         out = report.parent
         rows = [figures("100", browser, report, time.perf_counter() - start)]
         for count in (2_000, 5_000):
-            seconds = multiply(out, Path(temporary, str(count)), count)
+            seconds = multiply(out, Path(temporary, str(count)), count, truth)
             rows.append(figures(f"{count:,}", browser, Path(temporary, str(count), "report.html"), seconds))
         write_table(rows, kept(out))
         browser.close()
@@ -74,7 +76,7 @@ def take_pictures(browser: Browser, report: Path) -> None:
     index = json.loads(report.read_text("ascii").split('id="index">')[1].split("</script>")[0])
     rows = index["pictures"]
     wrong = [row["name"] for row in rows if row["truth"] != row["top"][0][0]]
-    right = max((row for row in rows if row["name"] not in wrong), key=lambda row: -row["top"][0][2])["name"]
+    right = min((row for row in rows if row["name"] not in wrong), key=lambda row: row["top"][0][2])["name"]
     contrast = f"evidence=contrast&show=wrong&scale=picture&picture={wrong[0]}"
     views: dict[str, tuple[str, dict[str, Any]]] = {
         "list": ("#sort=confidence", {}),
@@ -106,22 +108,24 @@ def opened(page: Page, report: Path, hash_: str = "") -> Page:
     return page
 
 
-def multiply(out: Path, to: Path, count: int) -> float:
+def multiply(out: Path, to: Path, count: int, truth: str) -> float:
     """A run of so many pictures, each of those of another under a number of its own; seconds to write its report."""
+    classes = dict(row for _, row in read_table(Path(truth), ("path", "label")))
     (to / "report" / "pictures").mkdir(parents=True)
     shutil.copy(out / "report" / "model.json", to / "report")
     about = json.loads((out / "run.json").read_text())
     (to / "run.json").write_text(json.dumps({**about, "explained": count}))
     records = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    with (to / "manifest.jsonl").open("w") as manifest:
+    with (to / "manifest.jsonl").open("w") as manifest, (to / "truth.csv").open("w") as table:
         for number in range(count):
             record = records[number % len(records)]
             name = f"{number:05}-{record['name']}"
             file = f"report/pictures/{name}.js"
             (to / file).symlink_to(out / record["files"]["report"])
             manifest.write(json.dumps({**record, "path": name, "name": name, "files": {"report": file}}) + "\n")
+            csv.writer(table).writerow([name, classes[record["name"]]])
     start = time.perf_counter()
-    cam("report", str(to))
+    cam("report", str(to), "--truth", str(to / "truth.csv"))
     return time.perf_counter() - start
 
 

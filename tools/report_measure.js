@@ -32,12 +32,14 @@ async () => {
     const clientX = left + width * (0.2 + 0.6 * (((i * 37) % 200) / 200));
     const clientY = top + height * (0.1 + 0.8 * (i / 200));
     const move = new PointerEvent("pointermove", { clientX, clientY });
+    await pause(16); // as in use, with what else there is to do in between
     times.hover.push(await timed(() => stage.dispatchEvent(move)));
   }
 
   const kinds = ["logit", "contrast", "margin", "posterior"];
   for (let i = 0; i < 40; i++) {
     const [c] = data.index.pictures[state.current.picture].top[(i + 1) % 5];
+    await pause(16);
     times.class.push(await timed(() => state.set({ class: c, evidence: kinds[i % 4] })));
   }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,7 +66,7 @@ def labelled_pictures(folder: Path, labels: Sequence[str], csv: Path | None = No
         [1]
     """
     if csv is not None:
-        return _by_table(folder, csv, cache(lambda text: class_of(labels, text)))
+        return _by_table(folder, csv, labels)
     pictures = find_pictures([folder])
     for picture in pictures:
         if len(picture.name.parts) < 2:
@@ -134,16 +134,43 @@ def class_of(labels: Sequence[str], text: str) -> int:
         raise
 
 
-def _by_table(folder: Path, csv: Path, find: Callable[[str], int]) -> list[Labelled]:
-    found: dict[Picture, Labelled] = {}
+def read_classes(csv: Path, labels: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+    """Read a table that says which class each picture shows.
+
+    Args:
+        csv: a table with the columns `path` and `label` (as `class_of` understands), with or without these names in
+            the first row.
+        labels: of the model's classes, in order.
+
+    Returns:
+        For each row where it stands, for messages, its path, and its class index.
+
+    Raises:
+        UsageError: it cannot be read, or a row stands for no class or for several.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     size = Path(folder, "labels.csv").write_text("a.jpg,dog")
+        ...     [class_idx for _, path, class_idx in read_classes(Path(folder, "labels.csv"), ["cat", "dog"])]
+        [1]
+    """
+    find = cache(lambda text: class_of(labels, text))
     for where, (path, label) in read_table(csv, ("path", "label")):
+        try:
+            class_idx = find(label)
+        except UsageError as error:
+            raise UsageError(f"{where} stands for no class: {error.found}", error.remedy) from error
+        yield where, path, class_idx
+
+
+def _by_table(folder: Path, csv: Path, labels: Sequence[str]) -> list[Labelled]:
+    found: dict[Picture, Labelled] = {}
+    for where, path, class_idx in read_classes(csv, labels):
         picture = picture_named(path, [folder], where)
         if picture in found:
             raise UsageError(f"{where} names the picture {path!r} again", "Give every picture one row")
-        try:
-            found[picture] = Labelled(picture, find(label))
-        except UsageError as error:
-            raise UsageError(f"{where} stands for no class: {error.found}", error.remedy) from error
+        found[picture] = Labelled(picture, class_idx)
     return list(found.values())
 
 

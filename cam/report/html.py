@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Iterable
 from hashlib import sha256
@@ -11,12 +10,14 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from cam.evidence_file import as_json
+
 _PARTS = files("cam.report") / "page"
 
 # Each may use those before it.
 SCRIPTS = (
     *("data", "evidence", "geometry", "colour", "drawing"),
-    *("state", "format", "filter", "list", "controls", "classes", "place", "picture", "summary"),
+    *("state", "format", "filter", "controls", "list", "classes", "place", "picture", "summary"),
     *("save", "keyboard", "start"),
 )
 STYLES = "base", "list", "picture", "summary"
@@ -43,7 +44,7 @@ def make_page(index: dict[str, Any], evidence: Iterable[str], *, shards: bool) -
     style = "".join(_read(f"{name}.css") for name in STYLES)
     policy = (
         f"default-src 'none'; script-src {_hash(script)}{' file:' if shards else ''}; style-src {_hash(style)}; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
     pictures = "".join(
         f'<script type="application/json" id="evidence-{number}">{text}</script>\n'
@@ -57,16 +58,6 @@ def make_page(index: dict[str, Any], evidence: Iterable[str], *, shards: bool) -
         index=as_json(index),
         pictures=pictures,
     )
-
-
-def as_json(value: object) -> str:
-    """Write JSON in ASCII in which nothing can end a script.
-
-    Example:
-        >>> len(as_json("<"))
-        8
-    """
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _read(name: str) -> str:

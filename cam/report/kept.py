@@ -6,6 +6,7 @@ import json
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,6 @@ class Kept:
         about: what it was made with.
         model: `labels`, `bias`, `logistic` and `weight`, as `model_file` writes them.
 
-    Raises:
-        UsageError: there is no such run, it is not finished, or it kept no evidence.
     """
 
     folder: RunFolder
@@ -39,7 +38,16 @@ class Kept:
 
     @classmethod
     def open(cls, out: Path) -> Kept:
-        """Open the folder of a run."""
+        """Open the folder of a run.
+
+        Raises:
+            UsageError: there is no such run, it is not finished, or it kept no evidence.
+
+        Example:
+            >>> Kept.open(Path("nowhere"))
+            Traceback (most recent call last):
+            cam.errors.UsageError: 'nowhere' holds no finished run. Name the folder of a run that is done; ...
+        """
         folder = RunFolder(out)
         about = read_about(folder)
         if "explained" not in about:
@@ -63,23 +71,22 @@ class Kept:
         Raises:
             UsageError: its file is missing or damaged.
         """
-        row: dict[str, Any] = json.loads(self._line(record, 1).removesuffix(","))
-        return row
+        return self._line(record, 1)
 
-    def evidence(self, record: Record) -> str:
-        """Give the JSON of what is needed to look at a picture.
+    def evidence(self, record: Record) -> dict[str, Any]:
+        """Give what is needed to look at a picture.
 
         Raises:
             UsageError: its file is missing or damaged.
         """
         return self._line(record, 2)
 
-    def _line(self, record: Record, number: int) -> str:
+    def _line(self, record: Record, number: int) -> dict[str, Any]:
         path = self.folder.out / record.get("files", {}).get("report", "")
         try:
             with path.open(encoding="ascii") as file:
                 lines = islice(file, number, None)
-                return str(next(lines)).rstrip()
+                return dict(json.loads(next(lines).rstrip().removesuffix(",")))
         except (OSError, ValueError, StopIteration):
             found = f"{record['path']!r} has no evidence in {str(self.folder.out)!r}"
             raise UsageError(found, "Give its cam explain again, with --report") from None
@@ -88,7 +95,7 @@ class Kept:
         """Compute the map of a class, (h, w) float32, logit units, right to 5e-4; None where it was not kept.
 
         Args:
-            evidence: of a picture, from its line.
+            evidence: of a picture.
             class_idx: the class.
         """
         maps = evidence["maps"]
@@ -98,6 +105,9 @@ class Kept:
         values = unpack(maps["values"])
         if maps["kind"] == "classes":
             return np.asarray(values[class_idx])
-        size = 4 * len(values)
-        row = b64decode(self.model["weight"])[size * class_idx : size * (class_idx + 1)]
-        return np.asarray(maps["scale"] * np.tensordot(np.frombuffer(row, "<f4"), values, 1))
+        return np.asarray(maps["scale"] * np.tensordot(self._weight[class_idx], values, 1))
+
+    @cached_property
+    def _weight(self) -> NDArray[np.float32]:
+        """(C, K), logits a feature."""
+        return np.frombuffer(b64decode(self.model["weight"]), "<f4").reshape(len(self.model["labels"]), -1)

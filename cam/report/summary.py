@@ -16,16 +16,12 @@ _BINS = 20
 
 
 @dataclass
-class _Group:
-    """Sums over some pictures."""
+class _Pictures:
+    """Some pictures, and the sum of the maps that are known of them."""
 
     count: int = 0
-    labelled: int = 0
-    right: int = 0
-    border: float = 0.0
-    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
-    total: NDArray[np.float64] | None = None
     maps: int = 0
+    total: NDArray[np.float64] | None = None
 
     def add_map(self, cam: NDArray[np.floating]) -> None:
         if self.total is None:
@@ -35,8 +31,21 @@ class _Group:
 
     def to_json(self) -> dict[str, Any]:
         mean = None if self.total is None else pack(self.total / self.maps, QUANTUM)
-        about = {"count": self.count, "labelled": self.labelled, "right": self.right}
-        return {**about, "border": self.border / self.count, "histogram": self.histogram.tolist(), "map": mean}
+        return {"count": self.count, "maps": self.maps, "map": mean}
+
+
+@dataclass
+class _Group(_Pictures):
+    """Pictures of which all is known."""
+
+    labelled: int = 0
+    right: int = 0
+    border: float = 0.0
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
+
+    def to_json(self) -> dict[str, Any]:
+        about = {"labelled": self.labelled, "right": self.right, "border": self.border / self.count}
+        return {**super().to_json(), **about, "histogram": self.histogram.tolist()}
 
 
 class Summary:
@@ -52,7 +61,7 @@ class Summary:
     def __init__(self) -> None:
         self._all = _Group()
         self._classes: defaultdict[int, _Group] = defaultdict(_Group)
-        self._pairs: defaultdict[tuple[int, int], _Group] = defaultdict(_Group)
+        self._pairs: defaultdict[tuple[int, int], _Pictures] = defaultdict(_Pictures)
 
     def add(self, row: dict[str, Any], cam: NDArray[np.floating], truth: int | None) -> None:
         """Add a picture: its row in the list, and the map of its predicted class, (h, w) in logits."""
@@ -77,7 +86,7 @@ class Summary:
         classes = sorted(self._classes.items(), key=lambda item: (-item[1].count, item[0]))
         pairs = sorted(self._pairs.items(), key=lambda item: (-item[1].count, item[0]))
         return {
-            "all": self._all.to_json() if self._all.count else None,
+            "all": self._all.to_json(),
             "classes": [{"class": class_idx, **group.to_json()} for class_idx, group in classes],
             "pairs": [{"truth": truth, "predicted": other, **group.to_json()} for (truth, other), group in pairs],
         }

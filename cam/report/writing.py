@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from base64 import b64encode
 from pathlib import Path
@@ -13,16 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.colormaps import lookup
-from cam.errors import UsageError
+from cam.evidence_file import as_json
 from cam.files import write_whole
 from cam.manifest import Record
 from cam.packing import unpack
-from cam.report.html import as_json, make_page
+from cam.report.html import make_page
 from cam.report.kept import Kept
 from cam.report.summary import Summary
 from cam.report.truth import Truth, read_truth
-
-REPORT = "report.html"
+from cam.resuming import REPORT
 
 _IN_ONE_FILE = 100  # pictures
 _COLORMAPS = "signed", "cividis", "viridis", "turbo"
@@ -54,23 +52,22 @@ def write_report(out: Path, truth: str | None = None) -> Path:
     with kept.folder.locked():
         shards = kept.about["explained"] > _IN_ONE_FILE
         index = _index(kept, truth, shards=shards)
-        evidence = () if shards else (kept.evidence(record) for record in kept.records() if record["status"] == "ok")
+        evidence = (
+            () if shards else (as_json(kept.evidence(record)) for record in kept.records() if record["status"] == "ok")
+        )
         write_whole(out / REPORT, make_page(index, evidence, shards=shards).encode("ascii"))
     return out / REPORT
 
 
 def _index(kept: Kept, truth: str | None, *, shards: bool) -> dict[str, Any]:
     """What the page knows from the start, thumbnails included unless they are in shards."""
-    paths = (record["path"] for record in kept.records())
-    found = _Found(kept, read_truth(truth, paths, kept.model["labels"]), shards=shards)
+    names = ((record["path"], record.get("name", "")) for record in kept.records())
+    found = _Found(kept, read_truth(truth, names, kept.model["labels"]), shards=shards)
     for record in kept.records():
         found.add(record)
     found.write_thumbnails()
-    if truth and all(row["truth"] is None for row in found.rows):
-        remedy = f"Write paths as in the manifest, such as {found.rows[0]['path']!r}"
-        raise UsageError(f"{truth!r} names no picture of this run", remedy)
     return {
-        "title": f"{kept.about['model']}, {len(found.rows)} pictures",
+        "title": f"{kept.about['model']}, {len(found.rows)} picture{'s' if len(found.rows) != 1 else ''}",
         **kept.model,
         "drawing": _drawing(kept.about, found.peaks),
         "about": _about(kept.about),
@@ -112,7 +109,7 @@ class _Found:
         truth, predicted = row["truth"], row["top"][0][0]
         self.summary.add(row, cam, truth)
         if truth not in (None, predicted):
-            other = self._kept.cam(json.loads(self._kept.evidence(record)), truth)
+            other = self._kept.cam(self._kept.evidence(record), truth)
             self.summary.add_confusion(truth, predicted, None if other is None else cam - other)
 
     def write_thumbnails(self) -> None:

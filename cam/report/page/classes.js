@@ -15,7 +15,7 @@ gapcam.classes = (() => {
     const row = index.pictures[picture];
     const own = c ?? row.top[0][0];
     const others = [against, row.truth, ...row.top.map(([each]) => each)];
-    const other = others.find((each) => each !== null && each !== own) ?? own;
+    const other = others.find((each) => each !== null && each !== own);
     return { class: own, against: other, evidence };
   }
 

@@ -1,6 +1,6 @@
 /* Controls that each stand for one key of the state: set by it, and setting it. */
 
-gapcam.controls = (() => {
+(() => {
   const { index } = gapcam.data;
   const { byId, element, isolated, label, searchable, classNamed } = gapcam.format;
   const state = gapcam.state;
@@ -67,7 +67,7 @@ gapcam.controls = (() => {
   }
 
   byId("clear").addEventListener("click", () => {
-    state.set({ text: "", show: "all", margin: null, of: null, pair: null, sort: "input", order: "up" });
+    state.set(state.initial(gapcam.filter.keys));
     for (const id of ["text", "low-margin", "of"]) {
       byId(id).value = ""; // also what could not be understood, of which the state knows nothing
       byId(id).removeAttribute("aria-invalid");

@@ -13,17 +13,19 @@ gapcam.data = (() => {
     document.currentScript.kept = parts.at(-1);
   };
 
-  function load(file) {
+  /* What a file beside the page holds; `what` it is for, in words. */
+  function load(file, what) {
     return new Promise((resolve, reject) => {
       const script = document.createElement("script");
       script.src = file;
       script.onload = () => {
         script.remove();
-        resolve(script.kept);
+        if (script.kept) resolve(script.kept);
+        else reject(new Error(`${what} is damaged. Run cam explain again, with --report.`));
       };
       script.onerror = () => {
         script.remove();
-        reject(new Error(`${decodeURIComponent(file)} is not beside this page. Keep report.html in the folder of its run.`));
+        reject(new Error(`${what} is not beside this page. Keep report.html in the folder of its run.`));
       };
       document.head.append(script);
     });
@@ -69,6 +71,12 @@ gapcam.data = (() => {
     return image;
   }
 
+  /* Of each place the largest evidence, its class, the next, and log of the sum over classes of exp(M + bias). */
+  function unfold(leaders, places, quantum) {
+    const [best, winner, second, total] = [0, 1, 2, 3].map((n) => leaders.subarray(n * places, (n + 1) * places));
+    return { best, winner: winner.map((value) => value / quantum), second, total };
+  }
+
   async function read(raw) {
     const { maps, rows, columns } = raw;
     const [image, values, logits, mapLogits, leaders] = await Promise.all([
@@ -92,13 +100,13 @@ gapcam.data = (() => {
       scale: maps.scale,
       classes: maps.classes || null, // null: all
       row: maps.classes && new Map(maps.classes.map((c, row) => [c, row])),
-      leaders: [0, 1, 2, 3].map((n) => leaders.subarray(n * places, (n + 1) * places)), // see cam/all_classes.py
+      leaders: unfold(leaders, places, maps.leaders.quantum),
     };
   }
 
   async function fetchEvidence(number) {
-    const { file } = index.pictures[number];
-    if (file) return read(await load(file));
+    const { file, name } = index.pictures[number];
+    if (file) return read(await load(file, `The evidence of ${name}`));
     return read(JSON.parse(document.getElementById(`evidence-${number}`).textContent));
   }
 
@@ -119,7 +127,8 @@ gapcam.data = (() => {
     let base64 = index.pictures[number].thumbnail;
     if (index.thumbnails) {
       const shard = Math.floor(number / index.thumbnails);
-      if (!shards.has(shard)) shards.set(shard, load(`report/thumbnails/${shard}.js`));
+      const file = `report/thumbnails/${shard}.js`;
+      if (!shards.has(shard)) shards.set(shard, load(file, file));
       base64 = (await shards.get(shard))[number % index.thumbnails];
     }
     return `data:image/jpeg;base64,${base64}`;

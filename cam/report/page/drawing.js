@@ -71,8 +71,9 @@ gapcam.drawing = (() => {
     const context = canvas.getContext("2d");
     const image = context.createImageData(canvas.width, canvas.height);
     const pixels = new Uint32Array(image.data.buffer);
+    const { offset, slope } = scaleOf(colormap, true);
     values.forEach((value, p) => {
-      pixels[p] = colours[Math.min(255, Math.max(1, Math.round(128 + (127 * value) / limit)))];
+      pixels[p] = colours[Math.min(255, Math.max(1, Math.round(offset + (slope * value) / limit)))];
     });
     context.putImageData(image, 0, 0);
   }

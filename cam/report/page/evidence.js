@@ -3,7 +3,6 @@
 
 gapcam.evidence = (() => {
   const { index, weight } = gapcam.data;
-  const STEP = 2 ** -10; // of a class in the leaders, which are numbers of one kind
 
   /* The map of a class in logits; null where it was not kept. */
   function cam(picture, c) {
@@ -47,16 +46,16 @@ gapcam.evidence = (() => {
     margin(picture, c) {
       const own = cam(picture, c);
       if (!own) return null;
-      const [best, winner, second] = picture.leaders;
-      return own.map((value, p) => value - (winner[p] === c * STEP ? second[p] : best[p]));
+      const { best, winner, second } = picture.leaders;
+      return own.map((value, p) => value - (winner[p] === c ? second[p] : best[p]));
     },
 
     posterior(picture, c) {
       const own = cam(picture, c);
       if (!own) return null;
       if (index.logistic) return own.map((value) => 1 / (1 + Math.exp(-value - index.bias[c])));
-      const total = picture.leaders[3];
-      return own.map((value, p) => Math.exp(value + index.bias[c] - total[p]));
+      const { total } = picture.leaders;
+      return own.map((value, p) => Math.min(1, Math.exp(value + index.bias[c] - total[p]))); // both are rounded
     },
   };
 
@@ -71,17 +70,18 @@ gapcam.evidence = (() => {
     return sum / values.length;
   }
 
+  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+
   /* The classes with the most evidence at a place, of those whose maps were kept. */
   function strongest(picture, place, count) {
     const found = classesOf(picture).map((c) => ({ class: c, value: at(picture, c, place) }));
     return found.sort((a, b) => b.value - a.value || a.class - b.class).slice(0, count);
   }
 
-  /* Of a picture: softmax, or the logistic function where there is one logit. */
+  /* Of a picture; where there is one logit, both classes are among those told. */
   function probability(row, picture, c) {
     const told = row.top.find(([other]) => other === c);
     if (told) return told[2];
-    if (index.logistic) return 1 / (1 + Math.exp(-picture.logits[c]));
     const [, logit, share] = row.top[0];
     return share * Math.exp(picture.logits[c] - logit);
   }
@@ -89,5 +89,5 @@ gapcam.evidence = (() => {
   /* Whether the maps are those of a larger input than the prediction's. */
   const isFiner = ({ logits, mapLogits }) => mapLogits !== logits;
 
-  return { map, cam, mean, strongest, probability, isFiner };
+  return { map, cam, mean, largest, strongest, probability, isFiner };
 })();

@@ -4,7 +4,7 @@ gapcam.filter = (() => {
   const { index } = gapcam.data;
 
   const isWrong = ({ truth, top }) => truth !== null && truth !== top[0][0];
-  const marginOf = ({ top }) => (top.length > 1 ? top[0][1] - top[1][1] : Infinity);
+  const marginOf = ({ top }) => top[0][1] - top[1][1];
 
   const measures = {
     input: (_, number) => number,

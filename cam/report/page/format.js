@@ -16,13 +16,15 @@ gapcam.format = (() => {
     const words = text.trim().toLowerCase();
     if (!words) return null;
     const labels = index.labels.map((each) => each.toLowerCase());
-    const exact = labels.indexOf(words);
-    if (exact >= 0) return exact;
+    const exact = labels.flatMap((each, c) => (each === words ? [c] : []));
+    if (exact.length) return exact.length === 1 ? exact[0] : undefined; // of several none is meant more than the others
     const numbered = /^(\d+)\b/.exec(words);
     if (numbered && Number(numbered[1]) < labels.length) return Number(numbered[1]);
     const found = labels.flatMap((each, c) => (each.includes(words) ? [c] : []));
-    return found.length === 1 ? found[0] : undefined; // of several none is meant more than the others
+    return found.length === 1 ? found[0] : undefined;
   }
+
+  const pictures = (count) => `${count} picture${count === 1 ? "" : "s"}`;
 
   const byId = (id) => document.getElementById(id);
 
@@ -40,5 +42,5 @@ gapcam.format = (() => {
   /* The same where there can be no element: between marks of Unicode. */
   const isolated = (text) => `\u2068${text}\u2069`;
 
-  return { signed, plain, percent, label, searchable, classNamed, byId, element, named, isolated };
+  return { signed, plain, percent, pictures, label, searchable, classNamed, byId, element, named, isolated };
 })();

@@ -1,6 +1,6 @@
 /* Keys for what is done most often; none of them while a text is typed. */
 
-gapcam.keyboard = (() => {
+(() => {
   const { index } = gapcam.data;
   const { byId } = gapcam.format;
   const state = gapcam.state;

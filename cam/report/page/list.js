@@ -2,7 +2,7 @@
 
 gapcam.list = (() => {
   const { index, thumbnail } = gapcam.data;
-  const { byId, element, named, percent, plain, label } = gapcam.format;
+  const { byId, element, named, percent, pictures, plain, label } = gapcam.format;
   const { listed, isWrong, marginOf, keys } = gapcam.filter;
   const state = gapcam.state;
 
@@ -66,11 +66,11 @@ gapcam.list = (() => {
       button.remove();
       made.delete(position);
     }
-    for (let position = first; position < last; position++) {
+    for (let position = last - 1; position >= first; position--) {
       if (made.has(position)) continue;
       const button = make(position);
       made.set(position, button);
-      rows.append(button);
+      rows.insertBefore(button, made.get(position + 1) ?? null); // so that Tab goes through them downwards
     }
   }
 
@@ -81,7 +81,7 @@ gapcam.list = (() => {
     rows.replaceChildren();
     made.clear();
     const all = index.pictures.length;
-    count.textContent = order.length === all ? `${all} pictures` : `${order.length} of ${all} pictures`;
+    count.textContent = `${order.length === all ? "" : `${order.length} of `}${pictures(all)}`;
     byId("nothing").hidden = order.length > 0;
     if (chosen) reveal();
     else box.scrollTop = 0;

@@ -3,7 +3,7 @@
 gapcam.picture = (() => {
   const data = gapcam.data;
   const { index } = data;
-  const { map, cam } = gapcam.evidence;
+  const { map, cam, largest } = gapcam.evidence;
   const { byId, named, percent, plain, label, element } = gapcam.format;
   const { drawHeat, drawPhoto } = gapcam.drawing;
   const { drawBar } = gapcam.colour;
@@ -15,8 +15,6 @@ gapcam.picture = (() => {
   const [stage, photo, heat, note] = ["stage", "photo", "heat-canvas", "note"].map(byId);
   const view = { number: null, picture: null, values: null, hovered: null, limit: 1 };
 
-  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-
   /* Where the colour scale ends, and in words whose it is. */
   function scaleOf(values, { evidence, scale }) {
     if (scale === "picture") return [largest(values) || 1, "this picture's own scale"];
@@ -24,16 +22,20 @@ gapcam.picture = (() => {
     return [index.drawing.limit, "one scale for all pictures"];
   }
 
-  /* Say what the heat stands for. */
-  function showDrawn({ class: own, against, evidence }) {
-    const [a, b] = [own, against].map((c) => named(label(c)));
+  /* What the heat stands for: words, and classes as numbers. */
+  function drawnWords({ class: own, against, evidence }) {
     const words = {
-      logit: ["Evidence for ", a],
-      contrast: ["Evidence for ", a, " over ", b],
-      margin: ["Where ", a, " leads all others"],
-      posterior: ["Probability of ", a, " by each place alone"],
+      logit: ["Evidence for ", own],
+      contrast: ["Evidence for ", own, " over ", against],
+      margin: ["Where ", own, " leads all others"],
+      posterior: ["Probability of ", own, " by each place alone"],
     };
-    byId("drawn").replaceChildren(...words[evidence]);
+    return words[evidence];
+  }
+
+  function showDrawn(asked) {
+    const parts = drawnWords(asked).map((part) => (typeof part === "number" ? named(label(part)) : part));
+    byId("drawn").replaceChildren(...parts);
   }
 
   function showScale({ evidence, colormap }, words) {
@@ -57,10 +59,9 @@ gapcam.picture = (() => {
   }
 
   /* Show, or not, all that belongs to a map. */
-  function allow(isThere) {
-    byId("legend").hidden = byId("save-picture").disabled = !isThere;
-    heat.hidden = state.current.heat === "off" || !isThere;
-    stage.classList.toggle("heated", !heat.hidden);
+  function allow(isKept) {
+    byId("legend").hidden = byId("save-picture").disabled = !isKept;
+    heat.hidden = state.current.heat === "off" || !isKept;
   }
 
   function draw() {
@@ -92,38 +93,39 @@ gapcam.picture = (() => {
     byId("name").replaceChildren(named(row.path));
     byId("verdict").replaceChildren(named(label(c), "name"), ` ${percent(probability)}`);
     if (row.truth !== null) {
-      const words = isWrong(row) ? element("span", "wrong", " \u2260 ", named(label(row.truth))) : element("span", "right", " \u2713");
-      byId("verdict").append(words);
+      const wrong = () => element("span", "wrong", " \u2260 ", named(label(row.truth)));
+      byId("verdict").append(isWrong(row) ? wrong() : element("span", "right", " \u2713"));
     }
     const { kind, classes } = view.picture;
-    const all = `${index.labels.length} classes`;
-    byId("kept").textContent =
-      kind === "some"
-        ? `Kept of this picture: the maps of ${classes.length} of ${all} (the strongest at any place, then the largest ` +
-          `logits), right to 0.0005 logits; margin and posterior are over all.`
-        : `Kept of this picture: the ${kind === "features" ? "features that give the " : ""}maps of all ${all}, right to 0.0005 logits.`;
+    const all = `${index.labels.length} classes, right to 0.0005 logits`;
+    const kept = {
+      features: `the features that give the maps of all ${all}.`,
+      classes: `the maps of all ${all}.`,
+      some:
+        `the maps of ${classes?.length} of ${all}: the strongest at any place, then those with the largest logits. ` +
+        "Margin and posterior are over all.",
+    };
+    byId("kept").textContent = `Kept of this picture: ${kept[kind]}`;
   }
 
   /* Get the evidence of the chosen picture, and show it unless another was chosen meanwhile. */
   async function open() {
     const number = state.current.picture;
-    try {
-      const picture = await data.evidence(number);
-      if (number !== state.current.picture) return;
-      Object.assign(view, { number, picture, hovered: null });
-      for (const canvas of [photo, heat]) {
-        [canvas.width, canvas.height] = [picture.image.naturalWidth, picture.image.naturalHeight];
-      }
-      stage.style.setProperty("--ratio", photo.width / photo.height);
-      drawPhoto(photo, picture.image, picture.seen);
-      showHeading(index.pictures[number]);
-      showChosen();
-      document.documentElement.dataset.shown = number;
-      performance.mark("shown");
-      prefetch(number);
-    } catch (error) {
+    const picture = await data.evidence(number).catch((error) => {
       if (number === state.current.picture) showNothing(error.message);
+    });
+    if (!picture || number !== state.current.picture) return;
+    Object.assign(view, { number, picture, hovered: null });
+    for (const canvas of [photo, heat]) {
+      [canvas.width, canvas.height] = [picture.image.naturalWidth, picture.image.naturalHeight];
     }
+    stage.style.setProperty("--ratio", photo.width / photo.height);
+    drawPhoto(photo, picture.image, picture.seen);
+    showHeading(index.pictures[number]);
+    showChosen();
+    document.documentElement.dataset.shown = number;
+    performance.mark("shown");
+    prefetch(number);
   }
 
   /* Leave nothing of another picture under the name of one that cannot be shown. */
@@ -131,9 +133,9 @@ gapcam.picture = (() => {
     Object.assign(view, { number: null, picture: null, values: null, hovered: null });
     for (const canvas of [photo, heat]) canvas.width = 0;
     allow(false);
-    for (const id of ["verdict", "chips", "place", "sums"]) byId(id).replaceChildren();
+    for (const id of ["verdict", "chips", "place-title", "place", "sums"]) byId(id).replaceChildren();
     byId("name").replaceChildren(named(index.pictures[state.current.picture].path));
-    byId("marker").hidden = byId("why").hidden = true;
+    note.hidden = byId("marker").hidden = byId("why").hidden = true;
     byId("kept").textContent = why;
   }
 
@@ -148,14 +150,18 @@ gapcam.picture = (() => {
   function prefetch(number) {
     const order = gapcam.list.listed();
     const position = order.indexOf(number);
-    for (const next of [order[position + 1], order[position - 1]]) {
-      if (position >= 0 && next !== undefined) setTimeout(() => data.evidence(next).catch(() => {}), 60);
-    }
+    const neighbours = position < 0 ? [] : [order[position + 1], order[position - 1]];
+    setTimeout(async () => {
+      for (const next of neighbours) if (next !== undefined) await data.evidence(next).catch(() => {});
+    }, 60);
   }
+
+  /* Whether the picture that is chosen is the one in sight: another may be on its way. */
+  const isThere = () => view.number === state.current.picture;
 
   /* Move the place that is looked at by cells. */
   function step(down, right) {
-    if (!view.picture) return;
+    if (!isThere()) return;
     const [h, w] = [view.picture.rows.length, view.picture.columns.length];
     const from = state.current.pin ?? view.hovered ?? Math.floor(h / 2) * w + Math.floor(w / 2);
     const row = Math.min(h - 1, Math.max(0, Math.floor(from / w) + down));
@@ -166,13 +172,14 @@ gapcam.picture = (() => {
   }
 
   function pin() {
-    if (!view.picture) return;
+    if (!isThere()) return;
     const { hovered } = view;
-    state.set({ pin: state.current.pin === null || (hovered !== null && hovered !== state.current.pin) ? hovered : null });
+    const isOther = hovered !== null && hovered !== state.current.pin;
+    state.set({ pin: state.current.pin === null || isOther ? hovered : null });
   }
 
   function follow(event) {
-    if (!view.picture) return;
+    if (!isThere()) return;
     const { left, top, width, height } = stage.getBoundingClientRect();
     view.hovered = place.at(view.picture, (event.clientX - left) / width, (event.clientY - top) / height);
     if (state.current.pin === null) showPlace();
@@ -181,7 +188,7 @@ gapcam.picture = (() => {
   stage.addEventListener("pointermove", follow);
   stage.addEventListener("pointerleave", () => {
     view.hovered = null;
-    if (view.picture) showPlace();
+    if (isThere()) showPlace();
   });
   stage.addEventListener("click", (event) => {
     follow(event);
@@ -189,13 +196,15 @@ gapcam.picture = (() => {
   });
 
   state.listen((current, changed) => {
-    if (changed.has("picture")) open();
-    else if (view.number === current.picture) {
+    if (changed.has("picture")) {
+      byId("save-picture").disabled = true; // until the picture is there
+      open();
+    } else if (isThere()) {
       const drawn = ["class", "against", "evidence", "opacity", "heat", "threshold", "scale", "colormap"];
       if (drawn.some((key) => changed.has(key))) showChosen();
       else if (changed.has("pin")) showPlace();
     }
   });
 
-  return { view, step, pin };
+  return { view, step, pin, drawnWords };
 })();

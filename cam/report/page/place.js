@@ -16,15 +16,15 @@ gapcam.place = (() => {
     return nearest(picture.rows, y) * picture.columns.length + nearest(picture.columns, x);
   }
 
-  function line(c, value, largest, className) {
-    const bar = element("span", value < 0 ? "bar below" : "bar");
-    bar.style.width = `${Math.min(100, (100 * Math.abs(value)) / (largest || 1))}%`;
+  function bar(c, value, largest, className) {
+    const strip = element("span", value < 0 ? "bar below" : "bar");
+    strip.style.width = `${Math.min(100, (100 * Math.abs(value)) / (largest || 1))}%`;
     return element(
       "tr",
       className,
       element("th", "", named(label(c))),
       element("td", "number", signed(value)),
-      element("td", "bars", bar),
+      element("td", "bars", strip),
     );
   }
 
@@ -45,15 +45,15 @@ gapcam.place = (() => {
     });
     marker.className = pinned ? "pinned" : "";
     const [row, column] = [Math.floor(place / picture.columns.length), place % picture.columns.length];
-    title.textContent = `Row ${row + 1}, column ${column + 1} of ${picture.rows.length} \u00d7 ${picture.columns.length}${
-      pinned ? ", pinned" : ""
-    }${values && evidence !== "logit" ? `: ${evidence} ${read(evidence, values[place])}` : ""}`;
+    const grid = `${picture.rows.length} \u00d7 ${picture.columns.length}`;
+    const said = values && evidence !== "logit" ? `: ${evidence} ${read(evidence, values[place])}` : "";
+    title.textContent = `Row ${row + 1}, column ${column + 1} of ${grid}${pinned ? ", pinned" : ""}${said}`;
     const best = strongest(picture, place, TOP);
     const chosen = [own, ...(evidence === "contrast" ? [against] : [])];
     const extra = chosen.filter((c) => cam(picture, c) && !best.some((each) => each.class === c));
     const shown = [...best, ...extra.map((c) => ({ class: c, value: cam(picture, c)[place] }))];
     const largest = Math.max(...shown.map(({ value }) => Math.abs(value)));
-    table.append(...shown.map(({ class: c, value }) => line(c, value, largest, chosen.includes(c) ? "chosen" : "")));
+    table.append(...shown.map(({ class: c, value }) => bar(c, value, largest, chosen.includes(c) ? "chosen" : "")));
   }
 
   const read = (evidence, value) => (evidence === "posterior" ? percent(value) : signed(value));
@@ -68,9 +68,10 @@ gapcam.place = (() => {
       const sum = `mean of ${values.length} cells ${plain(part)} + bias ${plain(bias)} = ${plain(part + bias)}`;
       return `${sum}; ${whose} ${plain(logit)}, ${apart} apart`;
     };
+    const line = (c, values) => element("div", "", named(label(c)), ": ", term(c, values));
     const lines = [];
-    if (map) lines.push(element("div", "", named(label(own)), ": ", term(own, map)));
-    if (evidence === "contrast" && other) lines.push(element("div", "", named(label(against)), ": ", term(against, other)));
+    if (map) lines.push(line(own, map));
+    if (evidence === "contrast" && other) lines.push(line(against, other));
     if (evidence === "contrast" && map && other) {
       const gap = picture.mapLogits[own] - picture.mapLogits[against];
       lines.push(element("div", "", `one over the other by ${plain(gap)}`));

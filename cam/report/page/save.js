@@ -2,14 +2,16 @@
 
 gapcam.save = (() => {
   const { index } = gapcam.data;
-  const { byId, percent, plain, label } = gapcam.format;
+  const { byId, isolated, percent, plain, label } = gapcam.format;
   const { probability, isFiner } = gapcam.evidence;
   const { chosen } = gapcam.classes;
   const { isWrong, marginOf } = gapcam.filter;
   const { box } = gapcam.geometry;
+  const { drawnWords } = gapcam.picture;
   const state = gapcam.state;
 
   const LEGEND = 78; // pixels below the photograph
+  const LEAST = 280; // pixels across, for the legend to be read
 
   function download(blob, name) {
     const link = document.createElement("a");
@@ -23,38 +25,41 @@ gapcam.save = (() => {
   function legend() {
     const { class: own, against, evidence } = chosen(state.current);
     const { picture } = gapcam.picture.view;
-    const row = index.pictures[state.current.picture];
-    const share = probability(row, picture, own);
+    const share = probability(index.pictures[state.current.picture], picture, own);
     const { mapLogits } = picture;
     const score =
       evidence === "contrast"
         ? `margin ${plain(mapLogits[own] - mapLogits[against], 2)}`
         : `probability ${percent(share)}, logit ${plain(mapLogits[own], 2)}`;
     const whose = isFiner(picture) ? " of this finer input" : "";
-    return [`${byId("drawn").textContent}: ${score}${whose}`, byId("scale-note").textContent];
+    const words = drawnWords(chosen(state.current));
+    const drawn = words.map((part) => (typeof part === "number" ? isolated(label(part)) : part)).join("");
+    return [`${drawn}: ${score}${whose}`, byId("scale-note").textContent];
   }
 
   /* The photograph with heat, pinned place and legend on one canvas. */
   function compose() {
     const [photo, heat] = [byId("photo"), byId("heat-canvas")];
+    const times = Math.ceil(LEAST / photo.width);
+    const [width, height] = [times * photo.width, times * photo.height];
     const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [photo.width, photo.height + LEGEND];
+    [canvas.width, canvas.height] = [width, height + LEGEND];
     const context = canvas.getContext("2d");
     context.fillStyle = "#fff";
     context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(photo, 0, 0);
+    context.drawImage(photo, 0, 0, width, height);
     if (!heat.hidden) {
       context.globalAlpha = state.current.opacity;
-      context.drawImage(heat, 0, 0);
+      context.drawImage(heat, 0, 0, width, height);
       context.globalAlpha = 1;
     }
     if (state.current.pin !== null) {
-      const { left, top, width, height } = box(gapcam.picture.view.picture, state.current.pin);
+      const cell = box(gapcam.picture.view.picture, state.current.pin);
       context.strokeStyle = "#fff";
       context.lineWidth = 2;
-      context.strokeRect(left * photo.width, top * photo.height, width * photo.width, height * photo.height);
+      context.strokeRect(cell.left * width, cell.top * height, cell.width * width, cell.height * height);
     }
-    drawLegend(context, photo.height);
+    drawLegend(context, height);
     return canvas;
   }
 
@@ -95,7 +100,8 @@ gapcam.save = (() => {
       const truth = row.truth === null ? ["", ""] : [label(row.truth), isWrong(row) ? "wrong" : "right"];
       return [row.path, label(c), c, logit, probability, ...truth, marginOf(row), row.completeness, row.border];
     });
-    const head = ["path", "prediction", "class_idx", "logit", "probability", "truth", "verdict", "margin", "completeness_error", "border_share"];
+    const told = ["path", "prediction", "class_idx", "logit", "probability", "truth", "verdict"];
+    const head = [...told, "margin", "completeness_error", "border_share"];
     return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
   }
 
@@ -104,5 +110,5 @@ gapcam.save = (() => {
     download(new Blob(["\ufeff", table()], { type: "text/csv" }), "pictures.csv");
   });
 
-  return { table, compose, legend };
+  return { table, legend };
 })();

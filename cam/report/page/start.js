@@ -4,7 +4,6 @@ document.addEventListener("DOMContentLoaded", () => {
   const { index } = gapcam.data;
   const { byId } = gapcam.format;
   const { model, head, weights, version } = index.about;
-  document.title = index.title;
   byId("title").textContent = index.title;
   byId("made-with").textContent = `gapcam ${version}, ${head} head, weights ${weights.slice(0, 12)}`;
   byId("made-with").title = `${model}, weights ${weights}`;

@@ -81,10 +81,13 @@ gapcam.state = (() => {
     for (const listener of listeners) listener(current, new Set(Object.keys(keys)));
   }
 
+  /* What some keys are at first. */
+  const initial = (names) => Object.fromEntries(names.map((name) => [name, keys[name][0]]));
+
   /* Look at another picture, from its predicted class. */
   function open(picture) {
     set({ picture, class: null, against: null, pin: null, view: "pictures" });
   }
 
-  return { current, set, listen, start, open, toHash, fromHash };
+  return { current, set, listen, start, open, initial, toHash };
 })();

@@ -1,8 +1,9 @@
 /* What many pictures have in common: of each class and of all the mean map, of each confusion the mean contrast. */
 
-gapcam.summary = (() => {
+(() => {
   const { index, unpack } = gapcam.data;
-  const { byId, element, named, percent, plain, label } = gapcam.format;
+  const { byId, element, named, percent, pictures, plain, label } = gapcam.format;
+  const { largest } = gapcam.evidence;
   const { drawCells } = gapcam.drawing;
   const { drawBar } = gapcam.colour;
   const state = gapcam.state;
@@ -10,13 +11,10 @@ gapcam.summary = (() => {
   const PAIRS = 60; // shown as maps; all of them are among the filters
   const { all, classes, pairs } = index.summary;
 
-  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-
   /* Draw a mean map on a canvas of its own scale, and say how far that goes. */
-  async function drawMean(canvas, packed) {
-    const values = await unpack(packed);
+  function drawMean(canvas, values, columns) {
     const limit = largest(values) || 1;
-    drawCells(canvas, values, packed.shape[1], { limit, colormap: state.current.colormap });
+    drawCells(canvas, values, columns, { limit, colormap: state.current.colormap });
     return limit;
   }
 
@@ -40,7 +38,8 @@ gapcam.summary = (() => {
     button.type = "button";
     button.addEventListener("click", () => state.set({ summary: c }));
     const cells = [group.count, rightOf(group), percent(group.border)];
-    const line = element("tr", "", element("th", "", button), ...cells.map((text) => element("td", "number", String(text))));
+    const numbers = cells.map((text) => element("td", "number", String(text)));
+    const line = element("tr", "", element("th", "", button), ...numbers);
     line.dataset.class = c ?? "all";
     return line;
   }
@@ -55,14 +54,16 @@ gapcam.summary = (() => {
       body.replaceChildren("No picture was predicted as this class.");
       return;
     }
-    const cells = group.map.shape[0] * group.map.shape[1];
-    const ring = cells - Math.max(0, group.map.shape[0] - 2) * Math.max(0, group.map.shape[1] - 2);
+    const [h, w] = group.map.shape;
+    const even = 1 - (Math.max(0, h - 2) * Math.max(0, w - 2)) / (h * w);
     body.replaceChildren(
-      `${group.count} picture${group.count === 1 ? "" : "s"}${c === null ? "" : " predicted so"}. Share of the positive ` +
-        `evidence in the outermost cells: ${percent(group.border)}; evenly spread it would be ${percent(ring / cells)}.`,
+      `${pictures(group.count)}${c === null ? "" : " predicted so"}. Share of the positive evidence in the outermost ` +
+        `cells: ${percent(group.border)}; evenly spread it would be ${percent(even)}.`,
     );
     byId("group-histogram").replaceChildren(histogram(group.histogram));
-    const limit = await drawMean(byId("group-map"), group.map);
+    const values = await unpack(group.map);
+    if (c !== state.current.summary) return; // another was chosen meanwhile
+    const limit = drawMean(byId("group-map"), values, group.map.shape[1]);
     drawBar(byId("group-bar"), state.current.colormap, true);
     byId("group-low").textContent = plain(-limit, 1);
     byId("group-high").textContent = plain(limit, 1);
@@ -70,25 +71,33 @@ gapcam.summary = (() => {
 
   function card(pair) {
     const canvas = element("canvas");
-    const text = element("span", "texts", element("span", "", named(label(pair.predicted))), element("span", "wrong", "\u2260 ", named(label(pair.truth))));
-    const note = element("span", "path", `${pair.count} picture${pair.count === 1 ? "" : "s"}`);
+    const predicted = element("span", "", named(label(pair.predicted)));
+    const text = element("span", "texts", predicted, element("span", "wrong", "\u2260 ", named(label(pair.truth))));
+    const note = element("span", "path", pictures(pair.count));
     const button = element("button", "card", canvas, text, note);
     button.type = "button";
     button.addEventListener("click", () => {
-      state.set({ pair: `${pair.truth}>${pair.predicted}`, view: "pictures" });
+      state.set({ ...state.initial(gapcam.filter.keys), pair: `${pair.truth}>${pair.predicted}`, view: "pictures" });
       const [first] = gapcam.list.listed();
-      if (first !== undefined) state.set({ picture: first, class: pair.predicted, against: pair.truth, evidence: "contrast", pin: null });
+      const question = { class: pair.predicted, against: pair.truth, evidence: "contrast" };
+      state.set({ picture: first, pin: null, ...question });
     });
-    if (pair.map) drawMean(canvas, pair.map).then((limit) => note.append(`, to \u00b1${limit.toFixed(1)}`));
-    else note.append(", map not kept");
+    showMean(canvas, pair, note);
     return button;
+  }
+
+  async function showMean(canvas, { map, maps, count }, note) {
+    if (maps < count) note.append(maps ? `, map of ${maps}` : ", map not kept");
+    if (!map) return;
+    const limit = drawMean(canvas, await unpack(map), map.shape[1]);
+    note.append(`, to \u00b1${limit.toFixed(1)}`);
   }
 
   function build() {
     byId("groups").replaceChildren(row(all, null), ...classes.map((group) => row(group, group.class)));
     byId("pairs").replaceChildren(...pairs.slice(0, PAIRS).map(card));
-    byId("pairs-title").textContent =
-      pairs.length > PAIRS ? `Confusions: the ${PAIRS} most frequent of ${pairs.length}` : `Confusions: ${pairs.length}`;
+    const some = pairs.length > PAIRS ? `the ${PAIRS} most frequent of ` : "";
+    byId("pairs-title").textContent = `Confusions: ${some}${pairs.length}`;
     byId("confusions").hidden = !pairs.length;
     byId("failures").hidden = !index.failed.length;
     byId("failures-title").textContent = `Not explained: ${index.failed.length}`;
@@ -97,11 +106,13 @@ gapcam.summary = (() => {
     );
   }
 
-  byId("group-open").addEventListener("click", () => state.set({ of: state.current.summary, view: "pictures" }));
+  byId("group-open").addEventListener("click", () => {
+    state.set({ ...state.initial(gapcam.filter.keys), of: state.current.summary, view: "pictures" });
+  });
 
   let built = "";
   state.listen((current, changed) => {
-    if (current.view !== "summary" || !all) return;
+    if (current.view !== "summary") return;
     if (built !== current.colormap) build();
     if (built !== current.colormap || changed.has("summary") || changed.has("view")) showGroup(current.summary);
     built = current.colormap;

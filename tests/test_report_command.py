@@ -1,0 +1,106 @@
+"""cam explain --report and cam report, and what is told where they cannot be."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from reports import contents, index_of
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+def test_the_command_writes_a_report_and_writes_it_again(run, tmp_path):
+    folder = tmp_path / "in"
+    for name in ("five.png", "sevens.png"):
+        (folder / name[:4]).mkdir(parents=True)
+        shutil.copy(SAMPLES / name, folder / name[:4])
+    out = tmp_path / "out"
+    result = run("explain", folder, "-m", "digits", "-o", out, "--report")
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-1].endswith("report.html")
+    plain = (out / "report.html").read_bytes()
+    (folder / "five").rename(folder / "5")
+    (folder / "seve").rename(folder / "8")
+    out = tmp_path / "again"
+    run("explain", folder, "-m", "digits", "-o", out, "--report", "--truth", "folder")
+    index = index_of(out / "report.html")
+    assert [row["truth"] for row in index["pictures"]] == [5, 8]
+    assert index["summary"]["pairs"][0]["predicted"] == 7
+    with_truth = (out / "report.html").read_bytes()
+    assert run("report", out).exit_code == 0
+    assert (out / "report.html").read_bytes() != with_truth
+    assert run("report", out, "--truth", "folder").output.strip() == str(out / "report.html")
+    assert (out / "report.html").read_bytes() == with_truth != plain
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("path,label\nnobody.png,5\n", "names no picture of this run. Write paths as in the manifest, such as"),
+        ("path,label\nfive.png,fifty\n", "Line 2 of .* stands for no class"),
+        ("path,label\nfive.png,5\nfive.png,6\n", "Line 3 of .* names the picture 'five.png' again"),
+        ("", "holds no rows"),
+        (None, "cannot be opened"),
+    ],
+)
+def test_truth_that_cannot_be_is_told(run, tmp_path, table, said):
+    out, truth = tmp_path / "out", tmp_path / "truth.csv"
+    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", out, "--report").exit_code == 0
+    before = contents(out)
+    if table is not None:
+        truth.write_text(table)
+    result = run("report", out, "--truth", truth)
+    assert result.exit_code == 2
+    assert re.search(said, result.output), result.output
+    assert contents(out) == before
+
+
+def test_wrong_usage_is_told(run, tmp_path):
+    result = run("report", tmp_path / "nowhere")
+    assert (result.exit_code, "holds no finished run" in result.output) == (2, True)
+    assert not (tmp_path / "nowhere").exists()
+    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out").exit_code == 0
+    (tmp_path / "bad.png").write_bytes(b"torn")
+    assert run("explain", tmp_path / "bad.png", "-m", "digits", "-o", tmp_path / "bad", "--report").exit_code == 1
+    assert not (tmp_path / "bad" / "report.html").exists()
+    assert "explained no picture" in run("report", tmp_path / "bad").output
+    result = run("report", tmp_path / "out")
+    assert "kept no evidence for a report. Give cam explain again, with --report and --overwrite" in result.output
+    result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--truth", "folder")
+    assert (result.exit_code, "Give --report too" in result.output) == (2, True)
+    result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--report")
+    assert (result.exit_code, "another option question" in result.output) == (2, True)
+
+
+def test_truth_of_no_picture_is_told_before_the_work(run, tmp_path):
+    (tmp_path / "truth.csv").write_text("nobody.png,5\n")
+    options = "-m", "digits", "-o", tmp_path / "out", "--report", "--truth", tmp_path / "truth.csv"
+    result = run("explain", SAMPLES / "five.png", *options)
+    assert (result.exit_code, "names no picture of this run" in result.output) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_begins_anew_leaves_no_report_of_another(run, tmp_path):
+    command = "explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out"
+    assert run(*command, "--report").exit_code == 0
+    (tmp_path / "out" / "report" / "thumbnails").mkdir()
+    assert run(*command, "--overwrite").exit_code == 0
+    left = {path.name for path in (tmp_path / "out").rglob("*")} - {"report", "pictures", "model.json"}
+    assert "report.html" not in left
+    assert "thumbnails" not in left
+    assert not any((tmp_path / "out" / "report" / "pictures").iterdir())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5])
+def test_evidence_that_is_damaged_is_told(run, tmp_path, share):
+    out = tmp_path / "out"
+    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", out, "--report").exit_code == 0
+    (file,) = (out / "report" / "pictures").iterdir()
+    text = file.read_text()
+    file.write_text(text[: int(share * len(text))])
+    result = run("report", out)
+    assert result.exit_code == 2, result.output
+    assert re.search("five.png' has no evidence in .* Give its cam explain again, with --report", result.output)
