@@ -180,6 +180,6 @@ def test_evidence_that_is_damaged_is_told_in_the_page(browser, tmp_path):
     report = write_report(tmp_path / "run")
     (tmp_path / "run" / "report" / "pictures" / "p5.png.js").write_text("gapcam.keep(\n{")
     number = [row["name"] for row in index_of(report)["pictures"]].index("p5.png")
-    with opened(browser, report, refused="SyntaxError") as page:
+    with opened(browser, report, refused="Unexpected") as page:
         page.evaluate("(n) => gapcam.state.open(n)", number)
         page.locator("#kept", has_text="The evidence of p5.png is damaged. Run cam explain again").wait_for()

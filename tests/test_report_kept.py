@@ -191,6 +191,6 @@ def test_maps_are_read_back_as_python_computes_them(classifier, folder, tmp_path
     kept = Kept.open(tmp_path)
     for record in list(kept.records())[:3]:
         if record["status"] == "ok":
-            evidence = json.loads(kept.evidence(record))
+            evidence = kept.evidence(record)
             ours = cam.explain(classifier, record["path"], 2)
             assert np.abs(kept.cam(evidence, 2) - ours.cam).max() <= QUANTUM / 2 + 1e-5
