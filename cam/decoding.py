@@ -29,6 +29,7 @@ _UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], Any]] = {
     7: lambda image: cv2.rotate(cv2.transpose(image), cv2.ROTATE_180),
     8: partial(cv2.rotate, rotateCode=cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
+_BLOCKS = 6  # of 16 MiB: what two photographs of 12 megapixels take while they are decoded
 _STRIP = 2**18  # pixels that are converted at once: their copies stay in the processor's cache
 
 _counting = Lock()
@@ -73,6 +74,25 @@ def decode_image(
     except Exception as error:  # decoders raise nearly anything on a hostile file
         reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         raise ImageError(f"{name} is damaged or cut short ({reason})", "Copy or export it again") from error
+
+
+@contextmanager
+def memory_reused() -> Iterator[None]:
+    """Let Pillow keep up to 96 MiB from one picture for the next: fresh memory is a fifth of the time of large ones.
+
+    Example:
+        >>> from io import BytesIO
+        >>> with memory_reused():
+        ...     decode_image(BytesIO(cv2.imencode(".png", np.zeros((2, 3), np.uint8))[1].tobytes()), "a.png", 6)[1]
+        (2, 3)
+    """
+    blocks = Image.core  # type: ignore[attr-defined]  # where Pillow's documented PILLOW_BLOCKS_MAX goes
+    before = blocks.get_blocks_max()
+    blocks.set_blocks_max(_BLOCKS)
+    try:
+        yield
+    finally:
+        blocks.set_blocks_max(before)
 
 
 def _decode(

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
+from cam.decoding import memory_reused
 from cam.images import one_thread
 
 Job = TypeVar("Job")
@@ -70,7 +71,7 @@ def _shared_by(workers: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))  # of workers that are started from here on
     try:
-        with threadpool_limits(1, "blas"), one_thread():
+        with threadpool_limits(1, "blas"), one_thread(), memory_reused():
             yield
     finally:
         torch.set_num_threads(threads)

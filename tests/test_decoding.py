@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cam.decoding import decode_image
+from cam.decoding import decode_image, memory_reused
 from cam.errors import ImageError
 from cam.geometry import fit_crop
 from cam.images import resize
@@ -187,3 +187,17 @@ def test_a_decoder_that_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) ->
     release.set()
     thread.join()
     assert Image.MAX_IMAGE_PIXELS == 300
+
+
+def test_pillow_keeps_memory_for_the_next_picture_and_gives_it_back():
+    """Large enough for two blocks, of which Pillow by itself keeps none."""
+    data = cv2.imencode(".png", np.zeros((2400, 2400), np.uint8))[1].tobytes()
+    stats = Image.core.get_stats
+    Image.core.clear_cache()
+    with memory_reused():
+        decode_image(io.BytesIO(data), "a.png", 10_000_000)
+        cached, reused = stats()["blocks_cached"], stats()["reused_blocks"]
+        decode_image(io.BytesIO(data), "a.png", 10_000_000)
+        assert stats()["reused_blocks"] > reused
+    assert cached >= 2
+    assert stats()["blocks_cached"] == Image.core.get_blocks_max() == 0
