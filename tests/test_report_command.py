@@ -39,7 +39,10 @@ def test_the_command_writes_a_report_and_writes_it_again(run, tmp_path):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("path,label\nnobody.png,5\n", "names no picture of this run. Write paths as in the manifest, or ends of them, such as"),
+        (
+            "path,label\nnobody.png,5\n",
+            "names no picture of this run. Write paths as in the manifest, or ends of them, such as",
+        ),
         ("path,label\nfive.png,fifty\n", "Line 2 of .* stands for no class"),
         ("path,label\nfive.png,5\nfive.png,6\n", "Line 3 of .* names the picture 'five.png' again"),
         ("", "holds no rows"),
@@ -118,7 +121,9 @@ def test_the_end_of_a_path_names_a_picture_if_it_is_of_one(run, tmp_path):
     truth.write_text("five.png,5\n")
     result = run("report", out, "--truth", truth)
     assert result.exit_code == 2
-    assert re.search("'five.png' in .* is the end of .*a/five.png' and .*b/five.png'. Write more", result.output)
+    assert re.search("Line 1 of .* means '.*a/five.png' or '.*b/five.png'. Write more of the path than", result.output)
+    truth.write_text("a/five.png,5\nsevens.png,7\nb/sevens.png,7\n")
+    assert re.search("Line 3 of .* names the picture 'b/sevens.png' again", run("report", out, "--truth", truth).output)
 
 
 def test_parts_of_a_run_are_not_told_the_truth(run, tmp_path):
