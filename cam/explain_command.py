@@ -159,6 +159,10 @@ def _reporting(options: dict[str, Any]) -> bool:
     """Whether there is a report to write: of parts there is one after cam merge."""
     if options["truth"] and not options["report"]:
         raise click.UsageError("--truth tells a report what the pictures show. Give --report too.")
+    if options["truth"] and options["shard"]:
+        raise click.UsageError(
+            "Parts have no report that --truth could tell anything. Give it to cam report, after cam merge."
+        )
     return options["report"] and not options["shard"]
 
 

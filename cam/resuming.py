@@ -237,7 +237,11 @@ def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Sequenc
 
 
 def _told(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {"": value}
+    """Values by their names, those inside others by their own."""
+    if not isinstance(value, dict):
+        return {"": value}
+    parts = (inner if isinstance(inner, dict) else {name: inner} for name, inner in value.items())
+    return {name: inner for part in parts for name, inner in part.items()}
 
 
 def _as_json(value: object) -> object:

@@ -101,6 +101,7 @@ def test_files_and_functions_are_short(path: Path) -> None:
 def test_parts_of_the_page_are_short_and_take_names_for_data(path: Path) -> None:
     text = path.read_text("ascii")
     assert text.count("\n") <= 250
+    assert max(map(len, text.splitlines())) <= 120
     assert path.suffix == ".html" or "</" not in text
     bad = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\b(?:eval|fetch)\(|XMLHttp|https?:|\son[a-z]+="
     assert re.findall(bad, text) == []

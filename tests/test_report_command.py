@@ -39,7 +39,10 @@ def test_the_command_writes_a_report_and_writes_it_again(run, tmp_path):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("path,label\nnobody.png,5\n", "names no picture of this run. Write paths as in the manifest, such as"),
+        (
+            "path,label\nnobody.png,5\n",
+            "names no picture of this run. Write paths as in the manifest, or ends of them, such as",
+        ),
         ("path,label\nfive.png,fifty\n", "Line 2 of .* stands for no class"),
         ("path,label\nfive.png,5\nfive.png,6\n", "Line 3 of .* names the picture 'five.png' again"),
         ("", "holds no rows"),
@@ -72,7 +75,7 @@ def test_wrong_usage_is_told(run, tmp_path):
     result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--truth", "folder")
     assert (result.exit_code, "Give --report too" in result.output) == (2, True)
     result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--report")
-    assert (result.exit_code, "another option question" in result.output) == (2, True)
+    assert (result.exit_code, "another option report" in result.output) == (2, True)
 
 
 def test_truth_of_no_picture_is_told_before_the_work(run, tmp_path):
@@ -104,3 +107,32 @@ def test_evidence_that_is_damaged_is_told(run, tmp_path, share):
     result = run("report", out)
     assert result.exit_code == 2, result.output
     assert re.search("five.png' has no evidence in .* Give its cam explain again, with --report", result.output)
+
+
+def test_the_end_of_a_path_names_a_picture_if_it_is_of_one(run, tmp_path):
+    for folder, name in (("a", "five.png"), ("b", "five.png"), ("b", "sevens.png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        shutil.copy(SAMPLES / name, tmp_path / folder)
+    out, truth = tmp_path / "out", tmp_path / "truth.csv"
+    assert run("explain", tmp_path / "a", tmp_path / "b", "-m", "digits", "-o", out, "--report").exit_code == 0
+    truth.write_text("a/five.png,5\nb/five.png,6\nsevens.png,7\n")
+    assert run("report", out, "--truth", truth).exit_code == 0
+    assert [row["truth"] for row in index_of(out / "report.html")["pictures"]] == [5, 6, 7]
+    truth.write_text("five.png,5\n")
+    result = run("report", out, "--truth", truth)
+    assert result.exit_code == 2
+    assert re.search("Line 1 of .* means '.*a/five.png' or '.*b/five.png'. Write more of the path than", result.output)
+    truth.write_text("a/five.png,5\nsevens.png,7\nb/sevens.png,7\n")
+    assert re.search("Line 3 of .* names the picture 'b/sevens.png' again", run("report", out, "--truth", truth).output)
+
+
+def test_parts_of_a_run_are_not_told_the_truth(run, tmp_path):
+    options = "-m", "digits", "-o", tmp_path / "out", "--report", "--truth", "folder", "--shard", "1/2"
+    result = run("explain", SAMPLES / "five.png", *options)
+    assert (result.exit_code, "Give it to cam report, after cam merge" in result.output) == (2, True)
+
+
+def test_the_option_that_is_another_is_named(run, tmp_path):
+    command = "explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out"
+    assert run(*command).exit_code == 0
+    assert "another option report (false)" in run(*command, "--report").output

@@ -48,6 +48,21 @@ def test_the_address_holds_the_state(page, browser, reported):
         )
 
 
+def test_back_leads_to_what_was_in_sight(page):
+    page.evaluate("gapcam.state.open(3)")
+    page.keyboard.press("s")
+    page.locator("#groups button").nth(1).click()
+    group = state(page, "summary")
+    page.click("#group-open")
+    for view, picture, summary in (("summary", 3, group), ("summary", 3, None), ("pictures", 3, None)):
+        page.go_back()
+        page.wait_for_timeout(100)
+        assert [state(page, key) for key in ("view", "picture", "summary")] == [view, picture, summary]
+    page.go_forward()
+    page.wait_for_timeout(100)
+    assert page.locator("#summary").is_visible()
+
+
 def test_controls_draw_what_they_say(page):
     plain = pixels(page, "heat-canvas")
     page.evaluate("gapcam.state.set({ threshold: 0.5 })")
@@ -76,6 +91,8 @@ def test_controls_draw_what_they_say(page):
     page.fill("#class", "no such class")
     page.keyboard.press("Tab")
     assert page.locator("#class").get_attribute("aria-invalid") == "true"
+    said = page.locator("#class").evaluate("(field) => field.validationMessage")
+    assert said.startswith('"no such class" is the name of no class, or of several')
     assert state(page, "class") == 2
 
 

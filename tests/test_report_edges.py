@@ -26,6 +26,8 @@ def test_a_map_that_was_not_kept_is_named_and_leaves_nothing_of_another(browser,
             assert page.locator("#save-picture").is_disabled()
             assert page.locator("#legend").is_hidden()
             assert page.locator("#heat-canvas").is_hidden()
+            logit = page.evaluate("(c) => gapcam.picture.view.picture.logits[c].toFixed(3)", missing)
+            assert f"{label}: logit {logit}; its map was not kept" in page.locator("#sums").inner_text()
         page.keyboard.press("1")
         page.keyboard.press("c")
         assert page.locator("#note").is_hidden()

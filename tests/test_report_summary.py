@@ -60,6 +60,7 @@ def test_the_summary_opens_all_pictures_of_a_class_and_of_a_confusion(page):
     c = state(page, "summary")
     page.click("#group-open")
     assert listed(page) == [n for n, row in enumerate(rows) if c in (row["top"][0][0], row["truth"])]
+    assert state(page, "picture") == listed(page)[0]
     page.evaluate("(filters) => gapcam.state.set(filters)", filters)
     page.keyboard.press("s")
     pair = page.evaluate("gapcam.data.index.summary.pairs[0]")

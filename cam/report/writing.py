@@ -95,7 +95,7 @@ class _Found:
             return
         row = self._kept.row(record)
         cam = unpack(row.pop("map"))
-        row |= {"path": record["path"], "name": record["name"], "truth": self._truth(record["path"], record["name"])}
+        row |= {"path": record["path"], "name": record["name"], "truth": self._truth(record["path"])}
         self.peaks.append(float(np.abs(cam).max()))
         self.rows.append(row)
         self._sum_up(record, row, cam)

@@ -3,7 +3,7 @@
 gapcam.classes = (() => {
   const { index } = gapcam.data;
   const { probability } = gapcam.evidence;
-  const { byId, element, named, percent, plain, label, searchable, classNamed } = gapcam.format;
+  const { byId, element, named, percent, plain, label, searchable, classNamed, complain, noClass } = gapcam.format;
   const { isWrong } = gapcam.filter;
   const state = gapcam.state;
 
@@ -63,7 +63,7 @@ gapcam.classes = (() => {
     showQuestion(row);
     byId("class").value = searchable(own);
     byId("against").value = searchable(against);
-    for (const id of ["class", "against"]) byId(id).removeAttribute("aria-invalid");
+    for (const id of ["class", "against"]) complain(byId(id));
     byId("against-field").hidden = evidence !== "contrast";
     for (const button of byId("evidence").children) {
       button.setAttribute("aria-pressed", button.value === evidence);
@@ -74,8 +74,10 @@ gapcam.classes = (() => {
     byId(id).addEventListener("change", (event) => {
       const c = classNamed(event.target.value);
       const itself = id === "against" && c === chosen(state.current).class;
-      event.target.setAttribute("aria-invalid", c === undefined || itself);
-      if (c !== undefined && !itself) state.set({ [id]: c });
+      const wrong = itself ? "It would be held against itself." : noClass(event.target.value);
+      const isRight = c !== undefined && !itself;
+      complain(event.target, isRight ? "" : wrong);
+      if (isRight) state.set({ [id]: c });
     });
     byId(id).addEventListener("focus", (event) => event.target.select());
   }

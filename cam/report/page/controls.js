@@ -2,21 +2,23 @@
 
 (() => {
   const { index } = gapcam.data;
-  const { byId, element, isolated, label, searchable, classNamed } = gapcam.format;
+  const { byId, element, isolated, label, searchable, classNamed, complain, noClass } = gapcam.format;
   const state = gapcam.state;
 
+  const SUSPICIOUS = new Set(["completeness", "border"]); // where they are large; elsewhere where they are small
+
   /* A control with an id; its text is read by `read`, undefined where it cannot be right, and written by `write`. */
-  function bind(id, key, read = String, write = (value) => value ?? "") {
+  function bind(id, key, read = String, write = (value) => value ?? "", wrong = noClass) {
     const control = byId(id);
-    const event = control.type === "range" || control.type === "search" ? "input" : "change";
+    const event = ["range", "search", "number"].includes(control.type) ? "input" : "change";
     control.addEventListener(event, () => {
       const value = read(control.value);
-      control.setAttribute("aria-invalid", value === undefined);
+      complain(control, value === undefined ? wrong(control.value) : "");
       if (value !== undefined) state.set({ [key]: value });
     });
     state.listen((current, changed) => {
       if (!changed.has(key)) return;
-      control.removeAttribute("aria-invalid");
+      complain(control);
       if (document.activeElement !== control || event === "change") control.value = write(current[key]);
     });
   }
@@ -35,10 +37,13 @@
 
   bind("text", "text");
   bind("show", "show");
-  bind("low-margin", "margin", amount);
+  bind("low-margin", "margin", amount, undefined, () => "Give logits, 0 or more.");
   bind("of", "of", classNamed, someClass);
   bind("pair", "pair", (text) => text || null);
   bind("sort", "sort");
+  byId("sort").addEventListener("change", ({ target }) => {
+    state.set({ order: SUSPICIOUS.has(target.value) ? "down" : "up" });
+  });
   bind("opacity", "opacity", Number);
   bind("threshold", "threshold", Number);
   bind("colormap", "colormap");
@@ -57,6 +62,12 @@
 
   toggle("heat", "heat", ["off", "on"]);
   toggle("order", "order", ["up", "down"]);
+  state.listen(({ order }) => {
+    byId("order").textContent = order === "up" ? "\u2191 smallest first" : "\u2193 largest first";
+  });
+
+  byId("previous").addEventListener("click", () => gapcam.list.step(-1));
+  byId("next").addEventListener("click", () => gapcam.list.step(1));
 
   for (const view of ["pictures", "summary"]) {
     byId(`view-${view}`).addEventListener("click", () => state.set({ view }));
@@ -70,7 +81,7 @@
     state.set(state.initial(gapcam.filter.keys));
     for (const id of ["text", "low-margin", "of"]) {
       byId(id).value = ""; // also what could not be understood, of which the state knows nothing
-      byId(id).removeAttribute("aria-invalid");
+      complain(byId(id));
     }
   });
 

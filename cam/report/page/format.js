@@ -39,8 +39,19 @@ gapcam.format = (() => {
   /* A name from data, in its own direction. */
   const named = (text, className = "") => element("bdi", className, text);
 
+  /* Say what is wrong with what a control holds; nothing where all is right. */
+  function complain(control, message = "") {
+    if (message) control.setAttribute("aria-invalid", "true");
+    else control.removeAttribute("aria-invalid");
+    control.setCustomValidity(message);
+    if (message) control.reportValidity();
+  }
+
+  const noClass = (text) => `"${text}" is the name of no class, or of several. Choose one of the list.`;
+
   /* The same where there can be no element: between marks of Unicode. */
   const isolated = (text) => `\u2068${text}\u2069`;
 
-  return { signed, plain, percent, pictures, label, searchable, classNamed, byId, element, named, isolated };
+  const words = { signed, plain, percent, pictures, label, searchable, classNamed, isolated, noClass };
+  return { ...words, byId, element, named, complain };
 })();

@@ -81,7 +81,8 @@ gapcam.list = (() => {
     rows.replaceChildren();
     made.clear();
     const all = index.pictures.length;
-    count.textContent = `${order.length === all ? "" : `${order.length} of `}${pictures(all)}`;
+    const failed = index.failed.length ? `; ${index.failed.length} not explained` : "";
+    count.textContent = `${order.length === all ? "" : `${order.length} of `}${pictures(all)}${failed}`;
     byId("nothing").hidden = order.length > 0;
     if (chosen) reveal();
     else box.scrollTop = 0;

@@ -88,9 +88,14 @@ gapcam.picture = (() => {
     place.show(view.picture, pinned ? pin : view.hovered, chosen(state.current), view.values, pinned);
   }
 
+  function showName({ name, path }) {
+    byId("name").replaceChildren(named(name));
+    byId("name").title = path;
+  }
+
   function showHeading(row) {
     const [c, , probability] = row.top[0];
-    byId("name").replaceChildren(named(row.path));
+    showName(row);
     byId("verdict").replaceChildren(named(label(c), "name"), ` ${percent(probability)}`);
     if (row.truth !== null) {
       const wrong = () => element("span", "wrong", " \u2260 ", named(label(row.truth)));
@@ -134,7 +139,7 @@ gapcam.picture = (() => {
     for (const canvas of [photo, heat]) canvas.width = 0;
     allow(false);
     for (const id of ["verdict", "chips", "place-title", "place", "sums"]) byId(id).replaceChildren();
-    byId("name").replaceChildren(named(index.pictures[state.current.picture].path));
+    showName(index.pictures[state.current.picture]);
     note.hidden = byId("marker").hidden = byId("why").hidden = true;
     byId("kept").textContent = why;
   }

@@ -64,15 +64,16 @@ gapcam.place = (() => {
     const whose = isFiner(picture) ? "logit of this finer input" : "logit";
     const term = (c, values) => {
       const [part, bias, logit] = [mean(values), index.bias[c], picture.mapLogits[c]];
-      const apart = Math.abs(part + bias - logit).toFixed(4);
+      const apart = Math.abs(part + bias - logit);
       const sum = `mean of ${values.length} cells ${plain(part)} + bias ${plain(bias)} = ${plain(part + bias)}`;
-      return `${sum}; ${whose} ${plain(logit)}, ${apart} apart`;
+      const how = apart < 0.0006 ? "cells are kept to 0.0005" : `${apart.toFixed(4)} apart`;
+      return `${sum}; ${whose} ${plain(logit)} (${how})`;
     };
-    const line = (c, values) => element("div", "", named(label(c)), ": ", term(c, values));
-    const lines = [];
-    if (map) lines.push(line(own, map));
-    if (evidence === "contrast" && other) lines.push(line(against, other));
-    if (evidence === "contrast" && map && other) {
+    const missing = (c) => `${whose} ${plain(picture.mapLogits[c])}; its map was not kept`;
+    const line = (c, values) => element("div", "", named(label(c)), ": ", values ? term(c, values) : missing(c));
+    const lines = [line(own, map)];
+    if (evidence === "contrast") lines.push(line(against, other));
+    if (evidence === "contrast") {
       const gap = picture.mapLogits[own] - picture.mapLogits[against];
       lines.push(element("div", "", `one over the other by ${plain(gap)}`));
     }

@@ -60,14 +60,28 @@ gapcam.state = (() => {
     );
   }
 
-  /* Change some of it; all who listen are told which keys are other than before. */
-  function set(changes) {
+  /* Take over some of it; all who listen are told which keys are other than before. */
+  function take(changes) {
     const changed = new Set(Object.keys(changes).filter((key) => changes[key] !== current[key]));
-    if (!changed.size) return;
     Object.assign(current, changes);
-    for (const listener of listeners) listener(current, changed);
+    if (changed.size) for (const listener of listeners) listener(current, changed);
+  }
+
+  function write() {
     clearTimeout(waiting);
-    waiting = setTimeout(() => history.replaceState(null, "", toHash(current)), WRITTEN);
+    history.replaceState(null, "", toHash(current));
+  }
+
+  /* Change some of it, and write it into the address; the browser's Back leads to what was in sight before. */
+  function set(changes) {
+    const isOther = ["view", "summary"].some((key) => key in changes && changes[key] !== current[key]);
+    if (isOther) {
+      write();
+      history.pushState(null, "", toHash({ ...current, ...changes }));
+    }
+    take(changes);
+    clearTimeout(waiting);
+    waiting = setTimeout(write, WRITTEN);
   }
 
   /* Listen to changes, and be told everything at the start. */
@@ -77,7 +91,7 @@ gapcam.state = (() => {
 
   function start() {
     Object.assign(current, fromHash(location.hash));
-    addEventListener("hashchange", () => set(fromHash(location.hash)));
+    addEventListener("hashchange", () => take(fromHash(location.hash)));
     for (const listener of listeners) listener(current, new Set(Object.keys(keys)));
   }
 

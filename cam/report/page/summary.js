@@ -108,6 +108,7 @@
 
   byId("group-open").addEventListener("click", () => {
     state.set({ ...state.initial(gapcam.filter.keys), of: state.current.summary, view: "pictures" });
+    state.open(gapcam.list.listed()[0]);
   });
 
   let built = "";
