@@ -196,7 +196,10 @@ def _stoppable(ctx: click.Context) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         how = "the same command" + (" without --overwrite" if ctx.params["overwrite"] else "")
-        click.echo(f"Stopped. What is done is in {str(ctx.params['out'])!r}; {how} goes on from there.", err=True)
+        out: Path = ctx.params["out"]
+        there = any(out.glob("manifest*.jsonl"))
+        done = f"What is done is in {str(out)!r}" if there else "Nothing is done yet"
+        click.echo(f"Stopped. {done}; {how} goes on from there.", err=True)
         ctx.exit(STOPPED)
     finally:
         signal.signal(signal.SIGTERM, before)

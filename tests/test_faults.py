@@ -124,6 +124,22 @@ def test_a_run_killed_at_thirty_random_moments_goes_on(folder, tmp_path):
     assert any(0 < count < 9 * PICTURES for count in lines)
 
 
+def test_a_run_stopped_before_its_first_picture_does_not_claim_any(folder, tmp_path):
+    """As soon as it has begun: its colour scale needs the first pictures before one is written."""
+    with subprocess.Popen(
+        command(folder, tmp_path / "out"), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (tmp_path / "out" / "run.json").exists():
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    there = any((tmp_path / "out").glob("manifest*.jsonl"))
+    done = f"What is done is in {str(tmp_path / 'out')!r}" if there else "Nothing is done yet"
+    assert errors == f"Stopped. {done}; the same command goes on from there.\n"
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how):
     with subprocess.Popen(
