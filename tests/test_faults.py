@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,17 +141,26 @@ def test_a_run_stopped_before_its_first_picture_does_not_claim_any(folder, tmp_p
     assert errors == f"Stopped. {done}; the same command goes on from there.\n"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how):
-    with subprocess.Popen(
-        command(folder, tmp_path / "out"), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    ) as process:
-        while not any((tmp_path / "out").glob("*.jpg")):  # it has begun
+def stopped(folder: Path, out: Path, how: signal.Signals) -> tuple[int, str]:
+    """Exit status and words of a run that is asked to stop as soon as its first picture is there."""
+    with subprocess.Popen(command(folder, out), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        while not any(out.glob("*.jpg")):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(how)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how):
+    for _ in range(5):  # on a busy machine the run may be done before the request reaches it
+        code, errors = stopped(folder, tmp_path / "out", how)
+        if code == 130:
+            break
+        assert code == 3
+        shutil.rmtree(tmp_path / "out")
+    assert code == 130
     assert errors == f"Stopped. What is done is in {str(tmp_path / 'out')!r}; the same command goes on from there.\n"
     assert check_whole(tmp_path / "out") < PICTURES
     assert finish(folder, tmp_path / "out").returncode == 3
