@@ -104,7 +104,7 @@ class RunFolder:
         write_whole(self.out / name, data, self.unfinished)
 
     def forget_report(self) -> None:
-        """Take away a report of what was here before; the evidence of pictures is in the manifest's care.
+        """Take away the report of an earlier run; the evidence of its pictures is in the manifest's care.
 
         Raises:
             OutputError: it cannot be taken away.
@@ -155,7 +155,8 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
         folder.describe(earlier)  # not finished any more
         return earlier
     truncate(folder, 0)
-    folder.forget_report()
+    if _told(read_about(folder).get("options")).get("report"):  # else a file of that name is not ours
+        folder.forget_report()
     rmtree(folder.unfinished, ignore_errors=True)
     folder.describe(about)
     return dict(about)

@@ -86,6 +86,17 @@ def test_truth_of_no_picture_is_told_before_the_work(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_page_of_the_users_own_is_left_alone(run, tmp_path):
+    (tmp_path / "report" / "thumbnails").mkdir(parents=True)
+    own = tmp_path / "report.html", tmp_path / "report" / "thumbnails" / "0.js"
+    for path in own:
+        path.write_text("mine")
+    command = "explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path
+    assert run(*command).exit_code == 0
+    assert run(*command, "--overwrite").exit_code == 0
+    assert [path.read_text() for path in own] == ["mine", "mine"]
+
+
 def test_a_run_that_begins_anew_leaves_no_report_of_another(run, tmp_path):
     command = "explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out"
     assert run(*command, "--report").exit_code == 0

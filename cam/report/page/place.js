@@ -72,8 +72,8 @@ gapcam.place = (() => {
     const missing = (c) => `${whose} ${plain(picture.mapLogits[c])}; its map was not kept`;
     const line = (c, values) => element("div", "", named(label(c)), ": ", values ? term(c, values) : missing(c));
     const lines = [line(own, map)];
-    if (evidence === "contrast") lines.push(line(against, other));
     if (evidence === "contrast") {
+      lines.push(line(against, other));
       const gap = picture.mapLogits[own] - picture.mapLogits[against];
       lines.push(element("div", "", `one over the other by ${plain(gap)}`));
     }

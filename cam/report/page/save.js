@@ -53,8 +53,10 @@ gapcam.save = (() => {
       context.drawImage(heat, 0, 0, width, height);
       context.globalAlpha = 1;
     }
-    if (state.current.pin !== null) {
-      const cell = box(gapcam.picture.view.picture, state.current.pin);
+    const { picture } = gapcam.picture.view;
+    const { pin } = state.current;
+    if (pin !== null && pin < picture.places) {
+      const cell = box(picture, pin);
       context.strokeStyle = "#fff";
       context.lineWidth = 2;
       context.strokeRect(cell.left * width, cell.top * height, cell.width * width, cell.height * height);
