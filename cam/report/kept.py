@@ -29,7 +29,6 @@ class Kept:
         folder: of the run.
         about: what it was made with.
         model: `labels`, `bias`, `logistic` and `weight`, as `model_file` writes them.
-
     """
 
     folder: RunFolder
