@@ -71,8 +71,10 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
     import torch
 
     import cam
+    from cam.allocator import keep_memory
     from cam.engines import make_engine
 
+    keep_memory()
     classifier = cam.load_classifier(model, weights=weights, device="cpu")
     network = make_engine(engine, classifier) if engine else classifier.network
 
@@ -88,6 +90,9 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
 
 def codecs(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
     """Decode and encode, with no network."""
+    from cam.allocator import keep_memory
+
+    keep_memory()
     _on_all_cores(lambda some: _write([_read(file) for file in some], some, out), files)
 
 

@@ -23,6 +23,7 @@ from compare import pictures_of, weights_of
 from tables import publish, table
 
 from cam import batch, chain, explanation, passes, pipeline, writing
+from cam.allocator import keep_memory
 from cam.classifiers import Classifier, load_classifier
 from cam.eager import EagerEngine
 from cam.inputs import Picture, find_pictures
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=120, help="of pictures, [default: %(default)s]")
     parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
     arguments = parser.parse_args()
+    keep_memory()
     classifier = load_classifier(arguments.model, weights=weights_of(arguments.model), device="cpu")
     rows = []
     for kind in arguments.pictures:

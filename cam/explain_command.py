@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cam.allocator import keep_memory
 from cam.parameters import (
     EVIDENCE,
     NOTHING_DONE,
@@ -127,6 +128,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     """
     out, silent = options["out"], options["quiet"] or options["as_json"]
     reporting = _reporting(options)
+    keep_memory()
     with _stoppable(ctx):
         with importing():
             from cam.batch import explain_folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,6 +19,7 @@ from cam.colormaps import colorize
 
 _MIN_WIDTH = 280
 _PAPER, _INK, _PALE = 250, 24, 104  # greys
+_SMALLEST, _STEP = 13, 1.25  # letters in pixels, and from one size to the next: those once drawn serve many pictures
 
 
 def with_legend(
@@ -54,8 +56,8 @@ def with_legend(
         280
     """
     height, width = size
-    letter = round(min(max(13, min(width, 2 * height) / 38), 150))
-    letter -= letter % max(1, letter // 8)  # few sizes, so that letters once drawn serve many pictures
+    wanted = min(max(_SMALLEST, min(width, 2 * height) / 46), 150)
+    letter = round(_SMALLEST * _STEP ** round(math.log(wanted / _SMALLEST, _STEP)))
     grey, (left, top), bar_width = _text(max(width, _MIN_WIDTH), letter, (title, details, *notes))
     bar = _bar(bar_width, letter, limit, colormap, unit, signed)
     canvas = np.empty((height + grey.shape[0], grey.shape[1], 3), np.uint8)

@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 # Each module may import those of earlier lines only.
 ORDER = """
-version errors starting
+version errors starting allocator
 files content deadline decoding lists geometry maps colormaps labels outputs packing
 manifest features images archives overlay legend targets weights evidence boxes all_classes
 workers probe preprocessing scenes networks listing explanation evidence_file
