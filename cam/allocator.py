@@ -23,6 +23,5 @@ def keep_memory() -> bool:
         return False
     told = ctypes.CDLL(None).mallopt
     return all(
-        told(name, value)
-        for name, value in ((_TRIM_THRESHOLD, _ALWAYS), (_MMAP_THRESHOLD, _MOST), (_ARENA_MAX, 1))
+        told(name, value) for name, value in ((_TRIM_THRESHOLD, _ALWAYS), (_MMAP_THRESHOLD, _MOST), (_ARENA_MAX, 1))
     )

@@ -48,7 +48,8 @@ def answer(
     """
     own, views = passes
     classes = _asked_for(targets, own.logits, question, classifier.labels)
-    others = [_other(class_idx, question.against, own.logits) for class_idx in classes]
+    contrast = question.evidence == "contrast"
+    others = [_other(class_idx, question.against, own.logits) for class_idx in classes] if contrast else []
     channels = [_top_channels(views, class_idx, question.channels) for class_idx in classes]
     seen = [_maps(classifier, view, classes, others, channels, question) for view in views]
     additive = np.ones(len(seen[0].maps), bool)
@@ -73,7 +74,7 @@ def answer(
             frame=views[0].frame,
             image=image,
             evidence=question.evidence,
-            rival=Rival(**score(others[n])) if question.evidence == "contrast" else None,
+            rival=Rival(**score(others[n])) if contrast else None,
             channels=tuple(Channel(k, float(m.mean()), m) for k, m in zip(channels[n], parts_of_class[n], strict=True)),
             dead=all(view.dead for view in views),
             report=report,

@@ -16,9 +16,9 @@ from cam.chain import Outcome
 from cam.colormaps import lookup, to_steps
 from cam.errors import CamError
 from cam.explanation import Explanation
-from cam.geometry import weights
 from cam.options import Options
 from cam.overlay import shrink
+from cam.placing import weights
 
 _AT_ONCE = 2**24  # pixels that are blended at once, of some 40 bytes each
 

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.geometry import Frame, Grid, place
+from cam.geometry import Frame, Grid
+from cam.placing import place
 
 Box = tuple[int, int, int, int]
 

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from cam.all_classes import QUANTUM, TOP, AllClasses, keep
-from cam.geometry import Frame, Grid, cells_on_photo
+from cam.geometry import Frame, Grid
 from cam.images import encode
 from cam.maps import completeness_error
 from cam.overlay import shrink
 from cam.packing import pack
+from cam.placing import cells_on_photo
 
 PHOTO_SIDE = 640
 """Longer side of the photograph in a report, pixels."""

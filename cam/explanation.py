@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from cam.boxes import Box, boxes_of
 from cam.evidence import Evidence
-from cam.geometry import Frame, Grid, peak, place
+from cam.geometry import Frame, Grid
 from cam.legend import with_legend
 from cam.maps import completeness_error
 from cam.overlay import draw, draw_boxes, shrink
+from cam.placing import peak, place
 
 _UNITS = {
     "logit": "evidence (logit)",

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from cam.colormaps import lookup, paint, to_steps
 from cam.errors import UsageError
-from cam.geometry import Frame, Grid, weights
+from cam.geometry import Frame, Grid
+from cam.placing import weights
 
 Box = tuple[int, int, int, int]
 
-_STRIP = 48_000  # pixels that are drawn at once: all that is made of them on the way stays in a core's own cache
+_STRIP = 192_000  # pixels that are drawn at once: what is made of them on the way stays near, and calls are few
 
 
 def overlay(
@@ -197,11 +198,11 @@ def _fade(canvas: NDArray[np.uint8], image: NDArray[np.uint8], part: tuple[slice
     strips, period = list(_strips(height, width)), 12 * stroke
     tallest = max((rows.stop - rows.start for rows in strips), default=0)
     diagonals = (np.arange(tallest + period + width) % period < stroke).view(np.uint8)
-    hatch = np.lib.stride_tricks.sliding_window_view(diagonals, width or 1).copy()  # at (y, x): diagonals[y + x]
+    hatch = np.lib.stride_tricks.sliding_window_view(diagonals, width or 1)  # at (y, x): diagonals[y + x]
     for rows in strips:
         grey = cv2.convertScaleAbs(cv2.cvtColor(image[rows], cv2.COLOR_RGB2GRAY), alpha=0.5, beta=48)
         first = (part[0].start + rows.start + part[1].start) % period
-        lines = hatch[first : first + len(grey)]
+        lines = np.ascontiguousarray(hatch[first : first + len(grey)])
         grey = cv2.copyTo(cv2.convertScaleAbs(grey, alpha=2 / 3, beta=85), lines, grey)
         cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=canvas[rows])
 

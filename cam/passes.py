@@ -185,9 +185,9 @@ def _told(
         Logits and probabilities, (N, C) float32, and for each picture the scale of its normalisation, whether any
         feature is not zero and whether all is finite.
     """
-    flat = features.flatten(1)
-    finite = flat.isfinite().all(1) & logits.isfinite().all(1)
-    numbers = torch.stack([head.scales(features, logits), flat.any(1), finite], 1)
+    most, least = features.amax((1, 2, 3)), features.amin((1, 2, 3))  # what is not finite shows in one of them
+    finite = (torch.stack([most, least, logits.amax(1), logits.amin(1)]).isfinite()).all(0)
+    numbers = torch.stack([head.scales(features, logits), (most != 0) | (least != 0), finite], 1)
     told = torch.cat([logits, classifier.probabilities(logits), numbers], 1).cpu()
     logits, probabilities, numbers = torch.split(told, [logits.shape[1], logits.shape[1], 3], 1)
     return logits.float(), probabilities.float(), numbers.tolist()

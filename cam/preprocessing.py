@@ -150,4 +150,6 @@ def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear")
         part = resized[0].permute(1, 2, 0).numpy()[y0:y1, x0:x1]
     else:
         part = resize(image, (full_h, full_w), interpolation)[y0:y1, x0:x1]
+    if part.shape[:2] == (height, width):
+        return part
     return np.pad(part, ((y0 - top, top + height - y1), (x0 - left, left + width - x1), (0, 0)))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.geometry import Frame, Grid, cells_on_photo
+from cam.geometry import Frame, Grid
+from cam.placing import cells_on_photo
 from cam.preprocessing import Preprocessing
 
 SCALES = (2.0, 1.5, 1.0)

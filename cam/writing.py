@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from cam.errors import CamError, NoRoomError
 from cam.explanation import Explanation
-from cam.geometry import cells_on_photo
 from cam.images import encode
 from cam.inputs import Picture
 from cam.manifest import Record
 from cam.options import Options
 from cam.passes import without_room
+from cam.placing import cells_on_photo
 from cam.resuming import RunFolder
 
 

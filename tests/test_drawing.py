@@ -16,8 +16,9 @@ import cam
 from cam import overlay as module
 from cam.colormaps import _OPENCV, lookup
 from cam.errors import UsageError
-from cam.geometry import Frame, Grid, fit_crop, fit_whole, place, stretched
+from cam.geometry import Frame, Grid, fit_crop, fit_whole, stretched
 from cam.overlay import draw, overlay, shrink
+from cam.placing import place
 
 AGAINST, FAVOUR = [133, 243, 255], [255, 227, 0]
 

@@ -27,9 +27,10 @@ from cam.evaluation.faithfulness import (
     positive_share,
     ranks,
 )
-from cam.geometry import Frame, Grid, fit_crop, place
+from cam.geometry import Frame, Grid, fit_crop
 from cam.images import read_image, write_image
 from cam.inputs import Picture
+from cam.placing import place
 from cam.preprocessing import Preprocessing
 
 

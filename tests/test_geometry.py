@@ -13,9 +13,10 @@ from torch import nn
 import cam
 from cam.arithmetic import arithmetic_grid
 from cam.centres import measure_grid
-from cam.geometry import Frame, Grid, cells_on_photo, fit_crop, fit_whole, peak, place, stretched
+from cam.geometry import Frame, Grid, fit_crop, fit_whole, stretched
 from cam.head import find_head
 from cam.images import read_image
+from cam.placing import cells_on_photo, peak, place
 from cam.preprocessing import Preprocessing
 
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))

@@ -8,7 +8,8 @@ from small import photo, wrapped
 
 import cam
 from cam.boxes import boxes_of, component_boxes
-from cam.geometry import Frame, Grid, fit_crop, fit_whole, peak
+from cam.geometry import Frame, Grid, fit_crop, fit_whole
+from cam.placing import peak
 
 PIXELS = Grid((0, 0), (1, 1), "arithmetic")
 

@@ -24,6 +24,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 ORDER = """
 version errors starting allocator
 files content deadline decoding lists geometry maps colormaps labels outputs packing
+placing
 manifest features images archives overlay legend targets weights evidence boxes all_classes
 workers probe preprocessing scenes networks listing explanation evidence_file
 twins cards question views inputs

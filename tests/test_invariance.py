@@ -14,12 +14,13 @@ from torch import nn
 import cam
 from cam.errors import UsageError
 from cam.features import forward
-from cam.geometry import Frame, Grid, peak
+from cam.geometry import Frame, Grid
 from cam.invariance.cutout import Cutout, cut_box, cut_mask
 from cam.invariance.measure import measure_invariance, peaks_and_centroids
 from cam.invariance.moving import Scenes, background, moved, positions
 from cam.invariance.summaries import Following, Summary
 from cam.maps import class_activation_maps
+from cam.placing import peak
 from cam.preprocessing import Preprocessing
 from cam.targets import OneClass, TopClasses
 

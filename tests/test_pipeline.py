@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -73,19 +75,20 @@ def test_a_network_in_training_keeps_its_flags_and_statistics():
 
 
 class NotFinite(nn.Module):
-    """Gives what is not a number where a picture is white."""
+    """Takes something that is not finite where a picture is white."""
 
-    def __init__(self) -> None:
+    def __init__(self, value: float) -> None:
         super().__init__()
-        self.body = gap_linear()
+        self.body, self.value = gap_linear(), value
 
     def forward(self, x):
-        return self.body(torch.where(x > 60, torch.nan, x))
+        return self.body(torch.where(x > 60, self.value, x))
 
 
-def test_scores_that_are_not_finite_cost_that_picture_only():
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_cost_that_picture_only(value):
     plain = cam.preprocessing.Preprocessing(32, (32, 32), mean=(0, 0, 0), std=(0.01, 0.01, 0.01))
-    classifier = cam.wrap(NotFinite(), preprocessing=plain)
+    classifier = cam.wrap(NotFinite(value), preprocessing=plain)
     white, dark = np.full((32, 32, 3), 255, np.uint8), photo(32, 32) // 2
     results = list(explain_images(classifier, [dark, white, dark], [[TopClasses(1)]] * 3))
     assert isinstance(results[0], list)

@@ -16,7 +16,7 @@ from torch import nn
 import cam
 from cam.classifiers import Classifier
 from cam.colormaps import colorize
-from cam.geometry import place
+from cam.placing import place
 
 EXACT = 1e-3
 

@@ -11,7 +11,7 @@ from browser import opened, ready
 from reports import COUNT, LABELS, NAMES, listed, state, wrong
 
 import cam
-from cam.geometry import cells_on_photo
+from cam.placing import cells_on_photo
 
 
 def test_names_are_shown_as_they_are_and_do_nothing(page, reported):

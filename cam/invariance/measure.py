@@ -13,13 +13,14 @@ from cam.boxes import Box
 from cam.classifiers import Classifier
 from cam.errors import UsageError
 from cam.evaluation.sanity import compare_moved
-from cam.geometry import Frame, Grid, Size, peak, stretched
+from cam.geometry import Frame, Grid, Size, stretched
 from cam.invariance.cutout import Cutout, cut_box, cut_mask
 from cam.invariance.moving import Fill, Scenes, background
 from cam.invariance.remarks import remarks
 from cam.invariance.results import Equivariance, Invariance
 from cam.invariance.scoring import Look, Model, look
 from cam.invariance.summaries import Following
+from cam.placing import peak
 from cam.preprocessing import cut
 from cam.targets import Target, TopClasses, resolve
 
@@ -117,7 +118,7 @@ def peaks_and_centroids(
         xs: of the columns, (w,), pixels.
 
     Returns:
-        Two of (..., 2): (y, x), pixels. Of equally hot cells it is the one that `geometry.peak` takes; a centroid is
+        Two of (..., 2): (y, x), pixels. Of equally hot cells it is the one that `placing.peak` takes; a centroid is
         not a number where there is no positive evidence.
 
     Example:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.colormaps import lookup
-from cam.geometry import Frame, Size, place
+from cam.geometry import Frame, Size
 from cam.invariance.results import Equivariance, Invariance
 from cam.overlay import overlay
+from cam.placing import place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
