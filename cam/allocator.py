@@ -6,7 +6,8 @@ import ctypes
 import os
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3) of the GNU C library
-_ALWAYS, _MOST = 2**31 - 1, 2**30  # bytes: what is freed stays; what is smaller than this is taken from there
+_LARGEST = 2**26  # bytes: a block of more is the system's again when it is freed
+_SPARE = 4 * _LARGEST  # bytes that are kept at the end of the memory, whatever else is
 
 
 def keep_memory() -> bool:
@@ -21,7 +22,5 @@ def keep_memory() -> bool:
     """
     if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}):
         return False
-    told = ctypes.CDLL(None).mallopt
-    return all(
-        told(name, value) for name, value in ((_TRIM_THRESHOLD, _ALWAYS), (_MMAP_THRESHOLD, _MOST), (_ARENA_MAX, 1))
-    )
+    settings = (_TRIM_THRESHOLD, _SPARE), (_MMAP_THRESHOLD, _LARGEST), (_ARENA_MAX, 1)
+    return all(ctypes.CDLL(None).mallopt(name, value) for name, value in settings)
