@@ -186,7 +186,7 @@ def _told(
         feature is not zero and whether all is finite.
     """
     most, least = features.amax((1, 2, 3)), features.amin((1, 2, 3))  # what is not finite shows in one of them
-    finite = (torch.stack([most, least, logits.amax(1), logits.amin(1)]).isfinite()).all(0)
+    finite = torch.stack([most, least, logits.amax(1), logits.amin(1)]).isfinite().all(0)
     numbers = torch.stack([head.scales(features, logits), (most != 0) | (least != 0), finite], 1)
     told = torch.cat([logits, classifier.probabilities(logits), numbers], 1).cpu()
     logits, probabilities, numbers = torch.split(told, [logits.shape[1], logits.shape[1], 3], 1)
