@@ -13,7 +13,7 @@ _SPARE = 4 * _LARGEST  # bytes that are kept at the end of the memory, whatever 
 def keep_memory() -> bool:
     """Let this process keep what it frees, in one place for all threads, until it ends; whether it can be told to.
 
-    Fresh memory is cleared by the system, page by page: of photographs of 12 megapixels, a sixth of the time. For a
+    Fresh memory is cleared by the system, page by page: of large photographs, up to a sixth of the time. For a
     process that does nothing but explain pictures, and before its first thread; only the GNU C library can be told.
 
     Example:

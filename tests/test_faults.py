@@ -40,15 +40,13 @@ def command(folder: Path, out: Path, *arguments: str) -> list[str]:
     ]
 
 
-def interruptible() -> None:
-    """Undo what a shell does to jobs in the background, and their children inherit: SIGINT is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def started(folder: Path, out: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(folder, out), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
-    )
+    """As from a terminal: a shell has jobs in the background ignore SIGINT, and so do their children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command(folder, out), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def finish(folder: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
