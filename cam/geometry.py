@@ -6,6 +6,7 @@ Coordinates are pixel centres, (y, x): the first pixel's centre is 0, and pixel 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import erf, sqrt
 
 import numpy as np
@@ -88,15 +89,14 @@ class Grid:
     method: str
     reach: Pair = (0.0, 0.0)
 
-    def centres(self, axis: int, cells: NDArray[np.number], length: int) -> NDArray[np.float64]:
-        """Take rows (axis 0) or columns (axis 1), (n,), to an input of that length, both in pixels, float64.
+    def centres(self, axis: int, cells: int, length: int) -> NDArray[np.float64]:
+        """Say where rows (axis 0) or columns (axis 1) lie in an input of that length: (cells,) pixels, read-only.
 
         Example:
-            >>> Grid((0, 0), (4, 4), "measured", reach=(6, 6)).centres(0, np.arange(16), 64).round(1)[:4].tolist()
+            >>> Grid((0, 0), (4, 4), "measured", reach=(6, 6)).centres(0, 16, 64).round(1)[:4].tolist()
             [4.5, 6.3, 9.0, 12.3]
         """
-        middles = self.start[axis] + self.jump[axis] * np.asarray(cells, np.float64)
-        return _inwards(middles, self.reach[axis], length) if self.reach[axis] else middles
+        return _centres(self.start[axis], self.jump[axis], self.reach[axis], cells, length)
 
 
 def stretched(cells: Size, input_size: Size) -> Grid:
@@ -149,6 +149,14 @@ def fit_whole(photo: Size, resize: int) -> Frame:
         shrink = _LONGEST * resize / max(resized)
         resized = (max(1, round(resized[0] * shrink)), max(1, round(resized[1] * shrink)))
     return Frame(photo, resized, (0, 0), resized)
+
+
+@lru_cache(maxsize=64)  # the same for all pictures of one input size
+def _centres(start: float, jump: float, reach: float, cells: int, length: int) -> NDArray[np.float64]:
+    middles = start + jump * np.arange(cells, dtype=float)
+    centres = _inwards(middles, reach, length) if reach else middles
+    centres.flags.writeable = False  # shared by all callers
+    return centres
 
 
 def _inwards(middles: NDArray[np.float64], reach: float, length: int) -> NDArray[np.float64]:

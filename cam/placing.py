@@ -65,7 +65,7 @@ def cells_on_photo(cells: Size, grid: Grid, frame: Frame) -> tuple[NDArray[np.fl
         >>> [places.tolist() for places in cells_on_photo((1, 2), grid, frame)]
         [[3.5], [3.5, 11.5]]
     """
-    ys, xs = (grid.centres(axis, np.arange(cells[axis]), frame.input[axis]) for axis in (0, 1))
+    ys, xs = (grid.centres(axis, cells[axis], frame.input[axis]) for axis in (0, 1))
     return np.array([frame.to_photo((y, 0))[0] for y in ys]), np.array([frame.to_photo((0, x))[1] for x in xs])
 
 
@@ -83,7 +83,7 @@ def weights(axis: int, cells: int, grid: Grid, frame: Frame) -> NDArray[np.float
     """
     pixels = np.arange(frame.photo[axis])
     in_input = (pixels + 0.5) * (frame.resized[axis] / frame.photo[axis]) - 0.5 - frame.offset[axis]
-    position = np.interp(in_input, grid.centres(axis, np.arange(cells), frame.input[axis]), np.arange(cells))
+    position = np.interp(in_input, grid.centres(axis, cells, frame.input[axis]), np.arange(cells))
     cell = position.astype(int)
     weights = np.zeros((pixels.size, cells + 1), np.float32)  # a column more: the last cell's next, with no share
     weights[pixels, cell], weights[pixels, cell + 1] = cell + 1 - position, position - cell

@@ -154,7 +154,7 @@ def test_cells_at_the_border_lie_where_the_part_of_their_window_inside_the_input
 )  # fmt: skip
 def test_a_centre_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float, reach: float, length: int) -> None:
     grid = Grid((middle, middle), (1, 1), "measured", (reach, reach))
-    y, x = (float(grid.centres(axis, np.zeros(1), length)[0]) for axis in (0, 1))
+    y, x = (float(grid.centres(axis, 1, length)[0]) for axis in (0, 1))
     points = np.linspace(-0.5, length - 0.5, 100_001)
     outside = max(-0.5 - middle, middle - length + 0.5, 0) / reach
     assert y == x
@@ -168,7 +168,7 @@ def test_a_centre_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float
 def test_rows_and_peak_and_heat_agree_at_the_border_too(start: float, jump: float, reach: float, cells: int) -> None:
     length = max(8, int(start + jump * (cells - 1)))
     grid = Grid((start, start), (jump, jump), "measured", (reach, reach))
-    centres = grid.centres(0, np.arange(cells), length)
+    centres = grid.centres(0, cells, length)
     assert (np.diff(centres) >= 0).all()
     frame = Frame((length, length), (length, length), (0, 0), (length, length))
     cam = np.arange(float(cells))[:, None] * np.ones(cells)

@@ -187,7 +187,7 @@ def test_hatching_runs_diagonally_every_twelve_strokes() -> None:
     values[30:, 40:] = 0
     result = overlay(image, values, limit=1)[..., 0]
     y, x = np.mgrid[:29, :80]
-    assert np.array_equal(result[:29], np.where((y + x) % 12 == 0, 117, 48))  # 48 * 2 / 3 + 85 = 117
+    assert np.array_equal(result[:29], np.where((y + x) % 12 == 0, 93, 48))
 
 
 def test_line_and_frame_grow_with_the_picture() -> None:
@@ -199,7 +199,7 @@ def test_line_and_frame_grow_with_the_picture() -> None:
 
 def test_a_picture_nobody_saw() -> None:
     result = overlay(np.zeros((4, 4, 3), np.uint8), np.full((4, 4), np.nan, np.float32), limit=1)
-    assert sorted(set(result.ravel().tolist())) == [48, 117]
+    assert sorted(set(result.ravel().tolist())) == [48, 93]
 
 
 # What is refused

@@ -199,7 +199,7 @@ def _equivariance(model: Classifier, scenes: Scenes, class_idx: int, looks: Sequ
     cams = cams.reshape(*scenes.shape, *cams.shape[1:])
     cells = cams.shape[2], cams.shape[3]
     grid = model.grid_for(cells, scenes.canvas)
-    ys, xs = (grid.centres(axis, np.arange(cells[axis]), scenes.canvas[axis]) for axis in (0, 1))
+    ys, xs = (grid.centres(axis, cells[axis], scenes.canvas[axis]) for axis in (0, 1))
     peaks, centroids = (Following.of(points, scenes.centres) for points in peaks_and_centroids(cams, ys, xs))
     return Equivariance(cams, grid, peaks, centroids, _shift_errors(model, scenes, class_idx, grid))
 
