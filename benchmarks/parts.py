@@ -1,7 +1,8 @@
-"""Where the time of `cam explain` goes: its run over a folder in this process, with a clock around each part.
+"""Where the time of `cam explain` goes, beside its own floor: both in this process, with a clock around each part.
 
-Milliseconds of a thread, and of its processor time, a picture; a part's time holds those of the parts inside it. What
-is decoded within a time limit is decoded in a thread of its own, whose processor time does not show here.
+Milliseconds of a thread, and of its processor time, a picture; a part's time holds those of the parts inside it. All
+of it is what the workers take for their batches, without start-up, and without the moments when one has no batch left.
+The programs take turns in every round; the table has medians.
 
     python benchmarks/parts.py --pictures mixed --count 120
 """
@@ -11,40 +12,44 @@ from __future__ import annotations
 import argparse
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter, process_time, thread_time
+from time import perf_counter, thread_time
 from typing import Any
 from unittest.mock import patch
 
 from compare import pictures_of, weights_of
-from tables import publish, table
+from contenders import floor
+from tables import publish, spread, table
 
-from cam import batch, chain, explanation, passes, pipeline, writing
+from cam import batch, explanation, images, passes, pipeline, reading, scale, workers, writing
 from cam.allocator import keep_memory
 from cam.classifiers import Classifier, load_classifier
 from cam.eager import EagerEngine
-from cam.inputs import Picture, find_pictures
+from cam.inputs import find_pictures
 from cam.options import Options
 from cam.preprocessing import Preprocessing
-from cam.resuming import RunFolder
+from cam.run_folder import RunFolder
 
-# Of each part: its name in the table, and where the program looks it up.
-PARTS: dict[str, tuple[Any, str]] = {
-    "decode": (chain, "read_picture"),
-    "prepare": (Preprocessing, "prepare"),
-    "network": (EagerEngine, "__call__"),
-    "network, and what is told of it": (passes, "_run"),
-    "maps and explanations": (pipeline, "answer"),
-    "legend": (explanation, "with_legend"),
-    "heat over the photograph": (explanation, "draw"),
-    "encode": (writing, "encode"),
-    "peak, boxes, line of the manifest": (writing, "_target"),
-    "write": (RunFolder, "write"),
+# Of each part: its name in the table, and where the programs look it up.
+PARTS: dict[str, Sequence[tuple[Any, str]]] = {
+    "decode": [(reading, "_read")],
+    "prepare": [(Preprocessing, "prepare")],
+    "network": [(EagerEngine, "__call__")],
+    "network, and what is told of it": [(passes, "_run")],
+    "maps and explanations": [(pipeline, "answer")],
+    "legend": [(explanation, "with_legend")],
+    "heat over the photograph": [(explanation, "draw")],
+    "encode": [(writing, "encode"), (images, "encode")],
+    "peak, boxes, line of the manifest": [(writing, "_target")],
+    "write": [(RunFolder, "write"), (images, "write_whole")],
 }
-ALL = "all"
+ALL = "all of it"
+_POOLS: Sequence[Any] = (batch, scale, workers)
 
 
 class Clock:
@@ -69,17 +74,49 @@ class Clock:
 
         return measured
 
+    def times(self, name: str) -> tuple[float, float]:
+        """Give the wall and the processor time of a part."""
+        return self.wall[name], self.cpu[name]
 
-def measure(classifier: Classifier, pictures: Sequence[Picture]) -> Clock:
-    """Run over pictures with a clock around each part."""
+    def everywhere(self) -> ExitStack:
+        """Measure every part, and all that workers do, until the context is left."""
+        changed, in_order = ExitStack(), workers.in_order
+
+        def pool(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
+            return in_order(self.around(ALL, work), *args, **kwargs)
+
+        for name, places in PARTS.items():
+            for place, attribute in places:
+                timed = self.around(name, getattr(place, attribute))
+                changed.enter_context(patch.object(place, attribute, timed))
+        for module in _POOLS:
+            changed.enter_context(patch.object(module, "in_order", pool))
+        return changed
+
+
+def explain(classifier: Classifier, files: Sequence[Path], out: Path) -> None:
+    """Do what `cam explain` does."""
+    batch.explain_folder(classifier, find_pictures(list(map(str, files))), out, Options(engine="eager"))
+
+
+def measure(program: Callable[[Path], None]) -> Clock:
+    """Run a program that writes into a folder, with a clock around each part."""
     clock = Clock()
-    with ExitStack() as changed, TemporaryDirectory() as out:
-        for name, (place, attribute) in PARTS.items():
-            changed.enter_context(patch.object(place, attribute, clock.around(name, getattr(place, attribute))))
-        wall, cpu = perf_counter(), process_time()
-        batch.explain_folder(classifier, pictures, Path(out), Options(engine="eager"))
-        clock.wall[ALL], clock.cpu[ALL] = perf_counter() - wall, process_time() - cpu
+    with clock.everywhere(), TemporaryDirectory() as out:
+        program(Path(out))
+    # Decoding has a thread of its own: the worker that waits for it takes no processor time.
+    clock.cpu[ALL] += clock.cpu["decode"]
     return clock
+
+
+def rows(kind: str, count: int, rounds: Sequence[tuple[Clock, Clock]]) -> Iterator[list[str]]:
+    """Put the clocks of the command and of its floor into rows of the table, one a part."""
+    for name in [*PARTS, ALL]:
+        times = [[each[program].times(name) for each in rounds] for program in (0, 1)]
+        medians = [median(some) for program in times for some in zip(*program, strict=True)]
+        yield [kind, name, *(f"{1000 * seconds / count:.1f}" if seconds else "-" for seconds in medians)]
+    wall, cpu = ([ours.times(ALL)[n] / bare.times(ALL)[n] for ours, bare in rounds] for n in (0, 1))
+    yield [kind, f"{ALL}, over the floor", spread(wall), spread(cpu), "1", "1"]
 
 
 def main() -> None:
@@ -88,18 +125,21 @@ def main() -> None:
     parser.add_argument("--model", default="squeezenet1_0", help="[default: %(default)s]")
     parser.add_argument("--pictures", nargs="+", default=["small", "mixed"], help="kinds, or folders")
     parser.add_argument("--count", type=int, default=120, help="of pictures, [default: %(default)s]")
+    parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
     parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
     arguments = parser.parse_args()
     keep_memory()
-    classifier = load_classifier(arguments.model, weights=weights_of(arguments.model), device="cpu")
-    rows = []
+    weights = weights_of(arguments.model)
+    classifier = load_classifier(arguments.model, weights=weights, device="cpu")
+    found: list[list[str]] = []
     for kind in arguments.pictures:
-        pictures = find_pictures(list(map(str, pictures_of(kind, arguments.count))))
-        clock = measure(classifier, pictures)
-        for name in [*PARTS, ALL]:
-            each = (f"{1000 * seconds[name] / len(pictures):.1f}" for seconds in (clock.wall, clock.cpu))
-            rows.append([kind, name, *each])
-    publish(table(["pictures", "part", "wall, ms", "processor, ms"], rows), arguments.table)
+        files = pictures_of(kind, arguments.count)
+        bare = partial(floor, arguments.model, weights, files=files, engine="eager")
+        ours = partial(explain, classifier, files)
+        rounds = [(measure(ours), measure(bare)) for _ in range(arguments.rounds + 1)]
+        found += rows(kind, len(files), rounds[1:])  # without the first memory, and the letters of the legends
+    titles = ["pictures", "part", "wall, ms", "processor, ms", "floor: wall, ms", "floor: processor, ms"]
+    publish(table(titles, found), arguments.table)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    """What completion offers, imported or not."""
+    return __all__
+
+
 def __getattr__(name: str) -> object:
     """Import on first use, so that `cam --help` need not wait for torch."""
     if name not in _HOMES:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cam.blending import blend_batch
 from cam.chain import Batch, Outcome, explain_pictures
 from cam.classifiers import Classifier
+from cam.eager import whole_float32
 from cam.engines import CheckedEngine, check_engine, make_engine
 from cam.errors import StoppedError
 from cam.inputs import Picture, shard
@@ -24,7 +25,8 @@ from cam.manifest import ManifestWriter, Record, read_records
 from cam.model_file import MODEL, model_file
 from cam.options import Options
 from cam.provenance import describe
-from cam.resuming import RunFolder, begin, kept
+from cam.resuming import begin, kept
+from cam.run_folder import RunFolder
 from cam.scale import Window
 from cam.twins import device_and_dtype
 from cam.workers import in_order
@@ -83,8 +85,8 @@ def explain_folder(
     """
     check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
     folder = RunFolder(out, options.shard)
-    with folder.locked():
-        about = {**describe(classifier, arguments or {}), "options": asdict(options)}
+    with folder.locked(), whole_float32():
+        about = {**describe(classifier, arguments or {}), "options": asdict(options), "directory": _place(pictures)}
         about = begin(folder, about, overwrite=options.overwrite)
         if options.question.report:
             folder.write(MODEL, model_file(classifier))
@@ -188,6 +190,11 @@ def _told(manifest: Path, report: Callable[[Record], None]) -> Iterator[str]:
     for record, _ in read_records(manifest):
         report(record)
         yield record["status"]
+
+
+def _place(pictures: Sequence[Picture]) -> str | None:
+    """Where the pictures are named from: elsewhere the same names are those of others."""
+    return None if all(picture.path.is_absolute() for picture in pictures) else str(Path.cwd())
 
 
 def _batches(pictures: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 import torch
@@ -17,6 +19,23 @@ from cam.head import Head
 from cam.twins import device_and_dtype, random_inputs, twin_of
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Let float32 be that: convolutions on CUDA would else round what they multiply to 10 bits (TF32).
+
+    Example:
+        >>> with whole_float32():
+        ...     torch.backends.cudnn.allow_tf32
+        False
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 class EagerEngine:

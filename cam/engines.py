@@ -14,6 +14,7 @@ from cam.classifiers import Classifier
 from cam.eager import EagerEngine, Precision
 from cam.errors import UsageError
 from cam.features import Engine
+from cam.maps import class_activation_maps
 from cam.twins import device_and_dtype
 
 EngineName = Literal["auto", "eager", "compile", "onnxruntime"]
@@ -21,7 +22,8 @@ EngineName = Literal["auto", "eager", "compile", "onnxruntime"]
 # Translating for ONNX Runtime takes one core 2.4 s (SqueezeNet), 2.7 s (ResNet-18) or 5.9 s (ResNet-50), and saves 6, 4
 # or 17 ms a picture: up to so many pictures a core eager is done first. Compiling takes longer and saves less.
 _PAYS_FROM = 500
-_TOLERANCE = 1e-3
+_TOLERANCE = 1e-3  # of a logit, and of a map
+_ROUNDING = 1e-5  # of the largest logit, what single precision may come to
 
 
 class CheckedEngine:
@@ -69,7 +71,7 @@ class CheckedEngine:
     def _choose(self, fast: Engine, inputs: Tensor) -> Engine:
         expected = self._eager(inputs)
         try:
-            missed = _difference(fast(inputs), expected)
+            missed = _difference(fast(inputs), expected, self._eager.head.weight)
         except Exception as error:  # a size it was not translated for, or whatever else it may raise
             missed = f"fails ({_first_line(error)})"
         if missed:
@@ -153,17 +155,27 @@ def _missing() -> list[str]:
     return [library for library in ("onnxruntime", "onnx", "onnxscript") if find_spec(library) is None]
 
 
-def _difference(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> str:
-    """Say what is wrong with an answer, "" when nothing is; differences count against the largest logit or feature."""
+def _difference(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], weight: Tensor) -> str:
+    """Say what is wrong with an answer, "" when nothing is.
+
+    Logits count as they are, if they are not so large that single precision has no better; each picture's map of the
+    class that is predicted counts against its own largest value. `weight` is the head's, (C, K).
+    """
     for what, got, want in zip(("logits", "features"), found, expected, strict=True):
         if got.shape != want.shape:
             return f"gives {what} of the shape {tuple(got.shape)} instead of {tuple(want.shape)}"
-        least = 1.0 if what == "logits" else torch.finfo(want.dtype).tiny
-        missed = float((got - want).abs().max() / want.abs().max().clamp(min=least))
-        if not missed <= _TOLERANCE:  # also when it is not a number
-            return f"misses the {what} by {missed:.2g}"
-    same = torch.equal(found[0].argmax(1), expected[0].argmax(1))
-    return "" if same else "predicts other classes"
+    (logits, features), (wanted, wanted_features) = found, expected
+    missed = (logits - wanted).abs().max()
+    if not missed <= max(_TOLERANCE, _ROUNDING * float(wanted.abs().max())):  # also when it is not a number
+        return f"misses the logits by {missed:.2g}"
+    classes = wanted.argmax(1)
+    if not torch.equal(logits.argmax(1), classes):
+        return "predicts other classes"
+    rows = weight[classes].unsqueeze(1).to(features.device)
+    maps, wanted_maps = (class_activation_maps(each, rows) for each in (features, wanted_features))
+    least = torch.finfo(maps.dtype).tiny
+    off = ((maps - wanted_maps).abs().amax((1, 2, 3)) / wanted_maps.abs().amax((1, 2, 3)).clamp(min=least)).max()
+    return "" if off <= _TOLERANCE else f"misses the maps by {off:.2g}"
 
 
 def _first_line(error: Exception) -> str:

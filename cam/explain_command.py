@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -110,7 +112,9 @@ if TYPE_CHECKING:
 @click.option("--shard", callback=shard, metavar="I/N", help="Only the I-th of N parts of the pictures; see cam merge.")
 @click.option("--report", is_flag=True, help="Also write OUT/report.html, to look at all of it in a browser.")
 @truth_option
-@click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run, instead of going on with it.")
+@click.option(
+    "--overwrite/--resume", help="Replace the results of an earlier run, or go on with it. [default: --resume]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, nothing else.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_context
@@ -139,11 +143,11 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             from cam.printing import progress, show_run
             from cam.report.truth import read_truth
             from cam.report.writing import write_report
-        inputs += tuple(read_list(options["list_"])) if options["list_"] else ()
-        if not inputs:
+        listed = read_list(options["list_"]) if options["list_"] else []
+        if not (inputs or listed):
             raise click.UsageError("No pictures were named. Give files, folders, globs or archives, or --list FILE.")
-        check_output(inputs, out)
-        pictures = find_pictures(inputs, exclude=out, pattern=options["pattern"])
+        check_output([*inputs, *listed], out)
+        pictures = find_pictures(inputs, exclude=out, pattern=options["pattern"], listed=listed)
         classifier = load_classifier(**loading(options))
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         read_truth(options["truth"], names, classifier.labels)  # before the work
@@ -193,7 +197,8 @@ def _wanted(classifier: Classifier, options: dict[str, Any]) -> Options:
 @contextmanager
 def _stoppable(ctx: click.Context) -> Iterator[None]:
     """Let Ctrl-C and a request to terminate end the run in order, with what is done kept."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _stop) for number in heard}
     try:
         yield
     except KeyboardInterrupt:
@@ -204,7 +209,17 @@ def _stoppable(ctx: click.Context) -> Iterator[None]:
         click.echo(f"Stopped. {done}; {how} goes on from there.", err=True)
         ctx.exit(STOPPED)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if signal.getsignal(number) is _stop:  # else the process is to end, and more requests must not disturb that
+                signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Stop at the first request; the next would tear down the threads that are finishing what they have begun."""
+    for heard in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(heard, signal.SIG_IGN)
+    os.write(2, b"\nStopping, when the pictures in hand are done.\n")  # printing might be what was interrupted
+    raise KeyboardInterrupt
 
 
 @click.command()

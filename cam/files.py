@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from pathlib import Path
+from hashlib import blake2b
+from pathlib import Path, PurePath
 from uuid import uuid4
 
 from cam.errors import NoRoomError, OutputError
 
+_LONGEST = 180  # bytes of a name: with class, label, channel and suffix it stays below the 255 of most file systems
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
 
 
@@ -47,6 +49,20 @@ def write_whole(path: Path, data: bytes, unfinished: Path | None = None, *, dura
     finally:
         with suppress(OSError, ValueError):  # already renamed, or its folder could not be made
             part.unlink()
+
+
+def shortened(name: PurePath) -> PurePath:
+    """Give a name to which something can be added, with a hash for the end of one that leaves no room for it.
+
+    Example:
+        >>> str(shortened(PurePath("a/b.jpg"))), len(shortened(PurePath("x" * 250 + ".jpg")).name)
+        ('a/b.jpg', 180)
+    """
+    encoded = os.fsencode(name.name)
+    if len(encoded) <= _LONGEST:
+        return name
+    end = f"-{blake2b(encoded, digest_size=8).hexdigest()}"
+    return name.with_name(encoded[: _LONGEST - len(end)].decode("utf-8", "ignore") + end)
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> OutputError:

@@ -38,7 +38,11 @@ _Found = tuple[str, Path, Member | None]
 
 
 def find_pictures(
-    inputs: Sequence[str | Path], exclude: Path | None = None, *, pattern: str | None = None
+    inputs: Sequence[str | Path],
+    exclude: Path | None = None,
+    *,
+    pattern: str | None = None,
+    listed: Sequence[str | Path] = (),
 ) -> list[Picture]:
     """Find the pictures that files, folders, archives and globs stand for.
 
@@ -52,6 +56,8 @@ def find_pictures(
         exclude: a folder whose pictures are results, not inputs; left out of folders and globs.
         pattern: what the pictures' relative names or file names must match, as the shell matches; `*` is any text,
             slashes too.
+        listed: more inputs, none of them a glob; one that holds no picture stands for itself, so that its failure can
+            be told: nobody looks at all the lines of a list.
 
     Returns:
         Every picture once, in the order of the inputs, named relative to their common folder. An archive counts as
@@ -72,8 +78,8 @@ def find_pictures(
     real = cache(os.path.realpath)  # of the same few folders again and again, where there is a list of files
     roots: set[str] = set()
     places: dict[str, tuple[Path, Member | None]] = {}
-    for given in inputs:
-        root, found = _expand(Path(given), excluded)
+    for given, in_list in [*((given, False) for given in inputs), *((given, True) for given in listed)]:
+        root, found = _expand(Path(given), excluded, listed=in_list)
         if not found:
             known = ", ".join(sorted(IMAGE_SUFFIXES))
             raise UsageError(f"{str(given)!r} holds no picture", f"Name another input, or files with {known}")
@@ -127,17 +133,17 @@ def check_output(inputs: Sequence[str | Path], out: Path) -> None:
             raise UsageError(found, "Choose an output folder outside it")
 
 
-def _expand(path: Path, excluded: str) -> tuple[Path, list[_Found]]:
-    """A folder or an archive, and the pictures meant."""
+def _expand(path: Path, excluded: str, *, listed: bool = False) -> tuple[Path, list[_Found]]:
+    """A folder or an archive, and the pictures meant; of a list, itself where there are none."""
     itself: tuple[Path, list[_Found]] = path.parent, [(path.name, path, None)]
     if is_folder(path):
         files = _files(path, below(path, excluded))
         # An empty folder that is called like a picture is a bad picture, not a wrong command.
-        return (path, files) if files or not is_picture(path.name) else itself
+        return (path, files) if files or not (is_picture(path.name) or (listed and path.name)) else itself
     if path.name == "..":  # of a folder that is not there
         return path, []
     magic = [re.search(r"[*?[]", part) is not None for part in path.parts]
-    if not any(magic) or os.path.lexists(path):
+    if listed or not any(magic) or os.path.lexists(path):
         if not is_archive(path.name):
             return itself
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import Any
 from cam.errors import UsageError
 from cam.files import unwritable
 from cam.manifest import ManifestWriter, Record, read_records
-from cam.resuming import RunFolder, difference, read_about
-
-_SAME = ("model", "weights", "preprocessing", "head", "options")
+from cam.resuming import SHARED, difference
+from cam.run_folder import RunFolder, read_about, runs_in
 
 
 def merge_shards(outs: Sequence[Path]) -> Path:
@@ -59,9 +57,7 @@ def merge_shards(outs: Sequence[Path]) -> Path:
 
 def _parts(outs: Sequence[Path]) -> list[RunFolder]:
     """Find the parts in folders: each of n once."""
-    names = [(out, path.name) for out in dict.fromkeys(outs) for path in sorted(out.glob("run.*-of-*.json"))]
-    found = [(out, re.fullmatch(r"run\.([0-9]+)-of-([0-9]+)\.json", name)) for out, name in names]
-    parts = [RunFolder(out, (int(shard[1]), int(shard[2]))) for out, shard in found if shard]
+    parts = [run for out in dict.fromkeys(outs) for run in runs_in(out) if run.shard]
     where = ", ".join(repr(str(out)) for out in outs)
     if not parts:
         raise UsageError(f"{where} holds no part of a run", "Name the folders that were given to cam explain --shard")
@@ -82,7 +78,7 @@ def _about(parts: Sequence[RunFolder]) -> dict[str, Any]:
     for part, about in zip(parts, (first, *others), strict=True):
         if "explained" not in about:
             raise UsageError(f"{str(part.run)!r} is of a part that is not finished", "Give its cam explain again")
-        if other := difference(about, first, _SAME):
+        if other := difference(about, first, SHARED):
             raise UsageError(f"{str(part.run)!r} is of a run with {other}", "Name the folders of one run only")
         if about["scale"] != first["scale"] and not math.isclose(about["scale"], first["scale"], rel_tol=1e-3):
             found = f"{str(part.run)!r} has a colour scale of its own ({about['scale']:.3g})"

@@ -115,10 +115,14 @@ def _console() -> Console:
 def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
     table = Table("picture", "class", "probability", "logit", "peak (y, x)", box=None)
     for record, target in rows:
-        figures = f"{target['probability']:.1%}", f"{target['logit']:.2f}", str(tuple(target["peak"]))
+        figures = f"{target['probability']:.1%}", _score(target), str(tuple(target["peak"]))
         against = f" over {target['against']['label']}" if "against" in target else ""
         table.add_row(_plain(record["path"]), _plain(target["label"] + against), *figures)
     return table
+
+
+def _score(target: dict[str, Any]) -> str:
+    return f"margin {target['margin']:+.2f}" if "margin" in target else f"{target['logit']:.2f}"
 
 
 def _number(value: float) -> str:

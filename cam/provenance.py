@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from cam.twins import device_and_dtype
 from cam.version import VERSION
 from cam.weights import hash_file, hash_tensors
 
-_LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "pillow")
+_LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "pillow", "onnxruntime")
 
 
 class Loaded(Protocol):
@@ -83,8 +83,16 @@ def versions() -> dict[str, str]:
     return {
         "gapcam": VERSION,
         "python": platform.python_version(),
-        **{name: version(name) for name in _LIBRARIES},
+        **{name: found for name in _LIBRARIES if (found := _version(name))},
     }
+
+
+def _version(library: str) -> str | None:
+    """None where it is not installed, as what is an extra."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _head(classifier: Classifier) -> dict[str, Any]:

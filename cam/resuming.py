@@ -4,125 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from shutil import rmtree
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from cam.errors import OutputError, UsageError
-from cam.files import unwritable, write_whole
 from cam.inputs import Picture
-from cam.manifest import MANIFEST, files_of, read_records
-
-RUN = "run.json"
-REPORT = "report.html"
+from cam.manifest import files_of, read_records
+from cam.run_folder import RunFolder, as_json, read_about, runs_in
 
 # What must be the same for a run to go on. Arguments that change no result are not among them.
-_SAME = ("versions", "model", "weights", "preprocessing", "head", "device", "dtype", "options", "arguments")
+_SAME = (
+    "versions",
+    "model",
+    "weights",
+    "preprocessing",
+    "head",
+    "device",
+    "dtype",
+    "options",
+    "arguments",
+    "directory",
+)
+SHARED = ("model", "weights", "preprocessing", "head", "options")  # by the parts of a run
 _IDLE = {"quiet", "as_json", "overwrite", "on_error", "file", "out", "shard", "truth"}
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run's own files lie.
-
-    Attributes:
-        out: the folder, which several shards may share.
-        shard: (i, n) of the i-th of n shards, counted from 1; None for a run of everything.
-    """
-
-    out: Path
-    shard: tuple[int, int] | None = None
-
-    @property
-    def manifest(self) -> Path:
-        """Its manifest."""
-        return self.out / self._named(MANIFEST)
-
-    @property
-    def run(self) -> Path:
-        """What it was made with."""
-        return self.out / self._named(RUN)
-
-    @property
-    def unfinished(self) -> Path:
-        """Folder of files that are not yet whole."""
-        return self.out / self._named(".unfinished")
-
-    def describe(self, about: Mapping[str, Any]) -> None:
-        """Write down what the run is made with, and what is known of it so far.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        write_whole(self.run, (json.dumps(about, indent=2, default=_as_json) + "\n").encode(), durable=True)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from writing the same run.
-
-        Raises:
-            UsageError: one does already.
-            OutputError: the folder cannot be written.
-        """
-        lock = FileLock(self.out / self._named(".lock"), timeout=0)
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            found = f"Another cam explain is writing to {str(self.out)!r}"
-            raise UsageError(found, "Wait for its end, or choose another folder") from None
-        except (OSError, ValueError) as error:
-            raise unwritable(self.out, error) from error
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                Path(lock.lock_file).unlink()
-            lock.release()
-
-    def finish(self, about: Mapping[str, Any]) -> None:
-        """Write down what is known of a run that is done.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        self.describe(about)
-        with suppress(OSError):  # there is none, or another run in the same folder uses it
-            self.unfinished.rmdir()
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write one of the results, whole or not at all.
-
-        Raises:
-            OutputError: it cannot be written; NoRoomError if nothing could.
-        """
-        write_whole(self.out / name, data, self.unfinished)
-
-    def forget_report(self) -> None:
-        """Take away the report of an earlier run; the evidence of its pictures is in the manifest's care.
-
-        Raises:
-            OutputError: it cannot be taken away.
-        """
-        page = self.out / REPORT
-        try:
-            page.unlink(missing_ok=True)
-            rmtree(self.out / "report" / "thumbnails", ignore_errors=True)
-        except OSError as error:
-            raise unwritable(page, error) from error
-
-    def has(self, name: str) -> bool:
-        """Tell whether it holds a file of that name."""
-        return os.path.isfile(self.out / name)  # noqa: PTH113 - Path.is_file raises where a folder may not be entered
-
-    def _named(self, name: str) -> str:
-        stem, dot, suffix = name.rpartition(".")
-        return f"{stem}.{self.shard[0]}-of-{self.shard[1]}{dot}{suffix}" if self.shard else name
 
 
 def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any]:
@@ -144,12 +49,13 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
     if stray and folder.manifest.stat().st_size and not overwrite:
         found = f"{str(folder.manifest)!r} belongs to no run: there is no {folder.run.name} beside it"
         raise UsageError(found, "Move it away, give --overwrite, or choose another folder")
-    made = any(files_of(record) for record, _ in read_records(folder.manifest))
-    if made and not overwrite:
-        earlier = read_about(folder)
-        if other := difference(earlier, json.loads(json.dumps(about, default=_as_json)), _SAME):
+    now = json.loads(json.dumps(about, default=as_json))
+    for run in () if overwrite else runs_in(folder.out):
+        if _made(run) and (other := _other(run, folder, now)):
             found = f"{str(folder.out)!r} holds the results of an earlier run with {other}"
             raise UsageError(found, "Give --overwrite, or another folder")
+    if _made(folder) and not overwrite:
+        earlier = read_about(folder)
         rmtree(folder.unfinished, ignore_errors=True)
         earlier = {key: value for key, value in earlier.items() if key not in ("explained", "failed")}
         folder.describe(earlier)  # not finished any more
@@ -160,6 +66,17 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
     rmtree(folder.unfinished, ignore_errors=True)
     folder.describe(about)
     return dict(about)
+
+
+def _other(run: RunFolder, folder: RunFolder, now: Mapping[str, Any]) -> str:
+    """Name what keeps a run in a folder from being gone on with, or from being joined by another part."""
+    if run.shard and folder.shard and run.shard[1] != folder.shard[1]:
+        return f"{run.shard[1]} parts"
+    return difference(read_about(run), now, _SAME if run.shard == folder.shard else SHARED)
+
+
+def _made(folder: RunFolder) -> bool:
+    return any(files_of(record) for record, _ in read_records(folder.manifest))
 
 
 def kept(folder: RunFolder, pictures: Sequence[Picture], batch_size: int) -> int:
@@ -202,20 +119,6 @@ def truncate(folder: RunFolder, end: int) -> None:
         raise OutputError(found, "Mend its permissions, or choose another folder") from error
 
 
-def read_about(folder: RunFolder) -> dict[str, Any]:
-    """Read what a run was made with; nothing where that cannot be read.
-
-    Example:
-        >>> read_about(RunFolder(Path("a folder that does not exist")))
-        {}
-    """
-    try:
-        about = json.loads(folder.run.read_bytes())
-    except (OSError, ValueError):
-        about = {}
-    return about if isinstance(about, dict) else {}
-
-
 def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> str:
     """Name the first thing that two runs were not made with alike, in words; "" where all is the same.
 
@@ -243,7 +146,3 @@ def _told(value: object) -> dict[str, Any]:
         return {"": value}
     parts = (inner if isinstance(inner, dict) else {name: inner} for name, inner in value.items())
     return {name: inner for part in parts for name, inner in part.items()}
-
-
-def _as_json(value: object) -> object:
-    return sorted(value) if isinstance(value, frozenset) else str(value)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from cam.errors import CamError, NoRoomError
 from cam.explanation import Explanation
+from cam.files import shortened
 from cam.images import encode
 from cam.inputs import Picture
 from cam.manifest import Record
 from cam.options import Options
 from cam.passes import without_room
 from cam.placing import cells_on_photo
-from cam.resuming import RunFolder
+from cam.run_folder import RunFolder
 
 
 def write_picture(
@@ -64,7 +65,7 @@ def write_picture(
             files = _write(explanation, heat, picture.name, folder, limit, options)
             record["targets"].append(_target(explanation, options.box_share, files))
         if outcome[0].report:
-            file = f"report/pictures/{picture.name}.js"
+            file = f"report/pictures/{shortened(picture.name)}.js"
             folder.write(file, outcome[0].report)
             record |= {"name": str(picture.name), "files": {"report": file}}
     except NoRoomError:
@@ -109,7 +110,7 @@ def _write(
 ) -> dict[str, str]:
     """Write the files of one picture and class; their names keep the picture's own, so that no two meet."""
     slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
-    stem = f"{name}.{explanation.class_idx}" + (f"-{slug}" if slug else "")
+    stem = f"{shortened(name)}.{explanation.class_idx}" + (f"-{slug}" if slug else "")
     files: dict[str, str] = {}
     if "overlay" in options.save:
         files["overlay"] = _draw(explanation, folder, stem, limit, options, blended)

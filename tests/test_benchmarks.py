@@ -6,6 +6,7 @@ import importlib
 import itertools
 import re
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -238,15 +239,35 @@ def test_the_maps_of_the_table_of_overheads_are_those_of_the_library(bench, name
     torch.testing.assert_close(some, torch.stack([maps[index] for maps, index in zip(every, best, strict=True)]))
 
 
-def test_parts_are_measured_where_the_program_calls_them(bench, tmp_path):
+def test_parts_are_measured_where_the_programs_call_them(bench, tmp_path, weights):
     from cam.classifiers import load_classifier
-    from cam.inputs import find_pictures
 
     parts = bench("parts")
-    before = {name: getattr(*place) for name, place in parts.PARTS.items()}
-    pictures = find_pictures([FOLDER.parent / "samples"])
-    clock = parts.measure(load_classifier("digits", device="cpu"), pictures)
-    assert {name: getattr(*place) for name, place in parts.PARTS.items()} == before
-    assert set(clock.wall) == {*parts.PARTS, parts.ALL}
-    assert all(seconds > 0 for seconds in clock.wall.values())
-    assert clock.wall["encode"] < torch.get_num_threads() * clock.wall[parts.ALL]
+    places = [place for some in parts.PARTS.values() for place in some]
+    before = [getattr(*place) for place in places]
+    files = sorted((FOLDER.parent / "samples").glob("*.png"))
+    ours = parts.measure(partial(parts.explain, load_classifier("digits", device="cpu"), files))
+    bare = parts.measure(partial(parts.floor, "squeezenet1_1", weights, files=files, engine="eager"))
+    assert [getattr(*place) for place in places] == before
+    assert set(ours.wall) == {*parts.PARTS, parts.ALL}
+    assert set(bare.wall) == {"decode", "prepare", "network", "encode", "write", parts.ALL}
+    for clock in (ours, bare):
+        assert all(seconds > 0 for seconds in clock.wall.values())
+        assert sum(clock.wall[name] for name in ("decode", "prepare", "network", "encode")) < clock.wall[parts.ALL]
+        assert sum(clock.cpu[name] for name in ("decode", "prepare", "network", "encode")) < clock.cpu[parts.ALL]
+
+
+def test_a_table_of_parts_has_medians_and_ratios(bench):
+    parts = bench("parts")
+
+    def clock(seconds: float) -> object:
+        made = parts.Clock()
+        made.wall["network"] = made.cpu["network"] = seconds
+        made.wall[parts.ALL], made.cpu[parts.ALL] = 2 * seconds, 3 * seconds
+        return made
+
+    rows = {row[1]: row[2:] for row in parts.rows("small", 10, [(clock(3), clock(2)), (clock(4), clock(2))])}
+    assert rows["network"] == ["350.0", "350.0", "200.0", "200.0"]
+    assert rows["legend"] == ["-"] * 4
+    assert rows["all of it"] == ["700.0", "1050.0", "400.0", "600.0"]
+    assert rows["all of it, over the floor"] == ["1.75 (1.62 to 1.88)", "1.75 (1.62 to 1.88)", "1", "1"]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from cam import eager
 from cam.colormaps import lookup, to_steps
 from cam.images import read_image
 
@@ -115,6 +117,95 @@ def test_shards_are_merged_into_the_whole(run, folder, whole, tmp_path):
     assert [line["path"] for line in lines(tmp_path / "out")] == [line["path"] for line in lines(whole)]
     assert classes(tmp_path / "out") == classes(whole)
     assert_same_drawn(tmp_path / "out", whole)
+
+
+def test_what_a_list_names_costs_its_own_line(run, folder, whole, tmp_path):
+    """Nobody looks at all the lines of a list: a name that is no glob, a folder with nothing in it."""
+    (tmp_path / "empty").mkdir()
+    named = [str(folder / name) for name in NAMES]
+    gone = [str(tmp_path / "gone[1].png"), str(tmp_path / "empty"), str(tmp_path / "*.png")]
+    (tmp_path / "list.txt").write_text("\n".join([*named[:2], *gone, *named[2:]]))
+    result = run("explain", "--list", tmp_path / "list.txt", *DIGITS, "-o", tmp_path / "out")
+    assert result.exit_code == 3, result.output
+    failed = [line for line in lines(tmp_path / "out") if line["status"] == "failed"]
+    assert [line["path"] for line in failed] == gone
+    assert [line["path"] for line in lines(tmp_path / "out") if line["status"] == "ok"] == named
+    for name in gone:  # while on the command line each is a slip
+        assert run("explain", folder, name, *DIGITS, "-o", tmp_path / "refused").exit_code == 2
+
+
+def test_the_same_names_in_another_place_are_other_pictures(run, folder, tmp_path, monkeypatch):
+    for place in ("a", "b"):
+        shutil.copytree(folder, tmp_path / place / "photos")
+    command = "explain", "photos", *DIGITS, "-o", tmp_path / "out"
+    monkeypatch.chdir(tmp_path / "a")
+    assert run(*command).exit_code == 0
+    monkeypatch.chdir(tmp_path / "b")
+    result = run(*command)
+    assert result.exit_code == 2
+    assert f'an earlier run with another directory ("{tmp_path / "a"}")' in " ".join(result.output.split())
+    monkeypatch.chdir(tmp_path / "a")
+    assert run(*command, "--resume").exit_code == 0
+
+
+def test_a_name_that_fills_what_a_file_system_takes(run, folder, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    names = [f"{letter * 250}.png" for letter in "ab"] + ["\N{CAT FACE}" * 62 + ".png"]
+    for name in names:
+        shutil.copy(folder / NAMES[0], photos / name)
+    result = run("explain", photos, *DIGITS, "--channels", "1", "--format", "webp", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    files = [name for line in lines(tmp_path / "out") for name in line["targets"][0]["files"].values()]
+    assert len(set(files)) == 2 * len(names)
+    assert all((tmp_path / "out" / name).is_file() for name in files)
+
+
+def test_float32_is_that_while_a_run_goes_on(run, folder, tmp_path, monkeypatch):
+    """On CUDA convolutions would else have the precision of TF32."""
+    seen = []
+    before = torch.backends.cudnn.allow_tf32
+    plain = eager.EagerEngine.take
+
+    def take(self, *args):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return plain(self, *args)
+
+    monkeypatch.setattr(eager.EagerEngine, "take", take)
+    assert run("explain", folder, *DIGITS, "--engine", "eager", "-o", tmp_path / "out").exit_code == 0
+    assert set(seen) == {False}
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_devices_give_the_same(run, folder, whole, tmp_path, device):
+    result = run("explain", folder, *PNG, "--device", device.type, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    ours, theirs = classes(tmp_path / "out"), classes(whole)
+    assert ours.keys() == theirs.keys()
+    for name, (class_idx, logit) in ours.items():
+        assert class_idx == theirs[name][0]
+        assert logit == pytest.approx(theirs[name][1], abs=2e-3)  # both rounded to 1e-3
+    if device.type == "cpu":
+        assert_same_drawn(tmp_path / "out", whole)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "other"),
+    [
+        ([], ["--opacity", "0.3", "--shard", "1/2"], "another option opacity (0.5)"),
+        (["--shard", "1/2"], ["--opacity", "0.3"], "another option opacity (0.5)"),
+        (["--shard", "1/2"], ["--opacity", "0.3", "--shard", "2/2"], "another option opacity (0.5)"),
+        (["--shard", "1/2"], ["--shard", "1/3"], "2 parts"),
+    ],
+)
+def test_parts_of_another_run_leave_its_results_alone(run, folder, tmp_path, first, then, other):
+    assert run("explain", folder, *DIGITS, "-o", tmp_path / "out", *first).exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.jpg")}
+    result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", *then)
+    assert result.exit_code == 2
+    assert f"holds the results of an earlier run with {other}" in " ".join(result.output.split())
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.jpg")} == before
+    assert run("explain", folder, *DIGITS, "-o", tmp_path / "out", *then, "--overwrite").exit_code == 0
 
 
 def test_batches_of_one_give_what_batches_of_many_give(run, folder, whole, tmp_path):

@@ -40,6 +40,9 @@ def command(folder: Path, out: Path, *arguments: str) -> list[str]:
     ]
 
 
+STOPPING = "\nStopping, when the pictures in hand are done.\n"
+
+
 def started(folder: Path, out: Path) -> subprocess.Popen[str]:
     """As from a terminal: a shell has jobs in the background ignore SIGINT, and so do their children."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -142,26 +145,29 @@ def test_a_run_stopped_before_its_first_picture_does_not_claim_any(folder, tmp_p
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == "Stopped. Nothing is done yet; the same command goes on from there.\n"
+    assert errors == f"{STOPPING}Stopped. Nothing is done yet; the same command goes on from there.\n"
     assert not [*(tmp_path / "out").glob("manifest*.jsonl")]
 
 
-def stopped(folder: Path, out: Path, how: signal.Signals) -> tuple[int, str]:
-    """Exit status and words of a run that is asked to stop as soon as its first picture is there."""
+def stopped(folder: Path, out: Path, how: signal.Signals, times: int = 1) -> tuple[int, str]:
+    """Exit status and words of a run that is asked to stop, once or more, when its first picture is there."""
     with started(folder, out) as process:
         while not any(out.glob("*.jpg")):
             assert process.poll() is None
             time.sleep(0.01)
-        process.send_signal(how)
+        for _ in range(times):
+            process.send_signal(how)
+            time.sleep(0.02 * (times - 1))
         _, errors = process.communicate(timeout=60)
     return process.returncode, errors
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how):
-    code, errors = stopped(folder, tmp_path / "out", how)
+@pytest.mark.parametrize(("how", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 4)])
+def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how, times):
+    code, errors = stopped(folder, tmp_path / "out", how, times)
     assert code == 130
-    assert errors == f"Stopped. What is done is in {str(tmp_path / 'out')!r}; the same command goes on from there.\n"
+    done = f"What is done is in {str(tmp_path / 'out')!r}; the same command goes on from there.\n"
+    assert errors == f"{STOPPING}Stopped. {done}"
     assert check_whole(tmp_path / "out") < PICTURES
     assert finish(folder, tmp_path / "out").returncode == 3
     assert contents(tmp_path / "out") == unbroken[0]

@@ -28,7 +28,8 @@ placing
 manifest features images archives overlay legend targets weights evidence boxes all_classes
 workers probe preprocessing scenes networks listing explanation evidence_file
 twins cards question views inputs
-jacobian arithmetic reading resuming
+jacobian arithmetic reading run_folder
+resuming
 head
 proof centres cache
 examination

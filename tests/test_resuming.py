@@ -21,7 +21,8 @@ from cam.inputs import Picture, find_pictures
 from cam.manifest import ManifestWriter, files_of, read_records
 from cam.merging import merge_shards
 from cam.options import Options
-from cam.resuming import RunFolder, kept
+from cam.resuming import kept
+from cam.run_folder import RunFolder
 
 COUNT = 30
 

@@ -128,9 +128,16 @@ def test_a_table_names_the_classes(folder, tmp_path, text):
 
 def test_a_picture_of_the_table_may_be_missing(tmp_path):
     csv = tmp_path / "labels.csv"
-    csv.write_text("gone.jpg,tench")
-    (found,) = labelled_pictures(tmp_path, LABELS, csv)
-    assert found.picture.path == tmp_path / "gone.jpg"
+    csv.write_text("gone.jpg,tench\nthere.jpg,tench")
+    (tmp_path / "there.jpg").touch()
+    assert [found.picture.path.name for found in labelled_pictures(tmp_path, LABELS, csv)] == ["gone.jpg", "there.jpg"]
+
+
+def test_a_table_of_other_pictures_is_told(tmp_path):
+    csv = tmp_path / "labels.csv"
+    csv.write_text("photos/gone.jpg,tench")
+    with pytest.raises(UsageError, match="names no picture that is in .* not such as 'photos/gone.jpg'"):
+        labelled_pictures(tmp_path, LABELS, csv)
 
 
 @pytest.mark.parametrize(

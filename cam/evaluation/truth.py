@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -171,6 +172,9 @@ def _by_table(folder: Path, csv: Path, labels: Sequence[str]) -> list[Labelled]:
         if picture in found:
             raise UsageError(f"{where} names the picture {path!r} again", "Give every picture one row")
         found[picture] = Labelled(picture, class_idx)
+    if not any(os.path.lexists(picture.path) for picture in found):
+        sentence = f"{str(csv)!r} names no picture that is in {str(folder)!r}"
+        raise UsageError(sentence, f"Write paths relative to it, not such as {next(iter(found)).name.as_posix()!r}")
     return list(found.values())
 
 

@@ -18,7 +18,7 @@ from cam.errors import UsageError
 from cam.manifest import Record, read_records
 from cam.model_file import MODEL
 from cam.packing import unpack
-from cam.resuming import RunFolder, read_about
+from cam.run_folder import RunFolder, read_about
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cam.report.html import make_page
 from cam.report.kept import Kept
 from cam.report.summary import Summary
 from cam.report.truth import Truth, read_truth
-from cam.resuming import REPORT
+from cam.run_folder import REPORT
 
 _IN_ONE_FILE = 100  # pictures
 _COLORMAPS = "signed", "cividis", "viridis", "turbo"
