@@ -217,14 +217,15 @@ class Explanation:
 
     def _notes(self, limit: float) -> list[str]:
         """What else has to be known to read the picture, a line each."""
-        height, width = self.frame.input
+        (height, width), other = self.frame.input, self.map_logit != self.logit
+        whole = self.evidence == "logit" and self.part_of is None
         short = [
             self.remark,
-            f"{height} x {width} input" if self.map_logit != self.logit else "",
+            f"{height} x {width} input" if other else "",
             f"reaches {self.map.flat[np.abs(self.map).argmax()]:+.3g}" if self.limit > limit else "",
             "" if self.frame.seen == (0, 0, self.frame.photo[1], self.frame.photo[0]) else "hatched: not seen",
         ]
         terms = f"{self.map_logit - self.bias:.2f} + bias {self.bias:.2f}" if self.bias else ""
-        whole = self.evidence == "logit" and self.part_of is None
-        sums = f"logit {self.map_logit:.2f} = mean of the map {terms}" if whole else ""
+        of_map = "at other inputs: logit" if other else "logit"
+        sums = f"{of_map} {self.map_logit:.2f} = mean of the map {terms}" if whole else ""
         return [sums, "; ".join(filter(None, short))]

@@ -136,12 +136,16 @@ def _length(text: str, size: float) -> int:
 
 @lru_cache(maxsize=4096)  # some fifty a legend; drawn anew they would take longer than the heat of a small picture
 def _letter(letter: str, size: float, ink: int) -> tuple[NDArray[np.uint8], int, int, int]:
-    """A letter on paper, where its pixels begin, right of the pen and below the line, and how far the pen moves on."""
+    """A letter on paper, where its pixels begin, right of the pen and below the line, and how far the pen moves on.
+
+    Whole pixels leave no room between words of small letters, so that a space is a little wider.
+    """
     font = _font(size)
     left, top, right, bottom = map(int, font.getbbox(letter, anchor="ls"))
     paper = Image.new("L", (max(1, right - left), max(1, bottom - top)), _PAPER)
     ImageDraw.Draw(paper).text((-left, -top), letter, ink, font, "ls")
-    return np.asarray(paper), left, top, round(font.getlength(letter))
+    advance = font.getlength(letter)
+    return np.asarray(paper), left, top, math.ceil(advance) + 1 if letter == " " else round(advance)
 
 
 @lru_cache(maxsize=64)

@@ -78,6 +78,8 @@ def explain_all(
         >>> [e.cam.shape for e in cam.explain_all(cam.load_classifier("digits"), photos)]
         [(18, 27), (27, 18)]
     """
+    if not (class_idx is None or hasattr(class_idx, "__index__")):
+        raise UsageError(f"{class_idx!r} is no class index", "Give its number, as in classifier.labels.index(label)")
     targets = (TopClasses(1),) if class_idx is None else (OneClass(class_idx),)
     asked = Question(**question)
     if batch_size < 1:

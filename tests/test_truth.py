@@ -136,7 +136,7 @@ def test_a_picture_of_the_table_may_be_missing(tmp_path):
 def test_a_table_of_other_pictures_is_told(tmp_path):
     csv = tmp_path / "labels.csv"
     csv.write_text("photos/gone.jpg,tench")
-    with pytest.raises(UsageError, match="names no picture that is in .* not such as 'photos/gone.jpg'"):
+    with pytest.raises(UsageError, match=r"names no picture that is in .* not such as 'photos/gone.jpg'"):
         labelled_pictures(tmp_path, LABELS, csv)
 
 
