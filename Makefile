@@ -20,12 +20,19 @@ test-slow: .venv/tested
 heads: .venv/installed
 	$(BIN)/python tools/heads.py
 
-# cam explain beside torchcam, grad-cam and the bare network. Takes some hours.
+# cam explain beside torchcam, grad-cam and the bare network: writes the tables of docs/performance.md. Takes over an
+# hour; benchmarks/compare.py by itself compares all programs over all networks and pictures, which takes a day.
 bench: .venv-bench/installed
-	.venv-bench/bin/python benchmarks/compare.py
-	.venv-bench/bin/python benchmarks/forward.py
-	.venv-bench/bin/python benchmarks/parts.py
-	.venv-bench/bin/python benchmarks/startup.py squeezenet1_0:random resnet50:random
+	.venv-bench/bin/python benchmarks/parts.py --table parts
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small mixed --count 200 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenet
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP 12MP --count 80 --rounds 2 --only 'cam explain' torchcam-readme floor floor-eager --table large
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP --count 40 --rounds 3 --only 'cam explain' torchcam-readme torchcam layercam gradcam hirescam library codecs --table peers
+	.venv-bench/bin/python benchmarks/compare.py --models resnet18 --pictures small 2MP 12MP mixed --count 80 --rounds 2 --only 'cam explain' torchcam-readme floor floor-eager --table resnet18
+	.venv-bench/bin/python benchmarks/compare.py --models resnet50 --pictures small 2MP 12MP mixed --count 60 --rounds 2 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table resnet50
+	.venv-bench/bin/python benchmarks/compare.py --models resnet50 --pictures mixed --count 60 --rounds 2 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table resnet50mixed
+	.venv-bench/bin/python benchmarks/forward.py --rounds 5 --only 'network, maps of 5 classes' 'network, maps of all classes' 'eager engine' 'eager engine, maps of 5 classes' --table maps
+	.venv-bench/bin/python benchmarks/forward.py --rounds 3 --models squeezenet1_0 --batches 1 8 --only 'torchcam CAM, 5 classes' 'grad-cam GradCAM, 5 classes' --table mapspeers
+	.venv-bench/bin/python benchmarks/startup.py squeezenet1_0:random resnet50:random --rounds 5 --table startup
 
 .venv/created:
 	$(PYTHON) -m venv .venv

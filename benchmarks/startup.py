@@ -18,8 +18,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from tempfile import TemporaryDirectory
+
+from tables import publish, spread, table
 
 ROOT = Path(__file__).parents[1]
 FLOOR = """
@@ -65,21 +67,21 @@ def rounds(model: str, picture: Path, number: int) -> Iterator[tuple[tuple[float
 
 
 def main() -> None:
-    """Print a table: floor, command and ratio, medians and quartiles."""
+    """Write a table: floor, command and ratio, medians and quartiles."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["squeezenet1_0", "resnet50:random"])
     parser.add_argument("--picture", type=Path, default=ROOT / "samples" / "sevens.png")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
     arguments = parser.parse_args()
-    print("| model | time | floor, s | cam explain, s | ratio | quartiles |\n|---|---|---|---|---|---|")
+    rows = []
     for model in arguments.models:
         pairs = list(rounds(model, arguments.picture, arguments.rounds))
         for index, kind in enumerate(("processor", "wall")):
             floors, ours = ([each[index] for each in side] for side in zip(*pairs, strict=True))
             ratios = [ours / floor for floor, ours in zip(floors, ours, strict=True)]
-            low, _, high = quantiles(ratios, n=4)
-            figures = f"{median(floors):.2f} | {median(ours):.2f} | {median(ratios):.2f} | {low:.2f} to {high:.2f}"
-            print(f"| {model} | {kind} | {figures} |", flush=True)
+            rows.append([model, kind, f"{median(floors):.2f}", f"{median(ours):.2f}", spread(ratios)])
+    publish(table(["model", "time", "floor, s", "cam explain, s", "ratio"], rows), arguments.table)
 
 
 if __name__ == "__main__":

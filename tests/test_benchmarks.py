@@ -257,6 +257,14 @@ def test_parts_are_measured_where_the_programs_call_them(bench, tmp_path, weight
         assert sum(clock.cpu[name] for name in ("decode", "prepare", "network", "encode")) < clock.cpu[parts.ALL]
 
 
+def test_make_bench_gives_the_commands_of_the_page():
+    page, makefile = ((FOLDER.parent / name).read_text("utf-8") for name in ("docs/performance.md", "Makefile"))
+    given = {line.removeprefix("\t.venv-bench/bin/") for line in makefile.splitlines() if "benchmarks/" in line}
+    marks = set(re.findall("<!-- ([a-z0-9]+) -->", page))
+    assert {line.partition(" --table ")[2] for line in given if line.startswith("python")} == marks
+    assert set(re.findall("^`(python benchmarks/.*?)`", page, re.MULTILINE)) <= given
+
+
 def test_a_table_of_parts_has_medians_and_ratios(bench):
     parts = bench("parts")
 

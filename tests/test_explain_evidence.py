@@ -87,7 +87,6 @@ def test_a_finer_map_says_where_it_comes_from(run, tmp_path, digits):
     (pixels,) = explained(run, tmp_path, "--resolution", "108")
     (averaged,) = explained(run, tmp_path, "--tta")
     assert finer == pixels
-    assert finer["map_logit"] != own["map_logit"]
     assert finer["map_input"] == [round(1.5 * side) for side in own["map_input"]]
     assert averaged["map_input"] == [2 * side for side in own["map_input"]]
     assert finer["logit"] == averaged["logit"] == own["logit"] == own["map_logit"] != finer["map_logit"]
