@@ -22,6 +22,7 @@ from time import perf_counter, thread_time
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 from compare import pictures_of, weights_of
 from contenders import floor
 from tables import publish, spread, table
@@ -126,9 +127,12 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="+", default=["small", "mixed"], help="kinds, or folders")
     parser.add_argument("--count", type=int, default=120, help="of pictures, [default: %(default)s]")
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
+    parser.add_argument("--undrawn", action="store_true", help="copy the photograph in place of drawing the heat on it")
     parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
     arguments = parser.parse_args()
     keep_memory()
+    if arguments.undrawn:
+        patch.object(explanation, "draw", lambda canvas, image, *_, **__: np.copyto(canvas, image)).start()
     weights = weights_of(arguments.model)
     classifier = load_classifier(arguments.model, weights=weights, device="cpu")
     found: list[list[str]] = []

@@ -158,24 +158,30 @@ def _missing() -> list[str]:
 def _difference(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], weight: Tensor) -> str:
     """Say what is wrong with an answer, "" when nothing is.
 
-    Logits count as they are, if they are not so large that single precision has no better; each picture's map of the
-    class that is predicted counts against its own largest value. `weight` is the head's, (C, K).
+    Logits count as they are, where single precision has that much; features against the largest of them, and each
+    picture's map of the predicted class against its own largest value. `weight` is the head's, (C, K).
     """
     for what, got, want in zip(("logits", "features"), found, expected, strict=True):
         if got.shape != want.shape:
             return f"gives {what} of the shape {tuple(got.shape)} instead of {tuple(want.shape)}"
     (logits, features), (wanted, wanted_features) = found, expected
-    missed = (logits - wanted).abs().max()
+    missed = float((logits - wanted).abs().max())
     if not missed <= max(_TOLERANCE, _ROUNDING * float(wanted.abs().max())):  # also when it is not a number
         return f"misses the logits by {missed:.2g}"
     classes = wanted.argmax(1)
     if not torch.equal(logits.argmax(1), classes):
         return "predicts other classes"
+    if not (missed := _relative(features[None], wanted_features[None])) <= _TOLERANCE:
+        return f"misses the features by {missed:.2g}"
     rows = weight[classes].unsqueeze(1).to(features.device)
-    maps, wanted_maps = (class_activation_maps(each, rows) for each in (features, wanted_features))
-    least = torch.finfo(maps.dtype).tiny
-    off = ((maps - wanted_maps).abs().amax((1, 2, 3)) / wanted_maps.abs().amax((1, 2, 3)).clamp(min=least)).max()
-    return "" if off <= _TOLERANCE else f"misses the maps by {off:.2g}"
+    missed = _relative(*(class_activation_maps(each, rows) for each in (features, wanted_features)))
+    return "" if missed <= _TOLERANCE else f"misses the maps by {missed:.2g}"
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    """The largest difference of any part, (N, ...), over that part's largest value."""
+    missed, most = ((values.flatten(1).abs().amax(1)) for values in (found - expected, expected))
+    return float((missed / most.clamp(min=torch.finfo(most.dtype).tiny)).max())
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -218,7 +218,8 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     """Stop at the first request; the next would tear down the threads that are finishing what they have begun."""
     for heard in (signal.SIGINT, signal.SIGTERM):
         signal.signal(heard, signal.SIG_IGN)
-    os.write(2, b"\nStopping, when the pictures in hand are done.\n")  # printing might be what was interrupted
+    with suppress(OSError):  # nobody listens
+        os.write(2, b"\nStopping, when the pictures in hand are done.\n")  # printing might be what was interrupted
     raise KeyboardInterrupt
 
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,9 +15,13 @@ from browser import chromium, opened
 from click.testing import CliRunner, Result
 from playwright.sync_api import Browser, Page
 from reports import errors_reported
+from runs import NAMES, PNG, SAMPLES
 
 from cam.classifiers import Classifier
 from cam.commands import main
+from cam.loading import load_network
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,3 +80,40 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         return result
 
     return invoke
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The samples, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("in")
+    for name in NAMES:
+        shutil.copy(SAMPLES / name, folder)
+    return folder
+
+
+@pytest.fixture
+def whole(run: Callable[..., Result], folder: Path, tmp_path: Path) -> Path:
+    """What one run over the folder leaves."""
+    result = run("explain", folder, *PNG, "-o", tmp_path / "whole")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "whole"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch):
+    """Import a module of the benchmarks as `python benchmarks/...` does."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def load(name: str) -> ModuleType:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a small SqueezeNet."""
+    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.pth"
+    torch.save(load_network("squeezenet1_1", random_weights=True).network.state_dict(), path)
+    return path

@@ -83,10 +83,6 @@ def index_of(report: Path) -> dict:
     return json.loads(report.read_text("ascii").split('id="index">')[1].split("</script>")[0])
 
 
-def contents(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
-
-
 def many_maps() -> cam.Classifier:
     """Class maps behind a ReLU, of which some are kept."""
     torch.manual_seed(6)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import re
 import sys
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -34,31 +32,11 @@ PROGRAMS = [
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch):
-    """Import a module of the benchmarks as `python benchmarks/...` does."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-    def load(name: str) -> ModuleType:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        return importlib.import_module(name)
-
-    return load
-
-
-@pytest.fixture
 def small_noise(bench, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Photographs, with less noise to cut them out of."""
     module = bench("photographs")
     monkeypatch.setattr(module, "_SIDE", 64)
     return module
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a small network with the layers of SqueezeNet."""
-    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.pth"
-    torch.save(load_network("squeezenet1_1", random_weights=True).network.state_dict(), path)
-    return path
 
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("small", 0.2, 0.2), ("2MP", 2, 2), ("mixed", 0.2, 12)])
@@ -105,7 +83,7 @@ def test_the_spectrum_of_the_noise_falls_as_that_of_photographs(bench):
 
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # of torchvision, as torchcam's README does
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_program_writes_a_picture_of_each_size(bench, small_noise, weights, tmp_path, program, monkeypatch):
+def test_every_program_writes_a_picture_of_each_size(bench, small_noise, squeezenet, tmp_path, program, monkeypatch):
     needed = {"torchcam-readme": "torchcam", "torchcam": "torchcam", "layercam": "torchcam"}
     needed |= {"gradcam": "pytorch_grad_cam", "hirescam": "pytorch_grad_cam"}
     if program in needed and find_spec(needed[program]) is None:
@@ -114,7 +92,7 @@ def test_every_program_writes_a_picture_of_each_size(bench, small_noise, weights
     for path, size in zip(photos, ((60, 40), (33, 70)), strict=True):
         Image.effect_noise(size, 50).convert("RGB").save(path)
     contenders = bench("contenders")
-    arguments = [program, "squeezenet1_1", str(weights), str(tmp_path / "out"), *map(str, photos)]
+    arguments = [program, "squeezenet1_1", str(squeezenet), str(tmp_path / "out"), *map(str, photos)]
     monkeypatch.setattr(sys, "argv", ["contenders.py", *arguments])
     contenders.main()
     written = sorted((tmp_path / "out").iterdir())
@@ -181,9 +159,9 @@ def test_our_floor_has_our_engine(bench):
 
 
 @pytest.mark.parametrize("program", ["codecs", pytest.param("cam explain", marks=pytest.mark.slow)])
-def test_a_program_is_compared_as_a_process(bench, weights, tmp_path, monkeypatch, capsys, program):
+def test_a_program_is_compared_as_a_process(bench, squeezenet, tmp_path, monkeypatch, capsys, program):
     compare = bench("compare")
-    monkeypatch.setattr(compare, "BUILD", weights.parent)
+    monkeypatch.setattr(compare, "BUILD", squeezenet.parent)
     for number in range(3):
         Image.effect_noise((50, 40), 50).convert("RGB").save(tmp_path / f"{number}.png")
     arguments = ["--models", "squeezenet1_1", "--pictures", str(tmp_path), "--rounds", "1", "--only", program]
@@ -237,45 +215,3 @@ def test_the_maps_of_the_table_of_overheads_are_those_of_the_library(bench, name
     torch.testing.assert_close(every.mean((2, 3)) + classifier.head.bias, logits, rtol=1e-4, atol=1e-4)
     best = logits.topk(5).indices
     torch.testing.assert_close(some, torch.stack([maps[index] for maps, index in zip(every, best, strict=True)]))
-
-
-def test_parts_are_measured_where_the_programs_call_them(bench, tmp_path, weights):
-    from cam.classifiers import load_classifier
-
-    parts = bench("parts")
-    places = [place for some in parts.PARTS.values() for place in some]
-    before = [getattr(*place) for place in places]
-    files = sorted((FOLDER.parent / "samples").glob("*.png"))
-    ours = parts.measure(partial(parts.explain, load_classifier("digits", device="cpu"), files))
-    bare = parts.measure(partial(parts.floor, "squeezenet1_1", weights, files=files, engine="eager"))
-    assert [getattr(*place) for place in places] == before
-    assert set(ours.wall) == {*parts.PARTS, parts.ALL}
-    assert set(bare.wall) == {"decode", "prepare", "network", "encode", "write", parts.ALL}
-    for clock in (ours, bare):
-        assert all(seconds > 0 for seconds in clock.wall.values())
-        assert sum(clock.wall[name] for name in ("decode", "prepare", "network", "encode")) < clock.wall[parts.ALL]
-        assert sum(clock.cpu[name] for name in ("decode", "prepare", "network", "encode")) < clock.cpu[parts.ALL]
-
-
-def test_make_bench_gives_the_commands_of_the_page():
-    page, makefile = ((FOLDER.parent / name).read_text("utf-8") for name in ("docs/performance.md", "Makefile"))
-    given = {line.removeprefix("\t.venv-bench/bin/") for line in makefile.splitlines() if "benchmarks/" in line}
-    marks = set(re.findall("<!-- ([a-z0-9]+) -->", page))
-    assert {line.partition(" --table ")[2] for line in given if line.startswith("python")} == marks
-    assert set(re.findall("^`(python benchmarks/.*?)`", page, re.MULTILINE)) <= given
-
-
-def test_a_table_of_parts_has_medians_and_ratios(bench):
-    parts = bench("parts")
-
-    def clock(seconds: float) -> object:
-        made = parts.Clock()
-        made.wall["network"] = made.cpu["network"] = seconds
-        made.wall[parts.ALL], made.cpu[parts.ALL] = 2 * seconds, 3 * seconds
-        return made
-
-    rows = {row[1]: row[2:] for row in parts.rows("small", 10, [(clock(3), clock(2)), (clock(4), clock(2))])}
-    assert rows["network"] == ["350.0", "350.0", "200.0", "200.0"]
-    assert rows["legend"] == ["-"] * 4
-    assert rows["all of it"] == ["700.0", "1050.0", "400.0", "600.0"]
-    assert rows["all of it, over the floor"] == ["1.75 (1.62 to 1.88)", "1.75 (1.62 to 1.88)", "1", "1"]

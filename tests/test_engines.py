@@ -130,9 +130,9 @@ def test_batchnorm_is_folded_where_that_changes_nothing(build, left, device):
 @pytest.mark.parametrize(
     ("fast", "reason"),
     [
-        (lambda logits, features: (logits + 0.01 * logits.abs().max(), features), "misses the logits by"),
-        (lambda logits, features: (logits, 1.01 * features), "misses the maps by 0.01"),
+        (lambda logits, features: (logits + 0.01, features), "misses the logits by 0.01"),
         (lambda logits, features: (logits + 2e-3, features), "misses the logits by 0.002"),
+        (lambda logits, features: (logits, 1.01 * features), "misses the features by 0.01"),
         (lambda logits, features: (logits * torch.nan, features), "misses the logits by nan"),
         (lambda logits, features: (logits, features[:, :, 1:]), "gives features of the shape"),
         (lambda logits, features: 1 / 0, "fails (ZeroDivisionError: division by zero)"),
@@ -145,6 +145,26 @@ def test_an_engine_that_is_wrong_is_not_used(fast, reason, device):
         assert all(map(torch.equal, engine(BATCH), eager(BATCH)))
     assert engine.reason.startswith("hasty " + reason)
     assert engine.reason.endswith("for inputs of 32 x 32")
+
+
+@pytest.mark.parametrize("other", [0.0, 0.5])
+def test_maps_must_be_right_and_not_only_features(other, device):
+    """A channel that no class looks at may be so large that what the others miss is nothing beside it."""
+
+    class Wide(EagerEngine):
+        def __call__(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            logits, features = super().__call__(inputs)
+            return logits, torch.cat([1e6 + features[:, :1], features[:, 1:]], 1)
+
+    eager = Wide(wrapped(device=device))
+    weight = eager.head.weight.clone()
+    weight[:, 0] = 0
+    eager.head = replace(eager.head, weight=weight)
+    nudge = torch.full((weight.shape[1], 1, 1), other, device=device)
+    nudge[0] = 1
+    engine = CheckedEngine("hasty", eager, lambda: lambda inputs: (eager(inputs)[0], eager(inputs)[1] + nudge))
+    engine(BATCH)
+    assert engine.reason.startswith("hasty misses the maps by") == bool(engine.reason) == (other > 0)
 
 
 def test_near_ties_must_be_won_by_the_same_class(device):

@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 
 import cam
+from cam import explanation
 from cam.images import encode, read_image
 
 PHOTO = Path(__file__).parents[1] / "samples" / "seven-and-four.png"
@@ -41,6 +42,13 @@ def test_a_contrast_is_the_margin_of_two_classes(run, tmp_path, digits):
         np.testing.assert_allclose(saved["map"], seven.cam - four.cam, atol=1e-4)
         np.testing.assert_allclose(saved["cam"], seven.cam, atol=1e-4)
         assert str(saved["evidence"]) == "contrast"
+
+
+def test_a_contrast_is_told_by_its_margin(run, tmp_path):
+    arguments = "-m", "digits", "--evidence", "contrast", "-t", "7", "--against", "4", "-o", tmp_path / "out"
+    shown = run("explain", PHOTO, *arguments).stdout.split()
+    (line,) = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
+    assert shown[shown.index("margin") + 1] == f"{json.loads(line)['targets'][0]['margin']:+.2f}"
 
 
 def test_the_runner_up_is_what_a_contrast_is_against(run, tmp_path, digits):
@@ -92,6 +100,22 @@ def test_a_finer_map_says_where_it_comes_from(run, tmp_path, digits):
     assert finer["logit"] == averaged["logit"] == own["logit"] == own["map_logit"] != finer["map_logit"]
     for target in (finer, averaged):
         assert target["completeness_error"] <= 1e-5
+
+
+def test_a_legend_keeps_the_logits_of_two_inputs_apart(run, tmp_path, monkeypatch):
+    notes = []
+    plain = explanation.with_legend
+
+    def with_legend(*args, **kwargs):
+        notes.append(" ".join(kwargs["notes"]))
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(explanation, "with_legend", with_legend)
+    (own,), (finer,) = explained(run, tmp_path), explained(run, tmp_path, "--resolution", "108")
+    assert notes[0].startswith(f"logit {own['map_logit']:.2f} = mean of the map")
+    assert notes[1].startswith(f"at other inputs: logit {finer['map_logit']:.2f} = mean of the map")
+    assert "input" not in notes[0]
+    assert "{} x {} input".format(*finer["map_input"]) in notes[1]
 
 
 def test_channels_are_drawn_on_one_scale(run, tmp_path, digits):

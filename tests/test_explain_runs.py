@@ -1,71 +1,15 @@
-"""cam explain over many pictures: lists, archives, shards, and what the command says of a run."""
+"""cam explain over many pictures: lists, parts, limits, and what the command says of a run."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
+from runs import DIGITS, NAMES, PNG, SAMPLES, classes, lines
 
-from cam import eager
-from cam.colormaps import lookup, to_steps
 from cam.images import read_image
-
-SAMPLES = Path(__file__).parents[1] / "samples"
-DIGITS = "-m", "digits", "--device", "cpu"
-PNG = *DIGITS, "--format", "png", "--save", "overlay,heat"
-NAMES = sorted(path.name for path in SAMPLES.glob("*.png"))
-
-
-def lines(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-
-
-def classes(out: Path) -> dict[str, tuple[int, float]]:
-    return {
-        Path(line["path"]).name: (line["targets"][0]["class_idx"], round(line["targets"][0]["logit"], 3))
-        for line in lines(out)
-    }
-
-
-def assert_same_drawn(out: Path, other: Path) -> None:
-    """The same heat to a thousandth of a colour's step, and the same pixels but where that is between two colours."""
-    limit = json.loads((other / "run.json").read_text())["scale"]
-    for ours, theirs in zip(lines(out), lines(other), strict=True):
-        files = [line["targets"][0]["files"] for line in (ours, theirs)]
-        one, two = (
-            to_steps(np.load(place / each["heat"]), limit) for place, each in zip((out, other), files, strict=True)
-        )
-        assert np.abs(one - two).max() <= 1e-3
-        between = np.abs(one % 1 - 0.5) <= 1e-3
-        assert between.mean() < 0.01
-        images = [
-            read_image(place / each["overlay"]).astype(int) for place, each in zip((out, other), files, strict=True)
-        ]
-        height, width = one.shape
-        difference = np.abs(images[0] - images[1])
-        assert difference[:height, :width][~between].max() == 0
-        assert difference.max() <= np.abs(np.diff(lookup("signed")[1:].astype(int), axis=0)).max() / 2 + 1
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("in")
-    for name in NAMES:
-        shutil.copy(SAMPLES / name, folder)
-    return folder
-
-
-@pytest.fixture
-def whole(run, folder, tmp_path) -> Path:
-    """What one run over the folder leaves."""
-    result = run("explain", folder, *PNG, "-o", tmp_path / "whole")
-    assert result.exit_code == 0, result.output
-    return tmp_path / "whole"
 
 
 def test_a_list_names_the_inputs(run, folder, whole, tmp_path):
@@ -95,28 +39,6 @@ def test_nothing_named_is_a_sentence(run, tmp_path):
     result = run("explain", *DIGITS, "-o", tmp_path)
     assert result.exit_code == 2
     assert "No pictures were named. Give files, folders, globs or archives, or --list FILE." in result.stderr
-
-
-def test_an_archive_gives_what_its_folder_gives(run, folder, whole, tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name in NAMES:
-            archive.write(folder / name, name)
-    result = run("explain", tmp_path / "a.zip", *PNG, "-o", tmp_path / "out")
-    assert result.exit_code == 0, result.output
-    assert classes(tmp_path / "out") == classes(whole)
-    for name in (path.name for path in whole.glob("*.png")):
-        assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
-
-
-def test_shards_are_merged_into_the_whole(run, folder, whole, tmp_path):
-    for shard in ("1/3", "2/3", "3/3"):
-        result = run("explain", folder, *PNG, "-o", tmp_path / "out", "--shard", shard)
-        assert result.exit_code == 0, result.output
-    merged = run("merge", tmp_path / "out")
-    assert (merged.exit_code, merged.stdout.strip()) == (0, str(tmp_path / "out" / "manifest.jsonl"))
-    assert [line["path"] for line in lines(tmp_path / "out")] == [line["path"] for line in lines(whole)]
-    assert classes(tmp_path / "out") == classes(whole)
-    assert_same_drawn(tmp_path / "out", whole)
 
 
 def test_what_a_list_names_costs_its_own_line(run, folder, whole, tmp_path):
@@ -154,39 +76,12 @@ def test_a_name_that_fills_what_a_file_system_takes(run, folder, tmp_path):
     names = [f"{letter * 250}.png" for letter in "ab"] + ["\N{CAT FACE}" * 62 + ".png"]
     for name in names:
         shutil.copy(folder / NAMES[0], photos / name)
-    result = run("explain", photos, *DIGITS, "--channels", "1", "--format", "webp", "-o", tmp_path / "out")
+    result = run("explain", photos, *DIGITS, "--channels", "1", "--report", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    files = [name for line in lines(tmp_path / "out") for name in line["targets"][0]["files"].values()]
-    assert len(set(files)) == 2 * len(names)
+    told = [part for line in lines(tmp_path / "out") for part in (line, *line["targets"])]
+    files = [name for part in told for name in part["files"].values()]
+    assert len(set(files)) == 3 * len(names)
     assert all((tmp_path / "out" / name).is_file() for name in files)
-
-
-def test_float32_is_that_while_a_run_goes_on(run, folder, tmp_path, monkeypatch):
-    """On CUDA convolutions would else have the precision of TF32."""
-    seen = []
-    before = torch.backends.cudnn.allow_tf32
-    plain = eager.EagerEngine.take
-
-    def take(self, *args):
-        seen.append(torch.backends.cudnn.allow_tf32)
-        return plain(self, *args)
-
-    monkeypatch.setattr(eager.EagerEngine, "take", take)
-    assert run("explain", folder, *DIGITS, "--engine", "eager", "-o", tmp_path / "out").exit_code == 0
-    assert set(seen) == {False}
-    assert torch.backends.cudnn.allow_tf32 == before
-
-
-def test_devices_give_the_same(run, folder, whole, tmp_path, device):
-    result = run("explain", folder, *PNG, "--device", device.type, "-o", tmp_path / "out")
-    assert result.exit_code == 0, result.output
-    ours, theirs = classes(tmp_path / "out"), classes(whole)
-    assert ours.keys() == theirs.keys()
-    for name, (class_idx, logit) in ours.items():
-        assert class_idx == theirs[name][0]
-        assert logit == pytest.approx(theirs[name][1], abs=2e-3)  # both rounded to 1e-3
-    if device.type == "cpu":
-        assert_same_drawn(tmp_path / "out", whole)
 
 
 @pytest.mark.parametrize(
@@ -206,30 +101,6 @@ def test_parts_of_another_run_leave_its_results_alone(run, folder, tmp_path, fir
     assert f"holds the results of an earlier run with {other}" in " ".join(result.output.split())
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.jpg")} == before
     assert run("explain", folder, *DIGITS, "-o", tmp_path / "out", *then, "--overwrite").exit_code == 0
-
-
-def test_batches_of_one_give_what_batches_of_many_give(run, folder, whole, tmp_path):
-    result = run("explain", folder, *PNG, "-o", tmp_path / "out", "--batch-size", "1")
-    assert result.exit_code == 0, result.output
-    assert classes(tmp_path / "out") == classes(whole)
-    assert_same_drawn(tmp_path / "out", whole)
-
-
-def test_engines_give_the_same(run, folder, whole, tmp_path):
-    pytest.importorskip("onnxruntime")
-    engine = "--engine", "onnxruntime"
-    result = run("explain", folder, *PNG, "-o", tmp_path / "out", *engine)
-    assert (result.exit_code, result.stderr) == (0, "")  # it did not fall back
-    for ours, theirs in zip(lines(tmp_path / "out"), lines(whole), strict=True):
-        (mine,), (other,) = ours["targets"], theirs["targets"]
-        assert mine["class_idx"] == other["class_idx"]
-        assert mine["logit"] == pytest.approx(other["logit"], abs=1e-3)
-        assert mine["peak"] == other["peak"]
-        one, two = (
-            read_image(place / target["files"]["overlay"]).astype(int)
-            for place, target in ((tmp_path / "out", mine), (whole, other))
-        )
-        assert np.abs(one - two).max() <= 4  # one step of the colour map
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 from memory import ENVIRONMENT, megabytes
 from PIL import Image
 
 from cam.images import read_image, write_image
 
 PICTURES = 90
+STOPPING = "\nStopping, when the pictures in hand are done.\n"
 
 
 def command(folder: Path, out: Path, *arguments: str) -> list[str]:
@@ -40,9 +42,6 @@ def command(folder: Path, out: Path, *arguments: str) -> list[str]:
     ]
 
 
-STOPPING = "\nStopping, when the pictures in hand are done.\n"
-
-
 def started(folder: Path, out: Path) -> subprocess.Popen[str]:
     """As from a terminal: a shell has jobs in the background ignore SIGINT, and so do their children."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -60,11 +59,7 @@ def finish(folder: Path, out: Path, *arguments: str) -> subprocess.CompletedProc
 
 def contents(out: Path) -> dict[str, bytes]:
     """All files, without the folder's own name, which run.json tells."""
-    return {
-        str(path.relative_to(out)): path.read_bytes().replace(str(out).encode(), b"OUT")
-        for path in sorted(out.rglob("*"))
-        if path.is_file()
-    }
+    return {name: data.replace(str(out).encode(), b"OUT") for name, data in runs.contents(out).items()}
 
 
 def check_whole(out: Path) -> int:

@@ -122,6 +122,7 @@ def test_every_public_name_of_the_package_is_there() -> None:
     package = import_module("cam")
     for name in package.__all__:
         assert inspect.getdoc(getattr(package, name)) or name == "__version__"
+    assert dir(package) == sorted(package.__all__)  # which completion offers
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         package.nonsense  # noqa: B018
 

@@ -147,6 +147,12 @@ def test_what_is_no_picture_is_refused(wrong):
         cam.explain(wrapped(), wrong)
 
 
+@pytest.mark.parametrize("wrong", ["b", 1.0])
+def test_what_is_no_class_index_is_refused(wrong):
+    with pytest.raises(UsageError, match=r"is no class index\. Give its number"):
+        cam.explain(wrapped(), np.zeros((8, 8, 3), np.uint8), wrong)
+
+
 @pytest.mark.parametrize("class_idx", [-1, 5, 99])
 def test_a_class_that_is_not_there_is_refused(class_idx):
     with pytest.raises(UsageError, match=f"no class {class_idx} among 5"):

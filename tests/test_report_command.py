@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from reports import contents, index_of
+from reports import index_of
+from runs import contents
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from reports import contents, explained
+from reports import explained
+from runs import contents
 
 import cam
 from cam.all_classes import QUANTUM, AllClasses, keep

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import contents
 from torch import nn
 
 import cam
@@ -54,10 +55,6 @@ def unbroken(classifier, folder, tmp_path_factory) -> Path:
 
 def run(classifier: Classifier, folder: Path, out: Path, report=lambda record: None, **options) -> Run:
     return explain_folder(classifier, find_pictures([folder]), out, Options(**options), {}, report)
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 class CutError(Exception):

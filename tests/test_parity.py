@@ -1,0 +1,109 @@
+"""cam explain gives the same whatever way it takes: archives, parts, batches, devices, engines."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from runs import DIGITS, NAMES, PNG, classes, lines
+
+from cam import eager
+from cam.colormaps import lookup, to_steps
+from cam.images import read_image
+
+
+def assert_same_drawn(out: Path, other: Path) -> None:
+    """The same heat to a thousandth of a colour's step, and the same pixels but where that is between two colours."""
+    limit = json.loads((other / "run.json").read_text())["scale"]
+    for ours, theirs in zip(lines(out), lines(other), strict=True):
+        files = [line["targets"][0]["files"] for line in (ours, theirs)]
+        one, two = (
+            to_steps(np.load(place / each["heat"]), limit) for place, each in zip((out, other), files, strict=True)
+        )
+        assert np.abs(one - two).max() <= 1e-3
+        between = np.abs(one % 1 - 0.5) <= 1e-3
+        assert between.mean() < 0.01
+        images = [
+            read_image(place / each["overlay"]).astype(int) for place, each in zip((out, other), files, strict=True)
+        ]
+        height, width = one.shape
+        difference = np.abs(images[0] - images[1])
+        assert difference[:height, :width][~between].max() == 0
+        assert difference.max() <= np.abs(np.diff(lookup("signed")[1:].astype(int), axis=0)).max() / 2 + 1
+
+
+def test_an_archive_gives_what_its_folder_gives(run, folder, whole, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in NAMES:
+            archive.write(folder / name, name)
+    result = run("explain", tmp_path / "a.zip", *PNG, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert classes(tmp_path / "out") == classes(whole)
+    for name in (path.name for path in whole.glob("*.png")):
+        assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_shards_are_merged_into_the_whole(run, folder, whole, tmp_path):
+    for shard in ("1/3", "2/3", "3/3"):
+        result = run("explain", folder, *PNG, "-o", tmp_path / "out", "--shard", shard)
+        assert result.exit_code == 0, result.output
+    merged = run("merge", tmp_path / "out")
+    assert (merged.exit_code, merged.stdout.strip()) == (0, str(tmp_path / "out" / "manifest.jsonl"))
+    assert [line["path"] for line in lines(tmp_path / "out")] == [line["path"] for line in lines(whole)]
+    assert classes(tmp_path / "out") == classes(whole)
+    assert_same_drawn(tmp_path / "out", whole)
+
+
+@pytest.mark.parametrize("size", [1, 32])
+def test_batches_of_any_size_give_the_same(run, folder, whole, tmp_path, size):
+    result = run("explain", folder, *PNG, "-o", tmp_path / "out", "--batch-size", size)
+    assert result.exit_code == 0, result.output
+    assert classes(tmp_path / "out") == classes(whole)
+    assert_same_drawn(tmp_path / "out", whole)
+
+
+def test_devices_give_the_same(run, folder, whole, tmp_path, device):
+    result = run("explain", folder, *PNG, "--device", device.type, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    for ours, theirs in zip(lines(tmp_path / "out"), lines(whole), strict=True):
+        (mine,), (other,) = ours["targets"], theirs["targets"]
+        assert mine["class_idx"] == other["class_idx"]
+        assert mine["logit"] == pytest.approx(other["logit"], abs=1e-3)
+    assert_same_drawn(tmp_path / "out", whole)
+
+
+def test_float32_is_that_while_a_run_goes_on(run, folder, tmp_path, monkeypatch):
+    """On CUDA convolutions would else have the precision of TF32."""
+    seen = []
+    before = torch.backends.cudnn.allow_tf32
+    plain = eager.EagerEngine.take
+
+    def take(self, *args):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return plain(self, *args)
+
+    monkeypatch.setattr(eager.EagerEngine, "take", take)
+    assert run("explain", folder, *DIGITS, "--engine", "eager", "-o", tmp_path / "out").exit_code == 0
+    assert set(seen) == {False}
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_engines_give_the_same(run, folder, whole, tmp_path):
+    pytest.importorskip("onnxruntime")
+    engine = "--engine", "onnxruntime"
+    result = run("explain", folder, *PNG, "-o", tmp_path / "out", *engine)
+    assert (result.exit_code, result.stderr) == (0, "")  # it did not fall back
+    for ours, theirs in zip(lines(tmp_path / "out"), lines(whole), strict=True):
+        (mine,), (other,) = ours["targets"], theirs["targets"]
+        assert mine["class_idx"] == other["class_idx"]
+        assert mine["logit"] == pytest.approx(other["logit"], abs=1e-3)
+        assert mine["peak"] == other["peak"]
+        one, two = (
+            read_image(place / target["files"]["overlay"]).astype(int)
+            for place, target in ((tmp_path / "out", mine), (whole, other))
+        )
+        assert np.abs(one - two).max() <= 4  # one step of the colour map
