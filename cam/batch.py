@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from cam.blending import blend_batch
 from cam.chain import Batch, Outcome, explain_pictures
 from cam.classifiers import Classifier
-from cam.eager import whole_float32
-from cam.engines import CheckedEngine, check_engine, make_engine
+from cam.eager import EagerEngine, whole_float32
+from cam.engines import CheckedEngine, EngineName, check_engine, make_engine
 from cam.errors import StoppedError
 from cam.inputs import Picture, shard
-from cam.manifest import ManifestWriter, Record, read_records
+from cam.manifest import ManifestWriter, Record, arrange, read_records
 from cam.model_file import MODEL, model_file
 from cam.options import Options
 from cam.provenance import describe
-from cam.resuming import begin, kept
+from cam.resuming import begin, resume
 from cam.run_folder import RunFolder
 from cam.scale import Window
 from cam.twins import device_and_dtype
@@ -106,26 +106,35 @@ def _go_on(
     own = [(index, picture) for index, picture in enumerate(pictures) if picture in mine]
     size = options.batch_size or _BATCH.get(str(about["device"]).partition(":")[0], 32)
     workers = max(1, min(torch.get_num_threads(), -(-len(own) // size)))  # of one batch the threads are its own
-    engine = None
-    if len(own) > size or options.engine != "auto" or options.precision != "float32":  # else making one takes longer
-        name = about.get("engine") or options.engine
-        engine = make_engine(name, classifier, pictures=len(own), precision=options.precision)
-    about["engine"] = engine.name if engine else None
+    earlier, todo = resume(folder, own, size)
+    engine = _engine(classifier, options, about.get("engine"), len(own), size) if todo else None
+    about["engine"] = engine.name if engine else about.get("engine")
     work = _Work(replace(classifier, engine=engine), folder, options)
-    work.try_out(next(_batches(pictures, size), ()))
+    work.try_out(_batches(pictures, size))
     if "scale" not in about:
         work.set_scale(_batches(pictures, size), workers)
         about["scale"] = work.limit
         folder.describe(about)
     work.limit = about["scale"]
-    earlier = kept(folder, [picture for _, picture in own], size)
     states = Counter(_told(folder.manifest, report))
-    with ManifestWriter(folder.manifest) as manifest:
-        todo = _batches(own[earlier:], size)
-        with closing(in_order(work, todo, workers=workers, meanwhile=manifest.flush)) as batches:
-            states.update(_written(manifest, chain.from_iterable(batches), options.on_error, report))
+    with (
+        ManifestWriter(folder.manifest) as manifest,
+        closing(in_order(work, todo, workers=workers, meanwhile=manifest.flush)) as batches,
+    ):
+        states.update(_written(manifest, chain.from_iterable(batches), options.on_error, report))
+    arrange(folder.manifest, {str(picture.path): index for index, picture in own}, folder.unfinished)
+    about["remark"] = engine.reason if engine else about.get("remark", "")
     folder.finish({**about, "explained": states["ok"], "failed": states["failed"]})
-    return Run(folder.manifest, states["ok"], states["failed"], earlier, engine.reason if engine else "")
+    return Run(folder.manifest, states["ok"], states["failed"], earlier, about["remark"])
+
+
+def _engine(
+    classifier: Classifier, options: Options, earlier: EngineName | None, pictures: int, batch_size: int
+) -> EagerEngine | CheckedEngine | None:
+    """The engine that a run began with, or is to begin with; none for so few pictures that making one takes longer."""
+    if pictures <= batch_size and options.engine == "auto" and options.precision == "float32":
+        return None
+    return make_engine(earlier or options.engine, classifier, pictures=pictures, precision=options.precision)
 
 
 @dataclass
@@ -154,10 +163,12 @@ class _Work:
             return blend_batch(outcomes, device, self.limit, self.options)
         return ((outcome, ()) for outcome in outcomes)
 
-    def try_out(self, batch: Batch) -> None:
+    def try_out(self, batches: Iterator[Batch]) -> None:
         """Let a faster engine prove itself on the same pictures always, lest a run that goes on choose another."""
-        if isinstance(self.classifier.engine, CheckedEngine):
-            deque(explain_pictures(self.classifier, batch, self.options), maxlen=0)
+        engine = self.classifier.engine
+        if isinstance(engine, CheckedEngine):
+            for batch in takewhile(lambda _: not engine.checked, batches):
+                deque(explain_pictures(self.classifier, batch, self.options), maxlen=0)
 
     def set_scale(self, batches: Iterator[Batch], workers: int) -> None:
         """Say where the colour scale ends, None where each picture has its own; hold what was found out on the way."""

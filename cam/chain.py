@@ -28,7 +28,7 @@ def explain_pictures(classifier: Classifier, pictures: Iterable[Picture], option
         options: which classes are wanted, and what is asked.
 
     Returns:
-        Each picture, in order, with its explanations or what went wrong with it.
+        Each picture, in order and stamped, with its explanations or what went wrong with it.
 
     Raises:
         UsageError: a class that the classifier does not have.
@@ -58,6 +58,7 @@ def _read(
     pixels = 0
     for picture in pictures:
         photo: Photograph | CamError
+        stamped = picture.stamped()  # before it is read: should it be written meanwhile, it is no longer the same
         try:
             photo = read_picture(picture, options.limits, at_least)
             pixels += photo.image.size // 3
@@ -65,7 +66,7 @@ def _read(
             photo = error
         except MemoryError:
             photo = ImageError(f"{str(picture.path)!r} does not fit in the memory", "Make it smaller")
-        part.append((picture, photo))
+        part.append((stamped, photo))
         if pixels >= _AT_ONCE:
             yield part
             part, pixels = [], 0

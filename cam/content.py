@@ -5,11 +5,40 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from cam.errors import ImageError
 
 MAX_BYTES = 500_000_000
+
+
+class Stamp(NamedTuple):
+    """What tells that a file is still the same.
+
+    Attributes:
+        bytes: its size.
+        modified: when it was last written, seconds since 1970.
+    """
+
+    bytes: int
+    modified: float
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Take down what a file is like now; None where it cannot be read.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     size = Path(folder, "a.jpg").write_bytes(b"light")
+        ...     stamp(Path(folder, "a.jpg")).bytes, stamp(Path(folder, "b.jpg"))
+        (5, None)
+    """
+    try:
+        status = path.stat()
+        return Stamp(status.st_size, status.st_mtime) if os.access(path, os.R_OK) else None
+    except (OSError, ValueError):  # ValueError: a null character in the path
+        return None
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -57,6 +57,11 @@ class CheckedEngine:
         except Exception as error:  # whatever a translator may raise at a stranger's network
             self.reason = f"{name} cannot translate the network ({_first_line(error)})"
 
+    @property
+    def checked(self) -> bool:
+        """Whether it has proved itself, or failed to, on inputs of any size."""
+        return self._fast is None or bool(self._chosen)
+
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Give logits (N, C) and features (N, K, h, w)."""
         if self._fast is None:

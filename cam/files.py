@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path, PurePath
@@ -15,12 +16,14 @@ _LONGEST = 180  # bytes of a name: with class, label, channel and suffix it stay
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
 
 
-def write_whole(path: Path, data: bytes, unfinished: Path | None = None, *, durable: bool = False) -> None:
+def write_whole(
+    path: Path, data: bytes | Iterable[bytes], unfinished: Path | None = None, *, durable: bool = False
+) -> None:
     """Write a file under its final name only once all of it is written, making its folders.
 
     Args:
         path: where the file shall lie; what lies there already is replaced.
-        data: its content.
+        data: its content, or the pieces of it one after the other.
         unfinished: folder on the same disk for what is not yet whole; the file's own by default.
         durable: whether it must be whole also after a cut in the power, which takes some milliseconds.
 
@@ -39,9 +42,10 @@ def write_whole(path: Path, data: bytes, unfinished: Path | None = None, *, dura
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.parent.mkdir(exist_ok=True)
-        part.write_bytes(data)
-        if durable:
-            with part.open("rb") as file:
+        with part.open("wb") as file:
+            file.writelines([data] if isinstance(data, bytes) else data)
+            if durable:
+                file.flush()
                 os.fsync(file.fileno())
         part.replace(path)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path, PurePath, PurePosixPath
 
 from cam.archives import Member, is_archive, leads_out, list_members
+from cam.content import Stamp, stamp
 from cam.errors import ImageError, UsageError
 from cam.images import IMAGE_SUFFIXES
 from cam.listing import below, is_folder, is_picture, matches, natural
@@ -26,11 +27,17 @@ class Picture:
             picture at all.
         name: relative, unique among the pictures found together, never leading upwards.
         member: where it lies in an archive; None for a file of its own.
+        stamp: what its file, or its archive, was like when it was looked at; None before, and where it cannot be read.
     """
 
     path: Path
     name: PurePosixPath
     member: Member | None = None
+    stamp: Stamp | None = None
+
+    def stamped(self) -> Picture:
+        """Give it with the stamp that its file has now."""
+        return replace(self, stamp=stamp(self.member.archive if self.member else self.path))
 
 
 # Relative to the input, as the user would write it, in an archive.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from io import FileIO
 from pathlib import Path
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from cam.errors import OutputError
-from cam.files import unwritable
+from cam.files import unwritable, write_whole
 
 Record: TypeAlias = dict[str, Any]
 
@@ -42,7 +42,7 @@ class ManifestWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
         self._flushed = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -55,7 +55,7 @@ class ManifestWriter:
 
     def add(self, record: Record) -> None:
         """Add a line; it is on disk within seconds."""
-        self._lines.append(json.dumps(record) + "\n")
+        self._lines.append(as_line(record))
         if time.monotonic() - self._flushed >= _SECONDS:
             self.flush()
 
@@ -68,7 +68,7 @@ class ManifestWriter:
 
     def _append(self) -> None:
         try:
-            data, self._lines = "".join(self._lines).encode(), []  # at most once, whatever comes between
+            data, self._lines = b"".join(self._lines), []  # at most once, whatever comes between
             with self._path.open("ab", buffering=0) as file:
                 self._write(file, data)
         except OSError as error:
@@ -119,6 +119,58 @@ def read_records(path: Path) -> Iterator[tuple[Record, int]]:
     except OSError as error:
         found = f"{str(path)!r} cannot be read ({error.strerror})"
         raise OutputError(found, "Mend its permissions, or choose another folder") from error
+
+
+def arrange(path: Path, indices: Mapping[str, int], unfinished: Path | None = None) -> None:
+    """Keep the lines of some pictures, in the order of their indices; nothing is written where that changes nothing.
+
+    Args:
+        path: the manifest.
+        indices: of the pictures to keep, by their paths.
+        unfinished: folder on the same disk for what is not yet whole; the file's own by default.
+
+    Raises:
+        OutputError: it cannot be read or written; the manifest is as it was.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with ManifestWriter(Path(folder, MANIFEST)) as manifest:
+        ...         for name in ("a", "b", "c"):
+        ...             manifest.add({"path": name, "status": "ok", "targets": []})
+        ...     arrange(Path(folder, MANIFEST), {"c": 0, "a": 1})
+        ...     [(record["path"], record["index"]) for record, _ in read_records(Path(folder, MANIFEST))]
+        [('c', 0), ('a', 1)]
+    """
+    places: dict[int, tuple[int, int]] = {}  # where the line of each index starts and ends: all may be too much to hold
+    before: list[object] = []
+    end = 0
+    for record, line_end in read_records(path):
+        index = indices.get(str(record["path"]))
+        if index is not None:
+            places[index] = end, line_end
+        before.append(record.get("index") if index is not None else None)
+        end = line_end
+    torn = path.is_file() and path.stat().st_size > end
+    if torn or before != sorted(places):
+        write_whole(path, _lines(path, sorted(places.items())), unfinished, durable=True)
+
+
+def _lines(path: Path, places: Iterable[tuple[int, tuple[int, int]]]) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for index, (start, end) in places:
+            file.seek(start)
+            yield as_line({**json.loads(file.read(end - start)), "index": index})
+
+
+def as_line(record: Record) -> bytes:
+    r"""Give a line of a manifest.
+
+    Example:
+        >>> as_line({"path": "dog.jpg"})
+        b'{"path": "dog.jpg"}\n'
+    """
+    return (json.dumps(record) + "\n").encode()
 
 
 def files_of(record: Record) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cam.errors import UsageError
-from cam.files import unwritable
-from cam.manifest import ManifestWriter, Record, read_records
+from cam.files import write_whole
+from cam.manifest import Record, as_line, read_records
 from cam.resuming import SHARED, difference
 from cam.run_folder import RunFolder, read_about, runs_in
 
@@ -39,17 +39,13 @@ def merge_shards(outs: Sequence[Path]) -> Path:
     about = _about(parts)
     whole = RunFolder(outs[0])
     states: Counter[str] = Counter()
-    joined = whole.unfinished / whole.manifest.name
-    try:
-        whole.unfinished.mkdir(exist_ok=True)
-        joined.unlink(missing_ok=True)
-        with ManifestWriter(joined) as manifest:
-            for record in _in_order(parts, outs[0]):
-                manifest.add(record)
-                states[record["status"]] += 1
-        joined.replace(whole.manifest)
-    except OSError as error:
-        raise unwritable(whole.manifest, error) from error
+
+    def lines() -> Iterator[bytes]:
+        for record in _in_order(parts, outs[0]):
+            states[record["status"]] += 1
+            yield as_line(record)
+
+    write_whole(whole.manifest, lines(), whole.unfinished, durable=True)
     about["options"]["shard"] = None
     whole.finish({**about, "explained": states["ok"], "failed": states["failed"]})
     return whole.manifest

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from shutil import rmtree
 from typing import Any
 
 from cam.errors import OutputError, UsageError
 from cam.inputs import Picture
-from cam.manifest import files_of, read_records
+from cam.manifest import Record, arrange, files_of, read_records
 from cam.run_folder import RunFolder, as_json, read_about, runs_in
 
 # What must be the same for a run to go on. Arguments that change no result are not among them.
@@ -60,7 +59,7 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
         earlier = {key: value for key, value in earlier.items() if key not in ("explained", "failed")}
         folder.describe(earlier)  # not finished any more
         return earlier
-    truncate(folder, 0)
+    keep(folder, {})
     if _told(read_about(folder).get("options")).get("report"):  # else a file of that name is not ours
         folder.forget_report()
     rmtree(folder.unfinished, ignore_errors=True)
@@ -79,44 +78,64 @@ def _made(folder: RunFolder) -> bool:
     return any(files_of(record) for record, _ in read_records(folder.manifest))
 
 
-def kept(folder: RunFolder, pictures: Sequence[Picture], batch_size: int) -> int:
-    """Count how many pictures of a run are done: whole batches, since what shares a pass shares its rounding.
+def resume(
+    folder: RunFolder, pictures: Sequence[tuple[int, Picture]], batch_size: int
+) -> tuple[int, list[tuple[tuple[int, Picture], ...]]]:
+    """Find out what is done of a run and what is left, and take away what does not hold any more.
 
-    Lines from the first on that is missing, torn, of another picture or without its files are taken away, with their
-    files.
+    A picture is done when it has a line, and the files that it tells of, and has not been written since. A batch is
+    done when all of its pictures are: what shares a pass shares its rounding.
+
+    Args:
+        folder: of the run.
+        pictures: all of the run, with the indices that their lines shall have.
+        batch_size: how many share a pass.
+
+    Returns:
+        How many pictures are done, and the batches that are left.
 
     Raises:
-        OutputError: they cannot be taken away.
+        OutputError: what does not hold any more cannot be taken away.
     """
-    ends = [0]
-    for picture, (record, end) in zip(pictures, read_records(folder.manifest), strict=False):
-        if record["path"] != str(picture.path) or not all(folder.has(name) for name in files_of(record)):
-            break
-        ends.append(end)
-    done = len(ends) - 1
-    if done < len(pictures):
-        done -= done % batch_size
-    truncate(folder, ends[done])
-    return done
+    by_path = {str(picture.path): (index, picture) for index, picture in pictures} if folder.manifest.exists() else {}
+    done = {record["path"] for record, _ in read_records(folder.manifest) if _holds(folder, record, by_path)}
+    batches = [tuple(pictures[start : start + batch_size]) for start in range(0, len(pictures), batch_size)]
+    left = [batch for batch in batches if not all(str(picture.path) in done for _, picture in batch)]
+    done -= {str(picture.path) for batch in left for _, picture in batch}
+    keep(folder, {path: by_path[path][0] for path in done})
+    return len(done), left
 
 
-def truncate(folder: RunFolder, end: int) -> None:
-    """Take away the lines of a manifest behind a number of bytes, and the files they tell of.
+def _holds(folder: RunFolder, record: Record, by_path: Mapping[str, tuple[int, Picture]]) -> bool:
+    """Tell whether a line is of one of the pictures as it is now, and its files are there."""
+    if not (isinstance(record["path"], str) and record["path"] in by_path):
+        return False
+    _, picture = by_path[record["path"]]
+    before = record.get("name"), record.get("bytes"), record.get("modified")
+    now = picture.stamped().stamp
+    return now is not None and before == (str(picture.name), *now) and all(map(folder.has, files_of(record)))
+
+
+def keep(folder: RunFolder, indices: Mapping[str, int]) -> None:
+    """Keep the lines of some pictures in the manifest, in order, and take away the others with the files they tell of.
+
+    Args:
+        folder: of the run.
+        indices: of the pictures to keep, by their paths.
 
     Raises:
-        OutputError: they cannot be taken away.
+        OutputError: the others cannot be taken away.
     """
     inside = folder.out.resolve()
     try:
-        for record, line_end in read_records(folder.manifest):
-            for name in filter(folder.has, files_of(record) if line_end > end else ()):
+        for record, _ in read_records(folder.manifest):
+            for name in filter(folder.has, () if str(record["path"]) in indices else files_of(record)):
                 if (folder.out / name).resolve().is_relative_to(inside):
                     (folder.out / name).unlink()
-        if folder.has(folder.manifest.name):
-            os.truncate(folder.manifest, end)
     except OSError as error:
         found = f"The earlier results in {str(folder.out)!r} cannot be removed ({error.strerror})"
         raise OutputError(found, "Mend its permissions, or choose another folder") from error
+    arrange(folder.manifest, indices, folder.unfinished)
 
 
 def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> str:

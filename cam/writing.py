@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.errors import CamError, NoRoomError
+from cam.content import Stamp
+from cam.errors import CamError, ImageError, NoRoomError
 from cam.explanation import Explanation
 from cam.files import shortened
 from cam.images import encode
@@ -56,7 +57,8 @@ def write_picture(
         >>> write_picture(picture, bad, folder, None, Options())["status"]
         'failed'
     """
-    record: Record = {"path": str(picture.path), "status": "ok", "error": None, "size": None, "targets": []}
+    record: Record = {"path": str(picture.path), "name": str(picture.name), "status": "ok", "error": None}
+    record |= {**_stamp(picture.stamp), "size": None, "targets": []}
     try:
         if isinstance(outcome, CamError):
             raise outcome
@@ -67,13 +69,19 @@ def write_picture(
         if outcome[0].report:
             file = f"report/pictures/{shortened(picture.name)}.js"
             folder.write(file, outcome[0].report)
-            record |= {"name": str(picture.name), "files": {"report": file}}
+            record["files"] = {"report": file}
     except NoRoomError:
         raise
     except (CamError, MemoryError) as error:
         found = error if isinstance(error, CamError) else without_room(error)
         record.update(status="failed", error=str(found), targets=[])
+        if not isinstance(found, ImageError):  # the file may stay as it is and yet be worth another try
+            record.update(_stamp(None))
     return record
+
+
+def _stamp(stamp: Stamp | None) -> Record:
+    return stamp._asdict() if stamp else dict.fromkeys(Stamp._fields)
 
 
 def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -> Record:

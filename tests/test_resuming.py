@@ -18,11 +18,11 @@ from cam.batch import Run, explain_folder
 from cam.classifiers import Classifier
 from cam.errors import NoRoomError, StoppedError, UsageError
 from cam.images import read_image, write_image
-from cam.inputs import Picture, find_pictures
+from cam.inputs import find_pictures
 from cam.manifest import ManifestWriter, files_of, read_records
 from cam.merging import merge_shards
 from cam.options import Options
-from cam.resuming import kept
+from cam.resuming import resume
 from cam.run_folder import RunFolder
 
 COUNT = 30
@@ -132,7 +132,7 @@ def test_a_file_that_has_gone_is_made_again(classifier, folder, unbroken, tmp_pa
     shutil.copytree(unbroken, out)
     gone = sorted(out.glob("12.png*"))[0]
     gone.unlink()
-    assert run(classifier, folder, out).earlier == 12
+    assert run(classifier, folder, out).earlier == COUNT - 4
     assert contents(out) == contents(unbroken)
 
 
@@ -191,16 +191,16 @@ def test_the_first_bad_picture_can_stop_the_run(classifier, folder, unbroken, tm
 
 
 def test_a_full_disk_stops_the_run_and_it_goes_on_later(classifier, folder, unbroken, tmp_path, monkeypatch):
-    original, written = Path.write_bytes, []
+    original, written = Path.open, []
 
-    def fill(path, data):
+    def fill(path, *mode, **more):
         if path.parent.name == ".unfinished":
             written.append(path)
             if len(written) > 17:
                 raise OSError(28, "No space left on device")
-        return original(path, data)
+        return original(path, *mode, **more)
 
-    monkeypatch.setattr(Path, "write_bytes", fill)
+    monkeypatch.setattr(Path, "open", fill)
     with pytest.raises(NoRoomError, match=r"No space left on device.*free space"):
         run(classifier, folder, tmp_path)
     assert 8 <= len(list(read_records(tmp_path / "manifest.jsonl"))) <= 20
@@ -271,13 +271,17 @@ def test_a_part_with_another_scale_or_without_its_lines_is_told(classifier, fold
 
 
 def test_whole_batches_are_kept(tmp_path):
-    pictures = [Picture(Path(f"{number}.png"), Path(f"{number}.png")) for number in range(10)]
+    for number in range(10):
+        (tmp_path / f"{number}.png").touch()
+    pictures = list(enumerate(find_pictures([tmp_path])))
     folder = RunFolder(tmp_path)
     with ManifestWriter(folder.manifest) as manifest:
-        for picture in pictures[:7]:
-            manifest.add({"path": str(picture.path), "status": "ok", "targets": []})
-    assert kept(folder, pictures, 4) == 4
+        for index, picture in pictures[:7]:
+            stamp = picture.stamped().stamp._asdict()
+            line = {"index": index, "path": str(picture.path), "name": str(picture.name), **stamp, "status": "ok"}
+            manifest.add({**line, "targets": []})
+    assert resume(folder, pictures, 4) == (4, [tuple(pictures[4:8]), tuple(pictures[8:])])
     assert len(list(read_records(folder.manifest))) == 4
-    assert kept(folder, pictures[:4], 3) == 4
-    assert kept(folder, pictures[1:], 1) == 0
+    assert resume(folder, pictures[:4], 3) == (4, [])
+    assert resume(folder, pictures[4:], 1) == (0, [(picture,) for picture in pictures[4:]])
     assert folder.manifest.read_bytes() == b""
