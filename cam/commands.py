@@ -14,7 +14,7 @@ from cam.errors import CamError, UsageError
 from cam.evaluation_commands import evaluate
 from cam.explain_command import explain, merge
 from cam.invariance_command import invariance
-from cam.parameters import NOTHING_DONE, USAGE, checkpoint_options
+from cam.parameters import NOTHING_DONE, STOPPED, USAGE, checkpoint_options
 from cam.report_command import report
 from cam.version import VERSION
 
@@ -30,6 +30,9 @@ class _Group(click.Group):
 
             click.echo(f"Error: {printable(error)}", err=True)
             ctx.exit(USAGE if isinstance(error, UsageError) else NOTHING_DONE)
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+            ctx.exit(STOPPED)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

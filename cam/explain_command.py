@@ -203,9 +203,13 @@ def _stoppable(ctx: click.Context) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         how = "the same command" + (" without --overwrite" if ctx.params["overwrite"] else "")
-        out: Path = ctx.params["out"]
-        there = any(out.glob("manifest*.jsonl"))
-        done = f"What is done is in {str(out)!r}" if there else "Nothing is done yet"
+        from cam.printing import show_failures
+        from cam.run_folder import RunFolder
+
+        folder = RunFolder(ctx.params["out"], ctx.params["shard"])
+        there = folder.has(folder.manifest.name)
+        done = f"What is done is in {str(folder.out)!r}" if there else "Nothing is done yet"
+        show_failures(folder.manifest)
         click.echo(f"Stopped. {done}; {how} goes on from there.", err=True)
         ctx.exit(STOPPED)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from collections.abc import Iterable
@@ -53,6 +54,29 @@ def write_whole(
     finally:
         with suppress(OSError, ValueError):  # already renamed, or its folder could not be made
             part.unlink()
+
+
+def sync(folder: Path) -> None:
+    """Put on disk what was written to the file system of a folder; to all of them, where one cannot be asked for.
+
+    Raises:
+        OSError: that failed.
+
+    Example:
+        >>> sync(Path())
+    """
+    if not hasattr(os, "sync"):
+        return
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # of Linux
+    if syncfs is None:
+        os.sync()
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(place):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(place)
 
 
 def shortened(name: PurePath) -> PurePath:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -35,9 +36,9 @@ def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
 
 def show_run(run: Run, *, as_json: bool, quiet: bool) -> None:
     """Show what became of the pictures: a short table, what failed and why, and where the results are."""
-    failed = (record for record, _ in read_records(run.manifest) if record["status"] == "failed")
     out = run.manifest.parent
     if as_json:
+        failed = (record for record, _ in read_records(run.manifest) if record["status"] == "failed")
         summary = {
             "explained": run.explained,
             "failed": run.failed,
@@ -47,15 +48,27 @@ def show_run(run: Run, *, as_json: bool, quiet: bool) -> None:
         }
         print(json.dumps({**summary, "errors": {record["path"]: record["error"] for record in failed}}, indent=2))
         return
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
-    for record in islice(failed, _FAILURES):
-        errors.print(f"[red]failed[/] {_plain(record['path'])}: {_plain(record['error'])}")
-    if run.remark and not quiet:
-        errors.print(f"[yellow]slower[/] {_plain(run.remark)}")
-    if run.failed > _FAILURES:
-        errors.print(f"... and {run.failed - _FAILURES} more failed: {_plain(run.manifest)}")
+    show_failures(run.manifest)
     if not quiet:
+        if run.remark:
+            _errors().print(f"[yellow]slower[/] {_plain(run.remark)}", soft_wrap=True)
         _show_totals(run)
+
+
+def show_failures(manifest: Path) -> None:
+    """Show which pictures of a run failed and why, on standard error: a table of the first hundred."""
+    failed = (record for record, _ in read_records(manifest) if record["status"] == "failed")
+    if first := [(record["path"], record["error"]) for record in islice(failed, _FAILURES)]:
+        _show_failed(first)
+    if more := sum(1 for _ in failed):
+        _errors().print(f"... and {more} more failed: {_plain(manifest)}", soft_wrap=True)
+
+
+def _show_failed(rows: Iterable[tuple[str, str]]) -> None:
+    table = Table("failed", "why", box=None, pad_edge=False)
+    for path, why in rows:
+        table.add_row(_plain(path), _plain(why))
+    _errors().print(table)
 
 
 def _show_totals(run: Run) -> None:
@@ -84,9 +97,8 @@ def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     if as_json:
         print(evaluation.to_json(), end="")
         return
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
-    for path, why in evaluation.failed.items():
-        errors.print(f"[red]failed[/] {_plain(path)}: {_plain(why)}")
+    if evaluation.failed:
+        _show_failed(evaluation.failed.items())
     table = Table("metric", "maps", "value", "95 % interval", "n", box=None)
     for row in evaluation.rows:
         figures = _number(row.value), f"{_number(row.low)} to {_number(row.high)}", str(row.count)
@@ -110,6 +122,12 @@ def _console() -> Console:
     """Standard output; wide where it is no terminal, so that lines stay whole in a pipe."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+def _errors() -> Console:
+    """Standard error; so wide where it is no terminal that a row is a line."""
+    console = Console(stderr=True, highlight=False)
+    return console if console.is_terminal else Console(stderr=True, highlight=False, width=10_000)
 
 
 def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:

@@ -95,7 +95,7 @@ def test_a_bad_picture_is_a_line_of_its_own_and_changes_no_other(run, tmp_path, 
     make(inputs / name)
     result = run("explain", good[0], inputs / name, good[1], *DIGITS, "-o", tmp_path / "with")
     assert result.exit_code == 3, result.output
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 2
     without, mixed = (
         [json.loads(line) for line in (tmp_path / out / "manifest.jsonl").read_text().splitlines()]
         for out in ("without", "with")
@@ -299,7 +299,8 @@ def test_a_real_process_ends_without_a_traceback(tmp_path):
         [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        "failed bad.jpg: 'bad.jpg' is not a picture in a format known here. "
-        "Convert it to JPEG or PNG, or copy it again if it should be one."
+    assert [line.rstrip() for line in done.stderr.splitlines()] == [
+        "failed   why",
+        "bad.jpg  'bad.jpg' is not a picture in a format known here. "
+        "Convert it to JPEG or PNG, or copy it again if it should be one.",
     ]

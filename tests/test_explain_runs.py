@@ -199,3 +199,29 @@ def test_a_time_that_cannot_be(run, tmp_path):
 def test_run_json_names_the_engine(run, tmp_path):
     assert run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--engine", "eager").exit_code == 0
     assert json.loads((tmp_path / "run.json").read_text())["engine"] == "eager"
+
+
+def test_what_failed_is_told_also_where_a_run_is_cut_short(run, tmp_path, monkeypatch):
+    (tmp_path / "bad.png").write_text("text")
+    inputs = SAMPLES / "five.png", tmp_path / "bad.png"
+    assert run("explain", *inputs, *DIGITS, "-o", tmp_path / "out").exit_code == 3
+
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cam.batch.explain_folder", cut)
+    result = run("explain", *inputs, *DIGITS, "-o", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (130, "")
+    heading, failed, stopped = result.stderr.splitlines()
+    assert heading.split() == ["failed", "why"]
+    assert failed.startswith(f"{tmp_path / 'bad.png'}  '{tmp_path / 'bad.png'}' is not a picture")
+    assert stopped.startswith("Stopped. What is done is in ")
+
+
+def test_every_command_that_is_cut_short_says_so(run, monkeypatch):
+    def cut(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cam.inspection.inspect_model", cut)
+    result = run("inspect", "digits")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")

@@ -162,7 +162,11 @@ def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how,
     code, errors = stopped(folder, tmp_path / "out", how, times)
     assert code == 130
     done = f"What is done is in {str(tmp_path / 'out')!r}; the same command goes on from there.\n"
-    assert errors == f"{STOPPING}Stopped. {done}"
+    assert errors.startswith(STOPPING)
+    assert errors.endswith(f"Stopped. {done}")
+    failed = [line["path"] for line in runs.lines(tmp_path / "out") if line["status"] == "failed"]
+    table = errors.removeprefix(STOPPING).splitlines()[:-1]  # of what failed up to then
+    assert [line.split()[0] for line in table] == (["failed", *failed] if failed else [])
     assert check_whole(tmp_path / "out") < PICTURES
     assert finish(folder, tmp_path / "out").returncode == 3
     assert contents(tmp_path / "out") == unbroken[0]
