@@ -64,7 +64,10 @@ def explain_folder(
     arguments: Mapping[str, Any] | None = None,
     report: Callable[[Record], None] = lambda record: None,
 ) -> Run:
-    """Explain pictures into a folder, a batch a core at a time, or go on with a run that was cut short.
+    """Explain pictures into a folder, a batch a core at a time, or go on with a run that was made with the same.
+
+    Pictures that the run has explained, and whose files are as they were, keep their results; those that are no longer
+    among the pictures lose them.
 
     Args:
         classifier: from `load_classifier` or `wrap`.
@@ -72,7 +75,7 @@ def explain_folder(
         out: the folder; made if need be.
         options: what to write.
         arguments: of the command, for `run.json`.
-        report: called with each line of the manifest, in order, also with those of the earlier run.
+        report: called with each line of the manifest, those of the earlier run first.
 
     Returns:
         How many were explained and failed. Each has a line of the manifest, in order; a bad picture costs its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import warnings
@@ -33,6 +34,12 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # of files the library tells by itself; a pipe that is closed click knows
+                raise
+            reason = f"What the command prints cannot be written ({error.strerror})"
+            click.echo(f"Error: {reason}. Free space, or send it elsewhere.", err=True)
+            ctx.exit(NOTHING_DONE)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -58,6 +58,8 @@ def open_regular(path: Path) -> BinaryIO:
     name = repr(str(path))
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
+            raise ImageError(f"{name} is a folder that may not be listed", "Change its permissions")
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"{name} is a folder, not a picture", "Rename it, or give it as an input itself")
         if not stat.S_ISREG(status.st_mode):

@@ -151,7 +151,7 @@ def check_engine(name: str, device: torch.device, precision: str) -> None:
         )
     if name == "onnxruntime" and (missing := _missing()):
         raise UsageError(
-            f"The engine 'onnxruntime' needs {' and '.join(missing)}, which is not installed",
+            f"The engine 'onnxruntime' needs what is not installed: {', '.join(missing)}",
             "Run pip install 'gapcam[onnxruntime]', or take another engine",
         )
 

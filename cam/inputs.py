@@ -56,7 +56,8 @@ def find_pictures(
     A file is taken whatever its suffix, and even if it is missing, so that its failure can be told.
     Of a folder (with the folders below it, links followed once), of an archive (.zip, uncompressed .tar) and of a
     glob, what has the suffix of a picture is taken in natural order (2 before 10), hidden files and folders left out.
-    An archive in a folder is not entered; one that cannot be read stands for itself, so that its failure can be told.
+    An archive in a folder is not entered; one that cannot be read stands for itself, so that its failure can be told,
+    and so does a folder below that cannot be listed.
 
     Args:
         inputs: paths of files, folders and archives, and globs (`*`, `?`, `[...]`, `**`).
@@ -71,7 +72,7 @@ def find_pictures(
         a folder.
 
     Raises:
-        UsageError: an input holds no picture, none matches the pattern, or a folder cannot be listed.
+        UsageError: an input holds no picture or cannot be listed, or no picture matches the pattern.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -196,10 +197,15 @@ def _members(archive: Path) -> list[_Found]:
 
 def _matching(pictures: list[Picture], pattern: str) -> list[Picture]:
     match = re.compile(translate(pattern)).match
-    found = [picture for picture in pictures if match(str(picture.name)) or match(picture.name.name)]
+    found = [each for each in pictures if match(str(each.name)) or match(each.name.name) or _unlisted(each)]
     if not found:
         raise UsageError(f"None of {len(pictures)} pictures matches {pattern!r}", "Write it as the shell does: '*.png'")
     return found
+
+
+def _unlisted(picture: Picture) -> bool:
+    """Tell whether it stands for a folder: nobody knows whether what lies there matches a pattern."""
+    return not is_picture(picture.name.name) and is_folder(picture.path)
 
 
 def _name(relative: str) -> PurePosixPath:

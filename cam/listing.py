@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from cam.errors import UsageError
 from cam.images import IMAGE_SUFFIXES
@@ -53,10 +52,10 @@ def below(folder: Path, excluded: str) -> list[str]:
         excluded: real path of a folder that is not entered; "" for none.
 
     Returns:
-        Their paths relative to the folder.
+        Their paths relative to the folder; of a folder below it that cannot be listed its own, to be told of.
 
     Raises:
-        UsageError: a folder cannot be listed.
+        UsageError: the folder itself cannot be listed.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -68,7 +67,8 @@ def below(folder: Path, excluded: str) -> list[str]:
     """
     seen = {excluded}
     found: list[str] = []
-    for base, folders, files in os.walk(folder, followlinks=True, onerror=_unlisted):
+    unlisted: list[OSError] = []
+    for base, folders, files in os.walk(folder, followlinks=True, onerror=unlisted.append):
         place = os.path.realpath(base)
         if place in seen:  # a link back, or the folder of results
             folders.clear()
@@ -79,6 +79,11 @@ def below(folder: Path, excluded: str) -> list[str]:
         # A folder called like a picture is kept as one, to be told of, and not entered.
         found += [prefix + name for name in folders + files if is_picture(name)]
         folders[:] = sorted(name for name in folders if not (is_picture(name) or name.startswith(".")))
+    for error in unlisted:
+        if error.filename == str(folder):
+            what = f"the folder {str(folder)!r} cannot be listed ({error.strerror})"
+            raise UsageError(what, "Change its permissions, or name the files to read") from error
+        found.append(os.path.relpath(error.filename, folder))
     return sorted(found, key=natural)
 
 
@@ -106,8 +111,3 @@ def matches(root: Path, pattern: str) -> Iterator[str]:
         raise UsageError(f"{pattern!r} is not a glob ({error})", "Write ** as a whole part of the path") from error
     # The root itself is ".", which is not hidden.
     return (match for match in found if not any(part.startswith(".") and part != "." for part in Path(match).parts))
-
-
-def _unlisted(error: OSError) -> NoReturn:
-    found = f"the folder {str(error.filename)!r} cannot be listed ({error.strerror})"
-    raise UsageError(found, "Change its permissions, or name the files to read") from error

@@ -20,6 +20,7 @@ from cam.manifest import MANIFEST
 
 RUN = "run.json"
 REPORT = "report.html"
+THUMBNAILS = "report/thumbnails"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class RunFolder:
         page = self.out / REPORT
         try:
             page.unlink(missing_ok=True)
-            rmtree(self.out / "report" / "thumbnails", ignore_errors=True)
+            rmtree(self.out / THUMBNAILS, ignore_errors=True)
         except OSError as error:
             raise unwritable(page, error) from error
 

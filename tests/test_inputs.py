@@ -148,7 +148,9 @@ def test_a_folder_that_cannot_be_listed_is_named(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UsageError, match=r"'p/locked' cannot be listed \(Permission denied\)\. Change its"):
-        find_pictures(["p"])
+        find_pictures(["p/locked"])
+    assert names("p") == ["a.jpg", "locked"]  # so that it costs a line, not the run
+    assert [str(picture.path) for picture in find_pictures(["p"], pattern="x*.jpg")] == ["p/locked"]
 
 
 PARTS = st.sampled_from(["a", "b", "..", ".", "c.jpg", "d.png", "x*", "**", "link", "", "/", "[", "a.jpg"])

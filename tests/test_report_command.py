@@ -148,3 +148,12 @@ def test_the_option_that_is_another_is_named(run, tmp_path):
     command = "explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out"
     assert run(*command).exit_code == 0
     assert "another option report (false)" in run(*command, "--report").output
+
+
+def test_thumbnails_of_pictures_that_are_gone_go_too(run, tmp_path):
+    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path, "--report").exit_code == 0
+    stale = tmp_path / "report" / "thumbnails" / "9.js"
+    stale.parent.mkdir()
+    stale.write_text("of a longer run")
+    assert run("report", tmp_path).exit_code == 0
+    assert not stale.exists()

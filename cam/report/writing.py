@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +21,7 @@ from cam.report.html import make_page
 from cam.report.kept import Kept
 from cam.report.summary import Summary
 from cam.report.truth import Truth, read_truth
-from cam.run_folder import REPORT
+from cam.run_folder import REPORT, THUMBNAILS
 
 _IN_ONE_FILE = 100  # pictures
 _COLORMAPS = "signed", "cividis", "viridis", "turbo"
@@ -61,8 +62,9 @@ def write_report(out: Path, truth: str | None = None) -> Path:
 
 def _index(kept: Kept, truth: str | None, *, shards: bool) -> dict[str, Any]:
     """What the page knows from the start, thumbnails included unless they are in shards."""
-    names = ((record["path"], record.get("name", "")) for record in kept.records())
+    names = ((record["path"], record["name"]) for record in kept.records())
     found = _Found(kept, read_truth(truth, names, kept.model["labels"]), shards=shards)
+    rmtree(kept.folder.out / THUMBNAILS, ignore_errors=True)  # there may have been more pictures
     for record in kept.records():
         found.add(record)
     found.write_thumbnails()
@@ -116,7 +118,7 @@ class _Found:
         """Write those at hand into a script that the page loads when it shows them."""
         if self._thumbnails:
             number = (len(self.rows) - 1) // _IN_ONE_FILE
-            path = self._kept.folder.out / f"report/thumbnails/{number}.js"
+            path = self._kept.folder.out / THUMBNAILS / f"{number}.js"
             write_whole(path, f"gapcam.keep({as_json(self._thumbnails)})\n".encode("ascii"))
             self._thumbnails = []
 
