@@ -1,4 +1,4 @@
-"""What `cam explain` leaves of the samples, read back."""
+"""The samples, the embedded model, and what `cam explain` leaves of them, read back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 SAMPLES = Path(__file__).parents[1] / "samples"
+FIVE = SAMPLES / "five.png"
+CARD = json.loads((SAMPLES.parent / "models" / "digits.json").read_text())
 DIGITS = "-m", "digits", "--device", "cpu"
 PNG = *DIGITS, "--format", "png", "--save", "overlay,heat"
 NAMES = sorted(path.name for path in SAMPLES.glob("*.png"))

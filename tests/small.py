@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
 
 import cam
 from cam.classifiers import Classifier
+from cam.geometry import Grid
+from cam.preprocessing import Preprocessing
+from cam.twins import random_inputs
+
+BATCH = random_inputs(3, (3, 32, 32), 5)
+PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+WHITE = np.full((32, 32, 3), 255, np.uint8)
 
 
 class ConvGap(nn.Module):
@@ -36,6 +45,12 @@ def gap_linear(classes: int = 5) -> nn.Module:
     return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
 
 
+def three_classes() -> nn.Module:
+    """Cells of 4 x 4 pixels and always the same weights."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+
+
 NETWORKS = {
     "gap-linear": gap_linear,
     "conv-gap": ConvGap,
@@ -50,6 +65,18 @@ def wrapped(kind: str = "gap-linear", device: torch.device | str = "cpu", **chan
     for parameter in network.parameters():  # biases that matter, class scores far apart
         nn.init.normal_(parameter, std=0.7)
     return cam.wrap(network, input_size=32, **changes)
+
+
+def seeing_white() -> cam.Classifier:
+    """Evidence for white is the sum of each 4 x 4 window of three channels: 48 where all of it is white."""
+    convolution, linear = nn.Conv2d(3, 1, 4, 4, bias=False), nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        convolution.weight.fill_(1)
+        linear.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+    network = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+    plain = Preprocessing(32, (32, 32), **PLAIN)
+    classifier = cam.wrap(network, preprocessing=plain, labels=["black", "white"])
+    return replace(classifier, grid=Grid((1.5, 1.5), (4, 4), "arithmetic"))
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -1,3 +1,5 @@
+"""What a run writes: its manifest, maps, heat, overlays and run.json, on one scale."""
+
 from __future__ import annotations
 
 import json
@@ -6,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from batches import oddly_labelled, records_of, run, unlike_pictures
 
 import cam
-from cam.batch import Run, explain_folder
+from cam.batch import explain_folder
 from cam.classifiers import Classifier
-from cam.errors import OutputError, UsageError
-from cam.images import read_image, write_image
+from cam.errors import UsageError
+from cam.images import read_image
 from cam.inputs import find_pictures
-from cam.manifest import read_records
 from cam.options import Options
-from cam.question import Question
 from cam.targets import OneClass, TopClasses
 from cam.weights import hash_file, hash_tensors
 
@@ -27,43 +27,12 @@ TARGET_KEYS += ["evidence", "map_input", "map_logit", "peak", "boxes", "remark",
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    torch.manual_seed(0)
-    body = nn.Conv2d(3, 8, 4, 4), nn.ReLU()
-    network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
-    nn.init.normal_(network[4].weight, std=2)
-    return cam.wrap(network, input_size=32, labels=["Cat & Dog", "<b>bird</b>", "../魚"])
+    return oddly_labelled()
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Pictures of unlike size and content, several of like names."""
-    for number, (name, size) in enumerate(
-        {"a.jpg": (40, 60), "a.png": (60, 40), "sub/a.png": (32, 32), "10.png": (50, 50), "9.png": (30, 90)}.items()
-    ):
-        coarse = np.random.default_rng(number).integers(0, 256, (3, 3, 3), np.uint8)
-        image = np.kron(coarse, np.ones((30, 30, 1), np.uint8))[: size[0], : size[1]]
-        image = np.pad(image, ((0, size[0] - image.shape[0]), (0, size[1] - image.shape[1]), (0, 0)))
-        path = tmp_path / "in" / name
-        if path.suffix == ".png":
-            write_image(path, image)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path.with_suffix(".webp"), image)
-            write_image(path, image)
-            path.with_suffix(".webp").unlink()
-    return tmp_path / "in"
-
-
-def run(classifier: Classifier, folder: Path, out: Path, fit=None, **options) -> list[dict]:
-    options = Options(question=Question(fit=fit), **options)
-    return records_of(explain_folder(classifier, find_pictures([folder]), out, options))
-
-
-def records_of(run: Run) -> list[dict]:
-    records = [record for record, _ in read_records(run.manifest)]
-    assert [record["status"] for record in records].count("ok") == run.explained
-    assert len(records) == run.explained + run.failed
-    return records
+    return unlike_pictures(tmp_path / "in")
 
 
 def test_manifest_is_one_line_a_picture_in_input_order(classifier, folder, tmp_path):
@@ -221,115 +190,6 @@ def test_pictures_are_reported_one_by_one(classifier, folder, tmp_path):
     reported = []
     done = explain_folder(classifier, find_pictures([folder]), tmp_path / "out", Options(), {}, reported.append)
     assert reported == records_of(done)
-
-
-def test_an_earlier_run_of_another_kind_is_kept_unless_told_otherwise(classifier, folder, tmp_path):
-    out = tmp_path / "out"
-    run(classifier, folder, out, save=frozenset({"overlay", "cam"}))
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(UsageError, match=r'with another option save \(\["cam", "overlay"\]\)\. Give --overwrite'):
-        run(classifier, folder, out)
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-
-
-def test_overwriting_takes_the_earlier_files_away_and_no_others(classifier, folder, tmp_path):
-    out = tmp_path / "out"
-    run(classifier, folder, out, save=frozenset({"overlay", "cam", "heat"}), targets=(TopClasses(3),))
-    for name in ("notes.txt", "a.jpg.99-else.jpg", "sub/mine.npz"):
-        (out / name).write_text("mine")
-    records = run(classifier, folder, out, overwrite=True, format="png")
-    files = {file for record in records for target in record["targets"] for file in target["files"].values()}
-    left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert left == files | {"notes.txt", "a.jpg.99-else.jpg", "sub/mine.npz", "manifest.jsonl", "run.json"}
-
-
-def test_a_manifest_that_is_no_runs_is_not_touched(classifier, folder, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "manifest.jsonl").write_text("mine\n")
-    with pytest.raises(UsageError, match=r"manifest.jsonl' belongs to no run: there is no run.json beside it\. Move"):
-        run(classifier, folder, out)
-    assert (out / "manifest.jsonl").read_text() == "mine\n"
-
-
-HOSTILE = [
-    b"",
-    b"\xff\xfe not utf-8\n",
-    b"[1, 2]\n3\nnull\n",
-    b'{"path": "a.jpg", "status": "ok", "targets": 3}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": ["a"]}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": 3}}]}\n',
-    b'{"path": 3, "status": [], "targets": [{"files": {"overlay": "a"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": "../precious"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": "a\\u0000b"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": "keep"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": ""}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"fil',
-]
-
-
-@pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_strange_manifest_removes_nothing_it_should_not(classifier, folder, tmp_path, content):
-    out = tmp_path / "out"
-    (out / "keep").mkdir(parents=True)
-    (tmp_path / "precious").write_text("mine")
-    (out / "manifest.jsonl").write_bytes(content)
-    records = run(classifier, folder, out, overwrite=True)
-    assert {record["status"] for record in records} == {"ok"}
-    assert (tmp_path / "precious").read_text() == "mine"
-    assert (out / "keep").is_dir()
-
-
-def test_a_linked_folder_does_not_lead_out_of_the_output(classifier, folder, tmp_path):
-    out = tmp_path / "out"
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "precious").write_text("mine")
-    out.mkdir()
-    (out / "link").symlink_to(tmp_path / "elsewhere")
-    (out / "manifest.jsonl").write_text(
-        '{"path": "a", "status": "ok", "targets": [{"files": {"overlay": "link/precious"}}]}\n'
-    )
-    run(classifier, folder, out, overwrite=True)
-    assert (tmp_path / "elsewhere" / "precious").read_text() == "mine"
-
-
-def test_a_folder_in_the_way_of_a_file_costs_that_picture_only(classifier, folder, tmp_path):
-    out = tmp_path / "out"
-    first = run(classifier, folder, out)
-    in_the_way = out / first[2]["targets"][0]["files"]["overlay"]
-    other = tmp_path / "other"
-    (other / in_the_way.relative_to(out)).mkdir(parents=True)
-    second = run(classifier, folder, other)
-    assert [record["status"] for record in second] == ["ok", "ok", "failed", "ok", "ok"]
-    assert "cannot be written" in second[2]["error"]
-    assert second[2]["targets"] == []
-
-
-@pytest.mark.parametrize("where", ["file", "file/below"])
-def test_an_output_that_cannot_be_a_folder_is_one_error(classifier, folder, tmp_path, where):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot be written"):
-        run(classifier, folder, tmp_path / where)
-    assert (tmp_path / "file").read_text() == "in the way"
-
-
-def test_a_manifest_that_is_a_folder_is_one_error(classifier, folder, tmp_path):
-    (tmp_path / "out" / "manifest.jsonl").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"manifest\.jsonl"):
-        run(classifier, folder, tmp_path / "out")
-
-
-def test_a_full_disk_is_one_error(classifier, folder, tmp_path):
-    manifest = tmp_path / "out" / "manifest.jsonl"
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full")
-
-    def fill(_):
-        manifest.unlink()
-        manifest.symlink_to("/dev/full")
-
-    with pytest.raises(OutputError, match=r"manifest\.jsonl.*cannot be written.*No space"):
-        explain_folder(classifier, find_pictures([folder]), tmp_path / "out", Options(), {}, fill)
 
 
 @pytest.mark.parametrize(

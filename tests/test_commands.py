@@ -1,3 +1,5 @@
+"""`cam inspect`, `cam models`, the help, and every way to start the program."""
+
 from __future__ import annotations
 
 import json
@@ -7,230 +9,21 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from runs import CARD, SAMPLES
 
-import cam
-from cam.colormaps import lookup
 from cam.commands import main
-from cam.images import read_image
 from cam.version import VERSION
 
 ROOT = Path(__file__).parents[1]
-SAMPLES = ROOT / "samples"
-CARD = json.loads((ROOT / "models" / "digits.json").read_text())
 SIDES = [side // 4 for side in CARD["preprocessing"]["crop"]]  # of the embedded model's map
-KNOWN = json.loads((SAMPLES / "samples.json").read_text())["samples"]
-
-Run = Callable[..., Result]
 
 
 def program(*command: str, cwd: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **changes}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
-
-
-def manifest(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-
-
-def explain(run: Run, tmp_path: Path, *arguments: object, name: str = "five.png") -> dict:
-    """Explain one sample with the embedded model; the line of its manifest."""
-    result = run("explain", SAMPLES / name, "-m", "digits", "-o", tmp_path / "out", "--device", "cpu", *arguments)
-    assert result.exit_code == 0, result.output
-    (record,) = manifest(tmp_path / "out")
-    return record
-
-
-def test_the_samples_are_explained_as_their_answers_say(run, tmp_path):
-    result = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path, "--device", "cpu")
-    assert result.exit_code == 0, result.output
-    records = {Path(record["path"]).name: record for record in manifest(tmp_path)}
-    assert records.keys() == KNOWN.keys()
-    for name, record in records.items():
-        (target,) = record["targets"]
-        assert target["class_idx"] in KNOWN[name]["top"]
-        y, x = target["peak"]
-        assert any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in KNOWN[name]["boxes"])
-        assert target["completeness_error"] < 1e-4
-        drawn = read_image(tmp_path / target["files"]["overlay"])
-        height, width = record["size"]
-        assert drawn.shape[0] > height
-        assert drawn.shape[1] >= width
-    table = result.stdout.splitlines()
-    assert re.fullmatch(r"\s*picture\s+class\s+probability\s+logit\s+peak \(y, x\)\s*", table[0])
-    assert table[-1].startswith(f"{len(KNOWN)} explained, 0 failed: ")
-
-
-@pytest.mark.parametrize(
-    ("targets", "classes"),
-    [
-        ([], [5]),
-        (["top1"], [5]),
-        (["TOP3"], 3),
-        (["top99"], 10),
-        (["7"], [7]),
-        (["7", "0", "7"], [7, 0]),
-        (["3", "top1"], [3, 5]),
-    ],
-)
-def test_targets(run, tmp_path, targets, classes):
-    record = explain(run, tmp_path, *(part for target in targets for part in ("-t", target)))
-    found = [target["class_idx"] for target in record["targets"]]
-    if isinstance(classes, list):
-        assert found == classes
-    else:
-        assert len(found) == classes
-        logits = [target["logit"] for target in record["targets"]]
-        assert logits == sorted(logits, reverse=True)
-        assert found[0] == 5
-
-
-def test_labels_are_targets(run, tmp_path):
-    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    (tmp_path / "names.txt").write_text("\n".join(names))
-    record = explain(run, tmp_path, "--labels", tmp_path / "names.txt", "-t", "Five", "-t", "six")
-    assert [target["label"] for target in record["targets"]] == ["five", "six"]
-    assert record["targets"][0]["files"]["overlay"] == "five.png.5-five.jpg"
-    result = run(
-        *("explain", SAMPLES, "-m", "digits", "-o", tmp_path / "b", "--labels", tmp_path / "names.txt", "-t", "sevn")
-    )
-    assert result.exit_code == 2
-    assert "7 'seven'" in result.stderr
-    assert not (tmp_path / "b").exists()
-
-
-def test_json_labels_are_an_index_map(run, tmp_path):
-    (tmp_path / "names.json").write_text(json.dumps({str(index): f"digit {index}" for index in range(10)}))
-    record = explain(run, tmp_path, "--labels", tmp_path / "names.json")
-    assert record["targets"][0]["label"] == "digit 5"
-
-
-def test_the_value_of_scale_is_the_end_of_the_colour_bar(run, tmp_path):
-    explain(run, tmp_path, "--scale", "0.001", "--format", "png", "--opacity", "1")
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == 0.001
-    height, width = read_image(SAMPLES / "five.png").shape[:2]
-    drawn = read_image(tmp_path / "out" / "five.png.5-5.png")[:height, :width]
-    ends = lookup("signed")[[1, 255]]
-    assert (drawn[:, :, None] == ends).all(-1).any(-1).mean() > 0.95
-
-
-@pytest.mark.parametrize("scale", ["run", "image", "4"])
-def test_scales(run, tmp_path, scale):
-    result = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path, "--scale", scale, "--save", "overlay,cam")
-    assert result.exit_code == 0
-    limits = []
-    for record in manifest(tmp_path):
-        with np.load(tmp_path / record["targets"][0]["files"]["cam"], allow_pickle=False) as saved:
-            limits.append(np.abs(saved["cam"]).max())
-    expected = {"run": pytest.approx(np.median(limits)), "image": None, "4": 4.0}[scale]
-    assert json.loads((tmp_path / "run.json").read_text())["scale"] == expected
-
-
-@pytest.mark.parametrize("fit", ["crop", "whole"])
-def test_fit(run, tmp_path, fit):
-    record = explain(run, tmp_path, "--fit", fit, "--save", "heat", name="seven-and-four.png")
-    heat = np.load(tmp_path / "out" / record["targets"][0]["files"]["heat"])
-    assert list(heat.shape) == record["size"]
-    assert heat.shape[0] != heat.shape[1]
-    assert np.isnan(heat).any() == (fit == "crop")
-    expected = cam.explain(cam.load_classifier("digits", device="cpu"), SAMPLES / "seven-and-four.png", fit=fit)
-    np.testing.assert_allclose(heat, expected.heat(), atol=1e-4)
-
-
-@pytest.mark.parametrize("format_", ["jpg", "png", "webp"])
-def test_formats(run, tmp_path, format_):
-    record = explain(run, tmp_path, "--format", format_, "--colormap", "viridis")
-    assert record["targets"][0]["files"] == {"overlay": f"five.png.5-5.{format_}"}
-    start = (tmp_path / "out" / f"five.png.5-5.{format_}").read_bytes()[:12]
-    assert {"jpg": start[:3] == b"\xff\xd8\xff", "png": start[1:4] == b"PNG", "webp": start[8:] == b"WEBP"}[format_]
-
-
-def test_json_is_json_only(run, tmp_path):
-    (tmp_path / "in").mkdir()
-    shutil.copy(SAMPLES / "five.png", tmp_path / "in")
-    (tmp_path / "in" / "bad.jpg").write_text("text")
-    result = run("explain", tmp_path / "in", "-m", "digits", "-o", tmp_path / "out", "--json")
-    assert result.exit_code == 3
-    summary = json.loads(result.stdout)
-    assert (summary["explained"], summary["failed"], summary["out"]) == (1, 1, str(tmp_path / "out"))
-    assert list(summary["errors"]) == [str(tmp_path / "in" / "bad.jpg")]
-    assert result.stderr == ""
-
-
-def test_quiet_prints_nothing_but_errors(run, tmp_path):
-    (tmp_path / "bad.jpg").write_text("text")
-    result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "a", "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
-    inputs = SAMPLES / "five.png", tmp_path / "bad.jpg"
-    result = run("explain", *inputs, "-m", "digits", "-o", tmp_path / "b", "--quiet")
-    assert (result.exit_code, result.stdout) == (3, "")
-    assert [line.split()[0] for line in result.stderr.splitlines()] == ["failed", str(tmp_path / "bad.jpg")]
-
-
-def test_names_that_look_like_markup_are_shown_as_they_are(run, tmp_path):
-    name = "[red]a [link=x]b.png"
-    shutil.copy(SAMPLES / "five.png", tmp_path / name)
-    (tmp_path / "[bold]bad.png").write_text("text")
-    result = run("explain", tmp_path / name, tmp_path / "[bold]bad.png", "-m", "digits", "-o", tmp_path / "out")
-    assert result.exit_code == 3
-    assert name in result.stdout.replace("\n", "")
-    assert "[bold]bad.png" in result.stderr
-
-
-def test_many_rows_are_cut_short(run, tmp_path):
-    explain_many = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path, "-t", "top3")
-    rows = 3 * len(KNOWN)
-    assert f"... and {rows - 20} more in {tmp_path / 'manifest.jsonl'}" in explain_many.stdout
-
-
-@pytest.mark.parametrize(
-    ("bad", "good", "status"), [(0, 2, 0), (1, 1, 3), (2, 0, 1)], ids=["all good", "some bad", "none good"]
-)
-def test_exit_status(run, tmp_path, bad, good, status):
-    (tmp_path / "in").mkdir()
-    for number in range(bad):
-        (tmp_path / "in" / f"bad{number}.jpg").write_text("text")
-    for number in range(good):
-        shutil.copy(SAMPLES / "five.png", tmp_path / "in" / f"good{number}.png")
-    result = run("explain", tmp_path / "in", "-m", "digits", "-o", tmp_path / "out")
-    assert result.exit_code == status
-    assert result.stdout.rstrip().endswith(f"{good} explained, {bad} failed: {tmp_path / 'out'}")
-    assert len(manifest(tmp_path / "out")) == 2
-
-
-def test_a_second_run_needs_overwrite(run, tmp_path):
-    explain(run, tmp_path, "--save", "overlay,cam")
-    (tmp_path / "out" / "notes.txt").write_text("mine")
-    again = "explain", SAMPLES / "sevens.png", "-m", "digits", "-o", tmp_path / "out"
-    refused = run(*again)
-    assert refused.exit_code == 2
-    assert "--overwrite" in refused.stderr
-    assert (tmp_path / "out" / "five.png.5-5.npz").exists()
-    assert run(*again, "--overwrite").exit_code == 0
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"notes.txt", "sevens.png.7-7.jpg", "manifest.jsonl", "run.json"}
-
-
-def test_run_json_holds_the_arguments(run, tmp_path):
-    explain(run, tmp_path, "--batch-size", "3", "-t", "top2")
-    about = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert about["arguments"]["batch_size"] == 3
-    assert about["arguments"]["targets"] == ["top2"]
-    assert about["arguments"]["save"] == ["overlay"]
-    assert about["arguments"]["inputs"] == [str(SAMPLES / "five.png")]
-    assert about["model"] == "digits"
-    assert about["weights"]["sha256"] == CARD["sha256"]
-
-
-def test_input_size_mean_and_std_are_heard(run, tmp_path):
-    explain(run, tmp_path, "--input-size", "64", "--mean", "0.4,0.5,0.6", "--std", "0.2,0.2,0.2")
-    looks = json.loads((tmp_path / "out" / "run.json").read_text())["preprocessing"]
-    assert (looks["crop"], looks["mean"], looks["std"]) == ([64, 64], [0.4, 0.5, 0.6], [0.2, 0.2, 0.2])
 
 
 def test_inspect_as_json(run):

@@ -18,6 +18,8 @@ from cam.commands import main
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "cam").rglob("*.py"))
+PROGRAMS = [*MODULES, *sorted(ROOT.glob("tools/*.py")), *sorted(ROOT.glob("benchmarks/*.py"))]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 README = (ROOT / "README.md").read_text("utf-8")
 
 # Each module may import those of earlier lines only.
@@ -88,11 +90,14 @@ def test_torch_never_meets_click_and_only_pictures_know_the_codecs() -> None:
         assert not top & {"cv2", "PIL"} or path.stem in PICTURES, path
 
 
-@pytest.mark.parametrize("path", [*MODULES, *ROOT.glob("tools/*.py")], ids=lambda path: path.stem)
-def test_files_and_functions_are_short(path: Path) -> None:
-    text = path.read_text("utf-8")
-    assert text.count("\n") <= 250
-    for node in ast.walk(ast.parse(text)):
+@pytest.mark.parametrize("path", [*PROGRAMS, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short(path: Path) -> None:
+    assert path.read_text("utf-8").count("\n") <= 250
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_are_short(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef):
             statements = node.body[1:] if ast.get_docstring(node) else node.body
             length = statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0  # type: ignore[operator]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from small import three_classes
 
 import cam
 from cam.classifiers import Classifier
@@ -19,9 +19,7 @@ from cam.targets import TopClasses
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
-    return cam.wrap(network, input_size=32)
+    return cam.wrap(three_classes(), input_size=32)
 
 
 def pictures(count: int) -> list[np.ndarray]:

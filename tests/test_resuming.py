@@ -2,59 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from runs import contents
+from thirty import COUNT, animals, pictures, run, unbroken_run
 from torch import nn
 
 import cam
-from cam.batch import Run, explain_folder
 from cam.classifiers import Classifier
 from cam.errors import NoRoomError, StoppedError, UsageError
-from cam.images import read_image, write_image
 from cam.inputs import find_pictures
 from cam.manifest import ManifestWriter, files_of, read_records
-from cam.merging import merge_shards
-from cam.options import Options
 from cam.resuming import resume
 from cam.run_folder import RunFolder
-
-COUNT = 30
 
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
-    return cam.wrap(network, input_size=32, labels=["cat", "dog", "bird"])
+    return animals()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for number in range(COUNT):
-        coarse = np.random.default_rng(number).integers(0, 256, (4, 5, 3), np.uint8)
-        write_image(folder / f"{number}.png", np.kron(coarse, np.ones((9, 9 + number % 3, 1), np.uint8)))
-    (folder / "7.png").write_bytes(b"torn")
-    return folder
+    return pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
 def unbroken(classifier, folder, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("unbroken")
-    explained = run(classifier, folder, out)
-    assert (explained.explained, explained.failed, explained.earlier) == (COUNT - 1, 1, 0)
-    return out
-
-
-def run(classifier: Classifier, folder: Path, out: Path, report=lambda record: None, **options) -> Run:
-    return explain_folder(classifier, find_pictures([folder]), out, Options(**options), {}, report)
+    return unbroken_run(classifier, folder, tmp_path_factory.mktemp("unbroken"))
 
 
 class CutError(Exception):
@@ -207,67 +185,6 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_later(classifier, folder, unbr
     monkeypatch.undo()
     assert run(classifier, folder, tmp_path).earlier >= 8
     assert contents(tmp_path) == contents(unbroken)
-
-
-@pytest.mark.parametrize("apart", [False, True], ids=["one folder", "a folder each"])
-def test_shards_merged_are_the_whole(classifier, folder, unbroken, tmp_path, apart):
-    outs = [tmp_path / (str(index) if apart else "all") for index in (1, 2, 3)]
-    counts = []
-    for index, out in enumerate(outs, 1):
-        done = run(classifier, folder, out, shard=(index, 3))
-        counts.append(done.explained + done.failed)
-    assert sum(counts) == COUNT
-    assert min(counts) > 3
-    manifest = merge_shards(outs)
-    whole = [record for record, _ in read_records(unbroken / "manifest.jsonl")]
-    merged = [record for record, _ in read_records(manifest)]
-    assert [record["path"] for record in merged] == [record["path"] for record in whole]
-    for ours, theirs in zip(merged, whole, strict=True):
-        for mine, other in zip(ours["targets"], theirs["targets"], strict=True):
-            assert mine["class_idx"] == other["class_idx"]
-            assert mine["logit"] == pytest.approx(other["logit"], abs=1e-3)
-            one, two = (
-                read_image(path)
-                for path in (manifest.parent / mine["files"]["overlay"], unbroken / other["files"]["overlay"])
-            )
-            assert np.abs(one.astype(int) - two).mean() < 0.5  # the same colour scale
-    about = json.loads((manifest.parent / "run.json").read_text())
-    assert (about["explained"], about["failed"]) == (COUNT - 1, 1)
-    if not apart:  # and it is a run like any other
-        assert run(classifier, folder, outs[0]).earlier == COUNT
-
-
-def test_a_part_that_lacks_is_told(classifier, folder, tmp_path):
-    run(classifier, folder, tmp_path, shard=(1, 2))
-    with pytest.raises(UsageError, match="does not hold the part 2/2 of the run just once"):
-        merge_shards([tmp_path])
-    run(classifier, folder, tmp_path / "b", shard=(2, 2), opacity=0.4)
-    with pytest.raises(UsageError, match=r"another option opacity \(0\.4\)"):
-        merge_shards([tmp_path, tmp_path / "b"])
-
-
-def test_a_part_that_is_not_finished_is_told(classifier, folder, tmp_path):
-    run(classifier, folder, tmp_path, shard=(1, 1))
-    about = json.loads((tmp_path / "run.1-of-1.json").read_text())
-    del about["explained"]
-    (tmp_path / "run.1-of-1.json").write_text(json.dumps(about))
-    with pytest.raises(UsageError, match="not finished"):
-        merge_shards([tmp_path])
-
-
-def test_a_part_with_another_scale_or_without_its_lines_is_told(classifier, folder, tmp_path):
-    for index in (1, 2):
-        run(classifier, folder, tmp_path, shard=(index, 2))
-    place = tmp_path / "run.2-of-2.json"
-    about = json.loads(place.read_text())
-    place.write_text(json.dumps({**about, "scale": 2 * about["scale"]}))
-    with pytest.raises(UsageError, match="a colour scale of its own"):
-        merge_shards([tmp_path])
-    place.write_text(json.dumps(about))
-    manifest = tmp_path / "manifest.2-of-2.jsonl"
-    manifest.write_bytes(manifest.read_bytes()[:-5])
-    with pytest.raises(UsageError, match="does not have the lines that its run wrote"):
-        merge_shards([tmp_path])
 
 
 def test_whole_batches_are_kept(tmp_path):

@@ -1,0 +1,159 @@
+"""Figures of a moved object, and networks without an exact map."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import FIVE
+from small import PLAIN
+from torch import nn
+
+from cam.classifiers import load_classifier
+from cam.errors import ModelError, OutputError
+from cam.images import read_image
+from cam.invariance.figures import FIGURES, _score_map, write_figures
+from cam.invariance.measure import measure_invariance
+from cam.invariance.results import Invariance
+from cam.invariance.scoring import Headless
+from cam.invariance.sheets import contact_sheet, new_figure, outline, scene_with_heat
+from cam.invariance.summaries import Following
+from cam.preprocessing import Preprocessing
+from cam.targets import OneClass
+
+
+def halves() -> Headless:
+    """Class 0 is how white the left half of 8 x 8 pixels is, class 1 the right: 1 for a white square of 4."""
+    linear = nn.Linear(3 * 8 * 8, 2, bias=False)
+    weight = torch.zeros(2, 3, 8, 8)
+    weight[0, ..., :4] = weight[1, ..., 4:] = 1 / 48
+    linear.weight.data = weight.flatten(1)
+    network = nn.Sequential(nn.Flatten(), linear)
+    return Headless("halves", network, Preprocessing(8, (8, 8), **PLAIN), ("left", "right"), "it flattens")
+
+
+def measured(**arguments: object) -> Invariance:
+    found: Invariance = measure_invariance(load_classifier("digits"), read_image(FIVE), **arguments)  # type: ignore[arg-type]
+    return found
+
+
+def test_a_flattening_network_knows_where_the_object_is() -> None:
+    white = np.full((8, 8, 3), 255, np.uint8)
+    result = measure_invariance(halves(), white, steps=2, fill=(0, 0, 0), target=OneClass(0))
+    assert (result.scenes.canvas, result.scenes.thing.size) == ((8, 8), (4, 4))  # shrunk into its own input size
+    np.testing.assert_allclose(result.logits, [[1, 0], [1, 0]], atol=1e-6)
+    high = 1 / (1 + np.exp(-1))
+    np.testing.assert_allclose(result.probabilities, [[high, 1 - high]] * 2, atol=1e-6)
+    assert result.stays.tolist() == [[True, False]] * 2
+    assert result.equivariance is None
+    facts = result.facts()
+    assert facts["reason"] == "it flattens"
+    (smaller,) = result.remarks
+    assert smaller.startswith("The object was made smaller, from 8x8 to 4x4 pixels (HxW)")
+    places = json.loads(result.to_json())["by_place"]
+    assert places["predicted_labels"] == [["left", "right"]] * 2
+    np.testing.assert_allclose(places["predicted_probabilities"], [[high, high]] * 2, atol=1e-6)
+    assert facts["logit"]["mean"] == pytest.approx(0.5)
+    assert facts["logit"]["spread"] == pytest.approx(0.5)
+    assert facts["logit"]["worst_at"] == [1.5, 5.5]
+    np.testing.assert_array_equal(scene_with_heat(result, 0, 1)[0, :, 0], [0] * 4 + [255] * 4)
+
+
+def test_a_canvas_that_such_a_network_does_not_take() -> None:
+    with pytest.raises(ModelError, match=r"'halves' does not run on inputs of shape \(4, 3, 16, 16\)"):
+        measure_invariance(halves(), np.zeros((8, 8, 3), np.uint8), canvas=(16, 16), steps=2)
+
+
+def test_the_figures_of_a_digit(tmp_path: Path) -> None:
+    result = measured(steps=2)
+    assert [path.name for path in write_figures(result, tmp_path)] == list(FIGURES)
+    for name in FIGURES[:3]:
+        assert min(read_image(tmp_path / name).shape[:2]) > 300
+    with Image.open(tmp_path / "heat.webp") as film:
+        assert film.n_frames == 4
+    assert result.equivariance is not None
+    painted = scene_with_heat(result, 1, 1)
+    y, x = np.rint(result.equivariance.peak.points[1, 1]).astype(int)
+    assert painted.shape == (144, 144, 3)
+    assert painted[y, x, 0] > painted[0, 0, 0] + 50  # warm where the peak is
+
+
+def test_the_outline_is_that_of_the_mask() -> None:
+    """An L in a rectangle of 20 x 20, and a whole rectangle, each at its place."""
+    image, mask = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:15], mask[25:30, 10:30] = 255, 255
+    measure = partial(measure_invariance, load_classifier("digits"), image, canvas=(72, 72), steps=2)
+    for found, area in ((measure(mask=mask), 175), (measure(box=(10, 10, 30, 30)), 400)):
+        axes = new_figure(4, 4).subplots()
+        outline(axes, found, 1, 0, "black", 1)
+        (contour,) = axes.collections[0].get_paths()
+        x, y = contour.vertices[:-1].T
+        height, width = found.scenes.thing.size
+        assert (x.min(), x.max()) == (-0.5, width - 0.5)  # the left column of places, and the lower row
+        assert (y.min(), y.max()) == (71.5 - height, 71.5)
+        inside = abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1))) / 2
+        assert inside == pytest.approx(area * (height / 20) ** 2, rel=0.02)
+
+
+def test_figures_of_one_row_without_positive_evidence(tmp_path: Path) -> None:
+    result = measured(canvas=(72, 73), steps=2)
+    assert (result.equivariance is not None, result.scenes.shape) == (True, (1, 2))
+    nowhere = Following.of(np.full((1, 2, 2), np.nan), result.scenes.centres)
+    write_figures(replace(result, equivariance=replace(result.equivariance, centroid=nowhere)), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(FIGURES)
+
+
+def test_labels_are_no_formulas_and_may_be_in_any_script(tmp_path: Path) -> None:
+    model = halves()
+    named = Headless(model.name, model.network, model.preprocessing, (r"$\frac$", "猫"), "it flattens")
+    result = measure_invariance(named, np.full((8, 8, 3), 255, np.uint8), steps=2)
+    (tmp_path / "heat.webp").write_bytes(b"of an earlier run")
+    written = write_figures(result, tmp_path)
+    assert [path.name for path in written] == ["contact-sheet.png", "score-map.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["contact-sheet.png", "score-map.png"]
+
+
+def test_without_matplotlib_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(OutputError, match=r"pip install gapcam\[figures\]"):
+        write_figures(measured(steps=2), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_another_class_wins_the_caption_is_red():
+    result = measure_invariance(halves(), np.full((8, 8, 3), 255, np.uint8), steps=2, target=OneClass(0))
+    left, right = contact_sheet(result).axes[:2]
+    assert (left.title.get_color(), right.title.get_color()) == ("black", "red")
+    assert left.title.get_text().endswith("predicted: left, 73.1%")
+    assert right.title.get_text().endswith("predicted: right, 73.1%")
+
+
+@pytest.mark.parametrize("canvas", [(4000, 73), (73, 4000)])
+def test_captions_and_legend_fit_on_a_canvas_that_is_long_and_thin(canvas):
+    figure = contact_sheet(measured(canvas=canvas, steps=3))
+    figure.draw_without_rendering()
+    tiles = [each for each in figure.axes if each.get_title()]
+    boxes = [each.title.get_window_extent() for each in tiles]
+    assert len(boxes) == 6
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    legend = figure.legends[0].get_window_extent()
+    assert 0 <= legend.x0 < legend.x1 <= figure.bbox.width
+    bar = figure.axes[-1].get_window_extent()
+    assert not any(bar.overlaps(each) for each in boxes)
+
+
+def test_colours_of_scores_span_a_logit_or_more(tmp_path):
+    def span(logits):
+        result = measured(canvas=(72, 73), steps=2)
+        left, _, bar, *_ = _score_map(replace(result, logits=np.array([logits]))).axes
+        return left.collections[0].get_clim(), bar.get_ylabel()
+
+    assert span([3.0, 3.002]) == ((2.501, 3.501), "logit of 5 (colours span 1)")
+    assert span([3.0, 8.0]) == ((3.0, 8.0), "logit of 5 (colours span 5)")

@@ -1,0 +1,185 @@
+"""Files that are no pictures, or damaged, too large or hostile: one error, which names them."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pictures import photograph, png, save
+from PIL import Image
+
+from cam.errors import ImageError
+from cam.images import read_image
+
+FORMATS = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"]
+
+
+def refused(path: Path, saying: str, **options: int) -> None:
+    with pytest.raises(ImageError, match=saying) as caught:
+        read_image(path, **options)
+    text = str(caught.value)
+    assert repr(str(path)) in text
+    assert text.endswith(".")
+    assert "\n" not in text
+
+
+@cache
+def valid(form: str) -> bytes:
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"exif": exif} if form in ("PNG", "JPEG", "WEBP") else {}
+    height, width = (32, 24) if options else (24, 32)
+    Image.fromarray(photograph(height, width)).save(file, form, **options)
+    return file.getvalue()
+
+
+# What is refused
+
+
+def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("Python is not a picture")
+    (tmp_path / "page.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (tmp_path / "x.jpg").mkdir()
+    refused(tmp_path / "missing.jpg", "does not exist. Check the path")
+    refused(tmp_path / "empty.jpg", "is empty. Copy the file again")
+    refused(tmp_path / "text.jpg", "is not a picture in a format known here")
+    refused(tmp_path / "page.eps", "is not a picture in a format known here")
+    refused(tmp_path / "x.jpg", "is a folder, not a picture")
+    refused(tmp_path / "empty.jpg" / "a.jpg", "cannot be opened")
+    refused(tmp_path / ("n" * 300), "cannot be opened")
+    refused(tmp_path / "null\0.jpg", "cannot be opened")
+
+
+def test_a_pipe_does_not_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    refused(tmp_path / "pipe.jpg", "is a pipe or a device")
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    refused(path, "does not exist")
+    assert read_image(save(path, photograph())).shape == (24, 32, 3)
+
+
+@pytest.fixture
+def private_file(tmp_path: Path) -> Iterator[Path]:
+    """A file that not even its owner may read, without the rights of the superuser, whom nothing stops."""
+    path = save(tmp_path / "a.png", photograph())
+    path.chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    yield path
+    os.seteuid(user)
+
+
+def test_a_file_that_may_not_be_read(private_file: Path) -> None:
+    refused(private_file, r"may not be read\. Change its permissions")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_truncated_files(tmp_path: Path, form: str) -> None:
+    data = valid(form)
+    path = tmp_path / "cut.img"
+    path.write_bytes(data[: len(data) * 2 // 3])
+    refused(path, "is damaged or cut short")
+
+
+def test_floating_point_pictures_have_no_known_white(tmp_path: Path) -> None:
+    refused(save(tmp_path / "a.tiff", np.array([[0.5]], np.float32)), "float32 values whose black and white")
+    refused(save(tmp_path / "b.tiff", np.array([[70000]], np.int32)), "int32 values whose black and white")
+
+
+def test_zero_size(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 0 7 255\n")
+    with pytest.raises(ImageError):
+        read_image(tmp_path / "a.pgm")
+
+
+# The limit
+
+
+def test_the_pixel_limit_is_checked_on_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(20000, 20000))  # 400 million pixels that are not even there
+    refused(path, "has 20000 x 20000 pixels, over the limit of 100000000. .*--max-pixels")
+    refused(path, "is damaged or cut short", max_pixels=400_000_000)  # past the limit, it is decoded
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP", "TIFF"])
+def test_ours_is_the_only_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """Pillow warns above its limit and refuses above twice of it; both would raise here."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    path = tmp_path / "a.img"
+    path.write_bytes(valid(form))
+    assert read_image(path).shape == (24, 32, 3)
+    assert Image.MAX_IMAGE_PIXELS == 300
+    refused(path, "has (32 x 24|24 x 32) pixels, over the limit of 767", max_pixels=767)
+    assert read_image(path, max_pixels=768).shape == (24, 32, 3)
+
+
+def test_the_limit_of_pillow_survives_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    path = save(tmp_path / "a.png", photograph())
+    shapes: list[tuple[int, ...]] = []
+    threads = [
+        threading.Thread(target=lambda: shapes.extend(read_image(path).shape for _ in range(20))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shapes == [(24, 32, 3)] * 80
+    assert Image.MAX_IMAGE_PIXELS == 300
+
+
+# Hostile files
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.parametrize("form", [*FORMATS, "PPM", "JPEG2000", "AVIF"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cut=st.floats(0, 1),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255), st.booleans()), max_size=8),
+)
+@example(cut=1.0, flips=[])
+def test_hostile_files_give_an_array_or_an_image_error(
+    tmp_path: Path, form: str, cut: float, flips: list[tuple[float, int, bool]]
+) -> None:
+    if form not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {form}")
+    data = bytearray(valid(form))
+    for place, mask, in_header in flips:
+        data[int(place * (min(len(data), 200) - 1 if in_header else len(data) - 1))] ^= mask
+    path = tmp_path / "hostile"
+    path.write_bytes(data[: max(1, round(cut * len(data)))])
+    try:
+        image = read_image(path, max_pixels=1_000_000)
+    except ImageError:
+        return
+    assert image.dtype == np.uint8
+    assert image.shape[2] == 3
+    assert 0 < image.size <= 3_000_000
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_what_is_not_the_files_fault_is_not_swallowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    path = save(tmp_path / "a.png", photograph())
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(error):
+        read_image(path)
