@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import erf, sqrt
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Pair = tuple[float, float]
 Size = tuple[int, int]
+Place = TypeVar("Place", float, NDArray[np.float64])  # one, or as many as there are
 
 _LONGEST = 8  # how many shorter sides long a whole picture may be in the network's input
 _NEAR = 1e-3  # pixels: a smaller reach makes no difference
@@ -37,17 +39,15 @@ class Frame:
     offset: Size
     input: Size
 
-    def to_photo(self, point: Pair) -> Pair:
-        """Take a point of the network's input to the photograph, both (y, x) in pixels.
+    def to_photo(self, point: tuple[Place, Place]) -> tuple[Place, Place]:
+        """Take a point of the network's input, or arrays of them, to the photograph, both (y, x) in pixels.
 
         Example:
             >>> Frame((100, 200), (50, 100), (0, 25), (50, 50)).to_photo((0, 0))
             (0.5, 50.5)
         """
-        y, x = (
-            (point[axis] + self.offset[axis] + 0.5) * self.photo[axis] / self.resized[axis] - 0.5 for axis in (0, 1)
-        )
-        return y, x
+        (y, x), (down, right), photo, resized = point, self.offset, self.photo, self.resized
+        return (y + down + 0.5) * photo[0] / resized[0] - 0.5, (x + right + 0.5) * photo[1] / resized[1] - 0.5
 
     def to_input(self, point: Pair) -> Pair:
         """Take a point of the photograph to the network's input, both (y, x) in pixels.

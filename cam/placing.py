@@ -66,7 +66,7 @@ def cells_on_photo(cells: Size, grid: Grid, frame: Frame) -> tuple[NDArray[np.fl
         [[3.5], [3.5, 11.5]]
     """
     ys, xs = (grid.centres(axis, cells[axis], frame.input[axis]) for axis in (0, 1))
-    return np.array([frame.to_photo((y, 0))[0] for y in ys]), np.array([frame.to_photo((0, x))[1] for x in xs])
+    return frame.to_photo((ys, xs))
 
 
 @lru_cache(maxsize=8)  # pictures of one size, and all in the network's input, have them in common

@@ -76,7 +76,7 @@ def test_an_archive_that_changes_after_it_was_listed(tmp_path: Path) -> None:
         make(path, ("a.png", picture(1, side=50)))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     form=st.sampled_from(["tar", "zip"]),
     cut=st.one_of(st.just(1.0), st.floats(0, 1)),

@@ -118,7 +118,7 @@ def test_probabilities_in_signed_colours_take_the_warm_half() -> None:
     check(np.random.default_rng(0).random((3, 3)), stretched((3, 3), (8, 8)), frame, limit=1.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 400), st.integers(1, 400)),
     st.sampled_from(["crop", "padded", "whole"]),

@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_listed_is_named(monkeypatch: pytest.MonkeyPatch
 PARTS = st.sampled_from(["a", "b", "..", ".", "c.jpg", "d.png", "x*", "**", "link", "", "/", "[", "a.jpg"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(PARTS, min_size=1, max_size=4).map("/".join), min_size=1, max_size=3))
 def test_names_are_unique_and_never_lead_upwards(here: Path, inputs: list[str]) -> None:
     inputs = [str(here) + path if path.startswith("/") else path for path in inputs]  # not all of the disk

@@ -90,7 +90,7 @@ def test_limits_that_are_no_numbers_are_refused() -> None:
         legend(32, 32, limit=float("nan"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(st.characters(), max_size=40), st.text(st.characters(), max_size=40))
 @example("中文 🐕", "العربية עברית हिन्दी")
 @example("\ud800\udcff", "a\0b\nc\u202ed\x1b[31m")
@@ -113,7 +113,7 @@ def test_letters_the_font_lacks_are_visible() -> None:
 
 
 @given(st.text("abc WiI", max_size=60), st.integers(0, 300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_long_texts_are_shortened_as_little_as_needed(text: str, width: int) -> None:
     short = _shorten(text, 13, width)
     if _length(text, 13) <= width:

@@ -129,7 +129,7 @@ def test_thresholds_lie_between_the_coldest_and_the_hottest_pixel_seen():
     assert (ious[51:] == 0.5).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arrays.arrays(np.float64, (9, 11), elements=st.integers(0, 40).map(lambda v: v / 4)))
 def test_boxes_are_those_of_opencv(heat):
     truth = np.array([[1, 2, 6, 7], [5, 5, 11, 9]])

@@ -32,7 +32,7 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 OPTIONS = {"question": Question(report=True), "batch_size": 4}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arrays(np.float64, array_shapes(max_dims=3, max_side=5), elements=st.floats(-1e5, 1e5)),
     st.sampled_from([1.0, QUANTUM, 2.0**-15]),

@@ -20,7 +20,7 @@ def inked(image: np.ndarray) -> np.ndarray:
     return (image != colours[counts.argmax()]).any(-1)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), SIZES, st.integers(1, 3))
 def test_boxes_hold_all_ink_and_no_box_is_loose(seed, size, digits):
     rng = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ def test_boxes_hold_all_ink_and_no_box_is_loose(seed, size, digits):
     assert scene.classes.tolist() == list(range(digits))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), SIZES)
 def test_digits_lie_on_the_canvas_and_apart(seed, size):
     scene = compose([RING] * 3, [0, 1, 2], size, np.random.default_rng(seed), digit_size=(10, 18))
@@ -57,7 +57,7 @@ def test_digits_reach_every_border_of_the_canvas():
     assert boxes.max(0)[2:].tolist() == [64, 48]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_digits_stay_in_the_area_they_are_given(seed):
     area = (50.5, 10, 100, 60)

@@ -147,7 +147,7 @@ def test_the_limit_of_pillow_survives_threads(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 @pytest.mark.parametrize("form", [*FORMATS, "PPM", "JPEG2000", "AVIF"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cut=st.floats(0, 1),
     flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255), st.booleans()), max_size=8),
