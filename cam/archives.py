@@ -5,6 +5,7 @@ Nothing is kept open and every reading stands by itself, so that threads read me
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import struct
@@ -12,12 +13,12 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from cam.content import check_bytes, open_regular
-from cam.errors import ImageError
+from cam.content import Stamp, check_bytes, open_regular
+from cam.errors import ImageError, UnreadError
 
 _ARCHIVE = re.compile(r"\.(zip|tar|t(gz|bz2?|xz|zst)|tar\.(gz|bz2?|xz|zst|lz|lzma|z))", re.IGNORECASE)
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
@@ -43,6 +44,7 @@ class Member:
         size: unpacked, as the archive declares it.
         zipped: how a zip packed it.
         refused: what is wrong with it and what to do, if it is not to be read at all.
+        stamp: of the archive when it was listed; None where that does not matter.
     """
 
     archive: Path
@@ -50,6 +52,7 @@ class Member:
     size: int
     zipped: Zipped | None = None
     refused: tuple[str, str] | None = None
+    stamp: Stamp | None = None
 
 
 _OUTSIDE = ("leads out of the archive's folder", "Unpack it by hand if you trust the archive")
@@ -91,7 +94,9 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
             remedy = "Unpack it, or pack it again as a .zip or an uncompressed .tar"
             raise ImageError(f"{name} is a compressed archive, whose members cannot be read in place", remedy)
         try:
-            yield from _zip(file, archive) if zipped else _tar(file, archive)
+            listed = Stamp.of(os.fstat(file.fileno()))
+            for called, member in _zip(file, archive) if zipped else _tar(file, archive):
+                yield called, replace(member, stamp=listed)
         except Exception as error:  # both modules raise nearly anything on a hostile file
             reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
             remedy = "Copy or pack it again, or unpack what is whole of it"
@@ -107,7 +112,7 @@ def read_member(member: Member, path: str, max_bytes: int) -> bytes:
         max_bytes: the largest size that is read.
 
     Raises:
-        ImageError: it is larger, refused or damaged, or the archive has changed since it was listed.
+        ImageError: it is larger, refused or damaged; UnreadError if the archive has changed since it was listed.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -122,6 +127,8 @@ def read_member(member: Member, path: str, max_bytes: int) -> bytes:
         raise ImageError(f"{path!r} is empty", "Pack it again")
     check_bytes(max(member.size, member.zipped.size if member.zipped else 0), path, max_bytes)
     with open_regular(member.archive) as file:
+        if member.stamp not in (None, Stamp.of(os.fstat(file.fileno()))):
+            raise UnreadError(f"The archive of {path!r} has changed since it was listed", "Give the command again")
         try:
             file.seek(member.offset)
             data = _unzipped(file, member.size, member.zipped) if member.zipped else file.read(member.size)

@@ -6,9 +6,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +32,8 @@ from cam.twins import device_and_dtype
 from cam.workers import in_order
 from cam.writing import write_picture
 
-Item = TypeVar("Item")
-
 _BATCH = {"cpu": 4, "cuda": 32}  # pictures; on the CPU each core has a batch of its own
+_TRIES = 8  # batches in which a faster engine should find a picture to prove itself on
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ def explain_folder(
 ) -> Run:
     """Explain pictures into a folder, a batch a core at a time, or go on with a run that was made with the same.
 
-    Pictures that the run has explained, and whose files are as they were, keep their results; those that are no longer
-    among the pictures lose them.
+    Pictures that the run has explained, and whose files are as they were, keep their results, unless one that shared
+    their pass has changed; those that are no longer among the pictures lose them.
 
     Args:
         classifier: from `load_classifier` or `wrap`.
@@ -117,7 +116,8 @@ def _go_on(
     if "scale" not in about:
         work.set_scale(_batches(pictures, size), workers)
         about["scale"] = work.limit
-        folder.describe(about)
+    about["remark"] = (engine and engine.reason) or about.get("remark", "")
+    folder.describe(about)
     work.limit = about["scale"]
     states = Counter(_told(folder.manifest, report))
     with (
@@ -125,8 +125,8 @@ def _go_on(
         closing(in_order(work, todo, workers=workers, meanwhile=manifest.flush)) as batches,
     ):
         states.update(_written(manifest, chain.from_iterable(batches), options.on_error, report))
-    arrange(folder.manifest, {str(picture.path): index for index, picture in own}, folder.unfinished)
-    about["remark"] = engine.reason if engine else about.get("remark", "")
+    arrange(folder.manifest, {str(picture.name): index for index, picture in own}, folder.unfinished)
+    about["remark"] = (engine and engine.reason) or about["remark"]
     folder.finish({**about, "explained": states["ok"], "failed": states["failed"]})
     return Run(folder.manifest, states["ok"], states["failed"], earlier, about["remark"])
 
@@ -170,7 +170,7 @@ class _Work:
         """Let a faster engine prove itself on the same pictures always, lest a run that goes on choose another."""
         engine = self.classifier.engine
         if isinstance(engine, CheckedEngine):
-            for batch in takewhile(lambda _: not engine.checked, batches):
+            for batch in takewhile(lambda _: not engine.checked, islice(batches, _TRIES)):
                 deque(explain_pictures(self.classifier, batch, self.options), maxlen=0)
 
     def set_scale(self, batches: Iterator[Batch], workers: int) -> None:
@@ -211,5 +211,5 @@ def _place(pictures: Sequence[Picture]) -> str | None:
     return None if all(picture.path.is_absolute() for picture in pictures) else str(Path.cwd())
 
 
-def _batches(pictures: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:
+def _batches(pictures: Sequence[Picture], size: int) -> Iterator[Batch]:
     return (tuple(pictures[start : start + size]) for start in range(0, len(pictures), size))

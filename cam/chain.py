@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from cam.classifiers import Classifier
-from cam.errors import CamError, ImageError
+from cam.errors import CamError
 from cam.explanation import Explanation
 from cam.inputs import Picture
 from cam.options import Options
 from cam.pipeline import explain_images
-from cam.reading import Photograph, read_picture
+from cam.reading import Photograph, look_at
 
 Batch: TypeAlias = tuple[Picture, ...]
 Outcome: TypeAlias = tuple[Picture, list[Explanation] | CamError]
@@ -57,15 +57,8 @@ def _read(
     part: list[tuple[Picture, Photograph | CamError]] = []
     pixels = 0
     for picture in pictures:
-        photo: Photograph | CamError
-        stamped = picture.stamped()  # before it is read: should it be written meanwhile, it is no longer the same
-        try:
-            photo = read_picture(picture, options.limits, at_least)
-            pixels += photo.image.size // 3
-        except CamError as error:
-            photo = error
-        except MemoryError:
-            photo = ImageError(f"{str(picture.path)!r} does not fit in the memory", "Make it smaller")
+        stamped, photo = look_at(picture, options.limits, at_least)
+        pixels += photo.image.size // 3 if isinstance(photo, Photograph) else 0
         part.append((stamped, photo))
         if pixels >= _AT_ONCE:
             yield part

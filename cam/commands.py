@@ -35,7 +35,11 @@ class _Group(click.Group):
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
         except OSError as error:
-            if error.errno != errno.ENOSPC:  # of files the library tells by itself; a pipe that is closed click knows
+            if error.errno not in (
+                errno.ENOSPC,
+                errno.EDQUOT,
+                errno.EIO,
+            ):  # of files the library tells by itself; a pipe that is closed click knows
                 raise
             reason = f"What the command prints cannot be written ({error.strerror})"
             click.echo(f"Error: {reason}. Free space, or send it elsewhere.", err=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 
-from cam.errors import ImageError
+from cam.errors import ImageError, UnreadError
 
 MAX_BYTES = 500_000_000
 
@@ -23,6 +23,16 @@ class Stamp(NamedTuple):
     bytes: int
     modified: float
 
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """Take it from what the system says of a file.
+
+        Example:
+            >>> Stamp.of(os.stat(os.devnull)).bytes
+            0
+        """
+        return cls(status.st_size, status.st_mtime)
+
 
 def stamp(path: Path) -> Stamp | None:
     """Take down what a file is like now; None where it cannot be read.
@@ -35,8 +45,7 @@ def stamp(path: Path) -> Stamp | None:
         (5, None)
     """
     try:
-        status = path.stat()
-        return Stamp(status.st_size, status.st_mtime) if os.access(path, os.R_OK) else None
+        return Stamp.of(path.stat()) if os.access(path, os.R_OK) else None
     except (OSError, ValueError):  # ValueError: a null character in the path
         return None
 
@@ -73,7 +82,7 @@ def open_regular(path: Path) -> BinaryIO:
         raise ImageError(f"{name} may not be read", "Change its permissions or those of its folders") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{name} cannot be opened ({reason})", "Check the path") from error
+        raise UnreadError(f"{name} cannot be opened ({reason})", "Check the path") from error
 
 
 def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -100,7 +109,7 @@ def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
             return file.read(size)
         except OSError as error:
             found = f"{str(path)!r} cannot be read ({error.strerror})"
-            raise ImageError(found, "Copy it again, or check the disk") from error
+            raise UnreadError(found, "Copy it again, or check the disk") from error
 
 
 def check_bytes(size: int, path: str, max_bytes: int) -> None:

@@ -29,6 +29,14 @@ class ImageError(CamError):
     """A file that cannot be read as a picture."""
 
 
+class PassingError(CamError):
+    """What another try may not meet: the system was at fault or busy, not what was given."""
+
+
+class UnreadError(ImageError, PassingError):
+    """A picture that could not be read this time."""
+
+
 class WeightsError(CamError):
     """A checkpoint that cannot be read, trusted or fitted to the network."""
 
@@ -41,7 +49,11 @@ class HeadError(ModelError):
     """A network whose class scores are not an average over places, so that it has no exact map."""
 
 
-class OutputError(CamError):
+class RoomError(ModelError, PassingError):
+    """A picture for which there was no room in the memory."""
+
+
+class OutputError(PassingError):
     """A result that cannot be written."""
 
 

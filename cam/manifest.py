@@ -1,4 +1,4 @@
-"""The manifest accounts for every input of a run, a line of JSON each, in the order of the inputs."""
+"""The manifest accounts for every input of a run, a line of JSON each, in the order of the inputs in the end."""
 
 from __future__ import annotations
 
@@ -110,23 +110,33 @@ def read_records(path: Path) -> Iterator[tuple[Record, int]]:
         with path.open("rb") as file:
             for line in file:
                 record = json.loads(line)
-                if not line.endswith(b"\n") or not {"path", "status", "targets"} <= set(record):
+                if not line.endswith(b"\n") or not _whole(record):
                     return
                 end += len(line)
                 yield record, end
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return
     except OSError as error:
         found = f"{str(path)!r} cannot be read ({error.strerror})"
         raise OutputError(found, "Mend its permissions, or choose another folder") from error
 
 
+def _whole(record: object) -> bool:
+    """Tell whether a line has what all of them have."""
+    if not isinstance(record, dict) or not {"path", "status", "error", "targets"} <= record.keys():
+        return False
+    status, targets = record["status"], record["targets"]
+    return isinstance(record["path"], str) and status in ("ok", "failed") and isinstance(targets, list)
+
+
 def arrange(path: Path, indices: Mapping[str, int], unfinished: Path | None = None) -> None:
     """Keep the lines of some pictures, in the order of their indices; nothing is written where that changes nothing.
 
+    Of two lines of one picture the first counts.
+
     Args:
         path: the manifest.
-        indices: of the pictures to keep, by their paths.
+        indices: of the pictures to keep, by their names.
         unfinished: folder on the same disk for what is not yet whole; the file's own by default.
 
     Raises:
@@ -137,18 +147,18 @@ def arrange(path: Path, indices: Mapping[str, int], unfinished: Path | None = No
         >>> with TemporaryDirectory() as folder:
         ...     with ManifestWriter(Path(folder, MANIFEST)) as manifest:
         ...         for name in ("a", "b", "c"):
-        ...             manifest.add({"path": name, "status": "ok", "targets": []})
+        ...             manifest.add({"path": name, "name": name, "status": "ok", "error": None, "targets": []})
         ...     arrange(Path(folder, MANIFEST), {"c": 0, "a": 1})
-        ...     [(record["path"], record["index"]) for record, _ in read_records(Path(folder, MANIFEST))]
+        ...     [(record["name"], record["index"]) for record, _ in read_records(Path(folder, MANIFEST))]
         [('c', 0), ('a', 1)]
     """
     places: dict[int, tuple[int, int]] = {}  # where the line of each index starts and ends: all may be too much to hold
     before: list[object] = []
     end = 0
     for record, line_end in read_records(path):
-        index = indices.get(str(record["path"]))
+        index = indices.get(str(record.get("name")))
         if index is not None:
-            places[index] = end, line_end
+            places.setdefault(index, (end, line_end))
         before.append(record.get("index") if index is not None else None)
         end = line_end
     torn = path.is_file() and path.stat().st_size > end

@@ -78,7 +78,7 @@ def _about(parts: Sequence[RunFolder]) -> dict[str, Any]:
             raise UsageError(f"{str(part.run)!r} is of a run with {other}", "Name the folders of one run only")
         if about["scale"] != first["scale"] and not math.isclose(about["scale"], first["scale"], rel_tol=1e-3):
             found = f"{str(part.run)!r} has a colour scale of its own ({about['scale']:.3g})"
-            raise UsageError(found, "Run all parts over the same pictures")
+            raise UsageError(found, "Run all parts over the same pictures, with --overwrite")
     return first
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cam.classifiers import Classifier
-from cam.errors import ModelError
+from cam.errors import ModelError, RoomError
 from cam.geometry import Frame, Grid, Size
 from cam.head import Head
 from cam.jacobian import tolerance_of
@@ -203,7 +203,7 @@ def without_room(error: Exception) -> ModelError:
     if isinstance(error, ModelError):
         return error
     remedy = "Make it smaller, or use fewer cores (OMP_NUM_THREADS)"
-    return ModelError("There is no room in the memory for this picture", remedy)
+    return RoomError("There is no room in the memory for this picture", remedy)
 
 
 def sound(result: Pass | ModelError) -> Pass:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from cam.manifest import read_records
 
@@ -65,7 +65,7 @@ def show_failures(manifest: Path) -> None:
 
 
 def _show_failed(rows: Iterable[tuple[str, str]]) -> None:
-    table = Table("failed", "why", box=None, pad_edge=False)
+    table = Table(Column("failed", overflow="fold"), Column("why", overflow="fold"), box=None, pad_edge=False)
     for path, why in rows:
         table.add_row(_plain(path), _plain(why))
     _errors().print(table)

@@ -12,7 +12,7 @@ from cam.archives import is_archive, list_members, read_member
 from cam.content import MAX_BYTES, read_content
 from cam.deadline import within
 from cam.decoding import decode_image
-from cam.errors import ImageError, UsageError
+from cam.errors import ImageError, UnreadError, UsageError
 from cam.images import MAX_PIXELS
 from cam.inputs import Picture
 
@@ -75,14 +75,40 @@ def read_picture(picture: Picture, limits: Limits, at_least: int | None = None) 
         >>> photograph.image.shape, photograph.size
         ((480, 640, 3), (960, 1280))
     """
+    _, photo = look_at(picture, limits, at_least)
+    if isinstance(photo, ImageError):
+        raise photo
+    return photo
+
+
+def look_at(picture: Picture, limits: Limits, at_least: int | None = None) -> tuple[Picture, Photograph | ImageError]:
+    """Read a picture as `read_picture` does, and tell what its file was like before.
+
+    Returns:
+        The picture with its stamp, and the photograph or what went wrong with it.
+
+    Example:
+        >>> from pathlib import Path, PurePosixPath
+        >>> _, error = look_at(Picture(Path("a.jpg"), PurePosixPath("a.jpg")), Limits())
+        >>> str(error)
+        "'a.jpg' does not exist. Check the path."
+    """
     name = repr(str(picture.path))
     try:
-        return within(limits.seconds, lambda: _read(picture, limits, at_least))
+        return within(limits.seconds, lambda: _looked_at(picture, limits, at_least))
     except TimeoutError:
         remedy = "Convert it to another format, or raise --timeout if you trust the file"
-        raise ImageError(f"{name} could not be read within {limits.seconds:g} seconds", remedy) from None
-    except MemoryError as error:
-        raise ImageError(f"{name} does not fit into the memory", "Make it smaller") from error
+        return picture, UnreadError(f"{name} could not be read within {limits.seconds:g} seconds", remedy)
+    except MemoryError:
+        return picture, UnreadError(f"{name} does not fit into the memory", "Make it smaller")
+
+
+def _looked_at(picture: Picture, limits: Limits, at_least: int | None) -> tuple[Picture, Photograph | ImageError]:
+    stamped = picture.stamped()  # first: should it be written while it is read, it is no longer the same
+    try:
+        return stamped, _read(picture, limits, at_least)
+    except ImageError as error:
+        return stamped, error
 
 
 def _read(picture: Picture, limits: Limits, at_least: int | None) -> Photograph:

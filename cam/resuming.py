@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from shutil import rmtree
 from typing import Any
 
@@ -53,18 +54,27 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
         if _made(run) and (other := _other(run, folder, now)):
             found = f"{str(folder.out)!r} holds the results of an earlier run with {other}"
             raise UsageError(found, "Give --overwrite, or another folder")
-    if _made(folder) and not overwrite:
-        earlier = read_about(folder)
-        rmtree(folder.unfinished, ignore_errors=True)
-        earlier = {key: value for key, value in earlier.items() if key not in ("explained", "failed")}
-        folder.describe(earlier)  # not finished any more
-        return earlier
+    earlier = read_about(folder)
+    if not overwrite and earlier.get("scale", 0) != 0 and not difference(earlier, now, _SAME):
+        return _gone_on_with(folder, earlier)
     keep(folder, {})
-    if _told(read_about(folder).get("options")).get("report"):  # else a file of that name is not ours
+    if _told(earlier.get("options")).get("report"):  # else a file of that name is not ours
         folder.forget_report()
     rmtree(folder.unfinished, ignore_errors=True)
     folder.describe(about)
     return dict(about)
+
+
+def _gone_on_with(folder: RunFolder, earlier: dict[str, Any]) -> dict[str, Any]:
+    """Take up a run; of one that was at its end, what failed through no fault of a picture is to be tried again."""
+    if "explained" in earlier:
+        retry = {str(record.get("name")): bool(record.get("retry")) for record, _ in read_records(folder.manifest)}
+        if any(retry.values()):
+            keep(folder, {name: number for number, name in enumerate(retry) if not retry[name]})
+    rmtree(folder.unfinished, ignore_errors=True)
+    earlier = {key: value for key, value in earlier.items() if key not in ("explained", "failed")}
+    folder.describe(earlier)  # not at its end any more
+    return earlier
 
 
 def _other(run: RunFolder, folder: RunFolder, now: Mapping[str, Any]) -> str:
@@ -83,8 +93,8 @@ def resume(
 ) -> tuple[int, list[tuple[tuple[int, Picture], ...]]]:
     """Find out what is done of a run and what is left, and take away what does not hold any more.
 
-    A picture is done when it has a line, and the files that it tells of, and has not been written since. A batch is
-    done when all of its pictures are: what shares a pass shares its rounding.
+    A picture is done when it has a line, and the files that it tells of, and its own file is what it was then. A batch
+    is done when all of its pictures are: what shares a pass shares its rounding.
 
     Args:
         folder: of the run.
@@ -97,23 +107,27 @@ def resume(
     Raises:
         OutputError: what does not hold any more cannot be taken away.
     """
-    by_path = {str(picture.path): (index, picture) for index, picture in pictures} if folder.manifest.exists() else {}
-    done = {record["path"] for record, _ in read_records(folder.manifest) if _holds(folder, record, by_path)}
+    by_name = {str(picture.name): picture for _, picture in pictures} if folder.manifest.exists() else {}
+    holds: dict[str, bool] = {}
+    for record, _ in read_records(folder.manifest):
+        name = str(record.get("name"))
+        if name in by_name and name not in holds:
+            holds[name] = _holds(folder, record, by_name[name])
     batches = [tuple(pictures[start : start + batch_size]) for start in range(0, len(pictures), batch_size)]
-    left = [batch for batch in batches if not all(str(picture.path) in done for _, picture in batch)]
-    done -= {str(picture.path) for batch in left for _, picture in batch}
-    keep(folder, {path: by_path[path][0] for path in done})
-    return len(done), left
+    left = [batch for batch in batches if not all(holds.get(str(picture.name)) for _, picture in batch)]
+    indices = {str(picture.name): index for index, picture in pictures if holds.get(str(picture.name))}
+    for _, picture in chain.from_iterable(left):
+        indices.pop(str(picture.name), None)
+    keep(folder, indices)
+    return len(indices), left
 
 
-def _holds(folder: RunFolder, record: Record, by_path: Mapping[str, tuple[int, Picture]]) -> bool:
-    """Tell whether a line is of one of the pictures as it is now, and its files are there."""
-    if not (isinstance(record["path"], str) and record["path"] in by_path):
+def _holds(folder: RunFolder, record: Record, picture: Picture) -> bool:
+    """Tell whether the line of a picture still says what there is."""
+    if record["path"] != str(picture.path) or not all(map(folder.has, files_of(record))):
         return False
-    _, picture = by_path[record["path"]]
-    before = record.get("name"), record.get("bytes"), record.get("modified")
-    now = picture.stamped().stamp
-    return now is not None and before == (str(picture.name), *now) and all(map(folder.has, files_of(record)))
+    now = picture.stamped().stamp or (None, None)
+    return bool(record.get("retry")) or (record.get("bytes"), record.get("modified")) == tuple(now)
 
 
 def keep(folder: RunFolder, indices: Mapping[str, int]) -> None:
@@ -121,7 +135,7 @@ def keep(folder: RunFolder, indices: Mapping[str, int]) -> None:
 
     Args:
         folder: of the run.
-        indices: of the pictures to keep, by their paths.
+        indices: of the pictures to keep, by their names.
 
     Raises:
         OutputError: the others cannot be taken away.
@@ -129,7 +143,7 @@ def keep(folder: RunFolder, indices: Mapping[str, int]) -> None:
     inside = folder.out.resolve()
     try:
         for record, _ in read_records(folder.manifest):
-            for name in filter(folder.has, () if str(record["path"]) in indices else files_of(record)):
+            for name in filter(folder.has, () if str(record.get("name")) in indices else files_of(record)):
                 if (folder.out / name).resolve().is_relative_to(inside):
                     (folder.out / name).unlink()
     except OSError as error:

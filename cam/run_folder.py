@@ -56,7 +56,8 @@ class RunFolder:
         Raises:
             OutputError: it cannot be written.
         """
-        write_whole(self.run, (json.dumps(about, indent=2, default=as_json) + "\n").encode(), durable=True)
+        data = (json.dumps(about, indent=2, default=as_json) + "\n").encode()
+        write_whole(self.run, data, self.unfinished, durable=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -36,10 +36,10 @@ class Window:
         """Explain as many batches as it takes, side by side; some may be held beyond those that count."""
         wanted = takewhile(lambda _: not self._full, batches)
         for batch, sizes, limits, outcomes in in_order(partial(_look, explain), wanted, workers=workers, ahead=2):
-            if outcomes is not None:
+            if outcomes is not None and any(limits):
                 self.held[batch] = outcomes
             for size, of_picture in zip(sizes, limits, strict=True):
-                if not self._full:
+                if of_picture and not self._full:  # what failed has no say
                     self._pictures += 1
                     self._pixels += size
                     self._limits += of_picture

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.content import Stamp
-from cam.errors import CamError, ImageError, NoRoomError
+from cam.errors import CamError, NoRoomError, PassingError
 from cam.explanation import Explanation
 from cam.files import shortened
 from cam.images import encode
@@ -57,8 +56,9 @@ def write_picture(
         >>> write_picture(picture, bad, folder, None, Options())["status"]
         'failed'
     """
+    size, modified = picture.stamp or (None, None)
     record: Record = {"path": str(picture.path), "name": str(picture.name), "status": "ok", "error": None}
-    record |= {**_stamp(picture.stamp), "size": None, "targets": []}
+    record |= {"retry": False, "bytes": size, "modified": modified, "size": None, "targets": []}
     try:
         if isinstance(outcome, CamError):
             raise outcome
@@ -74,14 +74,8 @@ def write_picture(
         raise
     except (CamError, MemoryError) as error:
         found = error if isinstance(error, CamError) else without_room(error)
-        record.update(status="failed", error=str(found), targets=[])
-        if not isinstance(found, ImageError):  # the file may stay as it is and yet be worth another try
-            record.update(_stamp(None))
+        record.update(status="failed", error=str(found), retry=isinstance(found, PassingError), targets=[])
     return record
-
-
-def _stamp(stamp: Stamp | None) -> Record:
-    return stamp._asdict() if stamp else dict.fromkeys(Stamp._fields)
 
 
 def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -> Record:

@@ -225,3 +225,16 @@ def test_every_command_that_is_cut_short_says_so(run, monkeypatch):
     monkeypatch.setattr("cam.inspection.inspect_model", cut)
     result = run("inspect", "digits")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+
+
+def test_no_name_is_cut_on_a_narrow_terminal(run, tmp_path, monkeypatch):
+    folder = tmp_path / "a very long folder of photographs of the year"
+    folder.mkdir()
+    for number in (1, 2):
+        (folder / f"photograph-number-{number}.jpg").write_text("text")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    told = run("explain", folder, *DIGITS, "-o", tmp_path / "out").stderr
+    assert "…" not in told
+    for number in (1, 2):
+        assert told.count(f"number-{number}") == 2  # in its column, and in the reason

@@ -195,7 +195,14 @@ def test_whole_batches_are_kept(tmp_path):
     with ManifestWriter(folder.manifest) as manifest:
         for index, picture in pictures[:7]:
             stamp = picture.stamped().stamp._asdict()
-            line = {"index": index, "path": str(picture.path), "name": str(picture.name), **stamp, "status": "ok"}
+            line = {
+                "index": index,
+                "path": str(picture.path),
+                "name": str(picture.name),
+                **stamp,
+                "status": "ok",
+                "error": None,
+            }
             manifest.add({**line, "targets": []})
     assert resume(folder, pictures, 4) == (4, [tuple(pictures[4:8]), tuple(pictures[8:])])
     assert len(list(read_records(folder.manifest))) == 4

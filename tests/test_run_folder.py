@@ -58,15 +58,18 @@ HOSTILE = [
     b"",
     b"\xff\xfe not utf-8\n",
     b"[1, 2]\n3\nnull\n",
-    b'{"path": "a.jpg", "status": "ok", "targets": 3}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": ["a"]}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": 3}}]}\n',
+    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": 3}\n',
+    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": ["a"]}]}\n',
+    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": 3}}]}\n',
     b'{"path": 3, "status": [], "targets": [{"files": {"overlay": "a"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": "../precious"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": "a\\u0000b"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": "keep"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"files": {"overlay": ""}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "targets": [{"fil',
+    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": "../precious"}}]}\n',
+    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": "a\\u0000b"}}]}\n',
+    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": "keep"}}]}\n',
+    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": ""}}]}\n',
+    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"fil',
+    b'{"path": "a.jpg", "status": [1], "error": null, "targets": []}\n',
+    b'{"path": "a.jpg", "status": "failed", "targets": []}\n',
+    b"[" * 100_000 + b"\n",
 ]
 
 
@@ -89,7 +92,7 @@ def test_a_linked_folder_does_not_lead_out_of_the_output(classifier, folder, tmp
     out.mkdir()
     (out / "link").symlink_to(tmp_path / "elsewhere")
     (out / "manifest.jsonl").write_text(
-        '{"path": "a", "status": "ok", "targets": [{"files": {"overlay": "link/precious"}}]}\n'
+        '{"path": "a", "status": "ok", "error": null, "targets": [{"files": {"overlay": "link/precious"}}]}\n'
     )
     run(classifier, folder, out, overwrite=True)
     assert (tmp_path / "elsewhere" / "precious").read_text() == "mine"
