@@ -95,7 +95,7 @@ def test_files_are_short(path: Path) -> None:
     assert path.read_text("utf-8").count("\n") <= 250
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*PROGRAMS, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_functions_are_short(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef):
