@@ -45,6 +45,7 @@ class Run:
         explained: how many were.
         failed: how many were not.
         earlier: how many of both were done before, by the run that this one went on with.
+        gone: how many that one had results of which are not among the pictures any more.
         remark: why another engine than the one asked for had to run; "" where none had to.
     """
 
@@ -52,6 +53,7 @@ class Run:
     explained: int
     failed: int
     earlier: int = 0
+    gone: int = 0
     remark: str = ""
 
 
@@ -82,14 +84,15 @@ def explain_folder(
 
     Raises:
         OutputError: the folder cannot be written.
-        UsageError: it holds a run made with something else and must not be overwritten, or there is no such class.
+        UsageError: it holds a run made with something else, or over pictures that are out of reach now, and must not be
+            overwritten; or there is no such class.
         StoppedError: a picture failed, and the run was to stop at the first that does.
     """
     check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
     folder = RunFolder(out, options.shard)
     with folder.locked(), whole_float32():
         about = {**describe(classifier, arguments or {}), "options": asdict(options), "directory": _place(pictures)}
-        about = begin(folder, about, overwrite=options.overwrite)
+        about = begin(folder, about, pictures, overwrite=options.overwrite)
         if options.question.report:
             folder.write(MODEL, model_file(classifier))
         return _go_on(classifier, pictures, folder, options, about, report)
@@ -108,8 +111,8 @@ def _go_on(
     own = [(index, picture) for index, picture in enumerate(pictures) if picture in mine]
     size = options.batch_size or _BATCH.get(str(about["device"]).partition(":")[0], 32)
     workers = max(1, min(torch.get_num_threads(), -(-len(own) // size)))  # of one batch the threads are its own
-    earlier, todo = resume(folder, own, size)
-    engine = _engine(classifier, options, about.get("engine"), len(own), size) if todo else None
+    left = resume(folder, own, size)
+    engine = _engine(classifier, options, about.get("engine"), len(own), size) if left.batches else None
     about["engine"] = engine.name if engine else about.get("engine")
     work = _Work(replace(classifier, engine=engine), folder, options)
     work.try_out(_batches(pictures, size))
@@ -122,13 +125,13 @@ def _go_on(
     states = Counter(_told(folder.manifest, report))
     with (
         ManifestWriter(folder.manifest) as manifest,
-        closing(in_order(work, todo, workers=workers, meanwhile=manifest.flush)) as batches,
+        closing(in_order(work, left.batches, workers=workers, meanwhile=manifest.flush)) as batches,
     ):
         states.update(_written(manifest, chain.from_iterable(batches), options.on_error, report))
     arrange(folder.manifest, {str(picture.name): index for index, picture in own}, folder.unfinished)
     about["remark"] = (engine and engine.reason) or about["remark"]
     folder.finish({**about, "explained": states["ok"], "failed": states["failed"]})
-    return Run(folder.manifest, states["ok"], states["failed"], earlier, about["remark"])
+    return Run(folder.manifest, states["ok"], states["failed"], left.done, left.gone, about["remark"])
 
 
 def _engine(

@@ -42,7 +42,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Inputs named in a file, from where you are: a line each, or NUL or CSV; - for stdin.",
 )
-@click.option("--pattern", help='Of the pictures in folders and archives, those that fit, such as "val/*.jpg".')
+@click.option(
+    "--pattern",
+    "patterns",
+    multiple=True,
+    help='Of the pictures in a folder or an archive those that fit: "*.png", or "val/*.jpg" seen from it. Repeatable.',
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
 @click.option(
     "-t",
@@ -147,7 +152,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         if not (inputs or listed):
             raise click.UsageError("No pictures were named. Give files, folders, globs or archives, or --list FILE.")
         check_output([*inputs, *listed], out)
-        pictures = find_pictures(inputs, exclude=out, pattern=options["pattern"], listed=listed)
+        pictures = find_pictures(inputs, exclude=out, patterns=options["patterns"], listed=listed)
         classifier = load_classifier(**loading(options))
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         read_truth(options["truth"], names, classifier.labels)  # before the work
@@ -208,9 +213,9 @@ def _stoppable(ctx: click.Context) -> Iterator[None]:
 
         folder = RunFolder(ctx.params["out"], ctx.params["shard"])
         there = folder.has(folder.manifest.name)
-        done = f"What is done is in {str(folder.out)!r}" if there else "Nothing is done yet"
+        done = f"What is done is in {str(folder.out)!r}; {how} goes on from there" if there else "Nothing is done yet"
         show_failures(folder.manifest)
-        click.echo(f"Stopped. {done}; {how} goes on from there.", err=True)
+        click.echo(f"Stopped. {done}.", err=True)
         ctx.exit(STOPPED)
     finally:
         for number, handler in before.items():

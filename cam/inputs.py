@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import translate
+from fnmatch import fnmatchcase
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path, PurePath, PurePosixPath
@@ -49,7 +49,7 @@ def find_pictures(
     inputs: Sequence[str | Path],
     exclude: Path | None = None,
     *,
-    pattern: str | None = None,
+    patterns: Sequence[str] = (),
     listed: Sequence[str | Path] = (),
 ) -> list[Picture]:
     """Find the pictures that files, folders, archives and globs stand for.
@@ -63,8 +63,8 @@ def find_pictures(
     Args:
         inputs: paths of files, folders and archives, and globs (`*`, `?`, `[...]`, `**`).
         exclude: a folder whose pictures are results, not inputs; left out of folders and globs.
-        pattern: what the pictures' relative names or file names must match, as the shell matches; `*` is any text,
-            slashes too.
+        patterns: which of the pictures in folders, archives and globs are meant; any by default. One with a slash is
+            of a path relative to its input, another of a file name; `*` is any text, slashes too.
         listed: more inputs, none of them a glob; one that holds no picture stands for itself, so that its failure can
             be told: nobody looks at all the lines of a list.
 
@@ -73,7 +73,7 @@ def find_pictures(
         a folder.
 
     Raises:
-        UsageError: an input holds no picture or cannot be listed, or no picture matches the pattern.
+        UsageError: an input holds no picture or cannot be listed, or no picture matches a pattern.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -87,6 +87,7 @@ def find_pictures(
     real = cache(os.path.realpath)  # of the same few folders again and again, where there is a list of files
     roots: set[str] = set()
     places: dict[str, tuple[Path, Member | None]] = {}
+    left_out = 0
     for given, in_list in [*((given, False) for given in inputs), *((given, True) for given in listed)]:
         root, found = _expand(Path(given), excluded, listed=in_list)
         if not found:
@@ -94,11 +95,15 @@ def find_pictures(
             raise UsageError(f"{str(given)!r} holds no picture", f"Name another input, or files with {known}")
         place = real(root)
         roots.add(place)
-        for relative, path, member in found:
+        meant = [each for each in found if each[1] == Path(given) or _fits(each, patterns)]
+        left_out += len(found) - len(meant)
+        for relative, path, member in meant:
             places.setdefault(os.path.join(place, relative), (path, member))  # noqa: PTH118
+    if left_out and not places:
+        found_ = f"None of {left_out} pictures matches {' or '.join(map(repr, patterns))}"
+        raise UsageError(found_, "Write it as the shell does: '*.png', or 'val/*.png' from the input on")
     common = os.path.join(os.path.commonpath(roots), "") if roots else ""  # noqa: PTH118
-    pictures = [Picture(path, _name(place[len(common) :]), member) for place, (path, member) in places.items()]
-    return _matching(pictures, pattern) if pattern is not None else pictures
+    return [Picture(path, _name(place[len(common) :]), member) for place, (path, member) in places.items()]
 
 
 def shard(pictures: Sequence[Picture], index: int, count: int) -> list[Picture]:
@@ -196,17 +201,13 @@ def _members(archive: Path) -> list[_Found]:
     return [(name, Path(f"{archive}/{found[name][0]}"), found[name][1]) for name in sorted(found, key=natural)]
 
 
-def _matching(pictures: list[Picture], pattern: str) -> list[Picture]:
-    match = re.compile(translate(pattern)).match
-    found = [each for each in pictures if match(str(each.name)) or match(each.name.name) or _unlisted(each)]
-    if not found:
-        raise UsageError(f"None of {len(pictures)} pictures matches {pattern!r}", "Write it as the shell does: '*.png'")
-    return found
-
-
-def _unlisted(picture: Picture) -> bool:
-    """Tell whether it stands for a folder: nobody knows whether what lies there matches a pattern."""
-    return not is_picture(picture.name.name) and is_folder(picture.path)
+def _fits(found: _Found, patterns: Sequence[str]) -> bool:
+    """Tell whether it matches a pattern; nobody knows whether what lies in a folder that cannot be listed does."""
+    relative, path = found[0].replace(os.sep, "/"), found[1]
+    name = relative.rpartition("/")[2]
+    if any(fnmatchcase(relative if "/" in pattern else name, pattern) for pattern in patterns):
+        return True
+    return not patterns or (not is_picture(name) and is_folder(path))
 
 
 def _name(relative: str) -> PurePosixPath:

@@ -43,6 +43,7 @@ def show_run(run: Run, *, as_json: bool, quiet: bool) -> None:
             "explained": run.explained,
             "failed": run.failed,
             "earlier": run.earlier,
+            "gone": run.gone,
             "remark": run.remark,
             "out": str(out),
         }
@@ -81,6 +82,8 @@ def _show_totals(run: Run) -> None:
     earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
     totals = f"{run.explained} explained, {run.failed} failed{earlier}"
     console.print(f"{totals}: {_plain(run.manifest.parent)}", soft_wrap=True)
+    if run.gone:
+        console.print(f"{run.gone} not among the inputs any more, and their results taken away")
 
 
 def show_inspection(inspection: Inspection) -> None:
@@ -131,7 +134,8 @@ def _errors() -> Console:
 
 
 def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
-    table = Table("picture", "class", "probability", "logit", "peak (y, x)", box=None)
+    names = Column("picture", overflow="fold"), Column("class", overflow="fold")
+    table = Table(*names, *(Column(name, no_wrap=True) for name in ("probability", "logit", "peak (y, x)")), box=None)
     for record, target in rows:
         figures = f"{target['probability']:.1%}", _score(target), str(tuple(target["peak"]))
         against = f" over {target['against']['label']}" if "against" in target else ""

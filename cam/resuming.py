@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
@@ -30,19 +32,38 @@ SHARED = ("model", "weights", "preprocessing", "head", "options")  # by the part
 _IDLE = {"quiet", "as_json", "overwrite", "on_error", "file", "out", "shard", "truth"}
 
 
-def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Left:
+    """What is left to do of a run.
+
+    Attributes:
+        done: how many pictures are done.
+        gone: how many had results and are not among the pictures any more.
+        batches: those that are not done, with the indices that their lines shall have.
+    """
+
+    done: int
+    gone: int
+    batches: list[tuple[tuple[int, Picture], ...]]
+
+
+def begin(
+    folder: RunFolder, about: Mapping[str, Any], pictures: Sequence[Picture], *, overwrite: bool
+) -> dict[str, Any]:
     """Begin a run in a folder, or go on with one that was made with the same.
 
     Args:
         folder: it need not exist.
         about: what the run is made with.
+        pictures: of all its parts.
         overwrite: whether the results of an earlier run may go; one that made nothing may always.
 
     Returns:
         What is known of the run: `about`, and of one that is gone on with all that it had found out.
 
     Raises:
-        UsageError: it holds a run that was made with something else, or a manifest that is no run's.
+        UsageError: it holds a run that was made with something else, or over pictures that are out of reach now, or a
+            manifest that is no run's.
         OutputError: the folder cannot be read or written.
     """
     stray = folder.has(folder.manifest.name) and not folder.has(folder.run.name)
@@ -56,6 +77,7 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
             raise UsageError(found, "Give --overwrite, or another folder")
     earlier = read_about(folder)
     if not overwrite and earlier.get("scale", 0) != 0 and not difference(earlier, now, _SAME):
+        _check_reach(folder, pictures)
         return _gone_on_with(folder, earlier)
     keep(folder, {})
     if _told(earlier.get("options")).get("report"):  # else a file of that name is not ours
@@ -63,6 +85,19 @@ def begin(folder: RunFolder, about: Mapping[str, Any], *, overwrite: bool) -> di
     rmtree(folder.unfinished, ignore_errors=True)
     folder.describe(about)
     return dict(about)
+
+
+def _check_reach(folder: RunFolder, pictures: Sequence[Picture]) -> None:
+    """See to it that no results go because a disk, a folder or an archive cannot be looked into just now."""
+    there = {str(picture.path) for picture in pictures}
+    made = [record["path"] for record, _ in read_records(folder.manifest) if files_of(record)]
+    gone = [path for path in made if path not in there]
+    # What cannot be looked into stands for itself among the pictures.
+    unreached = [path for path in gone if not there.isdisjoint(map(str, Path(path).parents))]
+    if unreached or 2 * len(gone) > len(made):
+        some = f"{len(unreached or gone)} of {len(made)} pictures, such as {(unreached or gone)[0]!r}"
+        found = f"{str(folder.out)!r} holds the results of {some}, that are not to be found any more"
+        raise UsageError(found, "Bring them back, or give --overwrite or another folder")
 
 
 def _gone_on_with(folder: RunFolder, earlier: dict[str, Any]) -> dict[str, Any]:
@@ -88,9 +123,7 @@ def _made(folder: RunFolder) -> bool:
     return any(files_of(record) for record, _ in read_records(folder.manifest))
 
 
-def resume(
-    folder: RunFolder, pictures: Sequence[tuple[int, Picture]], batch_size: int
-) -> tuple[int, list[tuple[tuple[int, Picture], ...]]]:
+def resume(folder: RunFolder, pictures: Sequence[tuple[int, Picture]], batch_size: int) -> Left:
     """Find out what is done of a run and what is left, and take away what does not hold any more.
 
     A picture is done when it has a line, and the files that it tells of, and its own file is what it was then. A batch
@@ -101,16 +134,16 @@ def resume(
         pictures: all of the run, with the indices that their lines shall have.
         batch_size: how many share a pass.
 
-    Returns:
-        How many pictures are done, and the batches that are left.
-
     Raises:
         OutputError: what does not hold any more cannot be taken away.
     """
     by_name = {str(picture.name): picture for _, picture in pictures} if folder.manifest.exists() else {}
+    there = {str(picture.path) for _, picture in pictures}
     holds: dict[str, bool] = {}
+    gone = 0
     for record, _ in read_records(folder.manifest):
         name = str(record.get("name"))
+        gone += record["path"] not in there and bool(files_of(record))
         if name in by_name and name not in holds:
             holds[name] = _holds(folder, record, by_name[name])
     batches = [tuple(pictures[start : start + batch_size]) for start in range(0, len(pictures), batch_size)]
@@ -119,7 +152,7 @@ def resume(
     for _, picture in chain.from_iterable(left):
         indices.pop(str(picture.name), None)
     keep(folder, indices)
-    return len(indices), left
+    return Left(len(indices), gone, left)
 
 
 def _holds(folder: RunFolder, record: Record, picture: Picture) -> bool:

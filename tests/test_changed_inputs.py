@@ -12,6 +12,7 @@ from small import photo, wrapped
 
 from cam.batch import Run, explain_folder
 from cam.classifiers import Classifier
+from cam.errors import UsageError
 from cam.images import write_image
 from cam.inputs import find_pictures
 from cam.manifest import Record, read_records
@@ -179,3 +180,57 @@ def test_an_archive_that_is_packed_anew_is_read_anew(classifier, folder, tmp_pat
     shutil.make_archive(str(tmp_path / "photos"), "zip", folder)
     assert run(classifier, folder, tmp_path / "out", inputs=[packed]).earlier == 0
     check_like_fresh(classifier, folder, tmp_path / "out", [packed])
+
+
+def test_what_is_out_of_reach_keeps_its_results(classifier, folder, tmp_path, monkeypatch):
+    """A disk that is not there, a folder that may not be listed, an archive that is damaged just now."""
+    other, out = tmp_path / "other", tmp_path / "out"
+    write_image(other / "sub" / "0.png", photo(40, 50, seed=70))
+    shutil.make_archive(str(tmp_path / "photos"), "zip", other)
+    packed = tmp_path / "photos.zip"
+    inputs = [folder, other, packed]
+    run(classifier, folder, out, inputs=inputs)
+    before = contents(out)
+
+    def refused(named: str) -> None:
+        with pytest.raises(
+            UsageError, match=rf"holds the results of 1 of 14 pictures, such as '.*{named}', that are not"
+        ):
+            run(classifier, folder, out, inputs=inputs)
+        assert contents(out) == before
+
+    other.rename(tmp_path / "gone")
+    refused("other/sub/0.png")
+    (tmp_path / "gone").rename(other)
+    sound = packed.read_bytes()
+    packed.write_bytes(sound[:40])
+    refused("photos.zip/sub/0.png")
+    packed.write_bytes(sound)
+    original = os.scandir
+
+    def locked(path):
+        if str(path) == str(other / "sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", locked)
+        refused("other/sub/0.png")
+    assert run(classifier, folder, out, inputs=inputs).earlier >= COUNT
+
+
+def test_most_results_do_not_go_without_being_asked(classifier, folder, tmp_path):
+    out = tmp_path / "out"
+    run(classifier, folder, out)
+    before = contents(out)
+    for number in range(7):
+        (folder / f"{number}.png").unlink()
+    with pytest.raises(
+        UsageError, match=r"results of 7 of 12 pictures, .* Bring them back, or give --overwrite or ano"
+    ):
+        run(classifier, folder, out)
+    assert contents(out) == before
+    write_image(folder / "0.png", photo(40, 50))
+    again = run(classifier, folder, out)
+    assert (again.explained, again.gone) == (6, 6)
+    check_like_fresh(classifier, folder, out)

@@ -125,7 +125,7 @@ def test_the_same_command_again_says_what_was_done_before(run, folder, whole):
     assert again.exit_code == 0
     assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} of them by an earlier run): {whole}" in again.stdout
     summary = json.loads(run("explain", folder, *PNG, "-o", whole, "--json").stdout)
-    counts = {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES)}
+    counts = {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES), "gone": 0}
     assert summary == {**counts, "remark": "", "out": str(whole), "errors": {}}
 
 

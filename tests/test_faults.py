@@ -139,7 +139,7 @@ def test_a_run_stopped_before_its_first_picture_does_not_claim_any(folder, tmp_p
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == f"{STOPPING}Stopped. Nothing is done yet; the same command goes on from there.\n"
+    assert errors == f"{STOPPING}Stopped. Nothing is done yet.\n"
     assert not [*(tmp_path / "out").glob("manifest*.jsonl")]
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cam.errors import UsageError
-from cam.inputs import Picture, check_output, find_pictures, shard
+from cam.inputs import check_output, find_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_listed_is_named(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UsageError, match=r"'p/locked' cannot be listed \(Permission denied\)\. Change its"):
         find_pictures(["p/locked"])
     assert names("p") == ["a.jpg", "locked"]  # so that it costs a line, not the run
-    assert [str(picture.path) for picture in find_pictures(["p"], pattern="x*.jpg")] == ["p/locked"]
+    assert [str(picture.path) for picture in find_pictures(["p"], patterns=["x*.jpg"])] == ["p/locked"]
 
 
 PARTS = st.sampled_from(["a", "b", "..", ".", "c.jpg", "d.png", "x*", "**", "link", "", "/", "[", "a.jpg"])
@@ -192,45 +192,6 @@ def test_output_elsewhere_is_fine() -> None:
     for out in ("p-out", "out/p", "."):
         check_output(["p", "missing.jpg", "*.jpg"], Path(out))
     check_output(["p/a.jpg"], Path("p"))  # beside a file
-
-
-# Choosing among them
-
-
-def test_a_pattern_matches_the_relative_name_or_that_of_the_file() -> None:
-    make("p/cats/1.jpg", "p/cats/big/2.jpg", "p/dogs/1.png", "p/dogs/cat.png")
-
-    def chosen(pattern: str, *inputs: str) -> list[str]:
-        return [str(picture.name) for picture in find_pictures(inputs or ["p"], pattern=pattern)]
-
-    assert chosen("*.png") == ["dogs/1.png", "dogs/cat.png"]
-    assert chosen("1.*") == ["cats/1.jpg", "dogs/1.png"]
-    assert chosen("cats/*") == ["cats/1.jpg", "cats/big/2.jpg"]
-    assert chosen("[a-c]*.png") == ["dogs/cat.png"]
-    assert chosen("1.jpg", "p/cats/1.jpg", "p/dogs/cat.png") == ["cats/1.jpg"]
-    for nothing in ("*.PNG", "", "["):
-        with pytest.raises(UsageError, match=r"None of 4 pictures matches '.*'\. Write it as the shell does"):
-            chosen(nothing)
-
-
-def test_every_picture_has_one_share_that_does_not_depend_on_the_others() -> None:
-    pictures = [Picture(Path(f"p/{n}.jpg"), PurePosixPath(f"{n}.jpg")) for n in range(3000)]
-    pictures.append(Picture(Path("x"), PurePosixPath(os.fsdecode(b"caf\xe9"))))
-    shares = [shard(pictures, index, 3) for index in (1, 2, 3)]
-    assert sorted((picture for share in shares for picture in share), key=pictures.index) == pictures
-    assert all(900 < len(share) < 1100 for share in shares)
-    assert all(share == sorted(share, key=pictures.index) for share in shares)
-    assert shard(pictures[::7], 2, 3) == [picture for picture in pictures[::7] if picture in shares[1]]
-    elsewhere = [Picture(Path("/other/disk") / picture.name, picture.name) for picture in pictures]
-    assert [picture.name for picture in shard(elsewhere, 1, 3)] == [picture.name for picture in shares[0]]
-    assert [str(picture.name) for picture in shares[0][:3]] == ["0.jpg", "6.jpg", "10.jpg"]  # the same in every version
-    assert shard(pictures, 1, 1) == pictures
-
-
-@pytest.mark.parametrize(("index", "count"), [(0, 3), (4, 3), (-1, 3), (1, 0)])
-def test_shares_that_there_are_not(index: int, count: int) -> None:
-    with pytest.raises(UsageError, match=f"There is no share {index}/{count}"):
-        shard([], index, count)
 
 
 def test_many_pictures_are_listed_in_seconds_and_take_little_memory() -> None:

@@ -1,0 +1,56 @@
+"""Which of the pictures that were found are meant: patterns and shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from cam.errors import UsageError
+from cam.inputs import Picture, find_pictures, shard
+
+
+def test_a_pattern_is_of_the_path_from_the_input_on_or_of_the_file_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cats/1.jpg", "cats/big/2.jpg", "dogs/1.png", "dogs/cat.png"):
+        Path("p", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("p", name).touch()
+
+    def chosen(*patterns: str, inputs: Sequence[str] = ("p",)) -> list[str]:
+        return [str(picture.name) for picture in find_pictures(inputs, patterns=patterns)]
+
+    assert chosen("*.png") == ["dogs/1.png", "dogs/cat.png"]
+    assert chosen("1.*") == ["cats/1.jpg", "dogs/1.png"]
+    assert chosen("cats/*") == ["cats/1.jpg", "cats/big/2.jpg"]
+    assert chosen("[a-c]*.png") == ["dogs/cat.png"]
+    assert chosen("*.png", "big/*", "cats/b*") == ["cats/big/2.jpg", "dogs/1.png", "dogs/cat.png"]
+    assert chosen("c*") == ["dogs/cat.png"]  # and not what lies in cats
+    assert chosen("big/*", inputs=["p/dogs/1.png", "p/cats"]) == ["dogs/1.png", "cats/big/2.jpg"]  # one is named itself
+    assert chosen("cats/*", inputs=["p", "p/dogs/*.png"]) == ["cats/1.jpg", "cats/big/2.jpg"]
+    for nothing in ("*.PNG", "", "["):
+        with pytest.raises(UsageError, match=r"None of 4 pictures matches '.*'\. Write it as the shell does"):
+            chosen(nothing)
+
+
+def test_every_picture_has_one_share_that_does_not_depend_on_the_others() -> None:
+    pictures = [Picture(Path(f"p/{n}.jpg"), PurePosixPath(f"{n}.jpg")) for n in range(3000)]
+    pictures.append(Picture(Path("x"), PurePosixPath(os.fsdecode(b"caf\xe9"))))
+    shares = [shard(pictures, index, 3) for index in (1, 2, 3)]
+    assert sorted((picture for share in shares for picture in share), key=pictures.index) == pictures
+    assert all(900 < len(share) < 1100 for share in shares)
+    assert all(share == sorted(share, key=pictures.index) for share in shares)
+    assert shard(pictures[::7], 2, 3) == [picture for picture in pictures[::7] if picture in shares[1]]
+    elsewhere = [Picture(Path("/other/disk") / picture.name, picture.name) for picture in pictures]
+    assert [picture.name for picture in shard(elsewhere, 1, 3)] == [picture.name for picture in shares[0]]
+    assert [str(picture.name) for picture in shares[0][:3]] == ["0.jpg", "6.jpg", "10.jpg"]  # the same in every version
+    assert shard(pictures, 1, 1) == pictures
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 3), (4, 3), (-1, 3), (1, 0)])
+def test_shares_that_there_are_not(index: int, count: int) -> None:
+    with pytest.raises(UsageError, match=f"There is no share {index}/{count}"):
+        shard([], index, count)
