@@ -5,6 +5,7 @@ Nothing is kept open and every reading stands by itself, so that threads read me
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -14,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -44,7 +46,8 @@ class Member:
         size: unpacked, as the archive declares it.
         zipped: how a zip packed it.
         refused: what is wrong with it and what to do, if it is not to be read at all.
-        stamp: of the archive when it was listed; None where that does not matter.
+        stamp: unpacked size and time, as the archive declares them.
+        listed: stamp of the archive when it was listed; None where that does not matter.
     """
 
     archive: Path
@@ -53,6 +56,7 @@ class Member:
     zipped: Zipped | None = None
     refused: tuple[str, str] | None = None
     stamp: Stamp | None = None
+    listed: Stamp | None = None
 
 
 _OUTSIDE = ("leads out of the archive's folder", "Unpack it by hand if you trust the archive")
@@ -96,7 +100,7 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
         try:
             listed = Stamp.of(os.fstat(file.fileno()))
             for called, member in _zip(file, archive) if zipped else _tar(file, archive):
-                yield called, replace(member, stamp=listed)
+                yield called, replace(member, listed=listed)
         except Exception as error:  # both modules raise nearly anything on a hostile file
             reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
             remedy = "Copy or pack it again, or unpack what is whole of it"
@@ -127,7 +131,7 @@ def read_member(member: Member, path: str, max_bytes: int) -> bytes:
         raise ImageError(f"{path!r} is empty", "Pack it again")
     check_bytes(max(member.size, member.zipped.size if member.zipped else 0), path, max_bytes)
     with open_regular(member.archive) as file:
-        if member.stamp not in (None, Stamp.of(os.fstat(file.fileno()))):
+        if member.listed not in (None, Stamp.of(os.fstat(file.fileno()))):
             raise UnreadError(f"The archive of {path!r} has changed since it was listed", "Give the command again")
         try:
             file.seek(member.offset)
@@ -154,7 +158,8 @@ def _zip(file: BinaryIO, archive: Path) -> Iterator[tuple[str, Member]]:
                 refused = _METHOD
             zipped = Zipped(entry.compress_type, entry.compress_size, entry.CRC)
             refused = _OUTSIDE if leads_out(entry.filename) else refused
-            yield entry.filename, Member(archive, entry.header_offset, entry.file_size, zipped, refused)
+            stamp = Stamp(entry.file_size, _seconds(entry.date_time))
+            yield entry.filename, Member(archive, entry.header_offset, entry.file_size, zipped, refused, stamp)
 
 
 def _tar(file: BinaryIO, archive: Path) -> Iterator[tuple[str, Member]]:
@@ -175,7 +180,8 @@ def _tar(file: BinaryIO, archive: Path) -> Iterator[tuple[str, Member]]:
                 refused = _NO_FILE
             elif entry.issparse():
                 refused = _SPARSE
-            yield entry.name, Member(archive, entry.offset_data, entry.size, refused=refused)
+            stamp = Stamp(entry.size, float(entry.mtime) if math.isfinite(entry.mtime) else 0.0)
+            yield entry.name, Member(archive, entry.offset_data, entry.size, refused=refused, stamp=stamp)
         file.seek(end)
         if file.read(_BLOCK) != bytes(_BLOCK):  # tarfile takes any block that is no header for the end, and none too
             raise tarfile.TarError(f"there is neither a member nor the end at byte {end}")
@@ -189,6 +195,14 @@ def leads_out(name: str) -> bool:
         [False, True, True, True]
     """
     return bool(re.match(r"[/\\]|[A-Za-z]:", name)) or ".." in re.split(r"[/\\]", name)
+
+
+def _seconds(date: tuple[int, int, int, int, int, int]) -> float:
+    """Since 1970, of a date in a zip, which knows no zones; 0 for one that is none."""
+    try:
+        return datetime(*date, tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _unzipped(file: BinaryIO, size: int, zipped: Zipped) -> bytes:

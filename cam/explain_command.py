@@ -157,8 +157,9 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         read_truth(options["truth"], names, classifier.labels)  # before the work
         count = len(shard_of(pictures, *options["shard"]) if options["shard"] else pictures)
+        given = {max(each.opts, key=len).lstrip("-"): ctx.params[each.name] for each in ctx.command.params if each.name}
         with progress(count, silent) as advance:
-            run = explain_folder(classifier, pictures, out, _wanted(classifier, options), ctx.params, advance)
+            run = explain_folder(classifier, pictures, out, _wanted(classifier, options), given, advance)
         show_run(run, as_json=options["as_json"], quiet=options["quiet"])
         page = write_report(out, options["truth"]) if reporting and run.explained else None
     if page and not silent:

@@ -27,8 +27,8 @@ class Picture:
             picture at all.
         name: relative, unique among the pictures found together, never leading upwards.
         member: where it lies in an archive; None for a file of its own.
-        stamp: what its file was like when it was looked at, or its archive when that was listed; None before, and where
-            it cannot be read.
+        stamp: what its file was like when it was looked at, or what its archive said of it; None before, and where it
+            cannot be read.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class Picture:
     stamp: Stamp | None = None
 
     def stamped(self) -> Picture:
-        """Give it with the stamp that its file has now, or its archive had when it was listed."""
+        """Give it with the stamp that its file has now, or has in its archive."""
         return replace(self, stamp=self.member.stamp if self.member else stamp(self.path))
 
 

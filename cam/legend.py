@@ -100,13 +100,14 @@ def _bar(width: int, size: int, limit: float, colormap: str, unit: str, signed: 
     grey = np.full((_bar_height(size), width), _PAPER, np.uint8)
     _write(grey, (0, 0), _shorten(unit, letter, width), letter, _PALE)
     shares = [float(share) for share in np.linspace(low, 1, 5)] if limit > 0 else [0.0]
-    if sum(_length(_number(share * limit, signed), letter) + size for share in shares) > width:
+    end = float(f"{limit:.3g}")  # as it is written, so that the half of it is written as that
+    if sum(_length(_number(share * end, signed), letter) + size for share in shares) > width:
         shares = shares[::2]
     stroke = max(1, size // 13)
     for share in shares:
         x = round((share - low) / (1 - low) * (width - stroke))
         grey[last : last + size // 4 + 1, x : x + stroke] = _PALE
-        number = _number(share * limit, signed)
+        number = _number(share * end, signed)
         before = {low: 0.0, 1.0: 1.0}.get(share, 0.5)  # the outer numbers end with the bar
         x = round(x + (stroke if share == 1 else 0) - before * _length(number, letter))
         _write(grey, (x, last + size // 3), number, letter, _INK)

@@ -12,6 +12,7 @@ from pathlib import Path
 from cam.errors import UsageError
 
 _COLUMNS = ("path", "file", "image", "filename")
+_PICTURES = b"\xff\xd8\xff", b"\x89PNG", b"PK\3\4"  # how JPEG, PNG and zip begin, and no list does
 
 
 def read_list(source: str) -> list[str]:
@@ -34,7 +35,10 @@ def read_list(source: str) -> list[str]:
         ['1.jpg', '2.jpg']
     """
     name = "standard input" if source == "-" else repr(source)
-    text = _text(_content(source, name))
+    content = _content(source, name)
+    if content.startswith(_PICTURES):
+        raise UsageError(f"The list in {name} is a picture or an archive", "Give that as an input, without --list")
+    text = _text(content)
     if "\0" in text:
         paths = text.split("\0")
     elif source.lower().endswith((".csv", ".tsv")):

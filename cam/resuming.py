@@ -24,12 +24,12 @@ _SAME = (
     "head",
     "device",
     "dtype",
-    "options",
     "arguments",
+    "options",
     "directory",
 )
 SHARED = ("model", "weights", "preprocessing", "head", "options")  # by the parts of a run
-_IDLE = {"quiet", "as_json", "overwrite", "on_error", "file", "out", "shard", "truth"}
+_IDLE = {"quiet", "json", "overwrite", "on_error", "on-error", "file", "out", "shard", "truth"}
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,14 @@ def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Sequenc
         for name in dict.fromkeys([*before, *after]):
             if name not in _IDLE and before.get(name) != after.get(name):
                 was = json.dumps(before.get(name), default=str)
-                return f"another {' '.join(filter(None, (key.rstrip('s'), name)))} ({was[:80]})"
+                return f"another {_called(key, name)} ({was[:80]})"
     return ""
+
+
+def _called(key: str, name: str) -> str:
+    if key == "arguments":
+        return "choice of inputs" if name == "inputs" else f"--{name}"
+    return " ".join(filter(None, (key.rstrip("s"), name)))
 
 
 def _told(value: object) -> dict[str, Any]:

@@ -202,8 +202,8 @@ def test_a_second_run_needs_overwrite(run, tmp_path):
 def test_run_json_holds_the_arguments(run, tmp_path):
     explain(run, tmp_path, "--batch-size", "3", "-t", "top2")
     about = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert about["arguments"]["batch_size"] == 3
-    assert about["arguments"]["targets"] == ["top2"]
+    assert about["arguments"]["batch-size"] == 3
+    assert about["arguments"]["target"] == ["top2"]
     assert about["arguments"]["save"] == ["overlay"]
     assert about["arguments"]["inputs"] == [str(SAMPLES / "five.png")]
     assert about["model"] == "digits"

@@ -143,3 +143,16 @@ def test_long_texts_are_shortened_as_little_as_needed(text: str, width: int) -> 
 )
 def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
     assert _number(value, signed=True) == text
+
+
+def test_the_half_of_what_is_written_at_the_end_is_written_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("cam.legend._write", lambda grey, corner, text, size, ink: written.append(text))
+    with_legend((400, 1200), title="cat", details="", limit=199.7)
+    assert written[1:6] == ["-200", "-100", "0", "+100", "+200"] or written[-5:] == [
+        "-200",
+        "-100",
+        "0",
+        "+100",
+        "+200",
+    ]

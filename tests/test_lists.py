@@ -87,3 +87,9 @@ def test_a_list_names_inputs_of_all_kinds(tmp_path: Path, monkeypatch: pytest.Mo
         Path(name).touch()
     paths = read_list(written(tmp_path / "l", b"f\0x\ny.jpg\0missing.jpg\0f/1.jpg\0"))
     assert [str(found.name) for found in find_pictures(paths)] == ["f/1.jpg", "f/2.jpg", "x\ny.jpg", "missing.jpg"]
+
+
+def test_a_picture_is_no_list(tmp_path: Path) -> None:
+    for begins in (b"\xff\xd8\xff\xe0\0\x10JFIF", b"\x89PNG\r\n\x1a\n", b"PK\3\4\x14\0"):
+        with pytest.raises(UsageError, match=r"is a picture or an archive\. Give that as an input, without --list\."):
+            read_list(written(tmp_path / "l", begins + bytes(100)))
