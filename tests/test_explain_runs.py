@@ -238,3 +238,14 @@ def test_no_name_is_cut_on_a_narrow_terminal(run, tmp_path, monkeypatch):
     assert "…" not in told
     for number in (1, 2):
         assert told.count(f"number-{number}") == 2  # in its column, and in the reason
+
+
+def test_a_full_disk_behind_what_is_printed_is_one_sentence(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cam.printing.show_models", full)
+    result = run("models")
+    assert (result.exit_code, result.stdout) == (1, "")
+    told = "What the command prints cannot be written (No space left on device). Free space, or send it elsewhere."
+    assert result.stderr == f"Error: {told}\n"

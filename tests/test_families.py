@@ -57,7 +57,9 @@ def test_the_maps_of_an_exact_family_add_up(name, device):
     assert prove(network, verdict.exact(), (3, size, size)).error <= 1e-5
 
 
-@pytest.mark.parametrize("name", INEXACT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "maxvit_t" else ()) for name in INEXACT]
+)
 def test_a_family_without_exact_maps_is_refused_with_its_reason(name, device):
     kind, size, reason = INEXACT[name]
     verdict: Verdict = find_head(build(name, device), (3, size, size))

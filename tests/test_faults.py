@@ -225,14 +225,3 @@ def test_garbage_costs_a_line_each_and_changes_nothing_else(folder, tmp_path, co
     for name in overlays:
         ours, theirs = (read_image(tmp_path / out / name).astype(int) for out in ("out", "without"))
         assert np.abs(ours - theirs).max() <= (0 if size == 1 else 1)  # what shares a pass shares its rounding
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_behind_what_is_printed_is_one_sentence():
-    with Path("/dev/full").open("w") as full:
-        ended = subprocess.run(
-            [sys.executable, "-m", "cam", "models"], stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
-        )
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("Error: What the command prints cannot be written (No space left on device). Free")
-    assert ended.stderr.count("\n") == 1

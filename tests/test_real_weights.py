@@ -85,7 +85,7 @@ def test_measured_centres_place_squeezenet(squeezenet: cam.Classifier, shared_da
     assert measured <= min(arithmetic, 0.9 * stretched)
 
 
-@pytest.mark.parametrize("depth", [20, 56])
+@pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.slow)])
 def test_measured_centres_place_cifar_resnets(shared_data: Path, depth: int) -> None:
     """Objects of 32 pixels in 64, on black, where the networks recognise most of them."""
     pictures = find_pictures([shared_data / "cifar10" / "images"])[::5]
