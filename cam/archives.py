@@ -46,7 +46,7 @@ class Member:
         size: unpacked, as the archive declares it.
         zipped: how a zip packed it.
         refused: what is wrong with it and what to do, if it is not to be read at all.
-        stamp: unpacked size and time, as the archive declares them.
+        stamp: unpacked size, time and checksum, as far as the archive declares them; where it does not, its own.
         listed: stamp of the archive when it was listed; None where that does not matter.
     """
 
@@ -100,7 +100,7 @@ def list_members(archive: Path) -> Iterator[tuple[str, Member]]:
         try:
             listed = Stamp.of(os.fstat(file.fileno()))
             for called, member in _zip(file, archive) if zipped else _tar(file, archive):
-                yield called, replace(member, listed=listed)
+                yield called, replace(member, listed=listed, stamp=member.stamp or listed)
         except Exception as error:  # both modules raise nearly anything on a hostile file
             reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
             remedy = "Copy or pack it again, or unpack what is whole of it"
@@ -130,7 +130,7 @@ def read_member(member: Member, path: str, max_bytes: int) -> bytes:
     if member.size <= 0:
         raise ImageError(f"{path!r} is empty", "Pack it again")
     check_bytes(max(member.size, member.zipped.size if member.zipped else 0), path, max_bytes)
-    with open_regular(member.archive) as file:
+    with _reopened(member.archive) as file:
         if member.listed not in (None, Stamp.of(os.fstat(file.fileno()))):
             raise UnreadError(f"The archive of {path!r} has changed since it was listed", "Give the command again")
         try:
@@ -142,6 +142,14 @@ def read_member(member: Member, path: str, max_bytes: int) -> bytes:
         found = f"{path!r} is not as long, or not the same, as the archive says"
         raise ImageError(found, "Pack it again, and leave the archive as it is while it is read")
     return data
+
+
+def _reopened(archive: Path) -> BinaryIO:
+    """Open it once more: it could be opened when it was listed."""
+    try:
+        return open_regular(archive)
+    except ImageError as error:
+        raise UnreadError(error.found, error.remedy) from error
 
 
 def _zip(file: BinaryIO, archive: Path) -> Iterator[tuple[str, Member]]:
@@ -158,7 +166,7 @@ def _zip(file: BinaryIO, archive: Path) -> Iterator[tuple[str, Member]]:
                 refused = _METHOD
             zipped = Zipped(entry.compress_type, entry.compress_size, entry.CRC)
             refused = _OUTSIDE if leads_out(entry.filename) else refused
-            stamp = Stamp(entry.file_size, _seconds(entry.date_time))
+            stamp = Stamp(entry.file_size, _seconds(entry.date_time), entry.CRC)
             yield entry.filename, Member(archive, entry.header_offset, entry.file_size, zipped, refused, stamp)
 
 
@@ -180,7 +188,7 @@ def _tar(file: BinaryIO, archive: Path) -> Iterator[tuple[str, Member]]:
                 refused = _NO_FILE
             elif entry.issparse():
                 refused = _SPARSE
-            stamp = Stamp(entry.size, float(entry.mtime) if math.isfinite(entry.mtime) else 0.0)
+            stamp = Stamp(entry.size, float(entry.mtime)) if entry.mtime and math.isfinite(entry.mtime) else None
             yield entry.name, Member(archive, entry.offset_data, entry.size, refused=refused, stamp=stamp)
         file.seek(end)
         if file.read(_BLOCK) != bytes(_BLOCK):  # tarfile takes any block that is no header for the end, and none too

@@ -92,10 +92,10 @@ def explain_folder(
     folder = RunFolder(out, options.shard)
     with folder.locked(), whole_float32():
         about = {**describe(classifier, arguments or {}), "options": asdict(options), "directory": _place(pictures)}
-        about = begin(folder, about, pictures, overwrite=options.overwrite)
+        about, gone = begin(folder, about, pictures, overwrite=options.overwrite)
         if options.question.report:
             folder.write(MODEL, model_file(classifier))
-        return _go_on(classifier, pictures, folder, options, about, report)
+        return replace(_go_on(classifier, pictures, folder, options, about, report), gone=gone)
 
 
 def _go_on(
@@ -131,7 +131,7 @@ def _go_on(
     arrange(folder.manifest, {str(picture.name): index for index, picture in own}, folder.unfinished)
     about["remark"] = (engine and engine.reason) or about["remark"]
     folder.finish({**about, "explained": states["ok"], "failed": states["failed"]})
-    return Run(folder.manifest, states["ok"], states["failed"], left.done, left.gone, about["remark"])
+    return Run(folder.manifest, states["ok"], states["failed"], left.done, remark=about["remark"])
 
 
 def _engine(

@@ -35,11 +35,8 @@ class _Group(click.Group):
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
         except OSError as error:
-            if error.errno not in (
-                errno.ENOSPC,
-                errno.EDQUOT,
-                errno.EIO,
-            ):  # of files the library tells by itself; a pipe that is closed click knows
+            # Of files the library tells by itself; a pipe that is closed click knows.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise
             reason = f"What the command prints cannot be written ({error.strerror})"
             click.echo(f"Error: {reason}. Free space, or send it elsewhere.", err=True)

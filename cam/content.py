@@ -18,10 +18,12 @@ class Stamp(NamedTuple):
     Attributes:
         bytes: its size.
         modified: when it was last written, seconds since 1970.
+        checksum: CRC-32 of its content, where it is known without reading all of it.
     """
 
     bytes: int
     modified: float
+    checksum: int | None = None
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
@@ -48,6 +50,16 @@ def stamp(path: Path) -> Stamp | None:
         return Stamp.of(path.stat()) if os.access(path, os.R_OK) else None
     except (OSError, ValueError):  # ValueError: a null character in the path
         return None
+
+
+def as_fields(stamp: Stamp | None) -> dict[str, float | None]:
+    """Give a stamp as a line of a manifest has it.
+
+    Example:
+        >>> as_fields(Stamp(5, 1.5)), as_fields(None)["bytes"]
+        ({'bytes': 5, 'modified': 1.5, 'checksum': None}, None)
+    """
+    return dict(zip(Stamp._fields, stamp or (None,) * len(Stamp._fields), strict=True))
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -40,6 +40,11 @@ class Picture:
         """Give it with the stamp that its file has now, or has in its archive."""
         return replace(self, stamp=self.member.stamp if self.member else stamp(self.path))
 
+    @property
+    def failing(self) -> Stamp | None:
+        """What must be another before it is worth another try, if it failed: of what is in an archive the archive."""
+        return self.member.listed if self.member else self.stamp
+
 
 # Relative to the input, as the user would write it, in an archive.
 _Found = tuple[str, Path, Member | None]
@@ -202,12 +207,12 @@ def _members(archive: Path) -> list[_Found]:
 
 
 def _fits(found: _Found, patterns: Sequence[str]) -> bool:
-    """Tell whether it matches a pattern; nobody knows whether what lies in a folder that cannot be listed does."""
+    """Tell whether it matches a pattern; nobody knows whether what lies in what cannot be listed does."""
     relative, path = found[0].replace(os.sep, "/"), found[1]
     name = relative.rpartition("/")[2]
     if any(fnmatchcase(relative if "/" in pattern else name, pattern) for pattern in patterns):
         return True
-    return not patterns or (not is_picture(name) and is_folder(path))
+    return not patterns or (not found[2] and not is_picture(name) and (is_archive(name) or is_folder(path)))
 
 
 def _name(relative: str) -> PurePosixPath:

@@ -101,13 +101,13 @@ def _bar(width: int, size: int, limit: float, colormap: str, unit: str, signed: 
     _write(grey, (0, 0), _shorten(unit, letter, width), letter, _PALE)
     shares = [float(share) for share in np.linspace(low, 1, 5)] if limit > 0 else [0.0]
     end = float(f"{limit:.3g}")  # as it is written, so that the half of it is written as that
-    if sum(_length(_number(share * end, signed), letter) + size for share in shares) > width:
+    if sum(_length(_number(share * end, signed, digits=4), letter) + size for share in shares) > width:
         shares = shares[::2]
     stroke = max(1, size // 13)
     for share in shares:
         x = round((share - low) / (1 - low) * (width - stroke))
         grey[last : last + size // 4 + 1, x : x + stroke] = _PALE
-        number = _number(share * end, signed)
+        number = _number(share * end, signed, digits=4)
         before = {low: 0.0, 1.0: 1.0}.get(share, 0.5)  # the outer numbers end with the bar
         x = round(x + (stroke if share == 1 else 0) - before * _length(number, letter))
         _write(grey, (x, last + size // 3), number, letter, _INK)
@@ -178,7 +178,7 @@ def _shorten(text: str, size: float, width: float) -> str:
     return text[: max(fitting - 1, 0)].rstrip() + "…"
 
 
-def _number(value: float, signed: bool) -> str:
-    """Three significant digits."""
-    digits = float(f"{value:.3g}")
-    return "0" if not value else f"{digits:+g}" if signed else f"{digits:g}"
+def _number(value: float, signed: bool, digits: int = 3) -> str:
+    """As many significant digits."""
+    rounded = float(f"{value:.{digits}g}")
+    return "0" if not value else f"{rounded:+g}" if signed else f"{rounded:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +11,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+from cam.content import as_fields
 from cam.errors import OutputError, UsageError
 from cam.inputs import Picture
 from cam.manifest import Record, arrange, files_of, read_records
@@ -29,7 +31,7 @@ _SAME = (
     "directory",
 )
 SHARED = ("model", "weights", "preprocessing", "head", "options")  # by the parts of a run
-_IDLE = {"quiet", "json", "overwrite", "on_error", "on-error", "file", "out", "shard", "truth"}
+_IDLE = {"quiet", "json", "overwrite", "on_error", "on-error", "file", "out", "shard", "truth", "timeout", "seconds"}
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,16 @@ class Left:
 
     Attributes:
         done: how many pictures are done.
-        gone: how many had results and are not among the pictures any more.
         batches: those that are not done, with the indices that their lines shall have.
     """
 
     done: int
-    gone: int
     batches: list[tuple[tuple[int, Picture], ...]]
 
 
 def begin(
     folder: RunFolder, about: Mapping[str, Any], pictures: Sequence[Picture], *, overwrite: bool
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], int]:
     """Begin a run in a folder, or go on with one that was made with the same.
 
     Args:
@@ -59,7 +59,8 @@ def begin(
         overwrite: whether the results of an earlier run may go; one that made nothing may always.
 
     Returns:
-        What is known of the run: `about`, and of one that is gone on with all that it had found out.
+        What is known of the run: `about`, and of one that is gone on with all that it had found out; and how many
+        pictures that had results are not there any more.
 
     Raises:
         UsageError: it holds a run that was made with something else, or over pictures that are out of reach now, or a
@@ -76,32 +77,41 @@ def begin(
             found = f"{str(folder.out)!r} holds the results of an earlier run with {other}"
             raise UsageError(found, "Give --overwrite, or another folder")
     earlier = read_about(folder)
-    if not overwrite and earlier.get("scale", 0) != 0 and not difference(earlier, now, _SAME):
-        _check_reach(folder, pictures)
-        return _gone_on_with(folder, earlier)
+    emptied = "explained" in earlier and not any(read_records(folder.manifest))
+    if not (overwrite or emptied or earlier.get("scale", 0) == 0 or difference(earlier, now, _SAME)):
+        return _gone_on_with(folder, earlier, pictures)
+    folder.describe(about)  # first: should it end here, what it had found out must not be taken for ours
     keep(folder, {})
     if _told(earlier.get("options")).get("report"):  # else a file of that name is not ours
         folder.forget_report()
     rmtree(folder.unfinished, ignore_errors=True)
-    folder.describe(about)
-    return dict(about)
+    return dict(about), 0
 
 
-def _check_reach(folder: RunFolder, pictures: Sequence[Picture]) -> None:
-    """See to it that no results go because a disk, a folder or an archive cannot be looked into just now."""
+def _check_reach(folder: RunFolder, pictures: Sequence[Picture]) -> int:
+    """See to it that no results go because a disk, a folder or an archive cannot be looked into; how many go."""
     there = {str(picture.path) for picture in pictures}
     made = [record["path"] for record, _ in read_records(folder.manifest) if files_of(record)]
     gone = [path for path in made if path not in there]
-    # What cannot be looked into stands for itself among the pictures.
-    unreached = [path for path in gone if not there.isdisjoint(map(str, Path(path).parents))]
+    unreached = [path for path in gone if any(_closed(place, there) for place in Path(path).parents)]
     if unreached or 2 * len(gone) > len(made):
         some = f"{len(unreached or gone)} of {len(made)} pictures, such as {(unreached or gone)[0]!r}"
         found = f"{str(folder.out)!r} holds the results of {some}, that are not to be found any more"
         raise UsageError(found, "Bring them back, or give --overwrite or another folder")
+    return len(gone)
 
 
-def _gone_on_with(folder: RunFolder, earlier: dict[str, Any]) -> dict[str, Any]:
+def _closed(place: Path, there: set[str]) -> bool:
+    """Tell whether it cannot be looked into: it stands for itself among the pictures, or leads nowhere."""
+    locked = os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK)  # noqa: PTH112 - it raises nothing
+    return str(place) in there or locked or (os.path.islink(place) and not os.path.exists(place))  # noqa: PTH110, PTH114
+
+
+def _gone_on_with(
+    folder: RunFolder, earlier: dict[str, Any], pictures: Sequence[Picture]
+) -> tuple[dict[str, Any], int]:
     """Take up a run; of one that was at its end, what failed through no fault of a picture is to be tried again."""
+    gone = _check_reach(folder, pictures)
     if "explained" in earlier:
         retry = {str(record.get("name")): bool(record.get("retry")) for record, _ in read_records(folder.manifest)}
         if any(retry.values()):
@@ -109,7 +119,7 @@ def _gone_on_with(folder: RunFolder, earlier: dict[str, Any]) -> dict[str, Any]:
     rmtree(folder.unfinished, ignore_errors=True)
     earlier = {key: value for key, value in earlier.items() if key not in ("explained", "failed")}
     folder.describe(earlier)  # not at its end any more
-    return earlier
+    return earlier, gone
 
 
 def _other(run: RunFolder, folder: RunFolder, now: Mapping[str, Any]) -> str:
@@ -138,12 +148,9 @@ def resume(folder: RunFolder, pictures: Sequence[tuple[int, Picture]], batch_siz
         OutputError: what does not hold any more cannot be taken away.
     """
     by_name = {str(picture.name): picture for _, picture in pictures} if folder.manifest.exists() else {}
-    there = {str(picture.path) for _, picture in pictures}
     holds: dict[str, bool] = {}
-    gone = 0
     for record, _ in read_records(folder.manifest):
         name = str(record.get("name"))
-        gone += record["path"] not in there and bool(files_of(record))
         if name in by_name and name not in holds:
             holds[name] = _holds(folder, record, by_name[name])
     batches = [tuple(pictures[start : start + batch_size]) for start in range(0, len(pictures), batch_size)]
@@ -152,15 +159,17 @@ def resume(folder: RunFolder, pictures: Sequence[tuple[int, Picture]], batch_siz
     for _, picture in chain.from_iterable(left):
         indices.pop(str(picture.name), None)
     keep(folder, indices)
-    return Left(len(indices), gone, left)
+    return Left(len(indices), left)
 
 
 def _holds(folder: RunFolder, record: Record, picture: Picture) -> bool:
     """Tell whether the line of a picture still says what there is."""
     if record["path"] != str(picture.path) or not all(map(folder.has, files_of(record))):
         return False
-    now = picture.stamped().stamp or (None, None)
-    return bool(record.get("retry")) or (record.get("bytes"), record.get("modified")) == tuple(now)
+    stamped = picture.stamped()
+    now = as_fields(stamped.failing if record["status"] == "failed" else stamped.stamp)
+    unknown = record.get("retry") and record.get("bytes") is None
+    return bool(unknown) or all(record.get(key) == value for key, value in now.items())
 
 
 def keep(folder: RunFolder, indices: Mapping[str, int]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cam.content import as_fields
 from cam.errors import CamError, NoRoomError, PassingError
 from cam.explanation import Explanation
 from cam.files import shortened
@@ -56,9 +57,8 @@ def write_picture(
         >>> write_picture(picture, bad, folder, None, Options())["status"]
         'failed'
     """
-    size, modified = picture.stamp or (None, None)
     record: Record = {"path": str(picture.path), "name": str(picture.name), "status": "ok", "error": None}
-    record |= {"retry": False, "bytes": size, "modified": modified, "size": None, "targets": []}
+    record |= {"retry": False, **as_fields(picture.stamp), "size": None, "targets": []}
     try:
         if isinstance(outcome, CamError):
             raise outcome
@@ -75,6 +75,7 @@ def write_picture(
     except (CamError, MemoryError) as error:
         found = error if isinstance(error, CamError) else without_room(error)
         record.update(status="failed", error=str(found), retry=isinstance(found, PassingError), targets=[])
+        record.update(as_fields(picture.failing))
     return record
 
 

@@ -20,7 +20,8 @@ from cam.options import Options
 from cam.targets import OneClass, TopClasses
 from cam.weights import hash_file, hash_tensors
 
-RECORD_KEYS = ["index", "path", "name", "status", "error", "retry", "bytes", "modified", "size", "targets"]
+RECORD_KEYS = ["index", "path", "name", "status", "error", "retry", "bytes", "modified", "checksum"]
+RECORD_KEYS += ["size", "targets"]
 TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "completeness_error"]
 TARGET_KEYS += ["evidence", "map_input", "map_logit", "peak", "boxes", "remark", "files"]
 

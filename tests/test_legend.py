@@ -148,11 +148,6 @@ def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
 def test_the_half_of_what_is_written_at_the_end_is_written_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     monkeypatch.setattr("cam.legend._write", lambda grey, corner, text, size, ink: written.append(text))
-    with_legend((400, 1200), title="cat", details="", limit=199.7)
-    assert written[1:6] == ["-200", "-100", "0", "+100", "+200"] or written[-5:] == [
-        "-200",
-        "-100",
-        "0",
-        "+100",
-        "+200",
-    ]
+    for limit, middle, end in ((199.7, "100", "200"), (2.15, "1.075", "2.15"), (9.871, "4.935", "9.87")):
+        with_legend((400, 1200), title="cat", details="", limit=limit)
+        assert written[-5:] == [f"-{end}", f"-{middle}", "0", f"+{middle}", f"+{end}"]

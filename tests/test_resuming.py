@@ -204,8 +204,8 @@ def test_whole_batches_are_kept(tmp_path):
                 "error": None,
             }
             manifest.add({**line, "targets": []})
-    assert resume(folder, pictures, 4) == Left(4, 0, [tuple(pictures[4:8]), tuple(pictures[8:])])
+    assert resume(folder, pictures, 4) == Left(4, [tuple(pictures[4:8]), tuple(pictures[8:])])
     assert len(list(read_records(folder.manifest))) == 4
-    assert resume(folder, pictures[:4], 3) == Left(4, 0, [])
-    assert resume(folder, pictures[4:], 1) == Left(0, 0, [(picture,) for picture in pictures[4:]])
+    assert resume(folder, pictures[:4], 3) == Left(4, [])
+    assert resume(folder, pictures[4:], 1) == Left(0, [(picture,) for picture in pictures[4:]])
     assert folder.manifest.read_bytes() == b""

@@ -218,3 +218,14 @@ def test_an_engine_is_not_tried_on_all_that_is_bad(classifier, tmp_path, monkeyp
     monkeypatch.setattr(Path, "open", counted)
     assert run(classifier, tmp_path, tmp_path / "out", engine="compile", scale="image").failed == 40
     assert len([name for name in read if name.endswith(".png")]) == 40 + 2 * 4
+
+
+def test_a_run_whose_lines_were_taken_away_begins_anew(classifier, folder, tmp_path):
+    out = tmp_path / "out"
+    run(classifier, folder, out)
+    before = scale(out)
+    (out / "manifest.jsonl").unlink()
+    for number in range(COUNT):
+        write_image(folder / f"{number}.png", photo(44, 50, seed=number + 50))
+    run(classifier, folder, out)
+    assert scale(out) != before
