@@ -145,6 +145,7 @@ def weights_of(model: str) -> Path:
     """Give a checkpoint for a model, the same for all programs."""
     path = BUILD / f"{model}.pth"
     if not path.exists():
+        BUILD.mkdir(parents=True, exist_ok=True)
         apart(contenders.save_weights, model, path)
     return path
 
