@@ -62,7 +62,7 @@ def write_report(out: Path, truth: str | None = None) -> Path:
 
 def _index(kept: Kept, truth: str | None, *, shards: bool) -> dict[str, Any]:
     """What the page knows from the start, thumbnails included unless they are in shards."""
-    names = ((record["path"], record["name"]) for record in kept.records())
+    names = ((record["path"], record.get("name", "")) for record in kept.records())  # older lines may have none
     found = _Found(kept, read_truth(truth, names, kept.model["labels"]), shards=shards)
     rmtree(kept.folder.out / THUMBNAILS, ignore_errors=True)  # there may have been more pictures
     for record in kept.records():
