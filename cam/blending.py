@@ -19,6 +19,7 @@ from cam.explanation import Explanation
 from cam.options import Options
 from cam.overlay import shrink
 from cam.placing import weights
+from cam.transfer import fetch, put, wait
 
 _AT_ONCE = 2**24  # pixels that are blended at once, of some 40 bytes each
 
@@ -110,8 +111,7 @@ def blend_all(
     for indices in _alike(explanations):
         some = [explanations[index] for index in indices]
         found.update(zip(indices, _blend(some, device, **style), strict=True))
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()
+    wait(device)
     return [found[index].numpy() for index in range(len(explanations))]
 
 
@@ -134,20 +134,7 @@ def _blend(
     x0, y0, x1, y1 = frame.seen
     cells = [to_steps(each.map, each.limit if limit is None else limit, colormap, each.signed) for each in alike]
     down, across = (weights(axis, first.map.shape[axis], first.grid, frame) for axis in (0, 1))
-    steps = _put(down[y0:y1], device) @ _put(np.stack(cells), device) @ _put(across[x0:x1], device).T
-    colours = _put(lookup(colormap), device)[steps.round_().clamp_(0, 255).int()]
-    blended = _put(np.stack([each.image[y0:y1, x0:x1] for each in alike]), device) * (1 - opacity)
-    return _fetch(blended.add_(colours, alpha=opacity).round_().to(torch.uint8))
-
-
-def _put(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Copy to the device, without waiting for it."""
-    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def _fetch(tensor: Tensor) -> Tensor:
-    """Copy to the CPU; on CUDA without waiting for it, so that nobody may look before the stream is through."""
-    if tensor.device.type != "cuda":
-        return tensor.cpu()
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+    steps = put(down[y0:y1], device) @ put(np.stack(cells), device) @ put(across[x0:x1], device).T
+    colours = put(lookup(colormap), device)[steps.round_().clamp_(0, 255).int()]
+    blended = put(np.stack([each.image[y0:y1, x0:x1] for each in alike]), device) * (1 - opacity)
+    return fetch(blended.add_(colours, alpha=opacity).round_().to(torch.uint8))

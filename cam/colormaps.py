@@ -16,7 +16,6 @@ _OPENCV = {
 }
 _ZERO = 128  # the index of no evidence; 1 is -limit, 255 is +limit
 _STEPS = 127
-_FAR = 2.0**30  # steps; OpenCV rounds by way of 32 bits, and what lies twice as far would wrap around
 _FARTHEST = 1e37  # steps that can still be averaged in single precision
 
 
@@ -133,9 +132,7 @@ def paint(steps: NDArray[np.float32], colormap: str = "signed") -> NDArray[np.ui
         >>> paint(np.array([[-126.0, 128.0, 254.6]], np.float32))[0, 2]
         array([255, 227,   0], dtype=uint8)
     """
-    if cv2.norm(steps, cv2.NORM_INF) > _FAR:
-        steps = np.clip(steps, -_FAR, _FAR)
-    index = cv2.addWeighted(steps, 1, steps, 0, 0, dtype=cv2.CV_8U)  # rounds and saturates in one go
+    index = cv2.convertScaleAbs(np.clip(steps, 0, 255))  # which rounds
     four_bytes = cv2.LUT(index, _packed(colormap)).view(np.uint8)
     return np.asarray(cv2.cvtColor(four_bytes.reshape(*steps.shape, 4), cv2.COLOR_RGBA2RGB), np.uint8)
 

@@ -6,7 +6,7 @@ Coordinates are pixel centres, (y, x): the first pixel's centre is 0, and pixel 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import erf, sqrt
 from typing import TypeVar
 
@@ -61,7 +61,7 @@ class Frame:
         )
         return y, x
 
-    @property
+    @cached_property
     def seen(self) -> tuple[int, int, int, int]:
         """Box (x0, y0, x1, y1) of the photograph's pixels that the network saw, ends excluded."""
         top, left = self.to_photo((-0.5, -0.5))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain, repeat
-from typing import cast
+from itertools import accumulate, chain, repeat
+from typing import NamedTuple, cast
 from unicodedata import combining, normalize
 
 import cv2
@@ -19,6 +20,7 @@ from cam.colormaps import colorize
 
 _MIN_WIDTH = 280
 _PAPER, _INK, _PALE = 250, 24, 104  # greys
+_WORDS = re.compile("[0-9]|[^ 0-9]+ ?| ")  # numbers, which are always new, come digit by digit
 _SMALLEST, _STEP = 13, 1.25  # letters in pixels, and from one size to the next: those once drawn serve many pictures
 
 
@@ -122,31 +124,56 @@ def _bar_height(size: int) -> int:
 
 
 def _write(grey: NDArray[np.uint8], corner: tuple[int, int], text: str, size: float, ink: int) -> None:
-    """Write on paper from the corner (x, y) at the top left, letter by letter."""
+    """Write on paper from the corner (x, y) at the top left, word by word."""
     x, y = corner[0], corner[1] + _font(size).getmetrics()[0]
-    for letter in text:
-        drawn, left, top, advance = _letter(letter, size, ink)
-        room = grey[max(0, y + top) :, max(0, x + left) :][: drawn.shape[0], : drawn.shape[1]]
-        np.minimum(room, drawn[: room.shape[0], : room.shape[1]], out=room)
-        x += advance
+    for word in _WORDS.findall(text):
+        drawn = _word(word, size, ink)
+        _put(grey, drawn, x, y)
+        x += drawn.advance
+
+
+class _Drawn(NamedTuple):
+    """Something on paper, where its pixels begin, right of the pen and below the line, and how far the pen moves on."""
+
+    pixels: NDArray[np.uint8]
+    left: int
+    top: int
+    advance: int
+
+
+def _put(grey: NDArray[np.uint8], drawn: _Drawn, x: int, y: int) -> None:
+    """Put it where the pen is."""
+    room = grey[max(0, y + drawn.top) :, max(0, x + drawn.left) :][: drawn.pixels.shape[0], : drawn.pixels.shape[1]]
+    np.minimum(room, drawn.pixels[: room.shape[0], : room.shape[1]], out=room)
 
 
 def _length(text: str, size: float) -> int:
-    return sum(_letter(letter, size, _INK)[3] for letter in text)
+    return sum(_letter(letter, size, _INK).advance for letter in text)
 
 
-@lru_cache(maxsize=4096)  # some fifty a legend; drawn anew they would take longer than the heat of a small picture
-def _letter(letter: str, size: float, ink: int) -> tuple[NDArray[np.uint8], int, int, int]:
-    """A letter on paper, where its pixels begin, right of the pen and below the line, and how far the pen moves on.
+@lru_cache(maxsize=4096)
+def _word(word: str, size: float, ink: int) -> _Drawn:
+    letters = [_letter(letter, size, ink) for letter in word]
+    *pens, end = accumulate((letter.advance for letter in letters), initial=0)
+    lefts = [pen + letter.left for pen, letter in zip(pens, letters, strict=True)]
+    left, top = min(lefts), min(letter.top for letter in letters)
+    right = max(x + letter.pixels.shape[1] for x, letter in zip(lefts, letters, strict=True))
+    bottom = max(letter.top + letter.pixels.shape[0] for letter in letters)
+    paper = np.full((bottom - top, right - left), _PAPER, np.uint8)
+    for pen, letter in zip(pens, letters, strict=True):
+        _put(paper, letter, pen - left, -top)
+    return _Drawn(paper, left, top, end)
 
-    Whole pixels leave no room between words of small letters, so that a space is a little wider.
-    """
+
+@lru_cache(maxsize=4096)
+def _letter(letter: str, size: float, ink: int) -> _Drawn:
+    """A letter; whole pixels leave no room between words of small ones, so that a space is a little wider."""
     font = _font(size)
     left, top, right, bottom = map(int, font.getbbox(letter, anchor="ls"))
     paper = Image.new("L", (max(1, right - left), max(1, bottom - top)), _PAPER)
     ImageDraw.Draw(paper).text((-left, -top), letter, ink, font, "ls")
     advance = font.getlength(letter)
-    return np.asarray(paper), left, top, math.ceil(advance) + 1 if letter == " " else round(advance)
+    return _Drawn(np.asarray(paper), left, top, math.ceil(advance) + 1 if letter == " " else round(advance))
 
 
 @lru_cache(maxsize=64)
@@ -157,6 +184,8 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
 
 def _clean(text: str) -> str:
     """One line without control characters or accents, which the font lacks; the rest it lacks is a box."""
+    if text.isascii() and text.isprintable():
+        return text[:1000].strip()
     text = normalize("NFKD", text[:1000].encode("utf-8", "replace").decode())
     kept = (" " if c.isspace() else c for c in text if c.isspace() or (c.isprintable() and not combining(c)))
     return "".join(kept).strip()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from cam.placing import weights
 Box = tuple[int, int, int, int]
 
 _STRIP = 256_000  # pixels that are drawn at once: what is made of them on the way stays near, and calls are few
+_FADED = np.uint8(48)  # added to half of the grey
 _LIGHT = 45  # by how much the lines are lighter that hatch what was not seen
 
 
@@ -53,15 +56,19 @@ def overlay(
         >>> overlay(grey, np.full((1, 1), 3, np.float32), limit=3, opacity=0.4)  # 0.6 * 100 + 0.4 * colour
         array([[[162, 151,  60]]], dtype=uint8)
     """
+    _check(opacity, colormap)
     if image.shape != (*heat.shape, 3):
         found = f"the heat of shape {heat.shape} is not the size of the image of shape {image.shape}"
         raise UsageError(found, "Give heat of shape (H, W) for an image of shape (H, W, 3)")
-    canvas = np.empty(image.shape, np.uint8)
-    _blend(canvas, image, lambda rows: to_steps(heat[rows], limit, colormap, signed), colormap, opacity)
+    canvas, (height, width) = np.empty(image.shape, np.uint8), heat.shape
+    for rows in _strips(0, height, width):
+        _blend(canvas[rows], image[rows], to_steps(heat[rows], limit, colormap, signed), colormap, opacity)
     unseen = np.isnan(heat)
     if unseen.any():
         stroke, hatched = _stroke(canvas), np.empty_like(canvas)
-        _fade(hatched, image, stroke)
+        lines = _lines(height, width, stroke)
+        for rows in _strips(0, height, width):
+            _fade(hatched[rows], image[rows], lines[rows])
         canvas[unseen] = hatched[unseen]
         reach = np.ones((2 * stroke + 1, 2 * stroke + 1), np.uint8)
         canvas[unseen & (cv2.dilate(np.uint8(1) - unseen, reach) > 0)] = 255
@@ -104,19 +111,23 @@ def draw(
         >>> canvas[0, :, 0].tolist()
         [0, 0, 29, 76, 106, 125, 128, 128]
     """
-    (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
-    seen, stroke = (slice(y0, y1), slice(x0, x1)), _stroke(canvas)
-    if frame.seen != (0, 0, width, height):
-        _fade(canvas, image, stroke)
-    if blended is None:
-        across = to_steps(cam, limit, colormap, signed) @ weights(1, cam.shape[1], grid, frame)[x0:x1].T
-        down = weights(0, cam.shape[0], grid, frame)[y0:y1]
-        _blend(canvas[seen], image[seen], lambda rows: _product(down[rows], across), colormap, opacity)
-    else:
-        canvas[seen] = blended
+    _check(opacity, colormap)
+    (x0, y0, x1, y1), (height, width), stroke = frame.seen, frame.photo, _stroke(canvas)
+    lines, seen = _lines(height, width, stroke), slice(x0, x1)
+    down, across = (weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
+    cells = to_steps(cam, limit, colormap, signed) @ across[seen].T
+    for rows in chain(_strips(0, y0, width), _strips(y0, y1, width), _strips(y1, height, width)):
+        inside = y0 <= rows.start < y1
+        for columns in (slice(0, x0), slice(x1, width)) if inside else (slice(0, width),):
+            _fade(canvas[rows, columns], image[rows, columns], lines[rows, columns])
+        if inside and blended is None:
+            steps = _product(down[rows], cells)
+            _blend(canvas[rows, seen], image[rows, seen], steps, colormap, opacity)
+    if blended is not None:
+        canvas[y0:y1, seen] = blended
     if x0 < x1 and y0 < y1:
         line = max(0, x0 - stroke), max(0, y0 - stroke), min(width, x1 + stroke), min(height, y1 + stroke)
-        for part in _around((x0, y0, x1, y1), line):
+        for part in _around(frame.seen, line):
             canvas[part] = 255
 
 
@@ -168,20 +179,18 @@ def shrink(image: NDArray[np.uint8], max_side: int | None) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _blend(
-    canvas: NDArray[np.uint8],
-    image: NDArray[np.uint8],
-    steps: Callable[[slice], NDArray[np.float32]],
-    colormap: str,
-    opacity: float,
-) -> None:
-    """Blend strip after strip; `steps` gives those of some rows."""
+def _check(opacity: float, colormap: str) -> None:
+    """See to it that they are known, even where nothing was seen."""
     if not 0 <= opacity <= 1:
         raise UsageError(f"{opacity!r} is not an opacity", "Give a number from 0 to 1")
-    lookup(colormap)  # known, even where nothing was seen
-    for rows in _strips(image.shape[0], image.shape[1]):
-        colour = paint(steps(rows), colormap)
-        cv2.addWeighted(image[rows], 1 - opacity, colour, opacity, 0, dst=canvas[rows])
+    lookup(colormap)
+
+
+def _blend(
+    canvas: NDArray[np.uint8], image: NDArray[np.uint8], steps: NDArray[np.float32], colormap: str, opacity: float
+) -> None:
+    if steps.size:
+        cv2.addWeighted(image, 1 - opacity, paint(steps, colormap), opacity, 0, dst=canvas)
 
 
 def _product(down: NDArray[np.float32], across: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -191,24 +200,26 @@ def _product(down: NDArray[np.float32], across: NDArray[np.float32]) -> NDArray[
     return down[:, cells] @ across[cells]
 
 
-def _fade(canvas: NDArray[np.uint8], image: NDArray[np.uint8], stroke: int) -> None:
-    """Show a photograph in faded grey, hatched; all of it, which is quicker than what lies around the seen part."""
-    height, width = image.shape[:2]
-    strips, period = list(_strips(height, width)), 12 * stroke
-    rows_of_lines = period + max((rows.stop - rows.start for rows in strips), default=0)
-    diagonals = (np.arange(rows_of_lines + width) % period < stroke) * np.uint8(_LIGHT)
-    lines = np.lib.stride_tricks.sliding_window_view(diagonals, width or 1)  # at (y, x): diagonals[y + x]
-    lines = np.ascontiguousarray(lines[:rows_of_lines])
-    for rows in strips:
-        grey, first = cv2.cvtColor(image[rows], cv2.COLOR_RGB2GRAY), rows.start % period
-        grey = cv2.addWeighted(grey, 0.5, lines[first : first + len(grey)], 1, 48)
-        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=canvas[rows])
+def _fade(canvas: NDArray[np.uint8], image: NDArray[np.uint8], lines: NDArray[np.uint8]) -> None:
+    """Show what was not seen in faded grey, hatched."""
+    if image.size:
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+        grey >>= 1
+        grey += lines
+        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=canvas)
 
 
-def _strips(height: int, width: int) -> Iterator[slice]:
-    """Rows of a picture, some at a time; none where it has no pixels."""
+@lru_cache(maxsize=8)  # pictures of one size have them in common
+def _lines(height: int, width: int, stroke: int) -> NDArray[np.uint8]:
+    """What hatching adds to half of the grey: (H, W), a view of one number for each y + x."""
+    diagonals = _FADED + (np.arange(height + width) % (12 * stroke) < stroke) * np.uint8(_LIGHT)
+    return np.lib.stride_tricks.sliding_window_view(diagonals, width)[:height]  # which is read-only
+
+
+def _strips(top: int, bottom: int, width: int) -> Iterator[slice]:
+    """Rows of a picture, some at a time."""
     step = max(1, _STRIP // max(1, width))
-    return (slice(top, min(top + step, height)) for top in range(0, height if width else 0, step))
+    return (slice(row, min(row + step, bottom)) for row in range(top, bottom, step))
 
 
 def _around(box: Box, outer: Box) -> list[tuple[slice, slice]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias, Unpack
+from typing import ParamSpec, TypeAlias, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -18,12 +18,18 @@ from cam.errors import CamError, ModelError, UsageError
 from cam.explanation import Explanation
 from cam.geometry import Size
 from cam.images import checked, read_image
-from cam.passes import run_network, sound, without_room
+from cam.passes import Pass, run_network, sound, without_room
 from cam.question import Question, QuestionArguments
 from cam.targets import OneClass, Target, TopClasses
+from cam.transfer import wait
+from cam.twins import device_and_dtype
 from cam.views import sizes
+from cam.wanted import Wanted, wanted_of
 
 Photo: TypeAlias = str | Path | NDArray[np.uint8]
+Result: TypeAlias = Pass | ModelError
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def explain(
@@ -141,9 +147,24 @@ def explain_images(
             for size in sizes(classifier.preprocessing, question.resolution, question.tta)
             for mirrored in ((False, True) if question.tta else (False,))
         ]
-    for image, wanted, first, *seen in zip(images, targets, own, *views, strict=True):
-        try:
-            passes = [sound(each) for each in (first, *seen)]
-            yield answer(classifier, image, wanted, (passes[0], passes[1:]), question)
-        except (ModelError, MemoryError, torch.OutOfMemoryError) as error:
-            yield without_room(error)
+    asked = [
+        _attempt(_wanted, classifier, wanted, first, seen, question)
+        for wanted, first, *seen in zip(targets, own, *views, strict=True)
+    ]
+    wait(device_and_dtype(classifier.network)[0])  # once for all of them
+    for image, wanted in zip(images, asked, strict=True):
+        yield wanted if isinstance(wanted, ModelError) else _attempt(answer, classifier, image, wanted, question)
+
+
+def _wanted(
+    classifier: Classifier, targets: Sequence[Target], own: Result, views: Sequence[Result], question: Question
+) -> Wanted:
+    return wanted_of(classifier, targets, sound(own), [sound(view) for view in views], question)
+
+
+def _attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | ModelError:
+    """Do something for one picture; what goes wrong with it stays with it."""
+    try:
+        return work(*args, **kwargs)
+    except (ModelError, MemoryError, torch.OutOfMemoryError) as error:
+        return without_room(error)

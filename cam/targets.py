@@ -117,11 +117,11 @@ def resolve(targets: Iterable[Target], logits: Tensor) -> list[int]:
         >>> resolve([OneClass(2), TopClasses(2)], torch.tensor([0.5, 3.0, 2.0]))
         [2, 1]
     """
-    ranked: list[int] = logits.argsort(descending=True, stable=True).tolist()
+    ranked = logits.argsort(descending=True, stable=True)
     wanted: dict[int, None] = {}
     for target in targets:
         if isinstance(target, TopClasses):
-            wanted.update(dict.fromkeys(ranked[: target.count]))
+            wanted.update(dict.fromkeys(ranked[: target.count].tolist()))
         elif 0 <= target.class_idx < len(ranked):
             wanted[target.class_idx] = None
         else:

@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 # Each module may import those of earlier lines only.
 ORDER = """
 version errors starting allocator
-files content deadline decoding lists geometry maps colormaps labels outputs packing
+files content deadline decoding lists geometry maps colormaps labels outputs packing transfer
 placing
 manifest features images archives overlay legend targets weights evidence boxes all_classes
 workers probe preprocessing scenes networks listing explanation evidence_file
@@ -40,8 +40,8 @@ loading
 classifiers
 inspection provenance passes eager
 translated model_file
-engines answer
-options
+engines wanted
+options answer
 pipeline writing merging
 chain
 scale blending

@@ -42,6 +42,16 @@ def test_all_targets_come_from_one_pass():
     assert sum(e.probability for e in explanations) == pytest.approx(1)
 
 
+def test_a_batch_waits_for_the_device_once(monkeypatch):
+    classifier, waited = wrapped(), []
+    monkeypatch.setattr("cam.pipeline.wait", waited.append)
+    question = Question("contrast", resolution=48, tta=True, channels=2)
+    photos = [photo(32, 32, seed) for seed in range(3)]
+    found = list(explain_images(classifier, photos, [[TopClasses(2)]] * 3, question))
+    assert [len(each) for each in found] == [2, 2, 2]
+    assert waited == [torch.device("cpu")]
+
+
 def test_files_and_arrays_are_the_same(tmp_path):
     write_image(tmp_path / "a.png", photo(40, 50))
     classifier = wrapped()

@@ -19,6 +19,9 @@ from cam.passes import Pass, run_network, sound
 from cam.preprocessing import Fit
 from cam.question import Question
 from cam.targets import OneClass
+from cam.transfer import wait
+from cam.twins import device_and_dtype
+from cam.wanted import wanted_of
 
 Heat = NDArray[np.float32]
 
@@ -77,7 +80,9 @@ def evidence_of(classifier: Classifier, questions: Sequence[Question]) -> list[C
     def heats(question: Question, asked: Asked) -> list[Heat]:
         seen = look(asked, question.fit)
         targets = [OneClass(class_idx) for class_idx in asked.class_idxs]
-        return [each.heat() for each in answer(classifier, asked.image, targets, (seen, [seen]), question)]
+        wanted = wanted_of(classifier, targets, seen, [seen], question)
+        wait(device_and_dtype(classifier.network)[0])
+        return [each.heat() for each in answer(classifier, asked.image, wanted, question)]
 
     return [Contender(question.evidence, partial(heats, question)) for question in questions]
 
