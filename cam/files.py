@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path, PurePath
+from typing import TypeVar
 from uuid import uuid4
 
 from cam.errors import NoRoomError, OutputError
+
+Result = TypeVar("Result")
 
 _LONGEST = 180  # bytes of a name: with class, label, channel and suffix it stays below the 255 of most file systems
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
@@ -41,19 +44,27 @@ def write_whole(
     """
     part = (unfinished or path.parent) / f".{uuid4().hex}.part"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.parent.mkdir(exist_ok=True)
-        with part.open("wb") as file:
+        with _made_for(part, lambda: part.open("wb")) as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise unwritable(path, error) from error
-    finally:
-        with suppress(OSError, ValueError):  # already renamed, or its folder could not be made
+        _made_for(path, lambda: part.replace(path))
+    except BaseException as error:
+        with suppress(OSError, ValueError):  # its folder could not be made
             part.unlink()
+        if isinstance(error, (OSError, ValueError)):  # ValueError: a null character in the path
+            raise unwritable(path, error) from error
+        raise
+
+
+def _made_for(path: Path, work: Callable[[], Result]) -> Result:
+    """Do something that takes the folder of a path; make it only if there is none, as each look costs a call."""
+    try:
+        return work()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return work()
 
 
 def sync(folder: Path) -> None:
