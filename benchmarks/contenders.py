@@ -68,6 +68,7 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
 
     The network runs as it stands, or on one of our engines.
     """
+    import numpy as np
     import torch
 
     import cam
@@ -80,9 +81,10 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
 
     def work(some: Sequence[Path]) -> None:
         photos = [_read(file) for file in some]
-        inputs = torch.stack([classifier.preprocessing.prepare(photo)[0] for photo in photos])
+        pixels = np.stack([classifier.preprocessing.look(photo)[0] for photo in photos])
+        inputs = classifier.preprocessing.normalise(torch.from_numpy(pixels))
         with torch.inference_mode():
-            network(inputs)
+            network(inputs if engine else inputs.contiguous())
         _write(photos, some, out)
 
     _on_all_cores(work, files)

@@ -39,7 +39,7 @@ from cam.run_folder import RunFolder
 # Of each part: its name in the table, and where the programs look it up.
 PARTS: dict[str, Sequence[tuple[Any, str]]] = {
     "decode": [(reading, "_read")],
-    "prepare": [(Preprocessing, "prepare")],
+    "prepare": [(Preprocessing, "look"), (Preprocessing, "normalise")],
     "network": [(EagerEngine, "__call__")],
     "network, and what is told of it": [(passes, "_run")],
     "maps and explanations": [(pipeline, "answer")],

@@ -19,7 +19,7 @@ from cam.explanation import Explanation
 from cam.options import Options
 from cam.overlay import shrink
 from cam.placing import weights
-from cam.transfer import fetch, put, wait
+from cam.transfer import fetch, own_stream, put, wait
 
 _AT_ONCE = 2**24  # pixels that are blended at once, of some 40 bytes each
 
@@ -90,7 +90,7 @@ def blend_all(
 
     Args:
         explanations: of any pictures.
-        device: what to compute on. It is waited for once, at the end, on this thread's stream only.
+        device: what to compute on. It is waited for once, at the end, on this thread's own stream only.
         **style: limit, opacity and colormap, as for `Explanation.overlay`.
 
     Returns:
@@ -108,10 +108,11 @@ def blend_all(
         ((72, 96, 3), np.int64(0))
     """
     found: dict[int, Tensor] = {}
-    for indices in _alike(explanations):
-        some = [explanations[index] for index in indices]
-        found.update(zip(indices, _blend(some, device, **style), strict=True))
-    wait(device)
+    with own_stream(device):
+        for indices in _alike(explanations):
+            some = [explanations[index] for index in indices]
+            found.update(zip(indices, _blend(some, device, **style), strict=True))
+        wait(device)
     return [found[index].numpy() for index in range(len(explanations))]
 
 

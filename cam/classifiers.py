@@ -76,9 +76,8 @@ class Classifier:
             >>> logits.shape, features.shape
             (torch.Size([2, 2]), torch.Size([2, 4, 14, 14]))
         """
-        run = self.engine or (lambda x: forward(self.network, self.head.site, x.to(*device_and_dtype(self.network))))
         try:
-            logits, features = run(inputs)
+            logits, features = (self.engine or self._as_it_is)(inputs)
         except CamError:
             raise
         except Exception as error:  # whatever a stranger's network may raise
@@ -92,6 +91,9 @@ class Classifier:
             weight, bias = torch.cat((-head.weight, head.weight)), torch.cat((-head.bias, head.bias))
             head = replace(head, weight=weight, bias=bias)
         return logits, features, head
+
+    def _as_it_is(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return forward(self.network, self.head.site, inputs.to(*device_and_dtype(self.network)).contiguous())
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Turn logits (N, C) into probabilities: softmax, or the logistic function where there is one logit.

@@ -41,8 +41,7 @@ def whole_float32() -> Iterator[None]:
 class EagerEngine:
     """A private copy of a network with hooks that stay; each thread has modules of its own, of the same weights.
 
-    BatchNorm is folded into the convolutions before it, and tensors have their channels last. On CUDA every thread
-    but the main one gets a stream of its own at its first call, and keeps it.
+    BatchNorm is folded into the convolutions before it, and tensors have their channels last.
 
     Args:
         classifier: whose network is copied; the network itself is left alone.
@@ -83,12 +82,7 @@ class EagerEngine:
             return self.take(tap, inputs)
 
     def place(self, inputs: Tensor) -> Tensor:
-        """Bring inputs to the network, channels last; on CUDA without waiting, on this thread's own stream."""
-        if self.device.type == "cuda":
-            if not hasattr(self._of_thread, "stream"):
-                self._of_thread.stream = _own_stream(self.device)
-            if inputs.device.type == "cpu":
-                inputs = inputs.pin_memory()
+        """Bring inputs to the network, channels last."""
         return inputs.to(self.device, self.dtype, non_blocking=True, memory_format=torch.channels_last)
 
     def take(self, tap: Tap, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,16 +104,6 @@ class EagerEngine:
         """
         shared = {id(parameter): parameter for parameter in self.network.parameters()}
         return Tap(copy.deepcopy(self.network, shared), self.head.site)
-
-
-def _own_stream(device: torch.device) -> torch.cuda.Stream:
-    """Give the thread that asks a stream of its own, but for the main thread, which is the user's."""
-    if threading.current_thread() is threading.main_thread():
-        return torch.cuda.current_stream(device)
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.default_stream(device))  # that copied the weights
-    torch.cuda.set_stream(stream)
-    return stream
 
 
 def _recomputed(head: Head, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from cam.colormaps import colorize
 
 _MIN_WIDTH = 280
 _PAPER, _INK, _PALE = 250, 24, 104  # greys
-_WORDS = re.compile("[0-9]|[^ 0-9]+ ?| ")  # numbers, which are always new, come digit by digit
+_PIECES = re.compile("[0-9]|[^0-9]+")  # what lies between numbers, which are always new
 _SMALLEST, _STEP = 13, 1.25  # letters in pixels, and from one size to the next: those once drawn serve many pictures
 
 
@@ -124,10 +124,10 @@ def _bar_height(size: int) -> int:
 
 
 def _write(grey: NDArray[np.uint8], corner: tuple[int, int], text: str, size: float, ink: int) -> None:
-    """Write on paper from the corner (x, y) at the top left, word by word."""
+    """Write on paper from the corner (x, y) at the top left."""
     x, y = corner[0], corner[1] + _font(size).getmetrics()[0]
-    for word in _WORDS.findall(text):
-        drawn = _word(word, size, ink)
+    for piece in _PIECES.findall(text):
+        drawn = _piece(piece, size, ink)
         _put(grey, drawn, x, y)
         x += drawn.advance
 
@@ -151,9 +151,9 @@ def _length(text: str, size: float) -> int:
     return sum(_letter(letter, size, _INK).advance for letter in text)
 
 
-@lru_cache(maxsize=4096)
-def _word(word: str, size: float, ink: int) -> _Drawn:
-    letters = [_letter(letter, size, ink) for letter in word]
+@lru_cache(maxsize=256)  # most of them are in every legend; of large letters one is up to half a megabyte
+def _piece(piece: str, size: float, ink: int) -> _Drawn:
+    letters = [_letter(letter, size, ink) for letter in piece]
     *pens, end = accumulate((letter.advance for letter in letters), initial=0)
     lefts = [pen + letter.left for pen, letter in zip(pens, letters, strict=True)]
     left, top = min(lefts), min(letter.top for letter in letters)

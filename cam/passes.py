@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from cam.head import Head
 from cam.jacobian import tolerance_of
 from cam.maps import class_activation_maps
 from cam.preprocessing import Fit, Preprocessing
+from cam.transfer import put
 from cam.twins import device_and_dtype
 
 _AT_ONCE = 2**24  # pixels of inputs in one forward pass: 334 of 224 x 224, and fewer of larger ones
@@ -84,6 +87,9 @@ class Pass:
             )
 
 
+Run: TypeAlias = Callable[[NDArray[np.uint8], Sequence[Frame]], list[Pass | ModelError]]
+
+
 def run_network(
     classifier: Classifier,
     images: Sequence[NDArray[np.uint8]],
@@ -114,13 +120,13 @@ def run_network(
         (torch.Size([10]), torch.Size([64, 18, 24]))
     """
     sizes = photos or [(image.shape[0], image.shape[1]) for image in images]
-    prepared = [preprocessing.prepare(image, fit, size) for image, size in zip(images, sizes, strict=True)]
-    by_size = sorted(range(len(images)), key=lambda index: prepared[index][1].input)
+    looks = [preprocessing.look(image, fit, size) for image, size in zip(images, sizes, strict=True)]
+    by_size = sorted(range(len(images)), key=lambda index: looks[index][1].input)
     results: dict[int, Pass | ModelError] = {}
-    for indices in _batches(by_size, [frame.input for _, frame in prepared]):
-        inputs = torch.stack([prepared[index][0] for index in indices])
-        frames = [prepared[index][1] for index in indices]
-        results.update(zip(indices, _in_halves(classifier, inputs, frames, mirrored), strict=True))
+    run = partial(_run, classifier, preprocessing, mirrored)
+    for indices in _batches(by_size, [frame.input for _, frame in looks]):
+        pixels, frames = zip(*(looks[index] for index in indices), strict=True)
+        results.update(zip(indices, _in_halves(run, np.stack(pixels), frames), strict=True))
     return [results[index] for index in range(len(images))]
 
 
@@ -131,12 +137,10 @@ def _batches(indices: Sequence[int], sizes: Sequence[Size]) -> Iterator[list[int
             yield batch
 
 
-def _in_halves(
-    classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirrored: bool
-) -> list[Pass | ModelError]:
+def _in_halves(run: Run, pixels: NDArray[np.uint8], frames: Sequence[Frame]) -> list[Pass | ModelError]:
     """Run a batch, in halves where the device has no room for the whole."""
     try:
-        return _run(classifier, inputs, frames, mirrored)
+        return run(pixels, frames)
     except (ModelError, torch.OutOfMemoryError) as error:
         middle = len(frames) // 2
         if not middle or not isinstance(error.__cause__ or error, torch.OutOfMemoryError):
@@ -144,12 +148,19 @@ def _in_halves(
     return [
         result
         for some in (slice(None, middle), slice(middle, None))
-        for result in _in_halves(classifier, inputs[some], frames[some], mirrored)
+        for result in _in_halves(run, pixels[some], frames[some])
     ]
 
 
-def _run(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirrored: bool) -> list[Pass | ModelError]:
-    height, width = inputs.shape[2:]
+def _run(
+    classifier: Classifier,
+    preprocessing: Preprocessing,
+    mirrored: bool,
+    pixels: NDArray[np.uint8],
+    frames: Sequence[Frame],
+) -> list[Pass | ModelError]:
+    height, width = pixels.shape[1:3]
+    inputs = preprocessing.normalise(put(pixels, device_and_dtype(classifier.network)[0]))
     logits, features, head = classifier.evaluate(inputs.flip(3) if mirrored else inputs)
     bias, (logits, probabilities, numbers) = head.bias.cpu(), _told(classifier, logits, features, head)
     tolerance = max(tolerance_of(features.dtype), tolerance_of(device_and_dtype(classifier.network)[1]))

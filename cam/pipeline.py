@@ -21,7 +21,7 @@ from cam.images import checked, read_image
 from cam.passes import Pass, run_network, sound, without_room
 from cam.question import Question, QuestionArguments
 from cam.targets import OneClass, Target, TopClasses
-from cam.transfer import wait
+from cam.transfer import own_stream, wait
 from cam.twins import device_and_dtype
 from cam.views import sizes
 from cam.wanted import Wanted, wanted_of
@@ -138,25 +138,38 @@ def explain_images(
         [3, 7]
     """
     question = question or Question()
-    run = partial(run_network, classifier, images, fit=question.fit, photos=photos)
-    own = run(classifier.preprocessing)
-    views = [own]
-    if question.resolution is not None or question.tta:
-        views = [
-            own if size == classifier.preprocessing and not mirrored else run(size, mirrored=mirrored)
-            for size in sizes(classifier.preprocessing, question.resolution, question.tta)
-            for mirrored in ((False, True) if question.tta else (False,))
-        ]
-    asked = [
-        _attempt(_wanted, classifier, wanted, first, seen, question)
-        for wanted, first, *seen in zip(targets, own, *views, strict=True)
-    ]
-    wait(device_and_dtype(classifier.network)[0])  # once for all of them
-    for image, wanted in zip(images, asked, strict=True):
+    for image, wanted in zip(images, _wanted(classifier, images, targets, question, photos), strict=True):
         yield wanted if isinstance(wanted, ModelError) else _attempt(answer, classifier, image, wanted, question)
 
 
 def _wanted(
+    classifier: Classifier,
+    images: Sequence[NDArray[np.uint8]],
+    targets: Sequence[Sequence[Target]],
+    question: Question,
+    photos: Sequence[Size] | None,
+) -> list[Wanted | ModelError]:
+    """Do all that the device has to do for a batch, and wait for it once."""
+    device = device_and_dtype(classifier.network)[0]
+    with own_stream(device):
+        run = partial(run_network, classifier, images, fit=question.fit, photos=photos)
+        own = run(classifier.preprocessing)
+        views = [own]
+        if question.resolution is not None or question.tta:
+            views = [
+                own if size == classifier.preprocessing and not mirrored else run(size, mirrored=mirrored)
+                for size in sizes(classifier.preprocessing, question.resolution, question.tta)
+                for mirrored in ((False, True) if question.tta else (False,))
+            ]
+        found = [
+            _attempt(_wanted_of_one, classifier, some, first, seen, question)
+            for some, first, *seen in zip(targets, own, *views, strict=True)
+        ]
+        wait(device)
+    return found
+
+
+def _wanted_of_one(
     classifier: Classifier, targets: Sequence[Target], own: Result, views: Sequence[Result], question: Question
 ) -> Wanted:
     return wanted_of(classifier, targets, sound(own), [sound(view) for view in views], question)

@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 from cam.errors import UsageError
 from cam.geometry import Frame, Size, fit_crop, fit_whole
 from cam.images import resize
+from cam.transfer import put
 
 Fit = Literal["crop", "whole"]
 
@@ -101,9 +102,9 @@ class Preprocessing:
         million pixels would have to be resized.
 
         Args:
-            image: (H, W, 3) uint8 RGB, upright.
-            fit: the centre crop that the model was evaluated on, or the whole picture at the same scale.
-            photo: (H, W) of the photograph that the image is a smaller copy of; the image's own by default.
+            image: as for `look`.
+            fit: as for `look`.
+            photo: as for `look`.
 
         Returns:
             (channels, H, W) float32, normalised, and where it lies in the photograph.
@@ -113,14 +114,48 @@ class Preprocessing:
             >>> tensor.shape, frame.offset
             (torch.Size([3, 224, 224]), (16, 58))
         """
+        pixels, frame = self.look(image, fit, photo)
+        return self.normalise(put(pixels[None], torch.device("cpu")))[0].contiguous(), frame
+
+    def look(
+        self, image: NDArray[np.uint8], fit: Fit | None = None, photo: Size | None = None
+    ) -> tuple[NDArray[np.uint8], Frame]:
+        """Resize a photograph and cut out what the network is to see.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, upright.
+            fit: the centre crop that the model was evaluated on, or the whole picture at the same scale.
+            photo: (H, W) of the photograph that the image is a smaller copy of; the image's own by default.
+
+        Returns:
+            (H, W, channels) uint8, and where it lies in the photograph.
+        """
         height, width = image.shape[:2]
         frame = self.frame(photo or (height, width), fit)
         pixels = cut(image, frame, self.interpolation)
         if len(self.mean) == 1:
             pixels = np.rint(pixels @ _LUMINANCE)[..., None].astype(np.uint8)
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous().float()
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return tensor.div_(255).sub_(mean).div_(std), frame
+        return pixels, frame
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Make network inputs of what was cut out of photographs.
+
+        Args:
+            pixels: (N, H, W, channels) uint8, on any device.
+
+        Returns:
+            (N, channels, H, W) float32 on the same device, normalised, with the channels last in its memory.
+
+        Example:
+            >>> Preprocessing(mean=(0.5,), std=(0.25,)).normalise(torch.full((1, 2, 2, 1), 255)).flatten().tolist()
+            [2.0, 2.0, 2.0, 2.0]
+        """
+        rows = pixels.float().flatten(2)  # all channels of a row in one: torch is slow with rows of three numbers
+        mean, std = (
+            put(np.tile(np.array(values, np.float32), pixels.shape[2]), pixels.device)
+            for values in (self.mean, self.std)
+        )
+        return rows.div_(255).sub_(mean).div_(std).view(pixels.shape).permute(0, 3, 1, 2)
 
 
 def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear") -> NDArray[np.uint8]:

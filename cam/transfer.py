@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+class _Streams(threading.local):
+    """Of each thread, a stream for each device."""
+
+    def __init__(self) -> None:
+        self.of: dict[torch.device, torch.cuda.Stream] = {}
+
+
+_own = _Streams()
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Ask a GPU for what comes on a stream of this thread's own, which waits for no other thread.
+
+    The main thread goes on with its own: that is the user's.
+
+    Example:
+        >>> with own_stream(torch.device("cpu")):
+        ...     put(np.zeros(2), torch.device("cpu")).device
+        device(type='cpu')
+    """
+    if device.type != "cuda" or threading.current_thread() is threading.main_thread():
+        yield
+        return
+    if device not in _own.of:
+        _own.of[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = _own.of[device]
+    stream.wait_stream(torch.cuda.current_stream(device))  # that copied the weights
+    with torch.cuda.stream(stream):
+        yield
 
 
 def put(array: NDArray[np.generic], device: torch.device) -> Tensor:
