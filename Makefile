@@ -24,7 +24,8 @@ heads: .venv/installed
 # hour; benchmarks/compare.py by itself compares all programs over all networks and pictures, which takes a day.
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/parts.py --table parts
-	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small mixed --count 200 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenet
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small --count 1000 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenet
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures mixed --count 200 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenetmixed
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP 12MP --count 80 --rounds 2 --only 'cam explain' torchcam-readme floor floor-eager --table large
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP --count 40 --rounds 3 --only 'cam explain' torchcam-readme torchcam layercam gradcam hirescam library codecs --table peers
 	.venv-bench/bin/python benchmarks/compare.py --models resnet18 --pictures small 2MP 12MP mixed --count 80 --rounds 2 --only 'cam explain' torchcam-readme floor floor-eager --table resnet18

@@ -34,11 +34,11 @@ def answer(classifier: Classifier, image: NDArray[np.uint8], wanted: Wanted, que
         ModelError: the maps do not add up.
     """
     own, views, classes, channels = wanted.own, wanted.views, wanted.classes, wanted.channels
+    seen = []
     for view, maps in zip(views, wanted.maps, strict=True):
         view.prove(maps[: len(classes)], classes)
-    seen = [
-        View(maps.numpy(), view.grid, view.frame, view.mirrored) for view, maps in zip(views, wanted.maps, strict=True)
-    ]
+        copy = maps.numpy().copy()  # what was fetched from a GPU lies in memory that is dear
+        seen.append(View(copy, view.grid, view.frame, view.mirrored))
     additive = np.ones(len(seen[0].maps), bool)
     additive[len(classes) : 2 * len(classes)] = question.evidence in ("logit", "contrast")
     cams, evidence, parts = np.split(average(seen, additive), [len(classes), 2 * len(classes)])

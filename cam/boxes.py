@@ -32,7 +32,7 @@ def component_boxes(mask: NDArray[np.bool_]) -> list[Box]:
     """
     if not mask.size:  # OpenCV would crash
         return []
-    pixels, quickest = mask.astype(np.uint8), cv2.CCL_BBDT  # that which OpenCV takes for itself needs twice the time
+    pixels, quickest = mask.astype(np.uint8), cv2.CCL_BBDT  # OpenCV's own choice takes half as long again
     _, _, found, _ = cv2.connectedComponentsWithStatsWithAlgorithm(pixels, 8, cv2.CV_32S, quickest)
     ranked = sorted(found[1:].tolist(), key=lambda stats: (-stats[4], stats[1], stats[0]))  # the first is what is left
     return [(x, y, x + width, y + height) for x, y, width, height, _ in ranked]

@@ -93,6 +93,8 @@ def find_pictures(
     roots: set[str] = set()
     places: dict[str, tuple[Path, Member | None]] = {}
     left_out = 0
+    if "-" in map(str, inputs) and not os.path.lexists("-"):
+        raise UsageError("There is no file called '-'", "Give a list of pictures on standard input with --list -")
     for given, in_list in [*((given, False) for given in inputs), *((given, True) for given in listed)]:
         root, found = _expand(Path(given), excluded, listed=in_list)
         if not found:

@@ -20,6 +20,7 @@ from cam.colormaps import colorize
 
 _MIN_WIDTH = 280
 _PAPER, _INK, _PALE = 250, 24, 104  # greys
+_LARGE = 40  # pixels: pieces of such letters would fill the memory, and photographs that have them take longer anyway
 _PIECES = re.compile("[0-9]|[^0-9]+")  # what lies between numbers, which are always new
 _SMALLEST, _STEP = 13, 1.25  # letters in pixels, and from one size to the next: those once drawn serve many pictures
 
@@ -126,8 +127,8 @@ def _bar_height(size: int) -> int:
 def _write(grey: NDArray[np.uint8], corner: tuple[int, int], text: str, size: float, ink: int) -> None:
     """Write on paper from the corner (x, y) at the top left."""
     x, y = corner[0], corner[1] + _font(size).getmetrics()[0]
-    for piece in _PIECES.findall(text):
-        drawn = _piece(piece, size, ink)
+    for piece in _PIECES.findall(text) if size < _LARGE else text:
+        drawn = _piece(piece, size, ink) if len(piece) > 1 else _letter(piece, size, ink)
         _put(grey, drawn, x, y)
         x += drawn.advance
 
@@ -151,7 +152,7 @@ def _length(text: str, size: float) -> int:
     return sum(_letter(letter, size, _INK).advance for letter in text)
 
 
-@lru_cache(maxsize=256)  # most of them are in every legend; of large letters one is up to half a megabyte
+@lru_cache(maxsize=256)  # most of them are in every legend
 def _piece(piece: str, size: float, ink: int) -> _Drawn:
     letters = [_letter(letter, size, ink) for letter in piece]
     *pens, end = accumulate((letter.advance for letter in letters), initial=0)

@@ -114,8 +114,9 @@ def draw(
     _check(opacity, colormap)
     (x0, y0, x1, y1), (height, width), stroke = frame.seen, frame.photo, _stroke(canvas)
     lines, seen = _lines(height, width, stroke), slice(x0, x1)
-    down, across = (weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
-    cells = to_steps(cam, limit, colormap, signed) @ across[seen].T
+    if blended is None:
+        down, across = (weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
+        cells = to_steps(cam, limit, colormap, signed) @ across[seen].T
     for rows in chain(_strips(0, y0, width), _strips(y0, y1, width), _strips(y1, height, width)):
         inside = y0 <= rows.start < y1
         for columns in (slice(0, x0), slice(x1, width)) if inside else (slice(0, width),):

@@ -87,7 +87,8 @@ class Pass:
             )
 
 
-Run: TypeAlias = Callable[[NDArray[np.uint8], Sequence[Frame]], list[Pass | ModelError]]
+Result: TypeAlias = Pass | ModelError
+Run: TypeAlias = Callable[[NDArray[np.uint8], Sequence[Frame]], list[Result]]
 
 
 def run_network(
@@ -98,7 +99,7 @@ def run_network(
     *,
     mirrored: bool = False,
     photos: Sequence[Size] | None = None,
-) -> list[Pass | ModelError]:
+) -> list[Result]:
     """Run the network once over pictures of any sizes; those of one input size share a pass.
 
     Args:
@@ -122,7 +123,7 @@ def run_network(
     sizes = photos or [(image.shape[0], image.shape[1]) for image in images]
     looks = [preprocessing.look(image, fit, size) for image, size in zip(images, sizes, strict=True)]
     by_size = sorted(range(len(images)), key=lambda index: looks[index][1].input)
-    results: dict[int, Pass | ModelError] = {}
+    results: dict[int, Result] = {}
     run = partial(_run, classifier, preprocessing, mirrored)
     for indices in _batches(by_size, [frame.input for _, frame in looks]):
         pixels, frames = zip(*(looks[index] for index in indices), strict=True)
@@ -137,7 +138,7 @@ def _batches(indices: Sequence[int], sizes: Sequence[Size]) -> Iterator[list[int
             yield batch
 
 
-def _in_halves(run: Run, pixels: NDArray[np.uint8], frames: Sequence[Frame]) -> list[Pass | ModelError]:
+def _in_halves(run: Run, pixels: NDArray[np.uint8], frames: Sequence[Frame]) -> list[Result]:
     """Run a batch, in halves where the device has no room for the whole."""
     try:
         return run(pixels, frames)
@@ -158,11 +159,11 @@ def _run(
     mirrored: bool,
     pixels: NDArray[np.uint8],
     frames: Sequence[Frame],
-) -> list[Pass | ModelError]:
+) -> list[Result]:
     height, width = pixels.shape[1:3]
-    inputs = preprocessing.normalise(put(pixels, device_and_dtype(classifier.network)[0]))
+    inputs = _inputs(preprocessing, pixels, device_and_dtype(classifier.network)[0])
     logits, features, head = classifier.evaluate(inputs.flip(3) if mirrored else inputs)
-    bias, (logits, probabilities, numbers) = head.bias.cpu(), _told(classifier, logits, features, head)
+    logits, probabilities, numbers, bias = _told(classifier, logits, features, head)
     tolerance = max(tolerance_of(features.dtype), tolerance_of(device_and_dtype(classifier.network)[1]))
     grid = classifier.grid_for((features.shape[2], features.shape[3]), (height, width))
     found = f"The class scores or features that {classifier.name!r} gives this picture are not finite"
@@ -187,21 +188,33 @@ def _run(
     ]
 
 
+def _inputs(preprocessing: Preprocessing, pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    try:
+        return preprocessing.normalise(put(pixels, device))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # as other devices than CUDA say it
+        found = f"Inputs of shape {pixels.shape} cannot be brought to {device}: {error}"
+        raise ModelError(found, "Take smaller batches, or another device") from error
+
+
 def _told(
     classifier: Classifier, logits: Tensor, features: Tensor, head: Head
-) -> tuple[Tensor, Tensor, list[list[float]]]:
+) -> tuple[Tensor, Tensor, list[list[float]], Tensor]:
     """Bring what is small to the CPU, with one wait for the device.
 
     Returns:
-        Logits and probabilities, (N, C) float32, and for each picture the scale of its normalisation, whether any
-        feature is not zero and whether all is finite.
+        Logits and probabilities, (N, C) float32; for each picture the scale of its normalisation, whether any feature
+        is not zero and whether all is finite; and the bias, (C,) float32.
     """
     most, least = features.amax((1, 2, 3)), features.amin((1, 2, 3))  # what is not finite shows in one of them
     finite = torch.stack([most, least, logits.amax(1), logits.amin(1)]).isfinite().all(0)
     numbers = torch.stack([head.scales(features, logits), (most != 0) | (least != 0), finite], 1)
-    told = torch.cat([logits, classifier.probabilities(logits), numbers], 1).cpu()
-    logits, probabilities, numbers = torch.split(told, [logits.shape[1], logits.shape[1], 3], 1)
-    return logits.float(), probabilities.float(), numbers.tolist()
+    parts = logits, classifier.probabilities(logits), numbers, head.bias
+    flat = torch.cat([part.flatten() for part in parts]).cpu().float()
+    told = torch.split(flat, [part.numel() for part in parts])
+    logits, probabilities, numbers, bias = (some.view(part.shape) for some, part in zip(told, parts, strict=True))
+    return logits, probabilities, numbers.tolist(), bias
 
 
 def without_room(error: Exception) -> ModelError:
@@ -217,7 +230,7 @@ def without_room(error: Exception) -> ModelError:
     return RoomError("There is no room in the memory for this picture", remedy)
 
 
-def sound(result: Pass | ModelError) -> Pass:
+def sound(result: Result) -> Pass:
     """Give the pass, or raise what went wrong with it."""
     if isinstance(result, ModelError):
         raise result

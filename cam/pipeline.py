@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from cam.errors import CamError, ModelError, UsageError
 from cam.explanation import Explanation
 from cam.geometry import Size
 from cam.images import checked, read_image
-from cam.passes import Pass, run_network, sound, without_room
+from cam.passes import run_network, without_room
 from cam.question import Question, QuestionArguments
 from cam.targets import OneClass, Target, TopClasses
 from cam.transfer import own_stream, wait
@@ -27,7 +28,6 @@ from cam.views import sizes
 from cam.wanted import Wanted, wanted_of
 
 Photo: TypeAlias = str | Path | NDArray[np.uint8]
-Result: TypeAlias = Pass | ModelError
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -137,9 +137,18 @@ def explain_images(
         >>> [explanation.class_idx for explanation in found]
         [3, 7]
     """
-    question = question or Question()
-    for image, wanted in zip(images, _wanted(classifier, images, targets, question, photos), strict=True):
-        yield wanted if isinstance(wanted, ModelError) else _attempt(answer, classifier, image, wanted, question)
+    question, device = question or Question(), device_and_dtype(classifier.network)[0]
+
+    def apart() -> AbstractContextManager[None]:  # what has no engine is one network for all threads
+        return own_stream(device) if classifier.engine else nullcontext()
+
+    with apart():
+        found = _wanted(classifier, images, targets, question, photos)
+        wait(device)  # once for all of them
+    for image, wanted in zip(images, found, strict=True):
+        with apart():
+            result = wanted if isinstance(wanted, ModelError) else _attempt(answer, classifier, image, wanted, question)
+        yield result
 
 
 def _wanted(
@@ -149,30 +158,20 @@ def _wanted(
     question: Question,
     photos: Sequence[Size] | None,
 ) -> list[Wanted | ModelError]:
-    """Do all that the device has to do for a batch, and wait for it once."""
-    device = device_and_dtype(classifier.network)[0]
-    with own_stream(device):
-        run = partial(run_network, classifier, images, fit=question.fit, photos=photos)
-        own = run(classifier.preprocessing)
-        views = [own]
-        if question.resolution is not None or question.tta:
-            views = [
-                own if size == classifier.preprocessing and not mirrored else run(size, mirrored=mirrored)
-                for size in sizes(classifier.preprocessing, question.resolution, question.tta)
-                for mirrored in ((False, True) if question.tta else (False,))
-            ]
-        found = [
-            _attempt(_wanted_of_one, classifier, some, first, seen, question)
-            for some, first, *seen in zip(targets, own, *views, strict=True)
+    """Run the network, and ask for the maps of each picture."""
+    run = partial(run_network, classifier, images, fit=question.fit, photos=photos)
+    own = run(classifier.preprocessing)
+    views = [own]
+    if question.resolution is not None or question.tta:
+        views = [
+            own if size == classifier.preprocessing and not mirrored else run(size, mirrored=mirrored)
+            for size in sizes(classifier.preprocessing, question.resolution, question.tta)
+            for mirrored in ((False, True) if question.tta else (False,))
         ]
-        wait(device)
-    return found
-
-
-def _wanted_of_one(
-    classifier: Classifier, targets: Sequence[Target], own: Result, views: Sequence[Result], question: Question
-) -> Wanted:
-    return wanted_of(classifier, targets, sound(own), [sound(view) for view in views], question)
+    return [
+        _attempt(wanted_of, classifier, some, first, seen, question)
+        for some, first, *seen in zip(targets, own, *views, strict=True)
+    ]
 
 
 def _attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | ModelError:

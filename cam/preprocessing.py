@@ -135,7 +135,7 @@ class Preprocessing:
         pixels = cut(image, frame, self.interpolation)
         if len(self.mean) == 1:
             pixels = np.rint(pixels @ _LUMINANCE)[..., None].astype(np.uint8)
-        return pixels, frame
+        return pixels.copy(), frame  # not a view of all that was resized
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Make network inputs of what was cut out of photographs.
@@ -155,7 +155,10 @@ class Preprocessing:
             put(np.tile(np.array(values, np.float32), pixels.shape[2]), pixels.device)
             for values in (self.mean, self.std)
         )
-        return rows.div_(255).sub_(mean).div_(std).view(pixels.shape).permute(0, 3, 1, 2)
+        rows.div_(255).sub_(mean).div_(std)
+        if pixels.shape[3] == 1:  # permuted, it would pass for contiguous, and the network's features would not be
+            return rows[:, None]
+        return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
 
 def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear") -> NDArray[np.uint8]:

@@ -24,9 +24,9 @@ _own = _Streams()
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Ask a GPU for what comes on a stream of this thread's own, which waits for no other thread.
+    """Ask a GPU for what comes on a stream of this thread's own, behind what the stream before was asked for.
 
-    The main thread goes on with its own: that is the user's.
+    Threads then do not wait for each other. The main thread goes on with the stream that it has: that is the user's.
 
     Example:
         >>> with own_stream(torch.device("cpu")):

@@ -1,4 +1,4 @@
-"""What is wanted of one picture, and the maps of it: all that is asked of the device."""
+"""What is wanted of one picture, and its maps, which the device is asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from cam.classifiers import Classifier
 from cam.errors import ModelError
 from cam.evidence import channel_maps, margins, posteriors
-from cam.passes import Pass
+from cam.passes import Pass, Result, sound
 from cam.question import Question
 from cam.targets import OneClass, Target, TopClasses, resolve
 from cam.transfer import fetch
@@ -40,27 +40,27 @@ class Wanted:
 
 
 def wanted_of(
-    classifier: Classifier, targets: Sequence[Target], own: Pass, views: Sequence[Pass], question: Question
+    classifier: Classifier, targets: Sequence[Target], own: Result, views: Sequence[Result], question: Question
 ) -> Wanted:
     """Say what is wanted of one picture, and ask the device for the maps, without waiting for it.
 
     Args:
         classifier: that made the passes.
         targets: the classes wanted.
-        own: as in `Wanted`.
-        views: as in `Wanted`.
+        own: as in `Wanted`, or what went wrong with it.
+        views: likewise.
         question: what is asked.
 
     Raises:
         UsageError: a class that the classifier does not have.
-        ModelError: a class would be set against itself.
+        ModelError: what went wrong with a pass, or a class would be set against itself.
     """
-    classes = _asked_for(targets, own.logits, question, classifier.labels)
-    contrast = question.evidence == "contrast"
-    others = [_other(class_idx, question.against, own.logits) for class_idx in classes] if contrast else []
-    channels = [_top_channels(views, class_idx, question.channels) for class_idx in classes]
-    maps = [_maps(classifier, view, classes, others, channels, question) for view in views]
-    return Wanted(own, views, classes, others, channels, maps)
+    first, seen, contrast = sound(own), [sound(view) for view in views], question.evidence == "contrast"
+    classes = _asked_for(targets, first.logits, question, classifier.labels)
+    others = [_other(class_idx, question.against, first.logits) for class_idx in classes] if contrast else []
+    channels = [_top_channels(seen, class_idx, question.channels) for class_idx in classes]
+    maps = [_maps(classifier, view, classes, others, channels, question) for view in seen]
+    return Wanted(first, seen, classes, others, channels, maps)
 
 
 def _asked_for(targets: Sequence[Target], logits: Tensor, question: Question, labels: Sequence[str]) -> list[int]:

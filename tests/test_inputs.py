@@ -108,6 +108,15 @@ def test_folders_and_globs_without_pictures_are_named(given: str) -> None:
     assert repr(given) in str(caught.value) or repr(given.removeprefix("p/")) in str(caught.value)
 
 
+def test_a_dash_is_a_file_called_so_or_a_hint_at_lists(here: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"called '-'. Give a list of pictures on standard input with --list -"
+    ):
+        find_pictures(["-"])
+    (here / "-").touch()
+    assert [str(picture.name) for picture in find_pictures(["-"])] == ["-"]
+
+
 def test_a_folder_called_like_a_picture() -> None:
     make("p/a.jpg", "p/x.jpg/inner.png")
     Path("empty.jpg").mkdir()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from small import three_classes
+from torch import nn
 
 import cam
 from cam.classifiers import Classifier
@@ -14,6 +15,7 @@ from cam.features import forward
 from cam.images import resize
 from cam.passes import run_network, sound
 from cam.pipeline import explain_images
+from cam.preprocessing import Preprocessing
 from cam.targets import TopClasses
 
 
@@ -67,3 +69,45 @@ def test_a_smaller_copy_of_a_photograph_keeps_the_photographs_pixels(classifier)
     assert max(abs(a - b) for a, b in zip(two.peak, one.peak, strict=True)) <= 2
     assert two.overlay().shape == (200, 300, 3)
     assert one.overlay(max_side=150).shape == (100, 150, 3)
+
+
+class Viewing(nn.Module):
+    """Pools what it takes for the memory of contiguous features."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.features, self.classes = nn.Conv2d(channels, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.features(x)
+        return self.classes(x.view(2 * len(x), 2, -1).mean(2).view(len(x), 4))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_features_lie_in_memory_as_the_network_was_written_for(channels, mirrored):
+    torch.manual_seed(0)
+    preprocessing = Preprocessing(32, (32, 32), mean=(0.5,) * channels, std=(0.25,) * channels)
+    classifier = cam.wrap(Viewing(channels), preprocessing=preprocessing)
+    found = run_network(classifier, pictures(3), classifier.preprocessing, mirrored=mirrored)
+    inputs = torch.stack([classifier.preprocessing.prepare(picture)[0] for picture in pictures(3)])
+    expected = classifier.network((inputs.flip(3) if mirrored else inputs).contiguous())
+    torch.testing.assert_close(torch.stack([sound(each).logits for each in found]), expected.detach())
+
+
+def test_what_cannot_be_brought_to_the_device_is_an_error_of_the_pictures(classifier, monkeypatch):
+    def full(*_: object) -> None:
+        raise RuntimeError("MPS backend out of memory")
+
+    monkeypatch.setattr("cam.passes.put", full)
+    results = run_network(classifier, pictures(2), classifier.preprocessing)
+    assert [str(result)[:93] for result in results] == [
+        "Inputs of shape (2, 32, 32, 3) cannot be brought to cpu: MPS backend out of memory. Take smal"
+    ] * 2
+
+
+@pytest.mark.parametrize("size", [(20, 6000), (6000, 20)])
+def test_what_is_cut_out_of_a_long_picture_does_not_hold_the_rest(classifier, size):
+    pixels, _ = classifier.preprocessing.look(np.zeros((*size, 3), np.uint8))
+    assert pixels.flags.owndata
+    assert pixels.shape == (32, 32, 3)

@@ -42,7 +42,7 @@ def test_all_targets_come_from_one_pass():
     assert sum(e.probability for e in explanations) == pytest.approx(1)
 
 
-def test_a_batch_waits_for_the_device_once(monkeypatch):
+def test_the_maps_of_a_batch_are_waited_for_once(monkeypatch):
     classifier, waited = wrapped(), []
     monkeypatch.setattr("cam.pipeline.wait", waited.append)
     question = Question("contrast", resolution=48, tta=True, channels=2)
