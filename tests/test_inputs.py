@@ -109,9 +109,7 @@ def test_folders_and_globs_without_pictures_are_named(given: str) -> None:
 
 
 def test_a_dash_is_a_file_called_so_or_a_hint_at_lists(here: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"called '-'. Give a list of pictures on standard input with --list -"
-    ):
+    with pytest.raises(UsageError, match=r"called '-'. Give a list of pictures on standard input with --list -"):
         find_pictures(["-"])
     (here / "-").touch()
     assert [str(picture.name) for picture in find_pictures(["-"])] == ["-"]
