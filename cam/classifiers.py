@@ -82,9 +82,12 @@ class Classifier:
             raise
         except Exception as error:  # whatever a stranger's network may raise
             raise ModelError(
-                f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {error}",
+                f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {str(error).rstrip('.')}",
                 "Look at the size it was made for (--fit crop, no --resolution, no --tta), or take smaller batches",
             ) from error
+        if {len(logits), len(features)} != {len(inputs)}:
+            found = f"{self.name!r} gives {len(logits)} results and {len(features)} features for {len(inputs)} inputs"
+            raise ModelError(found, "Take one picture at a time (--batch-size 1), or mend the network")
         logits, head = logits.float(), self.head
         if self.binary:
             logits = torch.cat((-logits, logits), 1)

@@ -60,9 +60,9 @@ def _parts(outs: Sequence[Path]) -> list[RunFolder]:
     shards = Counter(part.shard for part in parts)
     count = max(shard[1] for shard in shards if shard)
     for wanted in [(index, count) for index in range(1, count + 1)]:
-        if shards.pop(wanted, 0) != 1:
-            found_ = f"{where} does not hold the part {wanted[0]}/{count} of the run just once"
-            raise UsageError(found_, "Name each of the folders that were given to cam explain --shard, and no other")
+        if (times := shards.pop(wanted, 0)) != 1:
+            found_ = f"{where} holds the part {wanted[0]}/{count} of the run {times} times"
+            raise UsageError(found_, "Explain what is missing, and name each folder of a part once, and no other")
     if shards:
         raise UsageError(f"{where} holds parts of several runs", "Name the folders of one run only")
     return parts

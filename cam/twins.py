@@ -97,7 +97,7 @@ def twin_of(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
     except Exception as error:  # whatever a stranger's network may raise
         raise ModelError(
             f"The network does not run on an input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}",
-            "Give the size it was made for (--input-size), or mend the network",
+            "Give the size it was made for (--input-size), one --mean and --std if it takes grey pictures, or mend it",
         ) from error
     twin = copy.deepcopy(network).eval().requires_grad_(False)
     return twin.cpu() if inputs.device.type == "mps" else twin

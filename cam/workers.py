@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TypeVar
 
 import torch
@@ -32,7 +32,8 @@ def in_order(
     """Do jobs side by side, and give their results in the order of the jobs.
 
     The libraries' own threads are shared out meanwhile: a worker a core needs no others. When the caller stops, or an
-    exception gets in the way, jobs that have begun are finished and the others are not begun.
+    exception gets in the way, jobs that have begun are finished and the others are not begun; of a KeyboardInterrupt
+    while a result is waited for, the caller hears after the results of the jobs that had begun.
 
     Args:
         work: what to do with a job; lets go of the interpreter's lock while it computes.
@@ -61,6 +62,10 @@ def in_order(
                 while not wait(islice(waiting, 1), _SECONDS).done:
                     meanwhile()
                 yield waiting.popleft().result()
+        except KeyboardInterrupt:  # what is in hand is done, and told, before the caller stops
+            pool.shutdown(cancel_futures=True)
+            yield from (job.result() for job in takewhile(lambda job: not job.cancelled(), waiting))
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

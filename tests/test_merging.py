@@ -61,7 +61,7 @@ def test_shards_merged_are_the_whole(classifier, folder, unbroken, tmp_path, apa
 
 def test_a_part_that_lacks_is_told(classifier, folder, tmp_path):
     run(classifier, folder, tmp_path, shard=(1, 2))
-    with pytest.raises(UsageError, match="does not hold the part 2/2 of the run just once"):
+    with pytest.raises(UsageError, match=r"holds the part 2/2 of the run 0 times\. Explain what is missing"):
         merge_shards([tmp_path])
     run(classifier, folder, tmp_path / "b", shard=(2, 2), opacity=0.4)
     with pytest.raises(UsageError, match=r"another option opacity \(0\.4\)"):

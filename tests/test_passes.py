@@ -106,6 +106,17 @@ def test_what_cannot_be_brought_to_the_device_is_an_error_of_the_pictures(classi
     ] * 2
 
 
+def test_a_network_that_takes_a_batch_for_one_picture_is_told(classifier):
+    def engine(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return classifier.evaluate(inputs[:1])[:2]
+
+    for_one = replace(classifier, engine=engine)
+    (alone,) = run_network(for_one, pictures(1), classifier.preprocessing)
+    assert sound(alone).logits.shape == (3,)
+    results = run_network(for_one, pictures(2), classifier.preprocessing)
+    assert "gives 1 results and 1 features for 2 inputs. Take one picture at a time (--batch-size 1)" in str(results[1])
+
+
 @pytest.mark.parametrize("size", [(20, 6000), (6000, 20)])
 def test_what_is_cut_out_of_a_long_picture_does_not_hold_the_rest(classifier, size):
     pixels, _ = classifier.preprocessing.look(np.zeros((*size, 3), np.uint8))

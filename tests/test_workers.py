@@ -56,6 +56,23 @@ def test_what_goes_wrong_is_raised_in_its_turn_and_later_jobs_are_not_begun():
     assert len(begun) <= 3 + 2 * 4
 
 
+def test_a_stop_comes_after_the_results_of_what_is_in_hand(monkeypatch):
+    monkeypatch.setattr("cam.workers._SECONDS", 0.05)
+    begun, told = [], []
+
+    def work(job: int) -> int:
+        begun.append(job)
+        time.sleep(0.3)
+        return job
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        told.extend(in_order(work, range(100), workers=2, meanwhile=stop))
+    assert told == sorted(begun) == [0, 1]
+
+
 def test_workers_compute_with_one_thread_each_and_the_caller_has_its_own_back():
     before = torch.get_num_threads()
     try:
