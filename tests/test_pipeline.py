@@ -42,14 +42,29 @@ def test_all_targets_come_from_one_pass():
     assert sum(e.probability for e in explanations) == pytest.approx(1)
 
 
-def test_the_maps_of_a_batch_are_waited_for_once(monkeypatch):
-    classifier, waited = wrapped(), []
-    monkeypatch.setattr("cam.pipeline.wait", waited.append)
+def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(monkeypatch):
+    classifier, waits = wrapped(), []
+    coming: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def fetch(maps: torch.Tensor) -> torch.Tensor:  # as from a GPU: there only once it has been waited for
+        coming.append((torch.full_like(maps, math.nan), maps))
+        return coming[-1][0]
+
+    def wait(device: torch.device) -> None:
+        waits.append((device, len(coming)))
+        for arrived, maps in coming:
+            arrived.copy_(maps)
+
     question = Question("contrast", resolution=48, tta=True, channels=2)
-    photos = [photo(32, 32, seed) for seed in range(3)]
-    found = list(explain_images(classifier, photos, [[TopClasses(2)]] * 3, question))
-    assert [len(each) for each in found] == [2, 2, 2]
-    assert waited == [torch.device("cpu")]
+    batch = [photo(32, 32, seed) for seed in range(3)], [[TopClasses(2)]] * 3, question
+    expected = list(explain_images(classifier, *batch))
+    monkeypatch.setattr("cam.wanted.fetch", fetch)
+    monkeypatch.setattr("cam.pipeline.wait", wait)
+    found = list(explain_images(classifier, *batch))
+    assert waits == [(torch.device("cpu"), 3 * 6)]  # of three pictures three sizes, each mirrored too
+    for ours, theirs in zip(found, expected, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one.map, other.map)
 
 
 def test_files_and_arrays_are_the_same(tmp_path):
