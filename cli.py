@@ -1,6 +1,6 @@
 """Launcher for a checkout: `python cli.py` is the command `cam`."""
 
-from cam.commands import main
+from cam.cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="cam")

@@ -29,7 +29,7 @@ import contenders
 from photographs import MEGAPIXELS, photographs
 from tables import publish, spread, table
 
-from cam.inputs import find_pictures
+from cam.images.find import find_pictures
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")

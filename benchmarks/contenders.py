@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from cam.engines import EngineName
+    from cam.engines.checked import EngineName
 
 _QUALITY = 92
 
@@ -72,8 +72,8 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
     import torch
 
     import cam
-    from cam.allocator import keep_memory
-    from cam.engines import make_engine
+    from cam.cli.process import keep_memory
+    from cam.engines.checked import make_engine
 
     keep_memory()
     classifier = cam.load_classifier(model, weights=weights, device="cpu")
@@ -82,7 +82,7 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
     def work(some: Sequence[Path]) -> None:
         photos = [_read(file) for file in some]
         pixels = np.stack([classifier.preprocessing.look(photo)[0] for photo in photos])
-        inputs = classifier.preprocessing.normalise(torch.from_numpy(pixels))
+        inputs = classifier.preprocessing.normalize(torch.from_numpy(pixels))
         with torch.inference_mode():
             network(inputs if engine else inputs.contiguous())
         _write(photos, some, out)
@@ -92,7 +92,7 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
 
 def codecs(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
     """Decode and encode, with no network."""
-    from cam.allocator import keep_memory
+    from cam.cli.process import keep_memory
 
     keep_memory()
     _on_all_cores(lambda some: _write([_read(file) for file in some], some, out), files)
@@ -101,7 +101,7 @@ def codecs(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
 def library(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
     """Ours as a library, in one thread: `cam.explain_all`, then `overlay`."""
     import cam
-    from cam.images import write_image
+    from cam.images.io import write_image
 
     classifier = cam.load_classifier(model, weights=weights, device="cpu")
     for file, explanation in zip(files, cam.explain_all(classifier, files), strict=True):
@@ -148,12 +148,12 @@ def layers(network: nn.Module) -> tuple[str, str]:
 def save_weights(model: str, path: Path) -> None:
     """Save the weights that all programs shall use: the published ones if they are on this machine, else random ones.
 
-    Statistics of the normalisations are those of random inputs, or the features of an untrained deep network explode.
+    Statistics of the normalizations are those of random inputs, or the features of an untrained deep network explode.
     """
     import torch
     from torchvision.models import get_model, get_model_weights
 
-    from cam.twins import random_inputs
+    from cam.heads.copies import random_inputs
 
     published = get_model_weights(model).DEFAULT
     if Path(torch.hub.get_dir(), "checkpoints", Path(published.url).name).exists():
@@ -202,14 +202,14 @@ def _with_grad_cam(method: Any, model: str, weights: Path, out: Path, files: Ite
 def _read(file: Path) -> Any:
     from pathlib import PurePosixPath
 
-    from cam.inputs import Picture
-    from cam.reading import Limits, read_picture
+    from cam.images.find import Picture
+    from cam.images.read import Limits, read_picture
 
     return read_picture(Picture(file, PurePosixPath(file.name)), Limits()).image
 
 
 def _write(photos: Iterable[Any], files: Iterable[Path], out: Path) -> None:
-    from cam.images import write_image
+    from cam.images.io import write_image
 
     for photo, file in zip(photos, files, strict=True):
         write_image(out / f"{file.stem}.jpg", photo)
@@ -217,7 +217,7 @@ def _write(photos: Iterable[Any], files: Iterable[Path], out: Path) -> None:
 
 def _on_all_cores(work: Callable[[Sequence[Path]], None], files: Sequence[Path]) -> None:
     """Batch after batch as `cam explain` takes them, a worker a core."""
-    from cam.workers import in_order
+    from cam.runs.workers import in_order
 
     for _ in in_order(work, (files[start : start + 4] for start in range(0, len(files), 4))):
         pass

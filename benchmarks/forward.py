@@ -22,10 +22,10 @@ from tables import publish, spread, table
 from torch import Tensor, nn
 
 import cam
-from cam.classifiers import Classifier
-from cam.engines import make_engine
-from cam.maps import class_activation_maps
-from cam.twins import random_inputs
+from cam.classifiers.classifier import Classifier
+from cam.engines.checked import make_engine
+from cam.heads.copies import random_inputs
+from cam.maps.activation import class_activation_maps
 
 BARE = "bare network"
 _CLASSES = 5
@@ -40,13 +40,13 @@ def bare(run: Callable[[Tensor], object], inputs: Tensor) -> None:
 
 def some_maps(classifier: Classifier, inputs: Tensor) -> Tensor:
     """Maps (N, 5, h, w) of the first five classes of each picture."""
-    logits, features, head = classifier.evaluate(inputs)
+    logits, features, head = classifier.forward(inputs)
     return class_activation_maps(features, head.weight[logits.topk(_CLASSES).indices])
 
 
 def all_maps(classifier: Classifier, inputs: Tensor) -> Tensor:
     """Maps (N, C, h, w) of all classes; where the network averages class maps, they are there already."""
-    _, features, head = classifier.evaluate(inputs)
+    _, features, head = classifier.forward(inputs)
     return features if head.kind == "conv-gap" else class_activation_maps(features, head.weight)
 
 

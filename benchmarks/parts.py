@@ -27,22 +27,30 @@ from compare import pictures_of, weights_of
 from contenders import floor
 from tables import publish, spread, table
 
-from cam import batch, explanation, images, passes, pipeline, reading, scale, workers, writing
-from cam.allocator import keep_memory
-from cam.classifiers import Classifier, load_classifier
-from cam.eager import EagerEngine
-from cam.inputs import find_pictures
-from cam.options import Options
-from cam.preprocessing import Preprocessing
-from cam.run_folder import RunFolder
+from cam.classifiers.classifier import Classifier
+from cam.classifiers.load import load_classifier
+from cam.classifiers.preprocessing import Preprocessing
+from cam.cli.process import keep_memory
+from cam.engines.eager import EagerEngine
+from cam.explanations import explain as pipeline
+from cam.explanations import explanation
+from cam.explanations import forward as passes
+from cam.images import io as images
+from cam.images import read as reading
+from cam.images.find import find_pictures
+from cam.runs import run as batch
+from cam.runs import run as scale
+from cam.runs import workers, writing
+from cam.runs.folder import RunFolder
+from cam.runs.options import RunOptions
 
 # Of each part: its name in the table, and where the programs look it up.
 PARTS: dict[str, Sequence[tuple[Any, str]]] = {
     "decode": [(reading, "_read")],
-    "prepare": [(Preprocessing, "look"), (Preprocessing, "normalise")],
+    "prepare": [(Preprocessing, "look"), (Preprocessing, "normalize")],
     "network": [(EagerEngine, "__call__")],
     "inputs, network, and what is told of it": [(passes, "_run")],
-    "maps and explanations": [(pipeline, "wanted_of"), (pipeline, "answer")],
+    "maps and explanations": [(pipeline, "compute_maps"), (pipeline, "answer")],
     "legend": [(explanation, "with_legend")],
     "heat over the photograph": [(explanation, "draw")],
     "encode": [(writing, "encode"), (images, "encode")],
@@ -97,7 +105,7 @@ class Clock:
 
 def explain(classifier: Classifier, files: Sequence[Path], out: Path) -> None:
     """Do what `cam explain` does."""
-    batch.explain_folder(classifier, find_pictures(list(map(str, files))), out, Options(engine="eager"))
+    batch.explain_folder(classifier, find_pictures(list(map(str, files))), out, RunOptions(engine="eager"))
 
 
 def measure(program: Callable[[Path], None]) -> Clock:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.files import write_whole
-from cam.images import encode
+from cam.images.io import encode
 
 Field = NDArray[np.float32]
 
@@ -52,7 +52,7 @@ def size_of(kind: str, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def natural_noise(side: int, seed: int) -> Field:
-    """Make noise whose amplitude falls with the frequency, as that of photographs does; colour varies less than light.
+    """Make noise whose amplitude falls with the frequency, as that of photographs does; color varies less than light.
 
     Returns:
         (side, side, 3) float32 with mean 0 and standard deviation about 1, that goes on at its other end.
@@ -67,8 +67,8 @@ def natural_noise(side: int, seed: int) -> Field:
         noise[..., channel] = np.fft.irfft2(spectrum, (side, side))
     noise /= noise.std((0, 1))
     light, red, blue = (noise[..., channel, None] for channel in range(3))
-    coloured: Field = light + red * np.array([0.3, -0.15, 0], np.float32) + blue * np.array([0, -0.06, 0.3], np.float32)
-    return coloured
+    colored: Field = light + red * np.array([0.3, -0.15, 0], np.float32) + blue * np.array([0, -0.06, 0.3], np.float32)
+    return colored
 
 
 def photograph(noise: Field, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -79,8 +79,8 @@ def photograph(noise: Field, size: tuple[int, int], rng: np.random.Generator) ->
     for mask in _shapes(size, rng):
         x, y, width, height = cv2.boundingRect(mask)
         part = slice(y, y + height), slice(x, x + width)
-        colour = rng.uniform(0, 160, 3).astype(np.float32)
-        cv2.copyTo(0.5 * image[part] + colour, mask[part], image[part])
+        color = rng.uniform(0, 160, 3).astype(np.float32)
+        cv2.copyTo(0.5 * image[part] + color, mask[part], image[part])
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -95,7 +95,7 @@ def _part(noise: Field, size: tuple[int, int], rng: np.random.Generator) -> Fiel
 
 
 def _light(size: tuple[int, int], rng: np.random.Generator) -> Field:
-    """Light that falls from one colour to another across the picture."""
+    """Light that falls from one color to another across the picture."""
     angle = rng.uniform(0, 2 * math.pi)
     y, x = (np.linspace(-0.5, 0.5, length, dtype=np.float32) for length in size)
     ramp = (math.sin(angle) * y[:, None] + math.cos(angle) * x)[..., None]
@@ -108,9 +108,9 @@ def _shapes(size: tuple[int, int], rng: np.random.Generator) -> Iterator[NDArray
     height, width = size
     for _ in range(rng.integers(3, 9)):
         mask = np.zeros(size, np.uint8)
-        centre = int(rng.integers(width)), int(rng.integers(height))
+        center = int(rng.integers(width)), int(rng.integers(height))
         axes = tuple(int(side) + 1 for side in rng.uniform(0.02, 0.25, 2) * min(size))
-        cv2.ellipse(mask, centre, axes, rng.uniform(0, 180), 0, 360, 1, cv2.FILLED)
+        cv2.ellipse(mask, center, axes, rng.uniform(0, 180), 0, 360, 1, cv2.FILLED)
         yield mask
 
 

@@ -50,7 +50,7 @@ def rounds(model: str, picture: Path, number: int) -> Iterator[tuple[tuple[float
     """Time the floor and the command in turns, after one turn that does not count.
 
     Args:
-        model: a torchvision builder; `:random` after it is for weights as they are initialised.
+        model: a torchvision builder; `:random` after it is for weights as they are initialized.
         picture: what to explain.
         number: of rounds.
     """

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from cam import version
 
 if TYPE_CHECKING:
-    from cam.classifiers import Classifier, load_classifier, wrap
+    from cam.classifiers.classifier import Classifier
+    from cam.classifiers.load import load_classifier, wrap
+    from cam.classifiers.preprocessing import Preprocessing
     from cam.errors import CamError
-    from cam.explanation import Explanation
-    from cam.pipeline import explain, explain_all
-    from cam.preprocessing import Preprocessing
+    from cam.explanations.explain import explain, explain_all
+    from cam.explanations.explanation import Explanation
 
 __version__ = version.VERSION
 
@@ -36,13 +37,13 @@ __all__ = [
 
 _HOMES = {
     "CamError": "cam.errors",
-    "Classifier": "cam.classifiers",
-    "Explanation": "cam.explanation",
-    "Preprocessing": "cam.preprocessing",
-    "explain": "cam.pipeline",
-    "explain_all": "cam.pipeline",
-    "load_classifier": "cam.classifiers",
-    "wrap": "cam.classifiers",
+    "Classifier": "cam.classifiers.classifier",
+    "Explanation": "cam.explanations.explanation",
+    "Preprocessing": "cam.classifiers.preprocessing",
+    "explain": "cam.explanations.explain",
+    "explain_all": "cam.explanations.explain",
+    "load_classifier": "cam.classifiers.load",
+    "wrap": "cam.classifiers.load",
 }
 
 

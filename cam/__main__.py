@@ -1,5 +1,5 @@
 """`python -m cam` is the command `cam`."""
 
-from cam.commands import main
+from cam.cli.main import main
 
 main(prog_name="cam")

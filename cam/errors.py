@@ -29,11 +29,11 @@ class ImageError(CamError):
     """A file that cannot be read as a picture."""
 
 
-class PassingError(CamError):
+class TransientError(CamError):
     """What another try may not meet: the system was at fault or busy, not what was given."""
 
 
-class UnreadError(ImageError, PassingError):
+class TransientImageError(ImageError, TransientError):
     """A picture that could not be read this time."""
 
 
@@ -49,15 +49,15 @@ class HeadError(ModelError):
     """A network whose class scores are not an average over places, so that it has no exact map."""
 
 
-class RoomError(ModelError, PassingError):
+class OutOfMemoryError(ModelError, TransientError):
     """A picture for which there was no room in the memory."""
 
 
-class OutputError(PassingError):
+class OutputError(TransientError):
     """A result that cannot be written."""
 
 
-class NoRoomError(OutputError):
+class DiskFullError(OutputError):
     """No more results can be written: the disk is full, gone or read-only."""
 
 

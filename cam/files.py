@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 from uuid import uuid4
 
-from cam.errors import NoRoomError, OutputError
+from cam.errors import DiskFullError, OutputError
 
 Result = TypeVar("Result")
 
@@ -32,7 +32,7 @@ def write_whole(
         durable: whether it must be whole also after a cut in the power, which takes some milliseconds.
 
     Raises:
-        NoRoomError: nor could any other: the disk is full, gone or read-only.
+        DiskFullError: nor could any other: the disk is full, gone or read-only.
         OutputError: it cannot be written; no part of it is left behind, and an older file is as it was.
 
     Example:
@@ -116,5 +116,5 @@ def unwritable(path: Path, error: OSError | ValueError) -> OutputError:
     """
     reason = getattr(error, "strerror", None) or error
     remedy = "Choose another output folder, or mend its permissions or free space"
-    kind = NoRoomError if getattr(error, "errno", None) in _NO_ROOM else OutputError
+    kind = DiskFullError if getattr(error, "errno", None) in _NO_ROOM else OutputError
     return kind(f"{str(path)!r} cannot be written ({reason})", remedy)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cam.scenes import Scene, compose, uci_digits
+from cam.invariance.demo.scenes import Scene, compose, uci_digits
 
 HERE = Path(__file__).resolve().parent
 
@@ -74,7 +74,7 @@ def main() -> None:
         }
     document = {
         "made_by": "python samples/make_samples.py",
-        "licence": "CC BY 4.0: digits of Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
+        "license": "CC BY 4.0: digits of Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
         "samples": answers,
     }
     (HERE / "samples.json").write_text(json.dumps(document, indent=2) + "\n")

@@ -9,16 +9,16 @@ from small import three_classes
 from torch import nn
 
 import cam
-from cam.batch import Run, explain_folder
-from cam.classifiers import Classifier
-from cam.images import write_image
-from cam.inputs import find_pictures
-from cam.manifest import read_records
-from cam.options import Options
-from cam.question import Question
+from cam.classifiers.classifier import Classifier
+from cam.explanations.options import ExplainOptions
+from cam.images.find import find_pictures
+from cam.images.io import write_image
+from cam.runs.manifest import read_records
+from cam.runs.options import RunOptions
+from cam.runs.run import Run, explain_folder
 
 
-def oddly_labelled() -> Classifier:
+def oddly_labeled() -> Classifier:
     network = three_classes()
     nn.init.normal_(network[4].weight, std=2)
     return cam.wrap(network, input_size=32, labels=["Cat & Dog", "<b>bird</b>", "../魚"])
@@ -44,7 +44,7 @@ def unlike_pictures(folder: Path) -> Path:
 
 
 def run(classifier: Classifier, folder: Path, out: Path, fit=None, **options) -> list[dict]:
-    options = Options(question=Question(fit=fit), **options)
+    options = RunOptions(explain=ExplainOptions(fit=fit), **options)
     return records_of(explain_folder(classifier, find_pictures([folder]), out, options))
 
 

@@ -18,9 +18,9 @@ from playwright.sync_api import Browser, Page
 from reports import errors_reported
 from runs import NAMES, PNG, SAMPLES
 
-from cam.classifiers import Classifier
-from cam.commands import main
-from cam.loading import load_network
+from cam.classifiers.classifier import Classifier
+from cam.classifiers.load import load_network
+from cam.cli.main import main
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

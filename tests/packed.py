@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cam.errors import ImageError
-from cam.images import encode
-from cam.inputs import Picture, find_pictures
-from cam.reading import Limits, read_picture
+from cam.images.find import Picture, find_pictures
+from cam.images.io import encode
+from cam.images.read import Limits, read_picture
 
 
 def picture(value: int, side: int = 3) -> bytes:

@@ -22,7 +22,7 @@ def save(path: Path, array: np.ndarray, **options: object) -> Path:
     return path
 
 
-def png(width: int, height: int, bits: int = 1, colour_type: int = 0, rows: bytes = b"") -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+def png(width: int, height: int, bits: int = 1, color_type: int = 0, rows: bytes = b"") -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body

@@ -11,13 +11,13 @@ from small import gap_linear, photo
 from torch import nn
 
 import cam
-from cam.batch import explain_folder
-from cam.images import write_image
-from cam.inputs import find_pictures
-from cam.manifest import read_records
-from cam.options import Options
-from cam.question import Question
-from cam.report.writing import write_report
+from cam.explanations.options import ExplainOptions
+from cam.images.find import find_pictures
+from cam.images.io import write_image
+from cam.report.write import write_report
+from cam.runs.manifest import read_records
+from cam.runs.options import RunOptions
+from cam.runs.run import explain_folder
 
 COUNT = 24
 LABELS = [
@@ -49,7 +49,7 @@ def explained(folder: Path, count: int, names: list[str] | None = None) -> cam.C
         name = (names or [])[number] if number < len(names or []) else f"p{number}.png"
         write_image(pictures / name, photo(36 + number % 3, 48, number))
     (pictures / "broken.png").write_bytes(b"torn")
-    options = Options(question=Question(report=True), save=frozenset())
+    options = RunOptions(explain=ExplainOptions(report=True), save=frozenset())
     explain_folder(classifier, find_pictures([pictures]), folder / "run", options)
     return classifier
 
@@ -91,11 +91,11 @@ def many_maps() -> cam.Classifier:
 
 
 def report_of(classifier: cam.Classifier, out: Path, **question) -> Path:
-    """A report of two photographs, of which parts lie outside the centre crop."""
+    """A report of two photographs, of which parts lie outside the center crop."""
     folder = out / "photos"
     folder.mkdir()
     for seed, size in enumerate([(40, 56), (50, 33)]):
         write_image(folder / f"{seed}.png", photo(*size, seed))
-    options = Options(question=Question(report=True, **question), save=frozenset())
+    options = RunOptions(explain=ExplainOptions(report=True, **question), save=frozenset())
     explain_folder(classifier, find_pictures([folder]), out / "run", options)
     return write_report(out / "run")

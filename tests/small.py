@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import cam
-from cam.classifiers import Classifier
-from cam.geometry import Grid
-from cam.preprocessing import Preprocessing
-from cam.twins import random_inputs
+from cam.classifiers.classifier import Classifier
+from cam.classifiers.preprocessing import Preprocessing
+from cam.heads.copies import random_inputs
+from cam.maps.geometry import Grid
 
 BATCH = random_inputs(3, (3, 32, 32), 5)
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3}

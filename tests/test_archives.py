@@ -16,8 +16,8 @@ import pytest
 from packed import make_tar, make_zip, only, picture, read, refused
 
 from cam.errors import UsageError
-from cam.images import encode, write_image
-from cam.inputs import find_pictures
+from cam.images.find import find_pictures
+from cam.images.io import encode, write_image
 
 NAMES = ["b/10.png", "b/2.png", "a b/c\nd.png", "\N{CAT FACE}.png", os.fsdecode(b"caf\xe9.png")]
 ORDERED = ["a b/c\nd.png", "b/2.png", "b/10.png", os.fsdecode(b"caf\xe9.png"), "\N{CAT FACE}.png"]

@@ -103,12 +103,12 @@ def sixteen(path: Path) -> None:
     Image.fromarray(np.asarray(photo().convert("L")).astype(np.uint16) * 257).save(path)
 
 
-def grey(path: Path) -> None:
+def gray(path: Path) -> None:
     photo().convert("L").save(path)
 
 
 def palette(path: Path) -> None:
-    """The digit in a palette, with one colour transparent that it does not use."""
+    """The digit in a palette, with one color transparent that it does not use."""
     indexed = photo().quantize(200)
     indexed.save(path, transparency=255)
 
@@ -124,7 +124,7 @@ def rotated(path: Path) -> None:
     photo().transpose(Image.Transpose.ROTATE_90).save(path.with_suffix(".jpg"), exif=exif, quality=95)
 
 
-@pytest.mark.parametrize("make", [cmyk, sixteen, grey, palette, animated, rotated], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [cmyk, sixteen, gray, palette, animated, rotated], ids=lambda make: make.__name__)
 def test_unusual_pictures_are_seen_as_they_look(run, tmp_path, make):
     (tmp_path / "in").mkdir()
     make(tmp_path / "in" / "picture.png")

@@ -8,27 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from batches import oddly_labelled, records_of, run, unlike_pictures
+from batches import oddly_labeled, records_of, run, unlike_pictures
 
 import cam
-from cam.batch import explain_folder
-from cam.classifiers import Classifier
+from cam.classifiers.checkpoints import hash_file
+from cam.classifiers.classifier import Classifier
 from cam.errors import UsageError
-from cam.images import read_image
-from cam.inputs import find_pictures
-from cam.options import Options
-from cam.targets import OneClass, TopClasses
-from cam.weights import hash_file, hash_tensors
+from cam.explanations.options import OneClass, TopClasses
+from cam.images.find import find_pictures
+from cam.images.io import read_image
+from cam.runs.options import RunOptions
+from cam.runs.run import explain_folder
+from cam.tensors import hash_tensors
 
 RECORD_KEYS = ["index", "path", "name", "status", "error", "retry", "bytes", "modified", "checksum"]
 RECORD_KEYS += ["size", "targets"]
 TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "completeness_error"]
-TARGET_KEYS += ["evidence", "map_input", "map_logit", "peak", "boxes", "remark", "files"]
+TARGET_KEYS += ["evidence", "map_input", "map_logit", "peak", "boxes", "note", "files"]
 
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    return oddly_labelled()
+    return oddly_labeled()
 
 
 @pytest.fixture
@@ -122,7 +123,11 @@ def test_overlay_shows_the_photograph_at_its_own_size(classifier, folder, tmp_pa
 
 def test_run_json_says_what_the_results_were_made_with(classifier, folder, tmp_path):
     explain_folder(
-        classifier, find_pictures([folder]), tmp_path / "out", Options(scale=2.5), {"model": "mine", "out": Path("x")}
+        classifier,
+        find_pictures([folder]),
+        tmp_path / "out",
+        RunOptions(scale=2.5),
+        {"model": "mine", "out": Path("x")},
     )
     about = json.loads((tmp_path / "out" / "run.json").read_text())
     assert about["arguments"] == {"model": "mine", "out": "x"}
@@ -141,19 +146,19 @@ def test_run_json_holds_the_real_hash_of_the_weights_file(folder, tmp_path):
 
 
 def bar_ends(monkeypatch) -> list[float]:
-    """Collect the limit that each legend was drawn with."""
-    import cam.explanation as module
+    """Collect the vmax that each legend was drawn with."""
+    import cam.explanations.explanation as module
 
     drawn: list[float] = []
     original = module.with_legend
     monkeypatch.setattr(
-        module, "with_legend", lambda *args, **kwargs: drawn.append(kwargs["limit"]) or original(*args, **kwargs)
+        module, "with_legend", lambda *args, **kwargs: drawn.append(kwargs["vmax"]) or original(*args, **kwargs)
     )
     return drawn
 
 
 def test_scales(classifier, folder, tmp_path, monkeypatch):
-    own = [cam.explain(classifier, picture.path).limit for picture in find_pictures([folder])]
+    own = [cam.explain(classifier, picture.path).vmax for picture in find_pictures([folder])]
     drawn = bar_ends(monkeypatch)
     run(classifier, folder, tmp_path / "run", scale="run", batch_size=2)
     assert drawn == pytest.approx([np.median(own)] * 5, rel=1e-4)
@@ -168,8 +173,8 @@ def test_scales(classifier, folder, tmp_path, monkeypatch):
 
 
 def test_the_common_scale_looks_at_a_bounded_part_of_the_run(classifier, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("cam.scale._PICTURES", 2)
-    own = [cam.explain(classifier, picture.path).limit for picture in find_pictures([folder])]
+    monkeypatch.setattr("cam.runs.run._PICTURES", 2)
+    own = [cam.explain(classifier, picture.path).vmax for picture in find_pictures([folder])]
     drawn = bar_ends(monkeypatch)
     run(classifier, folder, tmp_path / "out", scale="run")
     assert drawn == pytest.approx([np.median(own[:2])] * 5, rel=1e-4)
@@ -189,7 +194,7 @@ def test_a_bad_picture_does_not_change_another_ones_result(classifier, folder, t
 
 def test_pictures_are_reported_one_by_one(classifier, folder, tmp_path):
     reported = []
-    done = explain_folder(classifier, find_pictures([folder]), tmp_path / "out", Options(), {}, reported.append)
+    done = explain_folder(classifier, find_pictures([folder]), tmp_path / "out", RunOptions(), {}, reported.append)
     assert reported == records_of(done)
 
 
@@ -206,7 +211,7 @@ def test_pictures_are_reported_one_by_one(classifier, folder, tmp_path):
 )
 def test_options_that_cannot_be_right_are_no_pictures_fault(wrong, found):
     with pytest.raises(UsageError) as refusal:
-        Options(**wrong)
+        RunOptions(**wrong)
     assert found in str(refusal.value)
 
 

@@ -6,7 +6,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from cam.classifiers import load_classifier
+from cam.classifiers.load import load_classifier
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cam.images import read_image
-from cam.loading import load_network
-from cam.twins import random_inputs
+from cam.classifiers.load import load_network
+from cam.heads.copies import random_inputs
+from cam.images.io import read_image
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 PROGRAMS = [
@@ -91,10 +91,10 @@ def test_every_program_writes_a_picture_of_each_size(bench, small_noise, squeeze
     photos = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, size in zip(photos, ((60, 40), (33, 70)), strict=True):
         Image.effect_noise(size, 50).convert("RGB").save(path)
-    contenders = bench("contenders")
+    methods = bench("methods")
     arguments = [program, "squeezenet1_1", str(squeezenet), str(tmp_path / "out"), *map(str, photos)]
-    monkeypatch.setattr(sys, "argv", ["contenders.py", *arguments])
-    contenders.main()
+    monkeypatch.setattr(sys, "argv", ["methods.py", *arguments])
+    methods.main()
     written = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in written] == ["a.jpg", "b.jpg"]
     for path, (width, height) in zip(written, ((60, 40), (33, 70)), strict=True):
@@ -105,11 +105,11 @@ def test_every_program_writes_a_picture_of_each_size(bench, small_noise, squeeze
 
 
 def test_the_floors_are_all_there_and_no_test_forgets_a_program(bench):
-    assert set(bench("contenders").PROGRAMS) - set(PROGRAMS) == {"floor-compile", "floor-onnxruntime"}
+    assert set(bench("methods").PROGRAMS) - set(PROGRAMS) == {"floor-compile", "floor-onnxruntime"}
 
 
 def test_random_weights_give_scores_of_a_sane_size(bench, tmp_path):
-    bench("contenders").save_weights("resnet18", tmp_path / "a.pth")
+    bench("methods").save_weights("resnet18", tmp_path / "a.pth")
     network = load_network("resnet18", weights=tmp_path / "a.pth").network
     with torch.inference_mode():
         scores = network(random_inputs(2, (3, 224, 224), seed=1))

@@ -14,35 +14,33 @@ import torch
 from small import photo, wrapped
 
 import cam
-from cam import blending
-from cam.batch import explain_folder
-from cam.blending import blend_all, blend_batch
-from cam.engines import make_engine
+from cam.engines.checked import make_engine
 from cam.errors import ImageError
-from cam.explanation import Explanation
-from cam.images import read_image, write_image
-from cam.inputs import Picture, find_pictures
-from cam.manifest import read_records
-from cam.options import Options
-from cam.overlay import shrink
-from cam.passes import run_network
-from cam.pipeline import explain_images
-from cam.question import Question
-from cam.targets import TopClasses
+from cam.explanations.explain import explain_images
+from cam.explanations.explanation import Explanation
+from cam.explanations.forward import run_forward
+from cam.explanations.options import ExplainOptions, TopClasses
+from cam.images.find import Picture, find_pictures
+from cam.images.io import read_image, shrink, write_image
+from cam.runs import batches as blending
+from cam.runs.batches import blend_all, blend_batch
+from cam.runs.manifest import read_records
+from cam.runs.options import RunOptions
+from cam.runs.run import explain_folder
 
 SIZES = [(40, 48), (64, 40), (40, 48), (33, 200), (40, 48)]
-STYLE = {"limit": None, "opacity": 0.5, "colormap": "signed"}
+STYLE = {"vmax": None, "opacity": 0.5, "colormap": "signed"}
 
 
 def explanations(evidence: str = "logit", fit: str = "crop") -> list[Explanation]:
     images = [photo(*size, seed=seed) for seed, size in enumerate(SIZES)]
-    question = Question(evidence, fit=fit)
+    question = ExplainOptions(evidence, fit=fit)
     found = explain_images(wrapped(), images, [[TopClasses(2)]] * len(images), question)
     return [each for some in found for each in some]
 
 
 def assert_same(drawn: np.ndarray, expected: np.ndarray) -> None:
-    """Where a value lies half-way between two colours, either will do."""
+    """Where a value lies half-way between two colors, either will do."""
     assert drawn.shape == expected.shape
     assert (np.abs(drawn.astype(int) - expected) > 1).any(-1).mean() <= 0.01
 
@@ -52,9 +50,9 @@ def assert_same(drawn: np.ndarray, expected: np.ndarray) -> None:
     ("evidence", "style"),
     [
         ("logit", {}),
-        ("contrast", {"limit": 0.7, "opacity": 0.3}),
-        ("posterior", {"limit": 1.0, "colormap": "viridis", "opacity": 1.0}),
-        ("margin", {"limit": 0.0, "opacity": 0.0}),
+        ("contrast", {"vmax": 0.7, "opacity": 0.3}),
+        ("posterior", {"vmax": 1.0, "colormap": "viridis", "opacity": 1.0}),
+        ("margin", {"vmax": 0.0, "opacity": 0.0}),
     ],
 )
 def test_pictures_of_any_sizes_are_those_that_a_core_draws(evidence, style, fit, device):
@@ -98,12 +96,12 @@ def outcomes() -> list[tuple[Picture, list[Explanation] | ImageError]]:
 
 
 def test_what_went_wrong_with_a_picture_stays_with_it(device):
-    batch = list(blend_batch(outcomes(), device, 2.0, Options(max_side=32)))
+    batch = list(blend_batch(outcomes(), device, 2.0, RunOptions(max_side=32)))
     assert [len(blended) for _, blended in batch] == [2, 0, 2, 2]
     for (_, outcome), blended in batch:
         for each, heat in zip(outcome if isinstance(outcome, list) else [], blended, strict=True):
             assert max(each.image.shape) == 32
-            assert_same(each.overlay(limit=2.0, blended=heat), each.overlay(limit=2.0, max_side=32))
+            assert_same(each.overlay(vmax=2.0, blended=heat), each.overlay(vmax=2.0, max_side=32))
 
 
 def test_a_picture_is_made_smaller_before_it_is_blended(device):
@@ -121,7 +119,7 @@ def test_large_photographs_are_not_all_held_at_once(device, monkeypatch):
             taken.append(outcome[0])
             yield outcome
 
-    seen = [len(taken) for _ in blend_batch(some(), device, None, Options())]
+    seen = [len(taken) for _ in blend_batch(some(), device, None, RunOptions())]
     assert seen == [1, 3, 3, 4]
 
 
@@ -130,7 +128,7 @@ def test_without_room_on_the_device_the_cores_draw(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(blending, "_blend", full)
-    batch = list(blend_batch(outcomes(), torch.device("cpu"), None, Options()))
+    batch = list(blend_batch(outcomes(), torch.device("cpu"), None, RunOptions()))
     assert [blended for _, blended in batch] == [[], [], [], []]
 
 
@@ -140,7 +138,7 @@ def test_a_run_whose_heat_is_blended_in_batches_is_that_of_the_cores(tmp_path, m
     (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
 
     def run(out: str) -> list[dict]:
-        options = Options(targets=(TopClasses(2),), format="png", max_side=45)
+        options = RunOptions(targets=(TopClasses(2),), format="png", max_side=45)
         done = explain_folder(wrapped(), find_pictures([tmp_path / "in"]), tmp_path / out, options)
         return [record for record, _ in read_records(done.manifest)]
 
@@ -152,8 +150,8 @@ def test_a_run_whose_heat_is_blended_in_batches_is_that_of_the_cores(tmp_path, m
         batches.append(device)
         return blend_batch(outcomes, torch.device("cpu"), *rest)
 
-    monkeypatch.setattr("cam.batch.device_and_dtype", lambda _: (of_the_gpu, torch.float32))
-    monkeypatch.setattr("cam.batch.blend_batch", on_the_cpu)
+    monkeypatch.setattr("cam.runs.run.device_and_dtype", lambda _: (of_the_gpu, torch.float32))
+    monkeypatch.setattr("cam.runs.run.blend_batch", on_the_cpu)
     assert run("in-batches") == expected
     assert batches == [of_the_gpu, of_the_gpu]
     for record in expected:
@@ -185,9 +183,9 @@ def test_nothing_hidden_waits_for_the_gpu(device, evidence):
     targets = [[TopClasses(1)]] * len(images)
     for _ in range(2):  # the first time memory is taken and kernels are loaded
         with waits() as of_the_pass:
-            run_network(classifier, images, classifier.preprocessing)
+            run_forward(classifier, images, classifier.preprocessing)
         with waits() as of_all:
-            found = [each for (each,) in explain_images(classifier, images, targets, Question(evidence))]
+            found = [each for (each,) in explain_images(classifier, images, targets, ExplainOptions(evidence))]
         with waits() as of_blending:
             blend_all(found, device, **STYLE)
     assert len(of_the_pass) == len(of_all) == 1  # for all that is told of the batch

@@ -1,4 +1,4 @@
-"""The boxes game: heat known beforehand against boxes known beforehand."""
+"""The boxes benchmark: heat known beforehand against boxes known beforehand."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 
 import cam
-from cam.boxes import component_boxes
 from cam.errors import ModelError, UsageError
+from cam.evaluation.annotations import read_boxes
 from cam.evaluation.boxes import evaluate_boxes
-from cam.evaluation.boxes_truth import read_boxes
-from cam.evaluation.contenders import Asked
+from cam.evaluation.methods import MapRequest
 from cam.evaluation.metrics import box_mask
-from cam.evaluation.results import Evaluation, Row
-from cam.images import read_image
+from cam.evaluation.statistics import Evaluation, Row
+from cam.images.io import read_image
+from cam.maps.boxes import component_boxes
 
 MODEL: Any = SimpleNamespace(name="stand-in", labels=("cat", "dog"))
 
@@ -35,7 +35,7 @@ class Fixed:
         self.boxes = boxes
         self.asked: list[tuple[str, tuple[int, ...]]] = []
 
-    def heats(self, picture: Asked) -> list[np.ndarray]:
+    def heats(self, picture: MapRequest) -> list[np.ndarray]:
         self.asked.append((picture.name, picture.class_idxs))
         if picture.name == "refused.png":
             raise ModelError("It does not run", "Take another")
@@ -49,12 +49,12 @@ def picture(path: Path, size: tuple[int, int] = (8, 8), inside: tuple[int, int, 
     Image.fromarray(255 * box_mask(np.array([inside or (0, 0, 0, 0)]), size).astype(np.uint8)).save(path)
 
 
-def evaluated(folder: Path, contenders: Sequence[Any], **options: Any) -> Evaluation:
-    return evaluate_boxes(MODEL, read_boxes(folder), contenders, **options)
+def evaluated(folder: Path, methods: Sequence[Any], **options: Any) -> Evaluation:
+    return evaluate_boxes(MODEL, read_boxes(folder), methods, **options)
 
 
-def values(result: Evaluation, contender: str) -> dict[str, float]:
-    return {row.metric: row.value for row in result.rows if row.contender == contender}
+def values(result: Evaluation, method: str) -> dict[str, float]:
+    return {row.metric: row.value for row in result.rows if row.method == method}
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_perfect_and_shifted_heat_by_hand(two):
     shifted = Fixed("shifted", {("a.png", 1): (2, 0, 6, 4), ("a.png", 0): (4, 4, 6, 8), ("b.png", 1): (2, 4, 6, 8)})
     result = evaluated(two, [perfect, shifted])
     assert perfect.asked == [("a.png", (1, 0)), ("b.png", (1,))]
-    assert (result.game, result.model, result.pictures, len(result.failed)) == ("boxes", "stand-in", 2, 0)
+    assert (result.benchmark, result.model, result.pictures, len(result.failed)) == ("boxes", "stand-in", 2, 0)
     assert result.rows[:4] == tuple(
         Row("perfect", metric, 1.0, 1.0, 1.0, 3) for metric in ("pointing", "energy", "max_box_acc", "max_box_acc_v2")
     )
@@ -103,8 +103,8 @@ def test_a_bad_picture_costs_itself_only(two):
     picture(two / "black.png")
     picture(two / "masks" / "black.png")
     done: list[str] = []
-    contenders = [Fixed(name, {("a.png", 1): (0, 0, 4, 4)}) for name in ("one", "other")]
-    result = evaluated(two, contenders, max_pixels=64, progress=lambda each: done.append(str(each.name)))
+    methods = [Fixed(name, {("a.png", 1): (0, 0, 4, 4)}) for name in ("one", "other")]
+    result = evaluated(two, methods, max_pixels=64, progress=lambda each: done.append(str(each.name)))
     assert (result.pictures, len(result.failed)) == (1, 6)
     assert {row.count for row in result.rows} == {1}
     assert done == ["gone.png", "a.png", "refused.png", "b.png", "large.png", "odd.png", "black.png"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cam.errors import UsageError
-from cam.evaluation.boxes_truth import read_boxes
+from cam.evaluation.annotations import read_boxes
 
 COCO: dict[str, Any] = {
     "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}, {"id": 8, "file_name": "empty.jpg"}],

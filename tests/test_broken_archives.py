@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packed import make_tar, make_zip, only, picture, read, refused
 
-from cam.archives import Member, read_member
 from cam.errors import ImageError, UsageError
-from cam.images import write_image
-from cam.inputs import find_pictures
+from cam.images.archives import Member, read_member
+from cam.images.find import find_pictures
+from cam.images.io import write_image
 
 
 @pytest.mark.parametrize("name", ["p.tar.gz", "p.tgz", "p.tar.bz2", "p.tar.xz", "p.TAR.GZ", "p.tar"])

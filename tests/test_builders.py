@@ -15,9 +15,10 @@ from checkpoints import Bomb, same
 from safetensors.torch import save_file
 from torch import nn
 
-from cam.builders import build, list_models, torchvision_names
-from cam.cards import FOLDER, card_names, read_card
-from cam.classifiers import load_classifier
+from cam.classifiers.load import load_classifier
+from cam.classifiers.sources.cards import FOLDER, card_names, read_card
+from cam.classifiers.sources.registry import build, list_models
+from cam.classifiers.sources.torchvision import torchvision_names
 from cam.errors import ModelError, UsageError, WeightsError
 from cam.networks.cifar_resnet import resnet20
 

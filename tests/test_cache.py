@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cam import cache
-from cam.cache import recall, remember
+from cam.heads import examine as cache
+from cam.heads.examine import recall, remember
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from small import photo, wrapped
 
-from cam.batch import Run, explain_folder
-from cam.classifiers import Classifier
+from cam.classifiers.classifier import Classifier
 from cam.errors import UsageError
-from cam.images import write_image
-from cam.inputs import find_pictures
-from cam.manifest import Record, read_records
-from cam.options import Options
+from cam.images.find import find_pictures
+from cam.images.io import write_image
+from cam.runs.manifest import Record, read_records
+from cam.runs.options import RunOptions
+from cam.runs.run import Run, explain_folder
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def pack(archive: Path, pictures: dict[str, int]) -> bytes:
 
 
 def run(classifier: Classifier, inputs: list[Path | str], out: Path, patterns: tuple[str, ...] = ()) -> Run:
-    return explain_folder(classifier, find_pictures(inputs, patterns=patterns), out, Options(scale=2.0), {})
+    return explain_folder(classifier, find_pictures(inputs, patterns=patterns), out, RunOptions(scale=2.0), {})
 
 
 def records(out: Path) -> list[Record]:
@@ -77,7 +77,7 @@ def test_an_archive_that_is_away_for_a_while_is_read_later(classifier, tmp_path)
     inputs = [packed, tmp_path / "c.png"]
     listed = find_pictures(inputs)
     packed.rename(tmp_path / "away")
-    first = explain_folder(classifier, listed, tmp_path / "out", Options(scale=2.0), {})
+    first = explain_folder(classifier, listed, tmp_path / "out", RunOptions(scale=2.0), {})
     assert (first.explained, first.failed) == (1, 2)
     assert [record["retry"] for record in records(tmp_path / "out")] == [True, True, False]
     (tmp_path / "away").rename(packed)

@@ -10,13 +10,13 @@ import pytest
 from runs import contents
 from small import photo, wrapped
 
-from cam.batch import Run, explain_folder
-from cam.classifiers import Classifier
+from cam.classifiers.classifier import Classifier
 from cam.errors import UsageError
-from cam.images import write_image
-from cam.inputs import find_pictures
-from cam.manifest import Record, read_records
-from cam.options import Options
+from cam.images.find import find_pictures
+from cam.images.io import write_image
+from cam.runs.manifest import Record, read_records
+from cam.runs.options import RunOptions
+from cam.runs.run import Run, explain_folder
 
 COUNT = 12  # three batches
 
@@ -35,7 +35,7 @@ def folder(tmp_path) -> Path:
 
 
 def run(classifier: Classifier, folder: Path, out: Path, report=lambda record: None, inputs=None) -> Run:
-    return explain_folder(classifier, find_pictures(inputs or [folder]), out, Options(scale=2.0), {}, report)
+    return explain_folder(classifier, find_pictures(inputs or [folder]), out, RunOptions(scale=2.0), {}, report)
 
 
 def records(out: Path) -> list[Record]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from small import BATCH, wrapped
 
-from cam.eager import EagerEngine
-from cam.engines import CheckedEngine
-from cam.twins import random_inputs
+from cam.engines.checked import CheckedEngine
+from cam.engines.eager import EagerEngine
+from cam.heads.copies import random_inputs
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+from cam.classifiers.checkpoints import NESTS, hash_file, read_checkpoint
 from cam.errors import WeightsError
-from cam.weights import NESTS, hash_file, read_checkpoint
 
 STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([0.5, -1.0])}
 RAN = Path("ran")

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from cam.errors import UsageError
-from cam.inputs import Picture, find_pictures, shard
+from cam.images.find import Picture, find_pictures, shard
 
 
 def test_a_pattern_is_of_the_path_from_the_input_on_or_of_the_file_name(

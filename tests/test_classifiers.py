@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from cam.classifiers import load_classifier, wrap
+from cam.classifiers.load import load_classifier, wrap
 from cam.errors import CamError, UsageError
-from cam.loading import pick_device
+from cam.tensors import pick_device
 
 
 class Shifted(nn.Module):
@@ -48,8 +48,8 @@ def test_the_grid_is_measured_in_any_mode(nothing_remembered, device, mode, made
     with mode():
         classifier = wrap(Shifted(checkpointed).to(device) if made_in_mode else network, input_size=32)
     assert classifier.grid.method == "measured"
-    assert classifier.grid.jump == (4, 4)
-    assert classifier.grid.start == pytest.approx((0, 0), abs=1e-6)  # stretching says 1.5
+    assert classifier.grid.stride == (4, 4)
+    assert classifier.grid.offset == pytest.approx((0, 0), abs=1e-6)  # stretching says 1.5
     assert len([path for path in nothing_remembered.rglob("*") if path.is_file()]) == 1
     assert classifier.network.training
 
@@ -82,6 +82,6 @@ def test_labels_must_be_as_many_as_the_classes():
         load_classifier("digits", labels=["a", "b"], device="cpu")
 
 
-def test_a_model_that_takes_no_colour_is_an_error_of_ours():
+def test_a_model_that_takes_no_color_is_an_error_of_ours():
     with pytest.raises(CamError, match="does not run"):
         load_classifier("digits", mean=(0.5,), std=(0.5,), device="cpu")

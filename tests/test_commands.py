@@ -14,7 +14,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from runs import CARD, SAMPLES
 
-from cam.commands import main
+from cam.cli.main import main
 from cam.version import VERSION
 
 ROOT = Path(__file__).parents[1]
@@ -30,10 +30,10 @@ def test_inspect_as_json(run):
     result = run("inspect", "digits", "--json")
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
-    wanted = ["kind", "exact", "feature_layer", "grid", "jump", "start", "classes", "completeness_error", "reason"]
+    wanted = ["kind", "exact", "feature_layer", "grid", "stride", "offset", "classes", "completeness_error", "reason"]
     assert set(wanted) <= facts.keys()
     assert (facts["kind"], facts["exact"], facts["classes"], facts["grid"]) == ("gap-linear", True, 10, SIDES)
-    assert facts["jump"] == [4, 4]
+    assert facts["stride"] == [4, 4]
     assert facts["reason"] is None
     assert facts["completeness_error"] < 1e-5
     assert facts["completeness_error_float64"] < 1e-5  # the head is kept in float32
@@ -93,7 +93,7 @@ def test_the_three_ways_to_start_are_one_program(tmp_path):
     assert {program(*way, "--version").stdout for way in ways} == {f"cam, version {VERSION}\n"}
 
 
-def test_a_pipe_gets_no_progress_and_no_colours(tmp_path):
+def test_a_pipe_gets_no_progress_and_no_colors(tmp_path):
     arguments = "-m", "cam", "explain", str(SAMPLES / "five.png"), "-m", "digits", "-o", str(tmp_path / "out")
     done = program(sys.executable, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -103,15 +103,15 @@ def test_a_pipe_gets_no_progress_and_no_colours(tmp_path):
     assert max(map(len, done.stdout.splitlines())) > 10
 
 
-def test_a_network_of_grey_pictures_is_inspected(tmp_path, monkeypatch):
-    (tmp_path / "grey.py").write_text(
+def test_a_network_of_gray_pictures_is_inspected(tmp_path, monkeypatch):
+    (tmp_path / "gray.py").write_text(
         "from torch import nn\n"
         "def make():\n"
         "    pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
         "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), *pooled, nn.Linear(4, 2))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    arguments = ["inspect", "grey:make", "--mean", "0.5", "--std", "0.5", "--input-size", "16", "--json"]
+    arguments = ["inspect", "gray:make", "--mean", "0.5", "--std", "0.5", "--input-size", "16", "--json"]
     answer = CliRunner().invoke(main, arguments)
     assert answer.exit_code == 0, answer.output
     found = json.loads(answer.stdout)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cam.decoding import decode_image, memory_reused
 from cam.errors import ImageError
-from cam.geometry import fit_crop
-from cam.images import resize
+from cam.images.decode import decode_image, memory_reused
+from cam.images.io import resize
+from cam.maps.geometry import fit_crop
 
 
 def photograph(height: int, width: int, steepness: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -27,9 +27,9 @@ def photograph(height: int, width: int, steepness: float = 1.0, seed: int = 0) -
         phases = rng.standard_normal(frequency.shape) + 1j * rng.standard_normal(frequency.shape)
         return np.fft.irfft2(phases / frequency**steepness, (height, width))
 
-    grey = layer()
-    colour = np.stack([grey + 0.3 * layer() for _ in range(3)], -1)
-    return np.clip((colour - colour.mean()) / colour.std() * 50 + 128, 0, 255).astype(np.uint8)
+    gray = layer()
+    color = np.stack([gray + 0.3 * layer() for _ in range(3)], -1)
+    return np.clip((color - color.mean()) / color.std() * 50 + 128, 0, 255).astype(np.uint8)
 
 
 def jpeg(image: np.ndarray, **options: object) -> bytes:
@@ -88,7 +88,7 @@ def test_fewer_pixels_are_upright_too(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_fewer_pixels_of_other_colours(mode: str) -> None:
+def test_fewer_pixels_of_other_colors(mode: str) -> None:
     file = io.BytesIO()
     Image.fromarray(photograph(480, 640)).convert(mode).save(file, "JPEG")
     (small, _), (whole, _) = decode(file.getvalue(), 80), decode(file.getvalue())

@@ -11,20 +11,19 @@ import pytest
 import torch
 from torch import nn
 
-import cam.cards
-from cam.classifiers import load_classifier
+import cam.classifiers.sources.cards
+from cam.classifiers.load import load_classifier, load_network
 from cam.errors import HeadError, UsageError
-from cam.invariance import training
-from cam.invariance.demo import run_demo, shipped_glyphs, shipped_networks
-from cam.invariance.positions import accuracy_by_place
-from cam.invariance.training import HEADS, NETWORKS, RIGHT, correct, make_scenes, train_network
-from cam.loading import load_network
+from cam.invariance.demo import training
+from cam.invariance.demo.demo import run_demo, shipped_glyphs, shipped_networks
+from cam.invariance.demo.positions import accuracy_by_place
+from cam.invariance.demo.scenes import uci_digits
+from cam.invariance.demo.training import HEADS, NETWORKS, RIGHT, correct, make_scenes, train_network
 from cam.networks.heads_compared import HeadsCompared
-from cam.scenes import uci_digits
-from cam.weights import hash_tensors
+from cam.tensors import hash_tensors
 
 PAGE = Path(__file__).parents[1] / "docs" / "position-invariance.md"
-# 3x3 convolutions without bias, 3-16-32-32-64-64, and two numbers a channel of each normalisation.
+# 3x3 convolutions without bias, 3-16-32-32-64-64, and two numbers a channel of each normalization.
 BODY = 9 * (3 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * (16 + 32 + 32 + 64 + 64)
 HEAD = {
     "gap-linear": 64 * 10 + 10,
@@ -85,7 +84,7 @@ def test_digits_stand_where_they_are_put_and_halves_are_told_apart():
     assert not (everywhere.seen & everywhere.unseen).any()
 
 
-def test_accuracy_is_counted_where_the_centres_are():
+def test_accuracy_is_counted_where_the_centers_are():
     boxes = np.array([[0, 0, 4, 4], [1, 1, 3, 3], [60, 28, 64, 32], [7, 0, 9, 2]] * 10)
     right = np.array([True, False, True, False] * 10)
     assert np.isnan(accuracy_by_place(right[:36], boxes[:36])[7, 15])  # nine are too few
@@ -125,7 +124,7 @@ def test_shipped_networks_reach_the_stated_figures():
 
 
 def test_cards_name_the_heads_and_weights_are_small():
-    files = list(cam.cards.FOLDER.glob("position-*.safetensors"))
+    files = list(cam.classifiers.sources.cards.FOLDER.glob("position-*.safetensors"))
     assert {file.stem for file in files} == {*NETWORKS, "position-glyphs"}
     assert sum(file.stat().st_size for file in files) < 2_000_000
     assert load_classifier("position-gap", device="cpu").head.kind == "gap-linear"
@@ -134,7 +133,7 @@ def test_cards_name_the_heads_and_weights_are_small():
 
 
 def test_the_demonstration_writes_figures_and_the_numbers_it_gives(tmp_path, monkeypatch):
-    monkeypatch.setattr("cam.invariance.demo.SCENES", 300)
+    monkeypatch.setattr("cam.invariance.demo.demo.SCENES", 300)
     done = []
     facts = run_demo(tmp_path, progress=done.append)
     assert done == list(NETWORKS)

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from cam.invariance.demo.scenes import Scene
 from cam.networks.cifar_resnet import CifarResNet
-from cam.scenes import Scene
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS, SAMPLES = ROOT / "models", ROOT / "samples"
@@ -67,7 +67,7 @@ def test_the_weights_reach_the_figures_on_scenes_never_seen(digits):
     assert figures["two_digits_peak_on_own"] >= 0.90
 
 
-def test_an_untrained_network_recognises_nothing():
+def test_an_untrained_network_recognizes_nothing():
     torch.manual_seed(0)
     figures = TRAINING["evaluate"](CifarResNet(**CARD["arguments"]).eval(), "validation", scenes=90, seed=2)
     assert figures["accuracy"] < 0.3

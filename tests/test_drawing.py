@@ -12,28 +12,28 @@ from hypothesis import strategies as st
 from small import photo, wrapped
 
 import cam
-from cam import overlay as module
-from cam.colormaps import _OPENCV, lookup
-from cam.geometry import Frame, Grid, fit_crop, fit_whole, stretched
-from cam.overlay import draw, overlay
-from cam.placing import place
+from cam.drawing import overlay as module
+from cam.drawing.colormaps import _OPENCV, lookup
+from cam.drawing.overlay import draw, overlay
+from cam.maps.geometry import Frame, Grid, fit_crop, fit_whole, stretched
+from cam.maps.projection import project
 
 AGAINST, FAVOUR = [133, 243, 255], [255, 227, 0]
 
 
-def steps_of(cells: np.ndarray, grid: Grid, frame: Frame, limit: float, signed: bool) -> np.ndarray:
+def steps_of(cells: np.ndarray, grid: Grid, frame: Frame, vmax: float, signed: bool) -> np.ndarray:
     """Where on the 255 steps of the scale each pixel lies, (H, W) float64, by two interpolations of the cells."""
     values = cells.astype(np.float64)
     for axis in (0, 1):
         pixels = (np.arange(frame.photo[axis]) + 0.5) * frame.resized[axis] / frame.photo[axis] - 0.5
         indices = np.arange(cells.shape[axis])
-        centres = grid.centres(axis, indices.size, frame.input[axis])
-        position = np.interp(pixels - frame.offset[axis], centres, indices)
+        centers = grid.centers(axis, indices.size, frame.input[axis])
+        position = np.interp(pixels - frame.offset[axis], centers, indices)
         one = np.array([np.interp(position, indices, row) for row in np.moveaxis(values, axis, 1)])
         values = np.moveaxis(one, 1, axis)
-    if limit <= 0:
+    if vmax <= 0:
         return np.full(frame.photo, 128.0)
-    return np.clip(128 + 127 * (values / limit if signed else 2 * values / limit - 1), 0, 255)
+    return np.clip(128 + 127 * (values / vmax if signed else 2 * values / vmax - 1), 0, 255)
 
 
 def blended(steps: np.ndarray, image: np.ndarray, colormap: str, opacity: float) -> np.ndarray:
@@ -41,17 +41,17 @@ def blended(steps: np.ndarray, image: np.ndarray, colormap: str, opacity: float)
 
 
 def hidden(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The unseen part, (H, W): grey, hatched, white next to the seen part."""
+    """The unseen part, (H, W): gray, hatched, white next to the seen part."""
     height, width = seen.shape
     stroke = max(1, round((height * width) ** 0.5 / 300))
     y, x = np.mgrid[:height, :width]
-    grey = image @ [0.299, 0.587, 0.114] / 2 + 48
-    grey += 45 * ((y + x) % (12 * stroke) < stroke)
+    gray = image @ [0.299, 0.587, 0.114] / 2 + 48
+    gray += 45 * ((y + x) % (12 * stroke) < stroke)
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     if rows.size:
         near = (y >= rows[0] - stroke) & (y <= rows[-1] + stroke) & (x >= columns[0] - stroke)
-        grey[near & (x <= columns[-1] + stroke)] = 255
-    return grey
+        gray[near & (x <= columns[-1] + stroke)] = 255
+    return gray
 
 
 def check(
@@ -59,7 +59,7 @@ def check(
     grid: Grid,
     frame: Frame,
     *,
-    limit: float = 2.0,
+    vmax: float = 2.0,
     opacity: float = 0.5,
     colormap: str = "signed",
     signed: bool = True,
@@ -68,23 +68,23 @@ def check(
     image = np.random.default_rng(1).integers(0, 256, (*frame.photo, 3), np.uint8)
     canvas = np.full((frame.photo[0] + 2, frame.photo[1] + 3, 3), 77, np.uint8)
     drawn = canvas[:-2, :-3]
-    draw(drawn, image, cells, grid, frame, limit=limit, opacity=opacity, colormap=colormap, signed=signed)
+    draw(drawn, image, cells, grid, frame, vmax=vmax, opacity=opacity, colormap=colormap, signed=signed)
     assert (canvas[-2:] == 77).all()
     assert (canvas[:, -3:] == 77).all()
 
     x0, y0, x1, y1 = frame.seen
     seen = np.zeros(frame.photo, bool)
     seen[y0:y1, x0:x1] = True
-    steps = steps_of(cells, grid, frame, limit, signed)
-    # A value half-way between two colours, to single precision, may get either.
+    steps = steps_of(cells, grid, frame, vmax, signed)
+    # A value half-way between two colors, to single precision, may get either.
     errors = [np.abs(drawn - blended(np.clip(steps + d, 0, 255), image, colormap, opacity)) for d in (-1e-3, 0, 1e-3)]
     assert np.min(errors, 0)[seen].max(initial=0) <= 0.5 + 1e-4
     assert np.abs(drawn - hidden(image, seen)[..., None])[~seen].max(initial=0) <= 0.8  # rounded twice
 
-    heat = place(cells, grid, frame)
-    same = overlay(image, heat, limit=limit, opacity=opacity, colormap=colormap, signed=signed)
+    heat = project(cells, grid, frame)
+    same = overlay(image, heat, vmax=vmax, opacity=opacity, colormap=colormap, signed=signed)
     assert np.array_equal(same[~seen], drawn[~seen])
-    assert (same != drawn).any(-1).mean() <= 0.01  # again half-way between two colours
+    assert (same != drawn).any(-1).mean() <= 0.01  # again half-way between two colors
     return drawn
 
 
@@ -96,26 +96,26 @@ CROP = fit_crop((375, 500), 256, (224, 224))
 
 
 @pytest.mark.parametrize("colormap", ["signed", "INFERNO", *sorted(_OPENCV)])
-def test_every_colour_map(colormap: str) -> None:
+def test_every_color_map(colormap: str) -> None:
     check(cells(7, 7), stretched((7, 7), CROP.input), CROP, colormap=colormap)
 
 
 @pytest.mark.parametrize("opacity", [0.0, 1 / 3, 0.5, 1.0])
-@pytest.mark.parametrize("limit", [0.0, 0.4, 2.0, 50.0])
-def test_every_opacity_and_scale(opacity: float, limit: float) -> None:
+@pytest.mark.parametrize("vmax", [0.0, 0.4, 2.0, 50.0])
+def test_every_opacity_and_scale(opacity: float, vmax: float) -> None:
     frame = fit_whole((480, 640), 256)
-    check(cells(15, 20), stretched((15, 20), frame.input), frame, limit=limit, opacity=opacity)
+    check(cells(15, 20), stretched((15, 20), frame.input), frame, vmax=vmax, opacity=opacity)
 
 
 @pytest.mark.parametrize("colormap", ["viridis", "jet"])
 def test_probabilities_run_from_nothing(colormap: str) -> None:
     values = np.random.default_rng(0).random((13, 13)).astype(np.float32)
-    check(values, stretched((13, 13), CROP.input), CROP, limit=1.0, signed=False, colormap=colormap)
+    check(values, stretched((13, 13), CROP.input), CROP, vmax=1.0, signed=False, colormap=colormap)
 
 
-def test_probabilities_in_signed_colours_take_the_warm_half() -> None:
+def test_probabilities_in_signed_colors_take_the_warm_half() -> None:
     frame = Frame((8, 8), (8, 8), (0, 0), (8, 8))
-    check(np.random.default_rng(0).random((3, 3)), stretched((3, 3), (8, 8)), frame, limit=1.0)
+    check(np.random.default_rng(0).random((3, 3)), stretched((3, 3), (8, 8)), frame, vmax=1.0)
 
 
 @settings(max_examples=60)
@@ -127,7 +127,7 @@ def test_probabilities_in_signed_colours_take_the_warm_half() -> None:
 )
 def test_any_size_and_view(size: tuple[int, int], view: str, shape: tuple[int, int], reach: float) -> None:
     frame = fit_whole(size, 64) if view == "whole" else fit_crop(size, 64, (56, 56) if view == "crop" else (80, 48))
-    check(cells(*shape), replace(stretched(shape, frame.input), reach=(reach, reach)), frame)
+    check(cells(*shape), replace(stretched(shape, frame.input), extent=(reach, reach)), frame)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 70_000), (70_000, 1), (2, 60_001), (700, 1)])
@@ -136,7 +136,7 @@ def test_ribbons_and_single_pixels(size: tuple[int, int]) -> None:
         check(cells(3, 4), stretched((3, 4), frame.input), frame)
 
 
-def test_one_cell_colours_all() -> None:
+def test_one_cell_colors_all() -> None:
     frame = Frame((30, 40), (30, 40), (0, 0), (30, 40))
     drawn = check(np.full((1, 1), 9.0), stretched((1, 1), (30, 40)), frame, opacity=1)
     assert (drawn == FAVOUR).all()
@@ -151,21 +151,21 @@ def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("much", [4.0, 1e4, 1e9, 3e9, 1e20, 3e38])
-@pytest.mark.parametrize("limit", [1.0, 1e-30])
-def test_what_lies_beyond_the_ends_never_wraps_around(much: float, limit: float) -> None:
+@pytest.mark.parametrize("vmax", [1.0, 1e-30])
+def test_what_lies_beyond_the_ends_never_wraps_around(much: float, vmax: float) -> None:
     frame, image = Frame((4, 60), (4, 60), (0, 0), (4, 60)), np.zeros((4, 60, 3), np.uint8)
     for left, right in ((-much, much), (much, -much), (much, much), (-much, -much)):
         canvas = image.copy()
-        draw(canvas, image, np.array([[left, right]]), stretched((1, 2), (4, 60)), frame, limit=limit, opacity=1)
+        draw(canvas, image, np.array([[left, right]]), stretched((1, 2), (4, 60)), frame, vmax=vmax, opacity=1)
         assert (canvas[:, :26] == (FAVOUR if left > 0 else AGAINST)).all()
         assert (canvas[:, 34:] == (FAVOUR if right > 0 else AGAINST)).all()
 
 
-@pytest.mark.parametrize("limit", [1e-3, 1e-15, 1e-30])
-def test_on_a_tiny_scale_the_signs_still_change_where_they_do(limit: float) -> None:
+@pytest.mark.parametrize("vmax", [1e-3, 1e-15, 1e-30])
+def test_on_a_tiny_scale_the_signs_still_change_where_they_do(vmax: float) -> None:
     frame, image = Frame((1, 400), (1, 400), (0, 0), (1, 400)), np.zeros((1, 400, 3), np.uint8)
     canvas = image.copy()
-    draw(canvas, image, np.array([[-1.0, 7.0]]), stretched((1, 2), (1, 400)), frame, limit=limit, opacity=1)
+    draw(canvas, image, np.array([[-1.0, 7.0]]), stretched((1, 2), (1, 400)), frame, vmax=vmax, opacity=1)
     assert (canvas[0, :124] == AGAINST).all()  # an eighth of the way from 99.5 to 299.5
     assert (canvas[0, 125:] == FAVOUR).all()
 

@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import cam
-from cam.eager import EagerEngine
-from cam.engines import make_engine
+from cam.engines.checked import make_engine
+from cam.engines.eager import EagerEngine
 from cam.errors import UsageError
-from cam.maps import class_activation_maps, completeness_error
-from cam.twins import random_inputs
+from cam.heads.copies import random_inputs
+from cam.maps.activation import class_activation_maps, completeness_error
 
 INPUTS = [random_inputs(2, (3, 32, 32 + 8 * (seed % 3)), seed) for seed in range(8)]
 LIBRARIES = ("onnxruntime", "onnx", "onnxscript")
@@ -29,7 +29,7 @@ LIBRARIES = ("onnxruntime", "onnx", "onnxscript")
 
 def missed(engine, classifier, inputs) -> float:
     """Largest difference from the bare network, as a share of the largest logit and feature."""
-    found, expected = engine(inputs), classifier.evaluate(inputs)[:2]
+    found, expected = engine(inputs), classifier.forward(inputs)[:2]
     if classifier.binary:
         expected = expected[0][:, 1:], expected[1]
     assert [each.shape for each in found] == [each.shape for each in expected]
@@ -185,13 +185,13 @@ def test_compile_gives_what_eager_gives(device):
     ("pictures", "installed", "name"), [(10**6, True, "onnxruntime"), (10**6, False, "eager"), (10, True, "eager")]
 )
 def test_auto_takes_what_pays(monkeypatch, pictures, installed, name):
-    monkeypatch.setattr("cam.engines._missing", lambda: [] if installed else ["onnx"])
-    monkeypatch.setattr("cam.translated.onnxruntime", lambda eager, shape: eager)
+    monkeypatch.setattr("cam.engines.checked._missing", lambda: [] if installed else ["onnx"])
+    monkeypatch.setattr("cam.engines.export.onnxruntime", lambda eager, shape: eager)
     assert make_engine("auto", wrapped(), pictures=pictures).name == name
 
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setattr("cam.engines.find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr("cam.engines.checked.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(UsageError, match=r"needs what is not installed: onnxscript.*gapcam\[onnxruntime\]"):
         make_engine("onnxruntime", wrapped())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cam.images import read_image, write_image
+from cam.images.io import read_image, write_image
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -53,9 +53,9 @@ def test_boxes_of_the_samples(run, boxed, tmp_path):
     assert "pointing" in result.output
     assert "95 % interval" in result.output
     found = json.loads(out.read_text())
-    assert (found["game"], found["model"], found["seed"]) == ("boxes", "digits", 0)
-    values = {(row["contender"], row["metric"]): row for row in found["rows"]}
-    assert {contender for contender, _ in values} == {"logit", "gaussian", "uniform"}
+    assert (found["benchmark"], found["model"], found["seed"]) == ("boxes", "digits", 0)
+    values = {(row["method"], row["metric"]): row for row in found["rows"]}
+    assert {method for method, _ in values} == {"logit", "gaussian", "uniform"}
     logit, uniform = values["logit", "pointing"], values["uniform", "pointing"]
     assert logit["value"] > 0.8 > 0.4 > uniform["value"]
     assert logit["low"] <= logit["value"] <= logit["high"]
@@ -69,7 +69,7 @@ def test_grid_of_digits_as_json_with_maps_made_elsewhere(run, digits, tmp_path):
     tiles = (tmp_path / "mosaics" / "mosaics.csv").read_text().splitlines()
     assert len(tiles) == 1 + 3 * 4
     assert tiles[1].split(",")[0] == "mosaic-2x2-000.png"
-    values = {(row["contender"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
+    values = {(row["method"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
     assert values["logit", "hit 2x2"] > 0.7
     assert values["gaussian", "share 2x2"] == pytest.approx(0.25, abs=0.01)
     (tmp_path / "mine").mkdir()
@@ -81,7 +81,7 @@ def test_grid_of_digits_as_json_with_maps_made_elsewhere(run, digits, tmp_path):
         heat[:72, :72] = 1
         np.save(tmp_path / "mine" / f"mosaic-2x2-{number:03}.npy", heat)
     values = {
-        (row["contender"], row["metric"]): row["value"]
+        (row["method"], row["metric"]): row["value"]
         for row in json.loads(run(*arguments, "--maps", tmp_path / "mine").output)["rows"]
     }
     assert values["mine", "share 2x2"] == 0.25
@@ -102,12 +102,12 @@ def test_faithfulness_and_sanity_of_a_sample(run):
     photo = SAMPLES / "five.png"
     result = run("evaluate", "faithfulness", photo, "-m", "digits", "--steps", 8, "--evidence", "logit", "--json")
     assert result.exit_code == 0, result.output
-    values = {(row["contender"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
+    values = {(row["method"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
     assert values["logit", "insertion_blur"] > values["uniform", "insertion_blur"]
     assert values["logit", "deletion_blur"] < values["uniform", "deletion_blur"]
     result = run("evaluate", "sanity", photo, "-m", "digits", "--stages", 2, "--evidence", "logit", "--json")
     assert result.exit_code == 0, result.output
-    values = {(row["contender"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
+    values = {(row["method"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
     assert values["logit", "completeness_error"] <= 1e-5
     assert abs(values["logit", "rank_correlation@all"]) < 0.9
 
@@ -119,21 +119,21 @@ def test_placement_of_a_digit(run, tmp_path):
     arguments = ("--canvas", 72, "--object-size", 30, "--each", 4, "--evidence", "logit")
     result = run("evaluate", "placement", tmp_path, "-m", "digits", *arguments, "--json")
     assert result.exit_code == 0, result.output
-    found = {row["contender"] for row in json.loads(result.output)["rows"]}
+    found = {row["method"] for row in json.loads(result.output)["rows"]}
     assert found == {"logit measured", "logit arithmetic", "logit stretched", "gaussian", "uniform"}
 
 
-@pytest.mark.parametrize("colour", ["1,2", "0,0,256", "-1,0,0", "black"])
-def test_a_background_is_a_colour(run, colour):
-    result = run("evaluate", "placement", SAMPLES / "five.png", "-m", "digits", "--background", colour)
+@pytest.mark.parametrize("color", ["1,2", "0,0,256", "-1,0,0", "black"])
+def test_a_background_is_a_color(run, color):
+    result = run("evaluate", "placement", SAMPLES / "five.png", "-m", "digits", "--background", color)
     assert result.exit_code == 2
-    assert "is no colour" in result.output
+    assert "is no color" in result.output
 
 
-@pytest.mark.parametrize("game", ["sanity", "faithfulness", "placement"])
-def test_what_cannot_be_measured_is_told(run, tmp_path, game):
+@pytest.mark.parametrize("benchmark", ["sanity", "faithfulness", "placement"])
+def test_what_cannot_be_measured_is_told(run, tmp_path, benchmark):
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    result = run("evaluate", game, tmp_path / "bad.png", "-m", "digits")
+    result = run("evaluate", benchmark, tmp_path / "bad.png", "-m", "digits")
     assert result.exit_code == 2
     assert "Nothing was measured" in result.output
     assert "bad.png" in result.output
@@ -148,7 +148,7 @@ def test_a_bad_picture_among_good_ones_is_told_and_a_kind_counts_once(run, tmp_p
     assert "bad.png" in result.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert [Path(path).name for path in found["failed"]] == ["bad.png"]
-    names = [(row["contender"], row["metric"]) for row in found["rows"]]
+    names = [(row["method"], row["metric"]) for row in found["rows"]]
     assert len(set(names)) == len(names)
 
 

@@ -8,13 +8,12 @@ import torch
 from small import NETWORKS, photo, wrapped
 
 import cam
-from cam import evidence
 from cam.errors import ModelError, UsageError
-from cam.evidence import channel_maps, margins, posteriors
-from cam.passes import run_network
-from cam.pipeline import explain_images
-from cam.question import Question, parse_resolution
-from cam.targets import OneClass, TopClasses, parse_rival
+from cam.explanations.explain import explain_images
+from cam.explanations.forward import run_forward
+from cam.explanations.options import ExplainOptions, OneClass, TopClasses, parse_against, parse_resolution
+from cam.maps import evidence
+from cam.maps.evidence import channel_maps, margins, posteriors
 
 FEATURES = torch.tensor([[[1.0, 2.0]], [[0.0, -1.0]]])  # (K, h, w) = (2, 1, 2)
 WEIGHT = torch.tensor([[2.0, 1.0], [-1.0, 3.0], [1.0, 1.0]])  # maps: 2 3; -1 -5; 1 1
@@ -62,7 +61,7 @@ def test_parts_make_no_difference_and_no_part_is_larger(monkeypatch, at_once):
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_kinds_of_evidence_against_float64(kind, device):
     classifier = wrapped(kind, device)
-    (seen,) = run_network(classifier, [photo(40, 70)], classifier.preprocessing, "whole")
+    (seen,) = run_forward(classifier, [photo(40, 70)], classifier.preprocessing, "whole")
     cams = torch.einsum("ck,khw->chw", seen.scale * seen.head.weight.double(), seen.features.double()).cpu()
     places = cams + seen.head.bias.double().cpu()[:, None, None]
     for class_idx in range(len(cams)):
@@ -81,7 +80,7 @@ def test_kinds_of_evidence_against_float64(kind, device):
 def test_a_contrast_adds_up_to_the_margin(kind, device):
     classifier = wrapped(kind, device)
     (found,) = explain_images(
-        classifier, [photo(40, 70)], [[TopClasses(5)]], Question("contrast", fit="whole", against=None)
+        classifier, [photo(40, 70)], [[TopClasses(5)]], ExplainOptions("contrast", fit="whole", against=None)
     )
     for explanation in found:
         rival = explanation.rival
@@ -104,7 +103,7 @@ def test_a_class_is_not_set_against_itself():
     with pytest.raises(UsageError, match="no class 9 among 5"):
         cam.explain(classifier, photo(32, 32), 2, evidence="contrast", against=9)
     with pytest.raises(UsageError, match="'margin' is not against class 1"):
-        Question("margin", against=1)
+        ExplainOptions("margin", against=1)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -161,22 +160,22 @@ def test_a_resolution_is_pixels_or_a_factor():
     assert parse_resolution("1.5x", classifier.preprocessing) == 48
     for wrong in (0, 100_000, 2.5):
         with pytest.raises(UsageError, match=f"resolution of {wrong} cannot be had"):
-            Question(resolution=wrong)
+            ExplainOptions(resolution=wrong)
     with pytest.raises(UsageError, match="no evidence 'margn'"):
-        Question("margn")
+        ExplainOptions("margn")
     with pytest.raises(UsageError, match="no fit 'whol'"):
         cam.explain(classifier, photo(32, 32), fit="whol")
     with pytest.raises(UsageError, match="-1 channels"):
-        Question(channels=-1)
+        ExplainOptions(channels=-1)
 
 
 def test_a_rival_is_the_runner_up_or_one_class():
     labels = ["cat", "dog"]
-    assert parse_rival(None, labels) is None
-    assert parse_rival("Runner-Up", labels) is None
-    assert parse_rival("1", labels) == 1
+    assert parse_against(None, labels) is None
+    assert parse_against("Runner-Up", labels) is None
+    assert parse_against("1", labels) == 1
     with pytest.raises(UsageError, match="'top2' is not one class"):
-        parse_rival("top2", labels)
+        parse_against("top2", labels)
 
 
 class Constant(torch.nn.Module):
@@ -196,16 +195,16 @@ class Constant(torch.nn.Module):
 
 
 def test_words_for_maps_with_nothing_to_see():
-    plain = cam.preprocessing.Preprocessing(16, (16, 16), (0, 0, 0), (1, 1, 1))
+    plain = cam.classifiers.preprocessing.Preprocessing(16, (16, 16), (0, 0, 0), (1, 1, 1))
     classifier = cam.wrap(Constant(torch.tensor([[[[2.0]], [[1.0]]]])), preprocessing=plain)
     white, black = np.full((16, 16, 3), 255, np.uint8), np.zeros((16, 16, 3), np.uint8)
-    remarks = [cam.explain(classifier, white, class_idx).remark for class_idx in range(3)]
-    assert remarks == ["", "", "all evidence for this class is negative"]
-    assert cam.explain(classifier, white, 1, evidence="margin").remark == "it wins at no place"
+    notes = [cam.explain(classifier, white, class_idx).note for class_idx in range(3)]
+    assert notes == ["", "", "all evidence for this class is negative"]
+    assert cam.explain(classifier, white, 1, evidence="margin").note == "it wins at no place"
     assert cam.explain(classifier, white, 1, evidence="margin").map.max() == -1
-    assert cam.explain(classifier, black, 0).remark == "dead features: all of them are zero here"
+    assert cam.explain(classifier, black, 0).note == "dead features: all of them are zero here"
     silent = cam.wrap(Constant(torch.tensor([[[[0.0]], [[1.0]]]])), preprocessing=plain)
-    assert cam.explain(silent, white, 0).remark == "the map of this class is zero everywhere"
+    assert cam.explain(silent, white, 0).note == "the map of this class is zero everywhere"
 
 
 def test_the_right_class_is_asked_for_of_each_picture():
@@ -220,7 +219,7 @@ def test_the_right_class_is_asked_for_of_each_picture():
 
 def test_a_class_that_the_others_are_set_against_is_left_out():
     classifier = wrapped()
-    (found,) = explain_images(classifier, [photo(32, 32)], [[TopClasses(5)]], Question("contrast", against=2))
+    (found,) = explain_images(classifier, [photo(32, 32)], [[TopClasses(5)]], ExplainOptions("contrast", against=2))
     assert sorted(explanation.class_idx for explanation in found) == [0, 1, 3, 4]
     assert {explanation.rival.class_idx for explanation in found} == {2}
 
@@ -229,7 +228,7 @@ def test_larger_inputs_share_fewer_passes(monkeypatch):
     classifier = wrapped()
     images = [photo(32, 32, seed) for seed in range(5)]
     whole = [e.cam for (e,) in explain_images(classifier, images, [[OneClass(1)]] * 5)]
-    monkeypatch.setattr("cam.passes._AT_ONCE", 2 * 32 * 32)
+    monkeypatch.setattr("cam.explanations.forward._AT_ONCE", 2 * 32 * 32)
     sizes = []
     classifier.network.register_forward_hook(lambda module, inputs, out: sizes.append(len(inputs[0])))
     parts = [e.cam for (e,) in explain_images(classifier, images, [[OneClass(1)]] * 5)]

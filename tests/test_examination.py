@@ -12,12 +12,11 @@ import torch
 from small import NETWORKS
 from torch import Tensor, nn
 
-from cam import examination
-from cam.cache import recall, remember
-from cam.classifiers import load_classifier, wrap
+from cam.classifiers.inspection import inspect_model
+from cam.classifiers.load import load_classifier, wrap
 from cam.errors import HeadError
-from cam.examination import Findings, examine
-from cam.inspection import inspect_model
+from cam.heads import examine as examination
+from cam.heads.examine import Findings, examine, recall, remember
 
 SHAPE = (3, 32, 32)
 LOOKS = {"input_size": 32}
@@ -106,7 +105,7 @@ def test_another_network_is_examined_anew(change, searches):
     change(network)
     findings = examine(network, SHAPE)
     assert len(searches) == 2
-    assert findings.grid.jump == ((4, 4) if change is changed_stride else (2, 2))
+    assert findings.grid.stride == ((4, 4) if change is changed_stride else (2, 2))
 
 
 @pytest.mark.parametrize("name", ["VERSION", "_VERSION"])

@@ -14,8 +14,8 @@ from click.testing import Result
 from runs import CARD, SAMPLES, lines
 
 import cam
-from cam.colormaps import lookup
-from cam.images import read_image
+from cam.drawing.colormaps import lookup
+from cam.images.io import read_image
 
 KNOWN = json.loads((SAMPLES / "samples.json").read_text())["samples"]
 Run = Callable[..., Result]
@@ -93,7 +93,7 @@ def test_json_labels_are_an_index_map(run, tmp_path):
     assert record["targets"][0]["label"] == "digit 5"
 
 
-def test_the_value_of_scale_is_the_end_of_the_colour_bar(run, tmp_path):
+def test_the_value_of_scale_is_the_end_of_the_color_bar(run, tmp_path):
     explain(run, tmp_path, "--scale", "0.001", "--format", "png", "--opacity", "1")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == 0.001
     height, width = read_image(SAMPLES / "five.png").shape[:2]

@@ -11,8 +11,8 @@ import pytest
 from click.testing import Result
 
 import cam
-from cam import explanation
-from cam.images import encode, read_image
+from cam.explanations import explanation
+from cam.images.io import encode, read_image
 
 PHOTO = Path(__file__).parents[1] / "samples" / "seven-and-four.png"
 
@@ -72,7 +72,7 @@ def test_probabilities_are_drawn_from_nought_to_one(run, tmp_path, digits):
     (target,) = explained(run, tmp_path, "--evidence", "posterior", "-t", "9")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == 1
     explanation = cam.explain(digits, PHOTO, 9, evidence="posterior")
-    expected = explanation.overlay(limit=1, legend=True)
+    expected = explanation.overlay(vmax=1, legend=True)
     assert (read_image(tmp_path / "out" / target["files"]["overlay"]) == expected).all()
 
 
@@ -123,11 +123,11 @@ def test_channels_are_drawn_on_one_scale(run, tmp_path, digits):
     explanation = cam.explain(digits, PHOTO, 7, channels=3)
     assert [part["channel"] for part in target["channels"]] == [channel.index for channel in explanation.channels]
     parts = [explanation.of_channel(channel) for channel in explanation.channels]
-    limits = [part.limit for part in parts]
+    limits = [part.vmax for part in parts]
     assert min(limits) < max(limits)
     for part, channel in zip(parts, explanation.channels, strict=True):
         name = target["files"][f"channel-{channel.index}"]
-        expected = part.overlay(limit=max(limits), legend=True)
+        expected = part.overlay(vmax=max(limits), legend=True)
         assert (tmp_path / "out" / name).read_bytes() == encode(expected, ".png")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs import DIGITS, NAMES, PNG, SAMPLES, classes, lines
 
-from cam.images import read_image
+from cam.images.io import read_image
 
 
 def test_a_list_names_the_inputs(run, folder, whole, tmp_path):
@@ -22,7 +22,7 @@ def test_a_list_names_the_inputs(run, folder, whole, tmp_path):
 def test_a_list_comes_from_standard_input(folder, whole, tmp_path):
     from click.testing import CliRunner
 
-    from cam.commands import main
+    from cam.cli.main import main
 
     text = "\0".join(str(folder / name) for name in NAMES)
     done = CliRunner().invoke(main, ["explain", "--list", "-", *DIGITS, "-o", str(tmp_path / "out")], input=text)
@@ -126,7 +126,7 @@ def test_the_same_command_again_says_what_was_done_before(run, folder, whole):
     assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} of them by an earlier run): {whole}" in again.stdout
     summary = json.loads(run("explain", folder, *PNG, "-o", whole, "--json").stdout)
     counts = {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES), "gone": 0}
-    assert summary == {**counts, "remark": "", "out": str(whole), "errors": {}}
+    assert summary == {**counts, "note": "", "out": str(whole), "errors": {}}
 
 
 def test_smaller_overlays(run, tmp_path):
@@ -159,7 +159,7 @@ def test_limits(run, tmp_path, arguments, found):
 def test_a_decoder_that_hangs_costs_one_line(run, tmp_path, monkeypatch):
     import time
 
-    import cam.reading as module
+    import cam.images.read as module
 
     original = module.decode_image
 

@@ -59,7 +59,7 @@ def test_heat_is_not_a_number_exactly_where_nothing_was_seen():
 def test_overlay_shows_the_photograph_and_the_heat():
     explanation = cam.explain(wrapped(), photo(50, 90), fit="whole")
     np.testing.assert_array_equal(explanation.overlay(opacity=0), explanation.image)
-    full = explanation.overlay(opacity=1, limit=1e9)
+    full = explanation.overlay(opacity=1, vmax=1e9)
     assert full.shape == (50, 90, 3)
     assert full.max() < 8  # next to no evidence on such a scale: black
     legend = explanation.overlay(opacity=0, legend=True)
@@ -69,7 +69,7 @@ def test_overlay_shows_the_photograph_and_the_heat():
 
 def test_limit_is_the_largest_evidence_either_way():
     explanation = cam.explain(wrapped(), photo(50, 90), int(np.argmin(_logits())))
-    assert explanation.limit == pytest.approx(max(explanation.cam.max(), -explanation.cam.min()))
+    assert explanation.vmax == pytest.approx(max(explanation.cam.max(), -explanation.cam.min()))
 
 
 def _logits() -> list[float]:

@@ -15,8 +15,8 @@ from torch import nn
 from torchcam import metrics as torchcam
 
 import cam
+from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import UsageError
-from cam.evaluation.contenders import Contender
 from cam.evaluation.faithfulness import (
     METRICS,
     _Trial,
@@ -27,11 +27,11 @@ from cam.evaluation.faithfulness import (
     positive_share,
     ranks,
 )
-from cam.geometry import Frame, Grid, fit_crop
-from cam.images import read_image, write_image
-from cam.inputs import Picture
-from cam.placing import place
-from cam.preprocessing import Preprocessing
+from cam.evaluation.methods import Method
+from cam.images.find import Picture
+from cam.images.io import read_image, write_image
+from cam.maps.geometry import Frame, Grid, fit_crop
+from cam.maps.projection import project
 
 
 @dataclass
@@ -55,8 +55,8 @@ class MeanClassifier:
         return logits
 
 
-def given_heat(name: str, heat: np.ndarray) -> Contender:
-    return Contender(name, lambda asked: [heat])
+def given_heat(name: str, heat: np.ndarray) -> Method:
+    return Method(name, lambda asked: [heat])
 
 
 WHITE = np.repeat([1.0, 1.0, 1.0, 0.0], 8)[None].repeat(32, 0)  # three quarters of the picture
@@ -69,10 +69,10 @@ def pictures(tmp_path: Path) -> list[Picture]:
 
 
 def measured(classifier, pictures, heats: dict[str, np.ndarray], **options) -> dict[tuple[str, str], float]:
-    contenders = [given_heat(name, heat) for name, heat in heats.items()]
-    result = evaluate_faithfulness(classifier, pictures, contenders, **options)
-    assert [(row.contender, row.metric) for row in result.rows] == [(name, m) for name in heats for m in METRICS]
-    return {(row.contender, row.metric): row.value for row in result.rows}
+    methods = [given_heat(name, heat) for name, heat in heats.items()]
+    result = evaluate_faithfulness(classifier, pictures, methods, **options)
+    assert [(row.method, row.metric) for row in result.rows] == [(name, m) for name in heats for m in METRICS]
+    return {(row.method, row.metric): row.value for row in result.rows}
 
 
 def test_curves_that_are_lines(pictures):
@@ -101,7 +101,7 @@ def test_the_seed_decides_between_equals(pictures):
 
 
 def test_the_blurred_baseline_keeps_what_blurring_keeps(tmp_path):
-    """A picture of one colour blurred is itself: nothing is lost, and nothing gained."""
+    """A picture of one color blurred is itself: nothing is lost, and nothing gained."""
     write_image(tmp_path / "pink.png", np.full((32, 32, 3), (255, 102, 255), np.uint8))
     pink = [Picture(tmp_path / "pink.png", PurePosixPath("pink.png"))]
     found = measured(MeanClassifier(), pink, {"own": np.arange(1024.0).reshape(32, 32)})
@@ -119,8 +119,8 @@ def test_drop_and_increase_of_confidence(pictures):
 
 def test_confidence_increases_where_what_speaks_against_the_class_goes(pictures):
     """White is 1/2 and black -1/2; without the black the mean of 1/4 grows to 3/8."""
-    centred = Preprocessing(32, (32, 32), mean=(0.5,) * 3, std=(1.0,) * 3)
-    found = measured(MeanClassifier(0.5, centred), pictures, {"perfect": WHITE})
+    centerd = Preprocessing(32, (32, 32), mean=(0.5,) * 3, std=(1.0,) * 3)
+    found = measured(MeanClassifier(0.5, centerd), pictures, {"perfect": WHITE})
     assert found["perfect", "increase_in_confidence"] == 100
     assert found["perfect", "average_drop"] == 0
 
@@ -205,8 +205,8 @@ def test_a_map_placed_and_read_again_is_the_map_placed_on_the_input():
     cells = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
     grid = Grid((3.5, 3.5), (8.0, 8.0), "arithmetic")
     crop = fit_crop((320, 480), 40, (32, 32))  # eight pixels of the photograph for one of the input
-    direct = place(cells, grid, Frame((32, 32), (32, 32), (0, 0), (32, 32)))
-    np.testing.assert_allclose(on_input(place(cells, grid, crop), crop), direct, atol=1e-5)
+    direct = project(cells, grid, Frame((32, 32), (32, 32), (0, 0), (32, 32)))
+    np.testing.assert_allclose(on_input(project(cells, grid, crop), crop), direct, atol=1e-5)
 
 
 class Extractor:
@@ -241,8 +241,10 @@ def test_torchcam_measures_the_same(tmp_path):
         for name, baseline in (("blur", trial.blurred), ("mean", None)):
             curves = torchcam.DeletionInsertionMetric(*theirs, steps=32, baseline=baseline)
             curves.update(trial.inputs[None])
-            for game in ("insertion", "deletion"):
-                assert found["own", f"{game}_{name}"] == pytest.approx(curves.summary()[f"{game}_auc"], abs=1e-5)
+            for benchmark in ("insertion", "deletion"):
+                assert found["own", f"{benchmark}_{name}"] == pytest.approx(
+                    curves.summary()[f"{benchmark}_auc"], abs=1e-5
+                )
         confidence = torchcam.ClassificationMetric(Extractor(network, heat / heat.max()), theirs[1])
         confidence.update(trial.inputs[None])
         assert found["own", "average_drop"] == pytest.approx(100 * confidence.summary()["avg_drop"], abs=1e-3)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torchvision import models
 
-from cam.head import Verdict, find_head
-from cam.proof import prove
+from cam.heads.find import HeadReport, find_head
+from cam.heads.prove import prove
 
 EXACT = {
     "convnext_tiny": ("gap-norm-linear", 64),
@@ -52,9 +52,9 @@ def build(name: str, device: torch.device) -> nn.Module:
 def test_the_maps_of_an_exact_family_add_up(name, device):
     kind, size = EXACT[name]
     network = build(name, device)
-    verdict = find_head(network, (3, size, size))
-    assert (verdict.kind, verdict.reason) == (kind, "")
-    assert prove(network, verdict.exact(), (3, size, size)).error <= 1e-5
+    head_report = find_head(network, (3, size, size))
+    assert (head_report.kind, head_report.reason) == (kind, "")
+    assert prove(network, head_report.exact(), (3, size, size)).error <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_the_maps_of_an_exact_family_add_up(name, device):
 )
 def test_a_family_without_exact_maps_is_refused_with_its_reason(name, device):
     kind, size, reason = INEXACT[name]
-    verdict: Verdict = find_head(build(name, device), (3, size, size))
-    assert (verdict.kind, verdict.head) == (kind, None)
-    assert reason in verdict.reason
+    head_report: HeadReport = find_head(build(name, device), (3, size, size))
+    assert (head_report.kind, head_report.head) == (kind, None)
+    assert reason in head_report.reason
 
 
 def test_every_family_is_here():

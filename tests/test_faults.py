@@ -17,7 +17,7 @@ import runs
 from garbage import garbage
 from memory import ENVIRONMENT, megabytes
 
-from cam.images import read_image, write_image
+from cam.images.io import read_image, write_image
 
 PICTURES = 90
 STOPPING = "\nStopping, when the pictures in hand are done.\n"
@@ -131,7 +131,7 @@ def test_a_run_killed_at_thirty_random_moments_goes_on(folder, tmp_path):
 
 
 def test_a_run_stopped_before_its_first_picture_does_not_claim_any(folder, tmp_path):
-    """As soon as it has begun: its colour scale needs the first pictures before one is written."""
+    """As soon as it has begun: its color scale needs the first pictures before one is written."""
     with started(folder, tmp_path / "out") as process:
         while not (tmp_path / "out" / "run.json").exists():
             assert process.poll() is None

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cam.errors import ModelError
-from cam.features import Site, evaluating, forward, grid_of
-from cam.head import find_head
-from cam.outputs import find_logits, unwrap
-from cam.proof import prove
-from cam.twins import random_inputs, twin_of
+from cam.heads.copies import eval_copy, random_inputs
+from cam.heads.find import find_head
+from cam.heads.head import Site, grid_of
+from cam.heads.hooks import evaluating, forward
+from cam.heads.outputs import find_logits, unwrap
+from cam.heads.prove import prove
 
 LOGITS = torch.arange(10.0).view(2, 5)
 MAPS = torch.zeros(2, 8, 7, 7)
@@ -138,7 +139,7 @@ def test_wrappers_inside_wrappers_are_taken_off():
 
 def test_a_network_that_does_not_run_is_one_sentence():
     with pytest.raises(ModelError, match=r"does not run on an input of shape \(1, 3, 16, 24\): RuntimeError"):
-        twin_of(nn.Conv2d(5, 2, 3), SHAPE)
+        eval_copy(nn.Conv2d(5, 2, 3), SHAPE)
 
 
 # --- what is left behind

@@ -11,13 +11,12 @@ from PIL import Image
 from torch import nn
 
 import cam
-from cam.arithmetic import arithmetic_grid
-from cam.centres import measure_grid
-from cam.geometry import Frame, Grid, fit_crop, fit_whole, stretched
-from cam.head import find_head
-from cam.images import read_image
-from cam.placing import cells_on_photo, peak, place
-from cam.preprocessing import Preprocessing
+from cam.classifiers.preprocessing import Preprocessing
+from cam.heads.find import find_head
+from cam.heads.receptive_field import arithmetic_grid, measure_receptive_field
+from cam.images.io import read_image
+from cam.maps.geometry import Frame, Grid, fit_crop, fit_whole, stretched
+from cam.maps.projection import cell_positions, peak, project
 
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
@@ -73,16 +72,16 @@ def test_a_marker_comes_out_where_it_went_in(
 
 def test_heat_is_not_a_number_outside_the_crop_and_nowhere_else() -> None:
     frame = fit_crop((100, 200), 50, (40, 40))
-    heat = place(np.ones((3, 3)), stretched((3, 3), (40, 40)), frame)
+    heat = project(np.ones((3, 3)), stretched((3, 3), (40, 40)), frame)
     assert frame.seen == (60, 10, 140, 90)
     assert (heat[10:90, 60:140] == 1).all()
     assert np.isnan(heat).sum() == 100 * 200 - 80 * 80
 
 
 def test_a_map_is_placed_by_hand() -> None:
-    """Cells centred at 1 and 3 of an input of 5 pixels, shown twice as large."""
+    """Cells centerd at 1 and 3 of an input of 5 pixels, shown twice as large."""
     frame = Frame((10, 10), (5, 5), (0, 0), (5, 5))
-    heat = place(np.array([[0.0, 8.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "arithmetic"), frame)
+    heat = project(np.array([[0.0, 8.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "arithmetic"), frame)
     assert heat[0].tolist() == [0, 0, 0, 1, 3, 5, 7, 8, 8, 8]
     assert (heat == heat[0]).all()
     assert peak(np.array([[0.0, 1.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "arithmetic"), frame) == (7, 7)
@@ -94,7 +93,7 @@ def test_a_peak_outside_the_photograph_is_held_at_its_edge() -> None:
 
 
 def averaging(padding: tuple[int, int, int, int], kernel: int = 5, stride: int = 4) -> nn.Module:
-    """Windows that average, behind a padding (left, right, top, bottom): their centres are known."""
+    """Windows that average, behind a padding (left, right, top, bottom): their centers are known."""
     convolution = nn.Conv2d(3, 3, kernel, stride, bias=False)
     nn.init.constant_(convolution.weight, 1 / (3 * kernel**2))
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
@@ -102,48 +101,48 @@ def averaging(padding: tuple[int, int, int, int], kernel: int = 5, stride: int =
 
 
 @pytest.mark.parametrize(
-    ("padding", "start"),
+    ("padding", "offset"),
     [((0, 0, 0, 0), (2, 2)), ((2, 2, 2, 2), (0, 0)), ((3, 0, 1, 0), (1, -1)), ((0, 3, 0, 3), (2, 2))],
 )
-def test_measured_centres_are_exact_where_they_are_known(
-    padding: tuple[int, int, int, int], start: tuple[float, float], device: torch.device
+def test_measured_centers_are_exact_where_they_are_known(
+    padding: tuple[int, int, int, int], offset: tuple[float, float], device: torch.device
 ) -> None:
     torch.manual_seed(0)
     network = averaging(padding).to(device)
     head = find_head(network, (3, 48, 64)).exact()
-    grid = measure_grid(network, head, (3, 48, 64))
+    grid = measure_receptive_field(network, head, (3, 48, 64))
     assert grid.method == "measured"
-    assert grid.jump == (4, 4)
-    assert grid.start == pytest.approx(start, abs=1e-4)
+    assert grid.stride == (4, 4)
+    assert grid.offset == pytest.approx(offset, abs=1e-4)
     arithmetic = arithmetic_grid(network, head.site, (3, 48, 64))
     assert arithmetic is not None
-    assert (arithmetic.start, arithmetic.jump) == (start, (4, 4))
+    assert (arithmetic.offset, arithmetic.stride) == (offset, (4, 4))
 
 
 def test_a_jump_that_is_no_power_of_two_is_measured(device: torch.device) -> None:
     torch.manual_seed(0)
     network = averaging((0, 0, 0, 0), kernel=9, stride=7).to(device)
-    grid = measure_grid(network, find_head(network, (3, 112, 112)).exact(), (3, 112, 112))
-    assert grid.jump == (7, 7)
-    assert grid.start == pytest.approx((4, 4), abs=1e-4)
+    grid = measure_receptive_field(network, find_head(network, (3, 112, 112)).exact(), (3, 112, 112))
+    assert grid.stride == (7, 7)
+    assert grid.offset == pytest.approx((4, 4), abs=1e-4)
 
 
 @pytest.mark.parametrize(("size", "stride"), [(100, 7), (50, 12), (96, 3), (70, 5)])
 def test_a_jump_is_exact_where_the_sizes_are_no_multiples_of_it(size: int, stride: int, device: torch.device) -> None:
     torch.manual_seed(0)
     network = averaging((1, 1, 1, 1), kernel=stride, stride=stride).to(device)
-    grid = measure_grid(network, find_head(network, (3, size, size)).exact(), (3, size, size))
-    assert grid.jump == (stride, stride)
-    assert grid.start == pytest.approx(((stride - 1) / 2 - 1,) * 2, abs=1e-4)
+    grid = measure_receptive_field(network, find_head(network, (3, size, size)).exact(), (3, size, size))
+    assert grid.stride == (stride, stride)
+    assert grid.offset == pytest.approx(((stride - 1) / 2 - 1,) * 2, abs=1e-4)
 
 
 def test_cells_at_the_border_lie_where_the_part_of_their_window_inside_the_input_does(device: torch.device) -> None:
     """Columns -3 to 1 and rows -1 to 3 of the first cell's window; 3 pixels of the last one's are padding too."""
     torch.manual_seed(0)
     network = averaging((3, 3, 1, 1)).to(device)
-    grid = measure_grid(network, find_head(network, (3, 48, 48)).exact(), (3, 48, 48))
-    assert grid.reach == pytest.approx((2**0.5, 2**0.5), abs=1e-4)  # of five equal weights
-    ys, xs = cells_on_photo((12, 13), grid, Frame((48, 48), (48, 48), (0, 0), (48, 48)))
+    grid = measure_receptive_field(network, find_head(network, (3, 48, 48)).exact(), (3, 48, 48))
+    assert grid.extent == pytest.approx((2**0.5, 2**0.5), abs=1e-4)  # of five equal weights
+    ys, xs = cell_positions((12, 13), grid, Frame((48, 48), (48, 48), (0, 0), (48, 48)))
     assert (ys[0], xs[0]) == pytest.approx((1.5, 0.5), abs=0.15)
     assert (ys[5], xs[6]) == pytest.approx((21, 23), abs=0.01)
     assert (ys[11], xs[12]) == pytest.approx((45, 46.5), abs=0.5)
@@ -152,38 +151,38 @@ def test_cells_at_the_border_lie_where_the_part_of_their_window_inside_the_input
 @given(
     st.floats(-60, 160), st.floats(0.5, 300), st.integers(1, 120)
 )  # fmt: skip
-def test_a_centre_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float, reach: float, length: int) -> None:
+def test_a_center_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float, reach: float, length: int) -> None:
     grid = Grid((middle, middle), (1, 1), "measured", (reach, reach))
-    y, x = (float(grid.centres(axis, 1, length)[0]) for axis in (0, 1))
+    y, x = (float(grid.centers(axis, 1, length)[0]) for axis in (0, 1))
     points = np.linspace(-0.5, length - 0.5, 100_001)
     outside = max(-0.5 - middle, middle - length + 0.5, 0) / reach
     assert y == x
     assert -0.5 - 1e-6 <= y <= length - 0.5 + 1e-6
     if outside <= 5:
-        density = np.exp(-(((points - middle) / reach) ** 2) / 2 + outside**2 / 2)
+        density = np.exp(-(((points - middle) / extent) ** 2) / 2 + outside**2 / 2)
         assert y == pytest.approx(np.trapezoid(density * points) / np.trapezoid(density), abs=1e-2)
 
 
 @given(st.floats(-20, 20), st.floats(2, 40), st.floats(0, 80), st.integers(2, 40))
-def test_rows_and_peak_and_heat_agree_at_the_border_too(start: float, jump: float, reach: float, cells: int) -> None:
-    length = max(8, int(start + jump * (cells - 1)))
-    grid = Grid((start, start), (jump, jump), "measured", (reach, reach))
-    centres = grid.centres(0, cells, length)
-    assert (np.diff(centres) >= 0).all()
+def test_rows_and_peak_and_heat_agree_at_the_border_too(offset: float, stride: float, extent: float, cells: int) -> None:
+    length = max(8, int(offset + stride * (cells - 1)))
+    grid = Grid((offset, offset), (stride, stride), "measured", (extent, extent))
+    centers = grid.centers(0, cells, length)
+    assert (np.diff(centers) >= 0).all()
     frame = Frame((length, length), (length, length), (0, 0), (length, length))
     cam = np.arange(float(cells))[:, None] * np.ones(cells)
-    heat = place(cam, grid, frame)[:, 0]
+    heat = project(cam, grid, frame)[:, 0]
     rows = np.arange(length)
-    np.testing.assert_allclose(heat, np.interp(rows, centres, np.arange(cells)), atol=1e-3 * cells)
+    np.testing.assert_allclose(heat, np.interp(rows, centers, np.arange(cells)), atol=1e-3 * cells)
     hottest = np.zeros((cells, cells))
     hottest[cells // 2, 0] = 1
-    assert peak(hottest, grid, frame)[0] == np.clip(np.floor(centres[cells // 2] + 0.5), 0, length - 1)
+    assert peak(hottest, grid, frame)[0] == np.clip(np.floor(centers[cells // 2] + 0.5), 0, length - 1)
 
 
 def test_cells_farther_outside_than_half_the_input_are_not_believed(device: torch.device) -> None:
     torch.manual_seed(0)
     network = averaging((40, 0, 40, 0)).to(device)
-    assert measure_grid(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32)).method == "stretched"
+    assert measure_receptive_field(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32)).method == "stretched"
 
 
 def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> None:
@@ -191,14 +190,14 @@ def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> Non
     network = averaging((1, 1, 1, 1)).to(device)
     head = find_head(network, (3, 32, 32)).exact()
     with torch.inference_mode():
-        measured = measure_grid(network, head, (3, 32, 32))
-    assert measured == measure_grid(network, head, (3, 32, 32))
+        measured = measure_receptive_field(network, head, (3, 32, 32))
+    assert measured == measure_receptive_field(network, head, (3, 32, 32))
     assert measured.method == "measured"
 
 
 def test_a_network_of_one_size_is_stretched(device: torch.device) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 2)).to(device)
-    grid = measure_grid(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32))
+    grid = measure_receptive_field(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32))
     assert grid == Grid((1.5, 1.5), (4.0, 4.0), "stretched")
 
 
@@ -206,7 +205,7 @@ def test_measuring_twice_gives_the_same(device: torch.device) -> None:
     torch.manual_seed(0)
     network = averaging((1, 1, 1, 1)).to(device)
     head = find_head(network, (3, 32, 32)).exact()
-    assert measure_grid(network, head, (3, 32, 32)) == measure_grid(network, head, (3, 32, 32))
+    assert measure_receptive_field(network, head, (3, 32, 32)) == measure_receptive_field(network, head, (3, 32, 32))
 
 
 def test_the_same_weights_with_another_stride_are_measured_anew(device: torch.device) -> None:
@@ -216,10 +215,10 @@ def test_the_same_weights_with_another_stride_are_measured_anew(device: torch.de
         network = averaging((0, 0, 0, 0), stride=stride)
         network.load_state_dict({name: torch.full_like(each, 0.1) for name, each in network.state_dict().items()})
         grids.append(cam.wrap(network.to(device), input_size=48).grid)
-    assert [grid.jump for grid in grids] == [(4, 4), (2, 2)]
+    assert [grid.stride for grid in grids] == [(4, 4), (2, 2)]
 
 
 def test_a_network_that_resizes_its_input_is_stretched(device: torch.device) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.AdaptiveAvgPool2d(16), averaging((0, 0, 0, 0))).to(device)
-    assert measure_grid(network, find_head(network, (3, 48, 48)).exact(), (3, 48, 48)).method == "stretched"
+    assert measure_receptive_field(network, find_head(network, (3, 48, 48)).exact(), (3, 48, 48)).method == "stretched"

@@ -1,4 +1,4 @@
-"""The grid pointing game on colours, where every number can be worked by hand."""
+"""The grid pointing game on colors, where every number can be worked by hand."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import nn
 
 import cam
 from cam.errors import ImageError, UsageError
-from cam.evaluation.contenders import Asked, evidence_of, gaussian, made_elsewhere, uniform
 from cam.evaluation.grid import compose_mosaic, draw_mosaics, evaluate_grid, sure_pictures
-from cam.evaluation.results import Evaluation
-from cam.evaluation.truth import Labelled, labelled_pictures
-from cam.images import write_image
-from cam.inputs import find_pictures
-from cam.question import Question
+from cam.evaluation.labels import Labeled, labeled_pictures
+from cam.evaluation.methods import MapRequest, evidence_of, gaussian, made_elsewhere, uniform
+from cam.evaluation.statistics import Evaluation
+from cam.explanations.options import ExplainOptions
+from cam.images.find import find_pictures
+from cam.images.io import write_image
 
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 
 
-def colour_classifier() -> cam.Classifier:
+def color_classifier() -> cam.Classifier:
     """Logits of red: 10 R - 10 G - 10 B, of green and blue likewise, of white 5 R + 5 G + 5 B."""
     linear = nn.Linear(3, 4, bias=False)
     with torch.no_grad():
@@ -33,50 +33,54 @@ def colour_classifier() -> cam.Classifier:
         same.bias.zero_()
     plain = cam.Preprocessing(8, (8, 8), mean=(0, 0, 0), std=(1, 1, 1))
     network = nn.Sequential(same, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
-    return cam.wrap(network, labels=list(COLOURS), preprocessing=plain, name="colours")
+    return cam.wrap(network, labels=list(COLORS), preprocessing=plain, name="colors")
 
 
 @pytest.fixture(scope="module")
-def colours() -> cam.Classifier:
-    return colour_classifier()
+def colors() -> cam.Classifier:
+    return color_classifier()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         (tmp_path / name).mkdir()
-        write_image(tmp_path / name / "1.png", np.full((12, 16, 3), colour, np.uint8))
-    write_image(tmp_path / "red" / "not-red.png", np.full((8, 8, 3), COLOURS["blue"], np.uint8))
+        write_image(tmp_path / name / "1.png", np.full((12, 16, 3), color, np.uint8))
+    write_image(tmp_path / "red" / "not-red.png", np.full((8, 8, 3), COLORS["blue"], np.uint8))
     write_image(tmp_path / "red" / "unsure.png", np.full((8, 8, 3), (255, 76, 0), np.uint8))
     (tmp_path / "red" / "broken.png").write_bytes(b"no picture")
     return tmp_path
 
 
-def play(colours: cam.Classifier, folder: Path, **rules) -> Evaluation:
+def play(colors: cam.Classifier, folder: Path, **rules) -> Evaluation:
     return evaluate_grid(
-        colours,
-        labelled_pictures(folder, colours.labels),
-        lambda whole: [*evidence_of(whole, [Question("logit"), Question("margin")]), gaussian(), uniform(0)],
+        colors,
+        labeled_pictures(folder, colors.labels),
+        lambda whole: [
+            *evidence_of(whole, [ExplainOptions("logit"), ExplainOptions("margin")]),
+            gaussian(),
+            uniform(0),
+        ],
         sizes=[2],
         mosaics=6,
         **rules,
     )
 
 
-def test_only_pictures_the_model_is_right_and_sure_of_take_part(colours, folder):
-    sure, failed = sure_pictures(colours, labelled_pictures(folder, colours.labels), 0.9)
+def test_only_pictures_the_model_is_right_and_sure_of_take_part(colors, folder):
+    sure, failed = sure_pictures(colors, labeled_pictures(folder, colors.labels), 0.9)
     assert [str(each.picture.name) for each in sure] == ["blue/1.png", "green/1.png", "red/1.png", "white/1.png"]
     assert [Path(path).name for path in failed] == ["broken.png"]
-    some, _ = sure_pictures(colours, labelled_pictures(folder, colours.labels), 0.3)
+    some, _ = sure_pictures(colors, labeled_pictures(folder, colors.labels), 0.3)
     assert "red/unsure.png" in [str(each.picture.name) for each in some]  # red 7, white 6.5: 62 %
 
 
-def test_the_game_worked_by_hand(colours, folder):
+def test_the_game_worked_by_hand(colors, folder):
     done = []
-    result = play(colours, folder, progress=done.append)
+    result = play(colors, folder, progress=done.append)
     assert len(done) == 6
-    assert (result.game, result.model, result.pictures, len(result.failed)) == ("grid", "colours", 4, 1)
-    values = {(row.contender, row.metric): row.value for row in result.rows}
+    assert (result.benchmark, result.model, result.pictures, len(result.failed)) == ("grid", "colors", 4, 1)
+    values = {(row.method, row.metric): row.value for row in result.rows}
     # White's evidence is 15 in its own tile and 5 in the others; the other classes are negative outside theirs.
     assert values["logit", "share 2x2"] == pytest.approx((1 + 1 + 1 + 0.5) / 4, abs=0.03)
     assert values["margin", "share 2x2"] == pytest.approx(1, abs=0.03)
@@ -87,31 +91,31 @@ def test_the_game_worked_by_hand(colours, folder):
     assert {row.count for row in result.rows} == {6}
 
 
-def test_the_seed_decides(colours, folder):
-    assert play(colours, folder, seed=4) == play(colours, folder, seed=4)
-    pictures = labelled_pictures(folder, colours.labels)
+def test_the_seed_decides(colors, folder):
+    assert play(colors, folder, seed=4) == play(colors, folder, seed=4)
+    pictures = labeled_pictures(folder, colors.labels)
     assert draw_mosaics(pictures, 2, 9, seed=1) != draw_mosaics(pictures, 2, 9, seed=2)
 
 
-def test_a_mosaic_is_its_tiles_side_by_side(colours, folder):
-    pictures = [each for each in labelled_pictures(folder, colours.labels) if each.picture.name.name == "1.png"]
+def test_a_mosaic_is_its_tiles_side_by_side(colors, folder):
+    pictures = [each for each in labeled_pictures(folder, colors.labels) if each.picture.name.name == "1.png"]
     (mosaic,) = draw_mosaics(pictures, 2, 1, seed=0)
-    image = compose_mosaic(colours, mosaic)
+    image = compose_mosaic(colors, mosaic)
     assert image.shape == (16, 16, 3)
-    names = list(COLOURS)
+    names = list(COLORS)
     for number, tile in enumerate(mosaic.tiles):
         y, x = 8 * (number // 2), 8 * (number % 2)
-        assert (image[y : y + 8, x : x + 8] == COLOURS[names[tile.class_idx]]).all()
+        assert (image[y : y + 8, x : x + 8] == COLORS[names[tile.class_idx]]).all()
 
 
-def test_too_few_classes_are_told(colours, folder):
-    pictures = labelled_pictures(folder, colours.labels)
+def test_too_few_classes_are_told(colors, folder):
+    pictures = labeled_pictures(folder, colors.labels)
     with pytest.raises(UsageError, match="of 4 classes, and 3 x 3 tiles need 9"):
         draw_mosaics(pictures, 3, 1, seed=0)
 
 
-def asked(name: str = "a/dog.jpg", class_idxs: tuple[int, ...] = (3,)) -> Asked:
-    return Asked(name, np.zeros((4, 6, 3), np.uint8), class_idxs)
+def asked(name: str = "a/dog.jpg", class_idxs: tuple[int, ...] = (3,)) -> MapRequest:
+    return MapRequest(name, np.zeros((4, 6, 3), np.uint8), class_idxs)
 
 
 @pytest.mark.parametrize("name", ["a/dog.jpg.3.npy", "a/dog.jpg.3-cat.npy", "a/dog.jpg.npy", "a/dog.npy"])
@@ -167,11 +171,13 @@ def test_squeezenet_tells_classes_apart(shared_data, monkeypatch):
     files = find_pictures([shared_data / "imagenet" / "images"])
     result = evaluate_grid(
         squeezenet,
-        [Labelled(file, 10 * number) for number, file in enumerate(files)],
-        lambda whole: evidence_of(whole, [Question("logit"), Question("margin"), Question("posterior")]),
+        [Labeled(file, 10 * number) for number, file in enumerate(files)],
+        lambda whole: evidence_of(
+            whole, [ExplainOptions("logit"), ExplainOptions("margin"), ExplainOptions("posterior")]
+        ),
         mosaics=10,
     )
-    values = {(row.contender, row.metric): row.value for row in result.rows}
+    values = {(row.method, row.metric): row.value for row in result.rows}
     assert result.pictures >= 30
     least = {("margin", 2): 0.90, ("margin", 3): 0.80, ("posterior", 2): 0.88, ("posterior", 3): 0.78}
     for (kind, size), value in least.items():

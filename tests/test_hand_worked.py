@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cam.features import forward
-from cam.head import find_head
-from cam.maps import class_activation_maps, completeness_error, image_scales
+from cam.heads.find import find_head
+from cam.heads.hooks import forward
+from cam.maps.activation import class_activation_maps, completeness_error, image_scales
 
 FEATURES = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, -1.0], [2.0, -3.0]]]])  # means 2.5 and -0.5
 WEIGHT = torch.tensor([[2.0, 1.0], [-1.0, 3.0]])

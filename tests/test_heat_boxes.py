@@ -7,9 +7,9 @@ import pytest
 from small import photo, wrapped
 
 import cam
-from cam.boxes import boxes_of, component_boxes
-from cam.geometry import Frame, Grid, fit_crop, fit_whole
-from cam.placing import peak
+from cam.maps.boxes import boxes_of, component_boxes
+from cam.maps.geometry import Frame, Grid, fit_crop, fit_whole
+from cam.maps.projection import peak
 
 PIXELS = Grid((0, 0), (1, 1), "arithmetic")
 

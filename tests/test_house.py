@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cam.commands import main
+from cam.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "cam").rglob("*.py"))
@@ -22,39 +22,22 @@ PROGRAMS = [*MODULES, *sorted(ROOT.glob("tools/*.py")), *sorted(ROOT.glob("bench
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 README = (ROOT / "README.md").read_text("utf-8")
 
-# Each module may import those of earlier lines only.
-ORDER = """
-version errors starting allocator
-files content deadline decoding lists geometry maps colormaps labels outputs packing transfer
-placing
-manifest features images archives overlay legend targets weights evidence boxes all_classes
-workers probe preprocessing scenes networks listing explanation evidence_file
-twins cards question views inputs
-jacobian arithmetic reading run_folder
-resuming
-head
-proof centres cache
-examination
-builders
-loading
-classifiers
-inspection provenance passes eager
-translated model_file
-engines wanted
-options answer
-pipeline writing merging
-chain
-scale blending
-batch evaluation
-invariance report
-printing parameters
-explain_command evaluation_commands invariance_command report_command
-commands
-__main__
-""".strip().splitlines()
-PICTURES = {"decoding", "images", "overlay", "boxes", "legend", "colormaps"}
-PACKAGES = {"networks", "evaluation", "invariance", "report"}
-RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
+# A package imports only from lower floors.
+FLOORS = (
+    {"errors", "version"},
+    {"files", "tensors"},
+    {"maps", "networks"},
+    {"images", "drawing", "heads"},
+    {"classifiers", "engines"},
+    {"explanations"},
+    {"runs", "evaluation"},
+    {"report", "invariance"},
+    {"cli"},
+    {"__init__", "__main__"},
+)
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+CODECS = {"click", "PIL", "cv2", "matplotlib"}  # what one file a package may know, but for those made for it
+MADE_FOR = {"cli": {"click"}, "images": {"PIL", "cv2"}, "drawing": {"PIL", "cv2"}}
 
 
 def imported(path: Path) -> set[str]:
@@ -73,26 +56,48 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_imports_point_one_way() -> None:
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT / "cam").parts[0].removesuffix(".py")
+
+
+def test_a_package_imports_only_from_lower_floors() -> None:
     for path in MODULES:
-        name = path.parent.name if path.parent.name in PACKAGES else path.stem
-        if name == "__init__":
-            continue
+        package = package_of(path)
         for other in imported(path):
-            if other.startswith("cam.") and (part := other.split(".")[1]) not in {name} & PACKAGES:
-                assert RANK[part] < RANK[name], f"{name} must not import {part}"
+            if other.startswith("cam.") and (below := other.split(".")[1]) not in (package, "models"):
+                assert FLOOR[below] < FLOOR[package], f"{path.relative_to(ROOT)} must not import {other}"
 
 
-def test_torch_never_meets_click_and_only_pictures_know_the_codecs() -> None:
+def test_no_module_imports_itself_through_others() -> None:
+    graph = {module_name(path): {other for other in imported(path) if other.startswith("cam")} for path in MODULES}
+    done: set[str] = set()
+    for start in graph:
+        visit(start, graph, (), done)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def visit(name: str, graph: dict[str, set[str]], above: tuple[str, ...], done: set[str]) -> None:
+    assert name not in above, " imports ".join((*above[above.index(name) :], name))
+    if name in graph and name not in done:
+        for other in graph[name]:
+            visit(other, graph, (*above, name), done)
+        done.add(name)
+
+
+def test_one_file_a_package_knows_a_codec_or_click() -> None:
+    knows: dict[tuple[str, str], list[Path]] = {}
     for path in MODULES:
-        top = {name.split(".")[0] for name in imported(path)}
-        assert not {"torch", "click"} <= top, path
-        assert not top & {"cv2", "PIL"} or path.stem in PICTURES, path
+        for library in {name.split(".")[0] for name in imported(path)} & CODECS - MADE_FOR.get(package_of(path), set()):
+            knows.setdefault((package_of(path), library), []).append(path)
+    assert {key: paths for key, paths in knows.items() if len(paths) > 1} == {}
 
 
 @pytest.mark.parametrize("path", [*PROGRAMS, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_short(path: Path) -> None:
-    assert path.read_text("utf-8").count("\n") <= 250
+    assert path.read_text("utf-8").count("\n") <= 400
 
 
 @pytest.mark.parametrize("path", [*PROGRAMS, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
@@ -101,7 +106,7 @@ def test_functions_are_short(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             statements = node.body[1:] if ast.get_docstring(node) else node.body
             length = statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0  # type: ignore[operator]
-            assert length <= 40, f"{node.name} has {length} lines"
+            assert length <= 60, f"{node.name} has {length} lines"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cam" / "report" / "page").iterdir()), ids=lambda path: path.name)
@@ -186,7 +191,7 @@ def test_every_help_has_an_example_that_is_understood(name: str) -> None:
 
 def test_help_does_not_wait_for_torch() -> None:
     program = (
-        "import sys, cam.commands; cam.commands.main(['--help'], standalone_mode=False); print('torch' in sys.modules)"
+        "import sys, cam.cli.main; cam.cli.main.main(['--help'], standalone_mode=False); print('torch' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "False"

@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from cam.errors import UsageError
-from cam.images import read_image, resize
+from cam.images.io import read_image, resize
 
 # What is read
 
@@ -59,20 +59,20 @@ def test_broken_exif_does_not_spoil_sound_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
-    grey = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
-    image = read_image(save(tmp_path / f"a.{suffix}", grey))
+def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    gray = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    image = read_image(save(tmp_path / f"a.{suffix}", gray))
     assert image[0].tolist() == [[value] * 3 for value in (0, 0, 1, 128, 255)]
 
 
-def test_sixteen_bit_colour_agrees_with_sixteen_bit_grey(tmp_path: Path) -> None:
+def test_sixteen_bit_color_agrees_with_sixteen_bit_gray(tmp_path: Path) -> None:
     values = (0, 255, 256, 32768, 65535)
     rows = b"\0" + b"".join(struct.pack(">HHH", value, value, value) for value in values)
-    (tmp_path / "a.png").write_bytes(png(5, 1, bits=16, colour_type=2, rows=rows))
+    (tmp_path / "a.png").write_bytes(png(5, 1, bits=16, color_type=2, rows=rows))
     assert read_image(tmp_path / "a.png")[0, :, 1].tolist() == [0, 0, 1, 128, 255]
 
 
-def test_grey_and_one_bit_become_three_channels(tmp_path: Path) -> None:
+def test_gray_and_one_bit_become_three_channels(tmp_path: Path) -> None:
     assert read_image(save(tmp_path / "a.png", np.array([[0, 77]], np.uint8))).tolist() == [[[0] * 3, [77] * 3]]
     assert read_image(save(tmp_path / "b.png", np.array([[False, True]]))).tolist() == [[[0] * 3, [255] * 3]]
 
@@ -103,7 +103,7 @@ def test_transparent_palette_entries_lie_over_white(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
 def test_the_first_frame_is_read(tmp_path: Path, suffix: str) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255))]
+    frames = [Image.new("RGB", (8, 8), color) for color in ((255, 0, 0), (0, 0, 255))]
     options: dict[str, object] = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
     assert read_image(tmp_path / f"a.{suffix}")[0, 0].tolist() == [255, 0, 0]

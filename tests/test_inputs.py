@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cam.errors import UsageError
-from cam.inputs import check_output, find_pictures
+from cam.images.find import check_output, find_pictures
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from cam.classifiers import load_classifier
-from cam.geometry import stretched
-from cam.inspection import inspect_model
+from cam.classifiers.inspection import inspect_model
+from cam.classifiers.load import load_classifier
+from cam.maps.geometry import stretched
 
 KEYS = [
-    *("model", "kind", "exact", "feature_layer", "operation", "input", "grid", "jump", "start", "reach"),
+    *("model", "kind", "exact", "feature_layer", "operation", "input", "grid", "stride", "offset", "extent"),
     *(
         "placement",
         "arithmetic",
@@ -27,8 +27,8 @@ KEYS = [
 def test_an_exact_head_is_told_as_it_was_loaded():
     inspection = inspect_model("digits")
     classifier = load_classifier("digits", device="cpu")
-    assert inspection.verdict.head is not None
-    assert inspection.verdict.head.weight.equal(classifier.head.weight)
+    assert inspection.head_report.head is not None
+    assert inspection.head_report.head.weight.equal(classifier.head.weight)
     assert inspection.classifier is not None
     assert inspection.classifier.grid == classifier.grid
     assert inspection.classifier.proof.error == classifier.proof.error
@@ -37,7 +37,7 @@ def test_an_exact_head_is_told_as_it_was_loaded():
     assert found["exact"] is True
     assert found["kind"] == "gap-linear"
     assert found["classes"] == 10
-    assert found["start"] == list(classifier.grid.start)
+    assert found["offset"] == list(classifier.grid.offset)
     assert found["placement"] == "measured"
     assert found["completeness_error_float64"] < 1e-6
     assert found["reason"] is None
@@ -60,5 +60,5 @@ def test_the_cells_are_those_of_the_input_asked_for(size, cells):
     assert inspection.input_shape == (3, size, size)
     assert inspection.cells == cells
     assert inspection.arithmetic is not None
-    assert (inspection.arithmetic.start, inspection.arithmetic.jump) == ((0, 0), (4, 4))
-    assert stretched(cells, (size, size)).start == (1.5, 1.5)
+    assert (inspection.arithmetic.offset, inspection.arithmetic.stride) == ((0, 0), (4, 4))
+    assert stretched(cells, (size, size)).offset == (1.5, 1.5)

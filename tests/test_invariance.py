@@ -11,14 +11,14 @@ from small import PLAIN, WHITE, seeing_white
 from torch import nn
 
 import cam
-from cam.features import forward
-from cam.geometry import Frame, Grid
+from cam.classifiers.preprocessing import Preprocessing
+from cam.explanations.options import OneClass
+from cam.heads.hooks import forward
 from cam.invariance.measure import measure_invariance, peaks_and_centroids
-from cam.invariance.summaries import Following, Summary
-from cam.maps import class_activation_maps
-from cam.placing import peak
-from cam.preprocessing import Preprocessing
-from cam.targets import OneClass
+from cam.invariance.results import Following, Summary
+from cam.maps.activation import class_activation_maps
+from cam.maps.geometry import Frame, Grid
+from cam.maps.projection import peak
 
 
 def circular(stride: int) -> cam.Classifier:
@@ -90,7 +90,7 @@ def test_a_square_that_fills_a_cell_by_hand() -> None:
     np.testing.assert_allclose(result.probabilities, 1 / (1 + np.exp(-1.5)))
     heat = result.equivariance
     assert heat is not None
-    assert heat.limit == 48
+    assert heat.vmax == 48
     np.testing.assert_allclose(heat.peak.errors, 0, atol=1e-9)
     np.testing.assert_allclose(heat.centroid.errors, 0, atol=1e-9)
     assert result.facts()["predicted_share"] == 1
@@ -124,12 +124,12 @@ def test_scores_by_hand() -> None:
 
 
 def test_distances_by_hand() -> None:
-    centres = np.array([[[10.0, 10.0], [10.0, 20.0]]])
-    found = Following.of(centres + np.array([[[3, 4], [-3, 4]]]), centres)
+    centers = np.array([[[10.0, 10.0], [10.0, 20.0]]])
+    found = Following.of(centers + np.array([[[3, 4], [-3, 4]]]), centers)
     assert found.mean_offset == (0, 4)
     np.testing.assert_allclose(found.errors, [[5, 5]])
     np.testing.assert_allclose(found.deviations, [[3, 3]])
-    lost = Following.of(np.array([[[13.0, 14.0], [np.nan, np.nan]]]), centres)
+    lost = Following.of(np.array([[[13.0, 14.0], [np.nan, np.nan]]]), centers)
     assert lost.mean_offset == (3, 4)
     assert lost.facts()["error"] == {"mean": 5, "largest": 5}
 
@@ -164,15 +164,15 @@ def test_a_batch_is_all_that_is_held() -> None:
 
 def test_what_is_not_expected_of_the_scenes_is_remarked() -> None:
     wide = np.zeros((64, 128, 3), np.uint8)
-    (whole,) = measure_invariance(seeing_white(), WHITE, steps=2).remarks
+    (whole,) = measure_invariance(seeing_white(), WHITE, steps=2).notes
     assert whole.startswith("The object is the whole picture, and what shows the class need not be in its middle")
-    (cropped,) = measure_invariance(seeing_white(), wide, steps=2).remarks
-    assert cropped.startswith("The object is the centre crop of the picture that the model sees")
-    assert measure_invariance(seeing_white(), wide, box=(0, 0, 40, 20), steps=2).remarks == ()
+    (cropped,) = measure_invariance(seeing_white(), wide, steps=2).notes
+    assert cropped.startswith("The object is the center crop of the picture that the model sees")
+    assert measure_invariance(seeing_white(), wide, box=(0, 0, 40, 20), steps=2).notes == ()
     result = measure_invariance(seeing_white(), wide, box=(0, 0, 40, 20), steps=2, fill="reflect")
-    (mirrored,) = result.remarks
+    (mirrored,) = result.notes
     assert mirrored.startswith("The canvas is full of mirror images of the object (--fill reflect)")
-    assert result.facts()["remarks"] == [mirrored]
+    assert result.facts()["notes"] == [mirrored]
     assert str(result).endswith(mirrored)
 
 
@@ -181,6 +181,6 @@ def test_what_is_said_has_its_order() -> None:
     first, second, logit, *_ = str(result).splitlines()
     assert first.endswith(": 4x8 pixels (HxW) at 4 places of a canvas of 32x40")
     assert second == "predicted at 4 of 4 places"
-    assert logit.endswith("with the object's centre at (y, x) = (1.5, 3.5)")
+    assert logit.endswith("with the object's center at (y, x) = (1.5, 3.5)")
     assert result.facts()["canvas"] == [32, 40]
     assert result.facts()["coordinates"].startswith("sizes are (h, w), points and offsets (y, x)")

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from runs import FIVE
 
-from cam.classifiers import load_classifier
+from cam.classifiers.checkpoints import hash_file
+from cam.classifiers.load import load_classifier
 from cam.errors import UsageError
-from cam.images import read_image, write_image
+from cam.images.io import read_image, write_image
 from cam.invariance.figures import FIGURES
-from cam.invariance.scoring import Headless, load_any, look
+from cam.invariance.measure import ScoreOnlyClassifier, load_any_classifier, look
+from cam.tensors import hash_tensors
 from cam.version import VERSION
-from cam.weights import hash_file, hash_tensors
 
 FACTORY = """
 import torch
@@ -40,13 +41,13 @@ def flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_any_network_can_be_loaded(flat: str) -> None:
-    model = load_any(flat, input_size=32, device="cpu")
-    assert isinstance(model, Headless)
+    model = load_any_classifier(flat, input_size=32, device="cpu")
+    assert isinstance(model, ScoreOnlyClassifier)
     assert model.labels == ("class 0", "class 1", "class 2")
     assert "no exact class activation map (not-gap)" in model.reason
     with pytest.raises(UsageError, match="2 labels for the 3 classes"):
-        load_any(flat, input_size=32, labels=["a", "b"], device="cpu")
-    one = load_any("flattening:one", input_size=32, device="cpu")
+        load_any_classifier(flat, input_size=32, labels=["a", "b"], device="cpu")
+    one = load_any_classifier("flattening:one", input_size=32, device="cpu")
     assert one.labels == ("negative", "positive")
     (found,) = look(one, [np.full((32, 32, 3), 90, np.uint8)])
     assert found.logits[0] == -found.logits[1] != 0
@@ -64,7 +65,7 @@ def test_the_command_writes_all_and_says_it_short(run, tmp_path):
     assert found["label"] == "5"
     assert np.shape(found["by_place"]["peak_points"]) == (2, 2, 2)
     assert found["peak"]["deviation"]["mean"] < 4  # one jump
-    assert found["shift_by_one_jump"]["down"] < 0.01
+    assert found["shift_by_one_stride"]["down"] < 0.01
     about, digits = found["made_with"], load_classifier("digits", device="cpu")
     assert about["weights"]["tensors_sha256"] == hash_tensors(digits.network.state_dict())
     assert about["weights"]["sha256"] == hash_file(digits.weights)
@@ -93,7 +94,7 @@ def test_the_command_measures_a_flattening_network(run, tmp_path, flat):
     assert "has no exact class activation map (not-gap)" in result.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*FIGURES[:2], "invariance.json"}
     found = json.loads((tmp_path / "out" / "invariance.json").read_text())
-    network = load_any(flat, input_size=32, device="cpu").network
+    network = load_any_classifier(flat, input_size=32, device="cpu").network
     assert found["made_with"]["weights"] == {
         "file": None, "sha256": None, "tensors_sha256": hash_tensors(network.state_dict())
     }  # fmt: skip
@@ -129,7 +130,7 @@ def test_random_weights_and_what_becomes_of_the_object_are_said(run, tmp_path):
     result = run("invariance", FIVE, "-m", "digits", "--no-weights", "-o", tmp_path, "--steps", 2, "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "The weights are random (--no-weights): which class is predicted means nothing." in result.output
-    said = json.loads((tmp_path / "invariance.json").read_text())["remarks"]
+    said = json.loads((tmp_path / "invariance.json").read_text())["notes"]
     assert [each.split(",")[0] for each in said] == ["The object is the whole picture", said[1]]
     folder = run("invariance", FIVE.parent, "-m", "digits", "-o", tmp_path)
     assert f"{str(FIVE.parent)!r} is a folder. Give one picture" in folder.output

@@ -16,27 +16,25 @@ from runs import FIVE
 from small import PLAIN
 from torch import nn
 
-from cam.classifiers import load_classifier
+from cam.classifiers.load import load_classifier
+from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import ModelError, OutputError
-from cam.images import read_image
+from cam.explanations.options import OneClass
+from cam.images.io import read_image
 from cam.invariance.figures import FIGURES, _score_map, write_figures
-from cam.invariance.measure import measure_invariance
-from cam.invariance.results import Invariance
-from cam.invariance.scoring import Headless
+from cam.invariance.measure import ScoreOnlyClassifier, measure_invariance
+from cam.invariance.results import Following, Invariance
 from cam.invariance.sheets import contact_sheet, new_figure, outline, scene_with_heat
-from cam.invariance.summaries import Following
-from cam.preprocessing import Preprocessing
-from cam.targets import OneClass
 
 
-def halves() -> Headless:
+def halves() -> ScoreOnlyClassifier:
     """Class 0 is how white the left half of 8 x 8 pixels is, class 1 the right: 1 for a white square of 4."""
     linear = nn.Linear(3 * 8 * 8, 2, bias=False)
     weight = torch.zeros(2, 3, 8, 8)
     weight[0, ..., :4] = weight[1, ..., 4:] = 1 / 48
     linear.weight.data = weight.flatten(1)
     network = nn.Sequential(nn.Flatten(), linear)
-    return Headless("halves", network, Preprocessing(8, (8, 8), **PLAIN), ("left", "right"), "it flattens")
+    return ScoreOnlyClassifier("halves", network, Preprocessing(8, (8, 8), **PLAIN), ("left", "right"), "it flattens")
 
 
 def measured(**arguments: object) -> Invariance:
@@ -55,7 +53,7 @@ def test_a_flattening_network_knows_where_the_object_is() -> None:
     assert result.equivariance is None
     facts = result.facts()
     assert facts["reason"] == "it flattens"
-    (smaller,) = result.remarks
+    (smaller,) = result.notes
     assert smaller.startswith("The object was made smaller, from 8x8 to 4x4 pixels (HxW)")
     places = json.loads(result.to_json())["by_place"]
     assert places["predicted_labels"] == [["left", "right"]] * 2
@@ -105,14 +103,14 @@ def test_the_outline_is_that_of_the_mask() -> None:
 def test_figures_of_one_row_without_positive_evidence(tmp_path: Path) -> None:
     result = measured(canvas=(72, 73), steps=2)
     assert (result.equivariance is not None, result.scenes.shape) == (True, (1, 2))
-    nowhere = Following.of(np.full((1, 2, 2), np.nan), result.scenes.centres)
+    nowhere = Following.of(np.full((1, 2, 2), np.nan), result.scenes.centers)
     write_figures(replace(result, equivariance=replace(result.equivariance, centroid=nowhere)), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(FIGURES)
 
 
 def test_labels_are_no_formulas_and_may_be_in_any_script(tmp_path: Path) -> None:
     model = halves()
-    named = Headless(model.name, model.network, model.preprocessing, (r"$\frac$", "猫"), "it flattens")
+    named = ScoreOnlyClassifier(model.name, model.network, model.preprocessing, (r"$\frac$", "猫"), "it flattens")
     result = measure_invariance(named, np.full((8, 8, 3), 255, np.uint8), steps=2)
     (tmp_path / "heat.webp").write_bytes(b"of an earlier run")
     written = write_figures(result, tmp_path)
@@ -149,11 +147,11 @@ def test_captions_and_legend_fit_on_a_canvas_that_is_long_and_thin(canvas):
     assert not any(bar.overlaps(each) for each in boxes)
 
 
-def test_colours_of_scores_span_a_logit_or_more(tmp_path):
+def test_colors_of_scores_span_a_logit_or_more(tmp_path):
     def span(logits):
         result = measured(canvas=(72, 73), steps=2)
         left, _, bar, *_ = _score_map(replace(result, logits=np.array([logits]))).axes
         return left.collections[0].get_clim(), bar.get_ylabel()
 
-    assert span([3.0, 3.002]) == ((2.501, 3.501), "logit of 5 (colours span 1)")
-    assert span([3.0, 8.0]) == ((3.0, 8.0), "logit of 5 (colours span 5)")
+    assert span([3.0, 3.002]) == ((2.501, 3.501), "logit of 5 (colors span 1)")
+    assert span([3.0, 8.0]) == ((3.0, 8.0), "logit of 5 (colors span 5)")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cam.classifiers.labels import check_labels, find_class, read_labels
 from cam.errors import UsageError
-from cam.labels import check_labels, find_class, read_labels
 
 
 def write(folder: Path, content: str | bytes, name: str = "labels.txt") -> Path:
@@ -163,7 +163,7 @@ def test_an_unknown_label_lists_the_nearest(text: str, nearest: str) -> None:
     assert caught.value.found == f"No class has the label {text!r}; the nearest are {nearest}"
 
 
-def test_labels_that_hold_the_text_come_before_those_spelt_like_it() -> None:
+def test_labels_that_hold_the_text_come_before_those_spelled_like_it() -> None:
     with pytest.raises(UsageError, match="nearest are 1 'tabby cat', 0 'cart'"):
         find_class(["cart", "tabby cat", "dog"], "cat")
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cam.colormaps import lookup
+from cam.drawing.colormaps import lookup
+from cam.drawing.legend import _clean, _length, _number, _shorten, with_legend
 from cam.errors import UsageError
-from cam.legend import _clean, _length, _number, _shorten, with_legend
 
 SIZES = [(32, 32), (300, 1000), (1000, 300), (375, 500), (1, 1), (2000, 3000)]
 
@@ -16,7 +16,7 @@ def legend(height: int, width: int, **options: object) -> np.ndarray:
     given = {
         "title": "golden retriever",
         "details": "probability 97.3 %   logit 21.4",
-        "limit": 12.0,
+        "vmax": 12.0,
         **options,
     }
     result = with_legend((height, width), **given)  # type: ignore[arg-type]
@@ -44,9 +44,9 @@ def test_nothing_touches_the_margins(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_the_bar_runs_through_all_colours_from_minus_to_plus(height: int, width: int) -> None:
+def test_the_bar_runs_through_all_colors_from_minus_to_plus(height: int, width: int) -> None:
     strip = legend(height, width)
-    ends = [np.argwhere((strip == colour).all(-1)) for colour in lookup("signed")[[1, 255]]]
+    ends = [np.argwhere((strip == color).all(-1)) for color in lookup("signed")[[1, 255]]]
     left, right = ends[0].min(0), ends[1].max(0)
     bar = strip[left[0], left[1] : right[1] + 1].astype(int)
     assert abs(np.argmin(bar.sum(1)) - (len(bar) - 1) / 2) <= 1 + len(bar) / 255
@@ -55,7 +55,7 @@ def test_the_bar_runs_through_all_colours_from_minus_to_plus(height: int, width:
     assert np.abs(np.stack(near) - bar).max(-1).min(0).max() == 0
 
 
-def test_the_bar_is_painted_in_the_colour_map_asked_for() -> None:
+def test_the_bar_is_painted_in_the_color_map_asked_for() -> None:
     strip = legend(375, 500, colormap="viridis")
     assert (strip == lookup("viridis")[255]).all(-1).any()
     assert not (strip == lookup("signed")[255]).all(-1).any()
@@ -72,7 +72,7 @@ def test_the_legend_grows_with_the_picture_within_bounds() -> None:
 def test_what_is_said_is_what_is_drawn() -> None:
     first = legend(375, 500)
     assert np.array_equal(first, legend(375, 500))
-    for change in ({"title": "poodle"}, {"details": "logit 3"}, {"limit": 13.0}):
+    for change in ({"title": "poodle"}, {"details": "logit 3"}, {"vmax": 13.0}):
         other = legend(375, 500, **change)
         assert other.shape == first.shape
         assert not np.array_equal(other, first)
@@ -80,14 +80,14 @@ def test_what_is_said_is_what_is_drawn() -> None:
 
 
 def test_no_scale_shows_only_zero() -> None:
-    strip = legend(32, 32, limit=0.0)
+    strip = legend(32, 32, vmax=0.0)
     assert not (strip == lookup("signed")[255]).all(-1).any()
     assert (strip == 0).all(-1).sum() > 252 * 9  # the bar, all black
 
 
 def test_limits_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(UsageError, match="not a limit"):
-        legend(32, 32, limit=float("nan"))
+    with pytest.raises(UsageError, match="not a vmax"):
+        legend(32, 32, vmax=float("nan"))
 
 
 @settings(max_examples=60)
@@ -147,7 +147,7 @@ def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
 
 def test_the_half_of_what_is_written_at_the_end_is_written_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    monkeypatch.setattr("cam.legend._write", lambda grey, corner, text, size, ink: written.append(text))
-    for limit, middle, end in ((199.7, "100", "200"), (2.15, "1.075", "2.15"), (9.871, "4.935", "9.87")):
-        with_legend((400, 1200), title="cat", details="", limit=limit)
+    monkeypatch.setattr("cam.drawing.legend._write", lambda gray, corner, text, size, ink: written.append(text))
+    for vmax, middle, end in ((199.7, "100", "200"), (2.15, "1.075", "2.15"), (9.871, "4.935", "9.87")):
+        with_legend((400, 1200), title="cat", details="", vmax=vmax)
         assert written[-5:] == [f"-{end}", f"-{middle}", "0", f"+{middle}", f"+{end}"]

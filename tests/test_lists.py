@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from cam.errors import UsageError
-from cam.inputs import find_pictures
-from cam.lists import read_list
+from cam.images.find import find_pictures
+from cam.images.tables import read_list
 
 
 def written(path: Path, data: bytes) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from memory import megabytes
 
-from cam.images import write_image
+from cam.images.io import write_image
 
 
 def pixels(height: int, width: int) -> np.ndarray:

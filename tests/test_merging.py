@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from thirty import COUNT, animals, pictures, run, unbroken_run
 
-from cam.classifiers import Classifier
+from cam.classifiers.classifier import Classifier
 from cam.errors import UsageError
-from cam.images import read_image
-from cam.manifest import read_records
-from cam.merging import merge_shards
+from cam.images.io import read_image
+from cam.runs.manifest import read_records
+from cam.runs.merge import merge_shards
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_shards_merged_are_the_whole(classifier, folder, unbroken, tmp_path, apa
                 read_image(path)
                 for path in (manifest.parent / mine["files"]["overlay"], unbroken / other["files"]["overlay"])
             )
-            assert np.abs(one.astype(int) - two).mean() < 0.5  # the same colour scale
+            assert np.abs(one.astype(int) - two).mean() < 0.5  # the same color scale
     about = json.loads((manifest.parent / "run.json").read_text())
     assert (about["explained"], about["failed"]) == (COUNT - 1, 1)
     if not apart:  # and it is a run like any other
@@ -83,7 +83,7 @@ def test_a_part_with_another_scale_or_without_its_lines_is_told(classifier, fold
     place = tmp_path / "run.2-of-2.json"
     about = json.loads(place.read_text())
     place.write_text(json.dumps({**about, "scale": 2 * about["scale"]}))
-    with pytest.raises(UsageError, match="a colour scale of its own"):
+    with pytest.raises(UsageError, match="a color scale of its own"):
         merge_shards([tmp_path])
     place.write_text(json.dumps(about))
     manifest = tmp_path / "manifest.2-of-2.jsonl"

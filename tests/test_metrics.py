@@ -59,8 +59,8 @@ def test_what_was_not_seen_has_no_energy_and_no_peak():
     assert peak_inside(np.array([[NAN, -5.0]]), np.array([[False, True]])) == 1
 
 
-def test_a_pixel_is_inside_a_box_if_its_centre_is():
-    # Centres at 0.5, 1.5, ...: from 1.5 on they are inside, at 3.5 no longer.
+def test_a_pixel_is_inside_a_box_if_its_center_is():
+    # Centers at 0.5, 1.5, ...: from 1.5 on they are inside, at 3.5 no longer.
     assert box_mask(np.array([[1.5, 0, 3.5, 1]]), (1, 5)).tolist() == [[False, True, True, False, False]]
     assert box_mask(np.array([[-9, -9, 1, 1], [3, 0, 99, 99]]), (1, 5)).tolist() == [[True, False, False, True, True]]
 

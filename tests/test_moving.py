@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from small import WHITE, seeing_white
 
 from cam.errors import UsageError
-from cam.invariance.cutout import Cutout, cut_box, cut_mask
+from cam.explanations.options import OneClass, TopClasses
 from cam.invariance.measure import measure_invariance
-from cam.invariance.moving import Scenes, background, moved, positions
-from cam.targets import OneClass, TopClasses
+from cam.invariance.moving import Cutout, Scenes, background, cut_box, cut_mask, moved, positions
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 40))
@@ -33,7 +32,7 @@ def test_a_mask_is_cut_out_and_laid_over() -> None:
     mask[2, 4] = 51  # a fifth
     thing = cut_mask(image, mask)
     assert thing.size == (2, 3)
-    assert thing.centre == pytest.approx((3 / 4.2, (1 + 2 + 0.2) / 4.2))
+    assert thing.center == pytest.approx((3 / 4.2, (1 + 2 + 0.2) / 4.2))
     scene = moved(np.full((4, 4, 3), 100, np.uint8), thing, (1, 1))
     assert scene[..., 0].tolist() == [[100] * 4, [100, 200, 120, 100], [100, 200, 200, 200], [100] * 4]
 
@@ -52,7 +51,7 @@ def test_a_box_is_cut_at_its_pixels_and_keeps_the_scale_of_the_model() -> None:
     result = measure_invariance(classifier, np.zeros((64, 128, 3), np.uint8), box=(0, 0, 40, 20), steps=2)
     assert (result.scenes.thing.size, result.scenes.canvas) == ((10, 20), (32, 40))
     whole = measure_invariance(classifier, np.zeros((64, 128, 3), np.uint8), steps=2)
-    assert (whole.scenes.thing.size, whole.scenes.canvas) == ((32, 32), (64, 64))  # the centre that it looks at
+    assert (whole.scenes.thing.size, whole.scenes.canvas) == ((32, 32), (64, 64))  # the center that it looks at
 
 
 def test_fills() -> None:

@@ -46,7 +46,7 @@ def test_published_weights_fit_the_networks_exactly(shared_data):
 
 
 @pytest.mark.parametrize("factory", [resnet20, resnet32, resnet44, resnet56])
-def test_published_weights_recognise_the_cifar_pictures(shared_data, factory):
+def test_published_weights_recognize_the_cifar_pictures(shared_data, factory):
     network = factory().eval()
     network.load_state_dict(published_weights(shared_data / "cifar10/weights", factory.__name__))
     pictures, labels = cifar_pictures(shared_data / "cifar10/images")

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from cam.errors import HeadError, ModelError
-from cam.features import forward
-from cam.head import find_head
-from cam.maps import class_activation_maps, completeness_error
-from cam.outputs import unwrap
-from cam.proof import prove
-from cam.twins import random_inputs
+from cam.heads.copies import random_inputs
+from cam.heads.find import find_head
+from cam.heads.hooks import forward
+from cam.heads.outputs import unwrap
+from cam.heads.prove import prove
+from cam.maps.activation import class_activation_maps, completeness_error
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -46,12 +46,12 @@ def test_the_maps_of_an_exact_head_add_up(name, device):
 
 @pytest.mark.parametrize("name", INEXACT)
 def test_a_head_without_an_exact_map_is_refused_with_a_reason(name, device):
-    verdict = find_head(INEXACT[name].build().to(device), SHAPE)
-    assert verdict.kind == INEXACT[name].kind
-    assert verdict.head is None
-    assert len(verdict.reason) > 20
+    head_report = find_head(INEXACT[name].build().to(device), SHAPE)
+    assert head_report.kind == INEXACT[name].kind
+    assert head_report.head is None
+    assert len(head_report.reason) > 20
     with pytest.raises(HeadError, match="no exact class activation map"):
-        verdict.exact()
+        head_report.exact()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -65,7 +65,7 @@ def test_half_precision(name, dtype, device):
     assert proof.error64 <= 1e-6
 
 
-@pytest.mark.parametrize("name", ["global_max", "mlp_with_relu", "generalised_mean", "average_plus_max"])
+@pytest.mark.parametrize("name", ["global_max", "mlp_with_relu", "generalized_mean", "average_plus_max"])
 def test_half_precision_lets_no_inexact_head_pass(name, device):
     network = INEXACT[name].build().to(device, torch.bfloat16)
     assert find_head(network, SHAPE).kind == INEXACT[name].kind

@@ -6,23 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cam.colormaps import colorize, lookup
+from cam.drawing.colormaps import colorize, lookup
+from cam.drawing.overlay import overlay
 from cam.errors import UsageError
-from cam.overlay import overlay
 
 AGAINST, ZERO, FAVOUR = [133, 243, 255], [0, 0, 0], [255, 227, 0]
 
 
-def lightness_and_hue(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lightness_and_hue(colors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """CIELAB, by the formulas of CIE 15 for sRGB and D65, not by the library that made the table."""
-    linear = np.where(colours > 10.31475, ((colours / 255 + 0.055) / 1.055) ** 2.4, colours / 255 / 12.92)
+    linear = np.where(colors > 10.31475, ((colors / 255 + 0.055) / 1.055) ** 2.4, colors / 255 / 12.92)
     matrix = [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
     x, y, z = (linear @ np.array(matrix).T / [0.950456, 1, 1.088754]).T
     f = [np.where(v > 216 / 24389, np.cbrt(v), (24389 / 27 * v + 16) / 116) for v in (x, y, z)]
     return 116 * f[1] - 16, np.degrees(np.arctan2(200 * (f[1] - f[2]), 500 * (f[0] - f[1]))) % 360
 
 
-# Colour maps
+# Color maps
 
 
 def test_signed_is_black_at_zero_and_ends_in_cyan_and_yellow() -> None:
@@ -39,10 +39,10 @@ def test_lightness_of_signed_is_in_proportion_to_the_evidence_on_both_sides() ->
 
 def test_evidence_for_is_warm_and_against_is_cold_at_every_strength() -> None:
     table = lookup("signed").astype(int)
-    against, favour = table[1:124], table[133:]  # nearer to zero everything is black
-    assert (favour[:, 0] > favour[:, 2]).all()
+    against, favor = table[1:124], table[133:]  # nearer to zero everything is black
+    assert (favor[:, 0] > favor[:, 2]).all()
     assert (against[:, 2] > against[:, 0]).all()
-    assert not {tuple(c) for c in against.tolist()} & {tuple(c) for c in favour.tolist()}
+    assert not {tuple(c) for c in against.tolist()} & {tuple(c) for c in favor.tolist()}
 
 
 @pytest.mark.parametrize("name", ["inferno", "INFERNO", "COLORMAP_INFERNO", "colormap_inferno"])
@@ -55,7 +55,7 @@ def test_maps_of_opencv_are_spread_from_minus_to_plus_limit(name: str) -> None:
 
 
 def test_unknown_maps_are_refused_with_the_nearest_names() -> None:
-    with pytest.raises(UsageError, match=r"'virids' is not a colour map\. Use one of viridis"):
+    with pytest.raises(UsageError, match=r"'virids' is not a color map\. Use one of viridis"):
         lookup("virids")
     with pytest.raises(UsageError, match=r"Use one of signed, autumn, bone"):
         lookup("12345")
@@ -66,7 +66,7 @@ def test_nobody_can_change_the_table_of_others() -> None:
         lookup("signed")[0] = 0
 
 
-# Colours of values
+# Colors of values
 
 
 def test_the_ends_do_not_wrap_around() -> None:
@@ -76,27 +76,27 @@ def test_the_ends_do_not_wrap_around() -> None:
 
 
 @given(st.floats(-1, 1), st.floats(1e-30, 1e30))
-def test_the_colour_is_that_of_the_nearest_of_255_steps(share: float, limit: float) -> None:
-    value = np.float32(share * limit)
-    step = int(np.rint(np.float64(value) / limit * 127))
+def test_the_color_is_that_of_the_nearest_of_255_steps(share: float, vmax: float) -> None:
+    value = np.float32(share * vmax)
+    step = int(np.rint(np.float64(value) / vmax * 127))
     near = {tuple(lookup("signed")[np.clip(128 + step + d, 1, 255)].tolist()) for d in (-1, 0, 1)}
-    assert tuple(colorize(np.array([[value]]), limit)[0, 0].tolist()) in near
-    assert colorize(np.array([[-value]]), limit).tolist() != colorize(np.array([[value]]), limit).tolist() or step == 0
+    assert tuple(colorize(np.array([[value]]), vmax)[0, 0].tolist()) in near
+    assert colorize(np.array([[-value]]), vmax).tolist() != colorize(np.array([[value]]), vmax).tolist() or step == 0
 
 
-@pytest.mark.parametrize("limit", [0, -3, 1e-320])
-def test_without_a_scale_there_is_no_evidence(limit: float) -> None:
-    assert colorize(np.array([[-5.0, 0.0, np.nan, 5.0]]), limit).tolist() == [[ZERO] * 4]
+@pytest.mark.parametrize("vmax", [0, -3, 1e-320])
+def test_without_a_scale_there_is_no_evidence(vmax: float) -> None:
+    assert colorize(np.array([[-5.0, 0.0, np.nan, 5.0]]), vmax).tolist() == [[ZERO] * 4]
 
 
 def test_tiny_limits_saturate_quietly() -> None:
     assert colorize(np.array([[-5.0, 0.0, 5.0]], np.float32), 1e-37).tolist() == [[AGAINST, ZERO, FAVOUR]]
 
 
-@pytest.mark.parametrize("limit", [np.nan, np.inf, -np.inf])
-def test_limits_that_are_no_numbers_are_refused(limit: float) -> None:
-    with pytest.raises(UsageError, match=r"is not a limit of a colour scale\. Give a finite"):
-        colorize(np.zeros((1, 1)), limit)
+@pytest.mark.parametrize("vmax", [np.nan, np.inf, -np.inf])
+def test_limits_that_are_no_numbers_are_refused(vmax: float) -> None:
+    with pytest.raises(UsageError, match=r"is not a vmax of a color scale\. Give a finite"):
+        colorize(np.zeros((1, 1)), vmax)
 
 
 # Blending
@@ -112,10 +112,10 @@ def heat(*values: float) -> np.ndarray:
 
 def test_the_blend_by_hand() -> None:
     image = picture([100, 50, 200], [100, 50, 200], [100, 50, 200])
-    blended = overlay(image, heat(-2, 0, 2), limit=2, opacity=0.5)
+    blended = overlay(image, heat(-2, 0, 2), vmax=2, opacity=0.5)
     # (100 + 133) / 2 = 116.5, (50 + 243) / 2 = 146.5, (200 + 255) / 2 = 227.5, rounded to even; and so on
     assert blended.tolist() == [[[116, 146, 228], [50, 25, 100], [178, 138, 100]]]
-    blended = overlay(image, heat(-2, 0, 2), limit=2, opacity=0.25)
+    blended = overlay(image, heat(-2, 0, 2), vmax=2, opacity=0.25)
     assert blended.tolist() == [[[108, 98, 214], [75, 38, 150], [139, 94, 150]]]
 
 
@@ -123,42 +123,42 @@ def test_no_opacity_is_the_photograph_and_full_opacity_the_heat() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (40, 50, 3), np.uint8)
     values = rng.normal(size=(40, 50)).astype(np.float32)
-    assert np.array_equal(overlay(image, values, limit=1, opacity=0), image)
-    assert np.array_equal(overlay(image, values, limit=1, opacity=1), colorize(values, 1))
+    assert np.array_equal(overlay(image, values, vmax=1, opacity=0), image)
+    assert np.array_equal(overlay(image, values, vmax=1, opacity=1), colorize(values, 1))
 
 
 def test_the_brightness_of_the_photograph_is_not_rescaled() -> None:
     """The same pixel under the same heat looks the same, whatever else is in the picture."""
-    alone = overlay(picture([90, 90, 90], [90, 90, 90]), heat(1, 1), limit=4)
-    beside = overlay(picture([90, 90, 90], [255, 255, 255]), heat(1, 4), limit=4)
+    alone = overlay(picture([90, 90, 90], [90, 90, 90]), heat(1, 1), vmax=4)
+    beside = overlay(picture([90, 90, 90], [255, 255, 255]), heat(1, 4), vmax=4)
     assert alone[0, 0].tolist() == beside[0, 0].tolist()
 
 
 def test_negative_evidence_is_not_painted_as_positive() -> None:
-    grey = picture([128, 128, 128], [128, 128, 128])
-    against, favour = overlay(grey, heat(-1, 1), limit=1)[0].astype(int)
+    gray = picture([128, 128, 128], [128, 128, 128])
+    against, favor = overlay(gray, heat(-1, 1), vmax=1)[0].astype(int)
     assert against.tolist() == [130, 186, 192]  # (128 + 133) / 2, (128 + 243) / 2, (128 + 255) / 2
-    assert favour.tolist() == [192, 178, 64]  # (128 + 255) / 2, (128 + 227) / 2, (128 + 0) / 2
+    assert favor.tolist() == [192, 178, 64]  # (128 + 255) / 2, (128 + 227) / 2, (128 + 0) / 2
 
 
 def test_blank_heat_darkens_evenly() -> None:
     image = picture([100, 50, 200], [10, 20, 30])
-    assert overlay(image, heat(0, 0), limit=0).tolist() == [[[50, 25, 100], [5, 10, 15]]]
+    assert overlay(image, heat(0, 0), vmax=0).tolist() == [[[50, 25, 100], [5, 10, 15]]]
 
 
 # The unseen part
 
 
 def cropped(opacity: float, height: int = 60, width: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A colourful picture whose outer 10 pixels the network never saw, under full evidence."""
+    """A colorful picture whose outer 10 pixels the network never saw, under full evidence."""
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     values = np.full((height, width), np.nan, np.float32)
     values[10:-10, 10:-10] = 3
-    return image, ~np.isnan(values), overlay(image, values, limit=3, opacity=opacity)
+    return image, ~np.isnan(values), overlay(image, values, vmax=3, opacity=opacity)
 
 
 @pytest.mark.parametrize("opacity", [0.0, 0.5, 1.0])
-def test_the_unseen_part_is_grey_and_shows_no_heat(opacity: float) -> None:
+def test_the_unseen_part_is_gray_and_shows_no_heat(opacity: float) -> None:
     image, seen, result = cropped(opacity)
     unseen = result[~seen]
     assert (unseen == unseen[:, :1]).all()
@@ -185,7 +185,7 @@ def test_hatching_runs_diagonally_every_twelve_strokes() -> None:
     image = np.zeros((60, 80, 3), np.uint8)
     values = np.full((60, 80), np.nan, np.float32)
     values[30:, 40:] = 0
-    result = overlay(image, values, limit=1)[..., 0]
+    result = overlay(image, values, vmax=1)[..., 0]
     y, x = np.mgrid[:29, :80]
     assert np.array_equal(result[:29], np.where((y + x) % 12 == 0, 93, 48))
 
@@ -194,11 +194,11 @@ def test_line_and_frame_grow_with_the_picture() -> None:
     image = np.zeros((900, 900, 3), np.uint8)
     values = np.full((900, 900), np.nan, np.float32)
     values[300:600, 300:600] = 0
-    assert (overlay(image, values, limit=1)[450, :, 0] == 255).sum() == 6  # 900 / 300 on either side
+    assert (overlay(image, values, vmax=1)[450, :, 0] == 255).sum() == 6  # 900 / 300 on either side
 
 
 def test_a_picture_nobody_saw() -> None:
-    result = overlay(np.zeros((4, 4, 3), np.uint8), np.full((4, 4), np.nan, np.float32), limit=1)
+    result = overlay(np.zeros((4, 4, 3), np.uint8), np.full((4, 4), np.nan, np.float32), vmax=1)
     assert sorted(set(result.ravel().tolist())) == [48, 93]
 
 
@@ -208,9 +208,9 @@ def test_a_picture_nobody_saw() -> None:
 def test_wrong_sizes_and_opacities_are_refused() -> None:
     image = picture([0, 0, 0])
     with pytest.raises(UsageError, match=r"heat of shape \(1, 2\) is not the size of the image of shape \(1, 1, 3\)"):
-        overlay(image, heat(0, 0), limit=1)
+        overlay(image, heat(0, 0), vmax=1)
     for opacity in (-0.1, 1.1, np.nan):
         with pytest.raises(UsageError, match=r"is not an opacity\. Give a number from 0 to 1"):
-            overlay(image, heat(0), limit=1, opacity=opacity)
-    with pytest.raises(UsageError, match="not a limit"):
-        overlay(image, heat(0), limit=np.nan)
+            overlay(image, heat(0), vmax=1, opacity=opacity)
+    with pytest.raises(UsageError, match="not a vmax"):
+        overlay(image, heat(0), vmax=np.nan)

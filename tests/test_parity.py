@@ -11,18 +11,18 @@ import pytest
 import torch
 from runs import DIGITS, NAMES, PNG, classes, lines
 
-from cam import eager
-from cam.colormaps import lookup, to_steps
-from cam.images import read_image
+from cam.drawing.colormaps import lookup, to_steps
+from cam.engines import eager
+from cam.images.io import read_image
 
 
 def assert_same_drawn(out: Path, other: Path) -> None:
-    """The same heat to a thousandth of a colour's step, and the same pixels but where that is between two colours."""
-    limit = json.loads((other / "run.json").read_text())["scale"]
+    """The same heat to a thousandth of a color's step, and the same pixels but where that is between two colors."""
+    vmax = json.loads((other / "run.json").read_text())["scale"]
     for ours, theirs in zip(lines(out), lines(other), strict=True):
         files = [line["targets"][0]["files"] for line in (ours, theirs)]
         one, two = (
-            to_steps(np.load(place / each["heat"]), limit) for place, each in zip((out, other), files, strict=True)
+            to_steps(np.load(place / each["heat"]), vmax) for place, each in zip((out, other), files, strict=True)
         )
         assert np.abs(one - two).max() <= 1e-3
         between = np.abs(one % 1 - 0.5) <= 1e-3
@@ -106,4 +106,4 @@ def test_engines_give_the_same(run, folder, whole, tmp_path):
             read_image(place / target["files"]["overlay"]).astype(int)
             for place, target in ((tmp_path / "out", mine), (whole, other))
         )
-        assert np.abs(one - two).max() <= 4  # one step of the colour map
+        assert np.abs(one - two).max() <= 4  # one step of the color map

@@ -9,14 +9,14 @@ from small import three_classes
 from torch import nn
 
 import cam
-from cam.classifiers import Classifier
+from cam.classifiers.classifier import Classifier
+from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import ModelError
-from cam.features import forward
-from cam.images import resize
-from cam.passes import run_network, sound
-from cam.pipeline import explain_images
-from cam.preprocessing import Preprocessing
-from cam.targets import TopClasses
+from cam.explanations.explain import explain_images
+from cam.explanations.forward import run_forward, sound
+from cam.explanations.options import TopClasses
+from cam.heads.hooks import forward
+from cam.images.io import resize
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +42,15 @@ def with_room_for(classifier: Classifier, most: int, sizes: list[int]) -> Classi
 
 def test_a_batch_without_room_is_run_in_halves(classifier):
     sizes: list[int] = []
-    found = run_network(with_room_for(classifier, 2, sizes), pictures(7), classifier.preprocessing)
+    found = run_forward(with_room_for(classifier, 2, sizes), pictures(7), classifier.preprocessing)
     assert sizes == [7, 3, 1, 2, 4, 2, 2]
     for ours, alone in zip(found, pictures(7), strict=True):
-        (theirs,) = run_network(classifier, [alone], classifier.preprocessing)
+        (theirs,) = run_forward(classifier, [alone], classifier.preprocessing)
         torch.testing.assert_close(sound(ours).logits, sound(theirs).logits)
 
 
 def test_a_picture_without_room_is_its_own_error(classifier):
-    results = run_network(with_room_for(classifier, 0, []), pictures(3), classifier.preprocessing)
+    results = run_forward(with_room_for(classifier, 0, []), pictures(3), classifier.preprocessing)
     assert all(isinstance(result, ModelError) for result in results)
     assert "out of memory" in str(results[0])
 
@@ -65,7 +65,7 @@ def test_a_smaller_copy_of_a_photograph_keeps_the_photographs_pixels(classifier)
     assert two.heat().shape == (400, 600)
     assert two.class_idx == one.class_idx
     assert two.logit == pytest.approx(one.logit, abs=0.02)
-    np.testing.assert_allclose(two.cam, one.cam, atol=0.1 * one.limit)
+    np.testing.assert_allclose(two.cam, one.cam, atol=0.1 * one.vmax)
     assert max(abs(a - b) for a, b in zip(two.peak, one.peak, strict=True)) <= 2
     assert two.overlay().shape == (200, 300, 3)
     assert one.overlay(max_side=150).shape == (100, 150, 3)
@@ -89,7 +89,7 @@ def test_features_lie_in_memory_as_the_network_was_written_for(channels, mirrore
     torch.manual_seed(0)
     preprocessing = Preprocessing(32, (32, 32), mean=(0.5,) * channels, std=(0.25,) * channels)
     classifier = cam.wrap(Viewing(channels), preprocessing=preprocessing)
-    found = run_network(classifier, pictures(3), classifier.preprocessing, mirrored=mirrored)
+    found = run_forward(classifier, pictures(3), classifier.preprocessing, mirrored=mirrored)
     inputs = torch.stack([classifier.preprocessing.prepare(picture)[0] for picture in pictures(3)])
     expected = classifier.network((inputs.flip(3) if mirrored else inputs).contiguous())
     torch.testing.assert_close(torch.stack([sound(each).logits for each in found]), expected.detach())
@@ -99,8 +99,8 @@ def test_what_cannot_be_brought_to_the_device_is_an_error_of_the_pictures(classi
     def full(*_: object) -> None:
         raise RuntimeError("MPS backend out of memory")
 
-    monkeypatch.setattr("cam.passes.put", full)
-    results = run_network(classifier, pictures(2), classifier.preprocessing)
+    monkeypatch.setattr("cam.explanations.forward.put", full)
+    results = run_forward(classifier, pictures(2), classifier.preprocessing)
     assert [str(result)[:93] for result in results] == [
         "Inputs of shape (2, 32, 32, 3) cannot be brought to cpu: MPS backend out of memory. Take smal"
     ] * 2
@@ -108,12 +108,12 @@ def test_what_cannot_be_brought_to_the_device_is_an_error_of_the_pictures(classi
 
 def test_a_network_that_takes_a_batch_for_one_picture_is_told(classifier):
     def engine(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return classifier.evaluate(inputs[:1])[:2]
+        return classifier.forward(inputs[:1])[:2]
 
     for_one = replace(classifier, engine=engine)
-    (alone,) = run_network(for_one, pictures(1), classifier.preprocessing)
+    (alone,) = run_forward(for_one, pictures(1), classifier.preprocessing)
     assert sound(alone).logits.shape == (3,)
-    results = run_network(for_one, pictures(2), classifier.preprocessing)
+    results = run_forward(for_one, pictures(2), classifier.preprocessing)
     assert "gives 1 results and 1 features for 2 inputs. Take one picture at a time (--batch-size 1)" in str(results[1])
 
 

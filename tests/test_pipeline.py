@@ -10,10 +10,9 @@ from torch import nn
 
 import cam
 from cam.errors import ImageError, ModelError, UsageError
-from cam.images import write_image
-from cam.pipeline import explain_images
-from cam.question import Question
-from cam.targets import OneClass, TopClasses
+from cam.explanations.explain import explain_images
+from cam.explanations.options import ExplainOptions, OneClass, TopClasses
+from cam.images.io import write_image
 
 
 def test_batch_of_mixed_sizes_is_the_single_results_in_order():
@@ -55,11 +54,11 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
         for arrived, maps in coming:
             arrived.copy_(maps)
 
-    question = Question("contrast", resolution=48, tta=True, channels=2)
+    question = ExplainOptions("contrast", resolution=48, tta=True, channels=2)
     batch = [photo(32, 32, seed) for seed in range(3)], [[TopClasses(2)]] * 3, question
     expected = list(explain_images(classifier, *batch))
-    monkeypatch.setattr("cam.wanted.fetch", fetch)
-    monkeypatch.setattr("cam.pipeline.wait", wait)
+    monkeypatch.setattr("cam.explanations.compute.fetch", fetch)
+    monkeypatch.setattr("cam.explanations.explain.wait", wait)
     found = list(explain_images(classifier, *batch))
     assert waits == [(torch.device("cpu"), 3 * 6)]  # of three pictures three sizes, each mirrored too
     for ours, theirs in zip(found, expected, strict=True):
@@ -112,7 +111,7 @@ class NotFinite(nn.Module):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_cost_that_picture_only(value):
-    plain = cam.preprocessing.Preprocessing(32, (32, 32), mean=(0, 0, 0), std=(0.01, 0.01, 0.01))
+    plain = cam.classifiers.preprocessing.Preprocessing(32, (32, 32), mean=(0, 0, 0), std=(0.01, 0.01, 0.01))
     classifier = cam.wrap(NotFinite(value), preprocessing=plain)
     white, dark = np.full((32, 32, 3), 255, np.uint8), photo(32, 32) // 2
     results = list(explain_images(classifier, [dark, white, dark], [[TopClasses(1)]] * 3))
@@ -142,7 +141,10 @@ def test_a_size_the_network_does_not_take_costs_those_pictures_only():
     classifier = cam.wrap(Fussy(), input_size=32)
     results = list(
         explain_images(
-            classifier, [photo(32, 32), photo(32, 50), photo(50, 50)], [[TopClasses(1)]] * 3, Question(fit="whole")
+            classifier,
+            [photo(32, 32), photo(32, 50), photo(50, 50)],
+            [[TopClasses(1)]] * 3,
+            ExplainOptions(fit="whole"),
         )
     )
     assert isinstance(results[0], list)

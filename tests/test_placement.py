@@ -10,13 +10,12 @@ from PIL import Image
 from torch import nn
 
 import cam
+from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import UsageError
-from cam.evaluation.pasted import Pasted, paste
-from cam.evaluation.placement import METRICS, centroid, evaluate_placement, measure_placement
-from cam.evaluation.results import Evaluation
-from cam.geometry import Grid
-from cam.inputs import Picture
-from cam.preprocessing import Preprocessing
+from cam.evaluation.placement import METRICS, Pasted, centroid, evaluate_placement, measure_placement, paste
+from cam.evaluation.statistics import Evaluation
+from cam.images.find import Picture
+from cam.maps.geometry import Grid
 
 
 def seeing_white(padding: tuple[int, int, int, int] = (0, 0, 0, 0)) -> cam.Classifier:
@@ -34,8 +33,8 @@ def seeing_white(padding: tuple[int, int, int, int] = (0, 0, 0, 0)) -> cam.Class
     return cam.wrap(network, preprocessing=plain, labels=["black", "white"])
 
 
-def value(evaluation: Evaluation, contender: str, metric: str) -> float:
-    (row,) = (row for row in evaluation.rows if (row.contender, row.metric) == (contender, metric))
+def value(evaluation: Evaluation, method: str, metric: str) -> float:
+    (row,) = (row for row in evaluation.rows if (row.method, row.metric) == (method, metric))
     return row.value
 
 
@@ -68,12 +67,12 @@ def test_a_wrong_rule_is_off_by_as_much_as_it_is_wrong() -> None:
     assert value(result, "logit stretched", "centroid_distance") == pytest.approx(np.hypot(*found))
 
 
-def test_a_group_counts_only_where_all_its_scenes_are_recognised() -> None:
+def test_a_group_counts_only_where_all_its_scenes_are_recognized() -> None:
     black = replace(white_square(8, 8), class_idx=0, image=np.full((32, 32, 3), 255, np.uint8))
     classifier = seeing_white()
     result = measure_placement(classifier, [[[white_square(8, 16)], [white_square(4, 4), black]]])
     assert (result.pictures, result.settings["scenes"]) == (1, 1)
-    with pytest.raises(UsageError, match="recognises no object"):
+    with pytest.raises(UsageError, match="recognizes no object"):
         measure_placement(classifier, [[[black]]])
 
 
@@ -102,7 +101,7 @@ def test_pictures_are_pasted_at_places_that_the_seed_decides(tmp_path: Path) -> 
 def test_the_class_is_the_known_one(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
     picture = Picture(tmp_path / "white.png", PurePosixPath("white.png"))
-    with pytest.raises(UsageError, match="recognises no object"):
+    with pytest.raises(UsageError, match="recognizes no object"):
         evaluate_placement(seeing_white(), [picture], truth={picture: 0}, object_size=16)
 
 
@@ -115,8 +114,8 @@ def test_sizes_that_cannot_be(sizes: dict[str, int]) -> None:
 def test_a_grid_that_was_not_measured_takes_no_part() -> None:
     classifier = replace(seeing_white(), grid=Grid((1.5, 1.5), (4, 4), "stretched"))
     result = measure_placement(classifier, [[[white_square(8, 16)]]])
-    contenders = list(dict.fromkeys(row.contender for row in result.rows))
-    assert contenders == ["logit arithmetic", "logit stretched", "gaussian", "uniform"]
+    methods = list(dict.fromkeys(row.method for row in result.rows))
+    assert methods == ["logit arithmetic", "logit stretched", "gaussian", "uniform"]
 
 
 def test_centroids_by_hand() -> None:
@@ -131,4 +130,4 @@ def test_a_pasted_object_is_where_it_is_said_to_be() -> None:
     blank = np.zeros((20, 30, 3), np.uint8)
     for pair in paste("a", np.full((5, 4, 3), 255, np.uint8), 3, blank, [(0, 0), (15, 26), (7, 3)]):
         for scene in pair:
-            assert centroid(scene.image[..., 0].astype(float)) == pytest.approx(scene.centre)
+            assert centroid(scene.image[..., 0].astype(float)) == pytest.approx(scene.center)

@@ -7,8 +7,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
+from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import UsageError
-from cam.preprocessing import Preprocessing
 
 IMAGENET = Preprocessing()
 SIZES = {
@@ -28,7 +28,7 @@ def photo(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
 
 
-LEVEL = 1 / 255 / 0.224  # one of 255, after the normalisation
+LEVEL = 1 / 255 / 0.224  # one of 255, after the normalization
 CASES = [
     pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"]),
     pytest.mark.parametrize(("resize", "crop"), [(73, 64), (64, 64), (48, 64)], ids=["crops", "fits", "pads"]),
@@ -77,7 +77,7 @@ def test_crop_is_within_two_levels_of_torchvisions_own_of_a_picture(size, resize
 def test_presets_of_published_weights_are_taken_over(name):
     import torchvision
 
-    from cam.builders import build
+    from cam.classifiers.sources.registry import build
 
     entry = getattr(torchvision.models, name).DEFAULT
     model = name.removesuffix("_Weights").lower()
@@ -126,10 +126,10 @@ def test_own_fit_is_the_default():
 def test_one_channel_is_the_luminance():
     looks = Preprocessing(2, (2, 2), mean=(0.5,), std=(0.25,))
     image = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [200, 200, 200]]], np.uint8)
-    grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)
+    gray = np.asarray(Image.fromarray(image).convert("L"), np.float32)
     made, _ = looks.prepare(image)
     assert made.shape == (1, 2, 2)
-    np.testing.assert_allclose(made[0].numpy(), (grey / 255 - 0.5) / 0.25, atol=1e-5)
+    np.testing.assert_allclose(made[0].numpy(), (gray / 255 - 0.5) / 0.25, atol=1e-5)
 
 
 def test_padding_is_black():
@@ -150,11 +150,11 @@ def test_a_line_of_pixels_does_not_fill_the_memory(size, fit):
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_long_pictures_are_within_a_grey_level_of_torchvision(interpolation, monkeypatch):
+def test_long_pictures_are_within_a_gray_level_of_torchvision(interpolation, monkeypatch):
     image = photo((9, 200))
     looks = Preprocessing(60, (64, 64), mean=(0, 0, 0), std=(1, 1, 1), interpolation=interpolation)
     expected, _ = looks.prepare(image)
-    monkeypatch.setattr("cam.preprocessing._LARGEST", 0)
+    monkeypatch.setattr("cam.classifiers.preprocessing._LARGEST", 0)
     made, _ = looks.prepare(image)
     torch.testing.assert_close(made, expected, rtol=0, atol=1.01 / 255)
 

@@ -11,9 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from cam.errors import HeadError
-from cam.head import find_head
-from cam.proof import Proof, prove
-from cam.twins import device_and_dtype, random_inputs
+from cam.heads.copies import random_inputs
+from cam.heads.find import find_head
+from cam.heads.prove import Proof, prove
+from cam.tensors import device_and_dtype
 
 
 def network_and_head(device, name="functional_relu"):
@@ -67,9 +68,9 @@ def test_a_network_that_insists_on_float32(device):
     network = Network(
         lambda net, x: net.fc(F.relu(net.conv(x.float())).mean((2, 3))), conv=nn.Conv2d(3, 6, 3), fc=nn.Linear(6, 5)
     ).to(device)
-    verdict = find_head(network, SHAPE)
-    assert verdict.kind == "gap-linear"
-    head = verdict.exact()
+    head_report = find_head(network, SHAPE)
+    assert head_report.kind == "gap-linear"
+    head = head_report.exact()
     torch.testing.assert_close((head.weight, head.bias), fc(network), rtol=1e-5, atol=1e-5)
     proof = prove(network, head, SHAPE, in_float64=True)
     assert proof.error <= 1e-5

@@ -15,8 +15,8 @@ import torchvision
 from checkpoints import Bomb, same
 from torch import nn
 
-from cam.builders import build
-from cam.classifiers import load_classifier
+from cam.classifiers.load import load_classifier
+from cam.classifiers.sources.registry import build
 from cam.errors import WeightsError
 
 ENTRY = torchvision.models.SqueezeNet1_1_Weights.DEFAULT

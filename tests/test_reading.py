@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cam.reading
-from cam.content import open_regular, read_content
+import cam.images.read
 from cam.errors import ImageError
-from cam.images import read_image, write_image
-from cam.inputs import Picture, find_pictures
-from cam.reading import Limits, read_picture
+from cam.images.content import open_regular, read_content
+from cam.images.find import Picture, find_pictures
+from cam.images.io import read_image, write_image
+from cam.images.read import Limits, read_picture
 
 
 def picture(path: Path) -> Picture:
@@ -86,7 +86,7 @@ def test_the_number_of_pixels_is_limited(photo: Picture) -> None:
 
 def test_a_decoder_that_hangs_costs_its_picture_only(photo: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    decode = cam.reading.decode_image
+    decode = cam.images.read.decode_image
 
     def hang(file: io.BytesIO, path: str, *limits: Any) -> Any:
         if path.endswith("bad.jpg"):

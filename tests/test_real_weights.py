@@ -11,12 +11,11 @@ import torchvision
 from PIL import Image
 
 import cam
-from cam.evaluation.pasted import Pasted
-from cam.evaluation.placement import evaluate_placement, measure_placement
-from cam.evaluation.results import Evaluation
-from cam.images import read_image
-from cam.inputs import find_pictures
-from cam.scenes import compose, uci_digits
+from cam.evaluation.placement import Pasted, evaluate_placement, measure_placement
+from cam.evaluation.statistics import Evaluation
+from cam.images.find import find_pictures
+from cam.images.io import read_image
+from cam.invariance.demo.scenes import compose, uci_digits
 
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -40,7 +39,7 @@ def test_squeezenet_on_photographs(squeezenet: cam.Classifier, shared_data: Path
     assert 56 <= right <= 66
     assert max(explanation.completeness_error for explanation in explanations) <= 1e-4
     named = sum(e.label.replace(" ", "_") in p.name for e, p in zip(explanations, photographs, strict=True))
-    assert named >= right - 5  # some names are spelt differently
+    assert named >= right - 5  # some names are spelled differently
 
 
 def test_resizing_by_torch_or_by_pillow_is_nearly_the_same(squeezenet: cam.Classifier, shared_data: Path) -> None:
@@ -70,13 +69,13 @@ def test_cifar_resnets_on_their_pictures(shared_data: Path, depth: int) -> None:
 
 
 def distances(evaluation: Evaluation) -> tuple[float, float, float]:
-    """From the object's centre to the heat's, pixels: measured, by arithmetic, stretched."""
-    found = {row.contender: row.value for row in evaluation.rows if row.metric == "centroid_distance"}
+    """From the object's center to the heat's, pixels: measured, by arithmetic, stretched."""
+    found = {row.method: row.value for row in evaluation.rows if row.metric == "centroid_distance"}
     return found["logit measured"], found["logit arithmetic"], found["logit stretched"]
 
 
-def test_measured_centres_place_squeezenet(squeezenet: cam.Classifier, shared_data: Path) -> None:
-    """Objects of 72 pixels in 224, of those pictures that are still recognised when they are so small."""
+def test_measured_centers_place_squeezenet(squeezenet: cam.Classifier, shared_data: Path) -> None:
+    """Objects of 72 pixels in 224, of those pictures that are still recognized when they are so small."""
     photographs = find_pictures([shared_data / "imagenet" / "images"])
     truth = {picture: 10 * index for index, picture in enumerate(photographs)}
     evaluation = evaluate_placement(squeezenet, photographs, truth=truth, object_size=72, each=12)
@@ -86,8 +85,8 @@ def test_measured_centres_place_squeezenet(squeezenet: cam.Classifier, shared_da
 
 
 @pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.slow)])
-def test_measured_centres_place_cifar_resnets(shared_data: Path, depth: int) -> None:
-    """Objects of 32 pixels in 64, on black, where the networks recognise most of them."""
+def test_measured_centers_place_cifar_resnets(shared_data: Path, depth: int) -> None:
+    """Objects of 32 pixels in 64, on black, where the networks recognize most of them."""
     pictures = find_pictures([shared_data / "cifar10" / "images"])[::5]
     truth = {picture: CIFAR.index(picture.path.parent.name) for picture in pictures}
     classifier = cifar_resnet(shared_data, depth)
@@ -97,7 +96,7 @@ def test_measured_centres_place_cifar_resnets(shared_data: Path, depth: int) -> 
     assert measured <= min(arithmetic, stretched)
 
 
-def test_measured_centres_place_digits() -> None:
+def test_measured_centers_place_digits() -> None:
     classifier = cam.load_classifier("digits", device="cpu")
     glyphs, classes = uci_digits("test")
     rng = np.random.default_rng(5)
@@ -105,7 +104,7 @@ def test_measured_centres_place_digits() -> None:
     for index in range(len(glyphs)):
         scene = compose([glyphs[index]], [int(classes[index])], classifier.preprocessing.crop, rng)
         x0, y0, x1, y1 = scene.boxes[0]
-        centre = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
-        objects.append([[Pasted(f"{index}", scene.image, int(classes[index]), centre)]])
+        center = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
+        objects.append([[Pasted(f"{index}", scene.image, int(classes[index]), center)]])
     measured, arithmetic, stretched = distances(measure_placement(classifier, objects))
     assert measured <= min(arithmetic, 0.95 * stretched)

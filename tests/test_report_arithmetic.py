@@ -14,9 +14,9 @@ from small import wrapped
 from torch import nn
 
 import cam
-from cam.classifiers import Classifier
-from cam.colormaps import colorize
-from cam.placing import place
+from cam.classifiers.classifier import Classifier
+from cam.drawing.colormaps import colorize
+from cam.maps.projection import project
 
 EXACT = 1e-3
 
@@ -75,7 +75,7 @@ def test_every_kind_of_evidence_is_pythons(head: str, browser: Browser, tmp_path
     make, kind = HEADS[head]
     classifier = make()
     if kind == "some":
-        monkeypatch.setattr("cam.all_classes._BYTES", 4000)
+        monkeypatch.setattr("cam.report.evidence._BYTES", 4000)
     report = report_of(classifier, tmp_path)
     with opened(browser, report) as page:
         for number, path in enumerate(sorted((tmp_path / "photos").iterdir())):
@@ -118,14 +118,14 @@ def test_heat_lies_and_looks_as_in_pythons_overlay(
     classifier = wrapped()
     report = report_of(classifier, tmp_path)
     ours = cam.explain(classifier, tmp_path / "photos" / "0.png", 1, evidence=evidence)
-    heat = place(ours.map, ours.grid, ours.frame)
+    heat = project(ours.map, ours.grid, ours.frame)
     with opened(browser, report, f"#class=1&evidence={evidence}&scale=picture&colormap={colormap}") as page:
         drawn = pixels(page, "heat-canvas")
     assert drawn.shape == (*heat.shape, 4)
     unseen = np.isnan(heat)
     assert unseen.any()
     assert (drawn[..., 3] == np.where(unseen, 0, 255)).all()
-    limit = float(np.abs(ours.map).max())
-    colours = colorize(heat, limit, colormap, signed=evidence == "logit").astype(int)
-    assert np.abs(drawn[..., :3] - colours)[~unseen].max() <= 12  # a step of the table, where rounding differs
-    assert np.abs(drawn[..., :3] - colours)[~unseen].mean() < 0.1
+    vmax = float(np.abs(ours.map).max())
+    colors = colorize(heat, vmax, colormap, signed=evidence == "logit").astype(int)
+    assert np.abs(drawn[..., :3] - colors)[~unseen].max() <= 12  # a step of the table, where rounding differs
+    assert np.abs(drawn[..., :3] - colors)[~unseen].mean() < 0.1

@@ -11,13 +11,13 @@ from browser import opened, pixels, ready, written
 from reports import COUNT, LABELS, NAMES, explained, index_of, listed, state, wrong
 from small import wrapped
 
-from cam.batch import explain_folder
 from cam.errors import UsageError
-from cam.images import read_image
-from cam.inputs import find_pictures
-from cam.options import Options
-from cam.question import Question
-from cam.report.writing import write_report
+from cam.explanations.options import ExplainOptions
+from cam.images.find import find_pictures
+from cam.images.io import read_image
+from cam.report.write import write_report
+from cam.runs.options import RunOptions
+from cam.runs.run import explain_folder
 
 
 def test_the_address_holds_the_state(page, browser, reported):
@@ -77,9 +77,9 @@ def test_controls_draw_what_they_say(page):
     assert float(page.locator("#high").inner_text()) == pytest.approx(peak, abs=0.051)
     assert "this picture's own scale" in page.locator("#scale-note").inner_text()
     page.select_option("#scale", "run")
-    limit = page.evaluate("gapcam.data.index.drawing.limit")
-    assert float(page.locator("#high").inner_text()) == pytest.approx(limit, abs=0.051)
-    assert float(page.locator("#low").inner_text().replace("\u2212", "-")) == pytest.approx(-limit, abs=0.051)
+    vmax = page.evaluate("gapcam.data.index.drawing.vmax")
+    assert float(page.locator("#high").inner_text()) == pytest.approx(vmax, abs=0.051)
+    assert float(page.locator("#low").inner_text().replace("\u2212", "-")) == pytest.approx(-vmax, abs=0.051)
     assert page.locator("#middle").inner_text() == "0.0"
     assert "one scale for all pictures" in page.locator("#scale-note").inner_text()
     page.click("#evidence [value=posterior]")
@@ -133,7 +133,7 @@ def test_the_table_is_saved(page, reported, tmp_path):
         target = records[n]["targets"][0]
         assert float(row["logit"]) == pytest.approx(target["logit"], abs=1e-5)
         assert float(row["probability"]) == pytest.approx(target["probability"], abs=1e-5)
-        assert (int(row["class_idx"]), row["verdict"]) == (target["class_idx"], "wrong")
+        assert (int(row["class_idx"]), row["head_report"]) == (target["class_idx"], "wrong")
     assert page.evaluate("gapcam.save.table()").count("\r\n") == len(rows) + 1
     page.evaluate("for (const row of gapcam.data.index.pictures) row.path = row.name")
     page.click("#clear")
@@ -203,7 +203,7 @@ def test_a_file_that_is_not_beside_the_page_is_told(browser, tmp_path):
 def test_a_run_in_which_nothing_was_explained_has_no_report(tmp_path):
     explained(tmp_path, 1)
     (tmp_path / "photos" / "p0.png").write_bytes(b"torn")
-    options = Options(question=Question(report=True), save=frozenset(), overwrite=True)
+    options = RunOptions(explain=ExplainOptions(report=True), save=frozenset(), overwrite=True)
     explain_folder(wrapped(), find_pictures([tmp_path / "photos"]), tmp_path / "run", options)
     with pytest.raises(UsageError, match="explained no picture"):
         write_report(tmp_path / "run")

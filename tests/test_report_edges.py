@@ -10,11 +10,11 @@ from reports import COUNT, LABELS, explained, index_of, listed, many_maps, repor
 from small import gap_linear, wrapped
 
 import cam
-from cam.report.writing import write_report
+from cam.report.write import write_report
 
 
 def test_a_map_that_was_not_kept_is_named_and_leaves_nothing_of_another(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr("cam.all_classes._BYTES", 4000)
+    monkeypatch.setattr("cam.report.evidence._BYTES", 4000)
     with opened(browser, report_of(many_maps(), tmp_path)) as page:
         kept = page.evaluate("gapcam.picture.view.picture.classes")
         missing = min(set(range(40)) - set(kept))

@@ -15,21 +15,22 @@ from reports import explained
 from runs import contents
 
 import cam
-from cam.all_classes import QUANTUM, AllClasses, keep
-from cam.batch import explain_folder
 from cam.errors import UsageError
-from cam.inputs import find_pictures
-from cam.manifest import files_of, read_records
-from cam.merging import merge_shards
-from cam.options import Options
-from cam.packing import pack, unpack
-from cam.question import Question
-from cam.report.kept import Kept
-from cam.report.writing import write_report
+from cam.explanations.options import ExplainOptions
+from cam.images.find import find_pictures
+from cam.maps.activation import AllClasses
+from cam.report.evidence import QUANTUM, keep
+from cam.report.packing import pack, unpack
+from cam.report.read import Kept
+from cam.report.write import write_report
+from cam.runs.manifest import files_of, read_records
+from cam.runs.merge import merge_shards
+from cam.runs.options import RunOptions
+from cam.runs.run import explain_folder
 
 COUNT = 14
 SAMPLES = Path(__file__).parents[1] / "samples"
-OPTIONS = {"question": Question(report=True), "batch_size": 4}
+OPTIONS = {"question": ExplainOptions(report=True), "batch_size": 4}
 
 
 @settings(max_examples=60)
@@ -105,7 +106,7 @@ def test_what_is_too_much_is_cut_down_to_the_classes_that_matter():
 
 def test_evidence_averaged_over_inputs_is_refused():
     with pytest.raises(UsageError, match="Leave --tta or --report away"):
-        Question(report=True, tta=True)
+        ExplainOptions(report=True, tta=True)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def classifier(tmp_path_factory) -> cam.Classifier:
 
 
 def go(classifier, folder: Path, out: Path, report=lambda record: None, **options) -> None:
-    explain_folder(classifier, find_pictures([folder / "photos"]), out, Options(**OPTIONS, **options), {}, report)
+    explain_folder(classifier, find_pictures([folder / "photos"]), out, RunOptions(**OPTIONS, **options), {}, report)
 
 
 @pytest.mark.parametrize("after", [1, 7, COUNT])
@@ -164,7 +165,7 @@ def test_what_a_run_without_a_report_replaces_is_gone(classifier, folder, tmp_pa
     named = [name for record, _ in read_records(tmp_path / "out" / "manifest.jsonl") for name in files_of(record)]
     assert sum(name.startswith("report/pictures/") for name in named) == COUNT
     pictures = find_pictures([folder / "photos"])
-    explain_folder(classifier, pictures, tmp_path / "out", Options(overwrite=True))
+    explain_folder(classifier, pictures, tmp_path / "out", RunOptions(overwrite=True))
     assert list((tmp_path / "out" / "report" / "pictures").iterdir()) == []
 
 

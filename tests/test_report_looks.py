@@ -15,7 +15,7 @@ def test_narrow_screens_and_zoom_need_no_sideways_scrolling(browser, reported, w
             page.click(f"#view-{view}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.click("#view-pictures")
-        tops = page.evaluate("""["centre", "panel", "side"].map((id) => {
+        tops = page.evaluate("""["center", "panel", "side"].map((id) => {
             const { left, right, top, bottom } = document.getElementById(id).getBoundingClientRect();
             return { left, right, top, bottom };
         })""")
@@ -24,7 +24,7 @@ def test_narrow_screens_and_zoom_need_no_sideways_scrolling(browser, reported, w
                 across = min(one["right"], two["right"]) - max(one["left"], two["left"])
                 down = min(one["bottom"], two["bottom"]) - max(one["top"], two["top"])
                 assert min(across, down) <= 0.5
-        assert page.locator("#centre").evaluate("(centre) => centre.scrollHeight - centre.clientHeight") <= 1
+        assert page.locator("#center").evaluate("(center) => center.scrollHeight - center.clientHeight") <= 1
         page.locator("#stage").click()
         assert state(page, "pin") is not None
 
@@ -65,7 +65,7 @@ def test_on_a_narrow_screen_the_picture_that_was_chosen_comes_into_sight(browser
     with opened(browser, reported[1], viewport={"width": 390, "height": 844}) as page:
         page.locator("#rows button").nth(3).click()
         ready(page)
-        assert -1 <= page.locator("#centre").evaluate("(centre) => centre.getBoundingClientRect().top") < 100
+        assert -1 <= page.locator("#center").evaluate("(center) => center.getBoundingClientRect().top") < 100
 
 
 def test_controls_stand_out_from_their_ground(page):
@@ -86,9 +86,9 @@ BLIND = {
 
 
 @pytest.mark.parametrize("cones", BLIND)
-def test_for_and_against_differ_for_the_colour_blind(page, cones):
+def test_for_and_against_differ_for_the_color_blind(page, cones):
     assert state(page, "colormap") == "signed"
-    table = page.evaluate("[...new Uint8Array(gapcam.colour.table('signed').buffer)]")
+    table = page.evaluate("[...new Uint8Array(gapcam.color.table('signed').buffer)]")
     seen = lab(np.reshape(table, (256, 4))[1:, :3], np.array(BLIND[cones]))
     against, middle, for_ = seen[:40], seen[120:136], seen[-40:]  # of 255, the ends and no evidence
     for one, two in ((against, for_), (against, middle), (for_, middle)):

@@ -11,7 +11,7 @@ from browser import opened, ready
 from reports import COUNT, LABELS, NAMES, listed, state, wrong
 
 import cam
-from cam.placing import cells_on_photo
+from cam.maps.projection import cell_positions
 
 
 def test_names_are_shown_as_they_are_and_do_nothing(page, reported):
@@ -90,7 +90,7 @@ def test_a_hovered_place_says_what_python_says(page, reported, y, x):
 
 
 def cells(explanation: cam.Explanation):
-    return cells_on_photo(explanation.cam.shape, explanation.grid, explanation.frame)
+    return cell_positions(explanation.cam.shape, explanation.grid, explanation.frame)
 
 
 def test_nothing_is_said_of_what_was_not_seen(page):

@@ -9,18 +9,17 @@ import pytest
 from browser import opened
 
 import cam
-from cam.batch import explain_folder
-from cam.images import read_image
-from cam.inputs import find_pictures
-from cam.options import Options
-from cam.pipeline import explain_images
-from cam.question import Question
-from cam.report.kept import Kept
-from cam.report.writing import write_report
-from cam.targets import TopClasses
+from cam.explanations.explain import explain_images
+from cam.explanations.options import ExplainOptions, TopClasses
+from cam.images.find import find_pictures
+from cam.images.io import read_image
+from cam.report.read import Kept
+from cam.report.write import write_report
+from cam.runs.options import RunOptions
+from cam.runs.run import explain_folder
 
 COUNT = 6
-OPTIONS = Options(question=Question(report=True), save=frozenset(), batch_size=COUNT)  # in one pass
+OPTIONS = RunOptions(explain=ExplainOptions(report=True), save=frozenset(), batch_size=COUNT)  # in one pass
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_the_page_has_pythons_numbers(out: Path, squeezenet: cam.Classifier, bro
         records = list(Kept.open(out).records())
         images = [read_image(record["path"]) for record in records]
         for evidence in ("logit", "contrast", "margin", "posterior"):
-            ours = explain_images(squeezenet, images, [[TopClasses(1)]] * COUNT, Question(evidence))
+            ours = explain_images(squeezenet, images, [[TopClasses(1)]] * COUNT, ExplainOptions(evidence))
             for number, (explanation,) in enumerate(ours):
                 js = """async ([n, evidence]) => {
                     const [[a], [b]] = gapcam.data.index.pictures[n].top;

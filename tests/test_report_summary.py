@@ -90,8 +90,8 @@ def test_a_mean_map_is_shown_under_its_own_class_only(page):
 
 
 def test_a_card_says_of_how_many_pictures_its_map_is(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr("cam.all_classes._BYTES", 0)  # five classes are kept
-    monkeypatch.setattr("cam.all_classes.TOP", 2)
+    monkeypatch.setattr("cam.report.evidence._BYTES", 0)  # five classes are kept
+    monkeypatch.setattr("cam.report.evidence.TOP", 2)
     _, report, _ = errors_reported(tmp_path)
     pairs = index_of(report)["summary"]["pairs"]
     fewer = [n for n, pair in enumerate(pairs) if 0 < pair["maps"] < pair["count"]]

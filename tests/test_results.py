@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from cam.errors import UsageError
-from cam.evaluation.results import Evaluation, Row, interval
+from cam.evaluation.statistics import Evaluation, Row, interval
 
 
 def test_the_interval_of_two_samples_is_known():
@@ -76,14 +76,14 @@ def test_an_evaluation_is_plain_json_in_the_order_of_its_fields():
     rows = (Row("logit", "energy", np.float64(0.5), math.nan, 1.0, 2),)
     text = Evaluation("boxes", "digits", 7, 2, settings, rows).to_json()
     assert list(json.loads(text).items()) == [
-        ("game", "boxes"),
+        ("benchmark", "boxes"),
         ("model", "digits"),
         ("seed", 7),
         ("pictures", 2),
         ("settings", {"ious": [0.3, 0.5], "kinds": ["a", "b"], "count": 2, "at": "a", "low": None}),
         (
             "rows",
-            [{"contender": "logit", "metric": "energy", "value": 0.5, "low": None, "high": 1.0, "count": 2}],
+            [{"method": "logit", "metric": "energy", "value": 0.5, "low": None, "high": 1.0, "count": 2}],
         ),
         ("failed", {}),
     ]

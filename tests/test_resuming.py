@@ -12,12 +12,12 @@ from thirty import COUNT, animals, pictures, run, unbroken_run
 from torch import nn
 
 import cam
-from cam.classifiers import Classifier
-from cam.errors import NoRoomError, StoppedError, UsageError
-from cam.inputs import find_pictures
-from cam.manifest import ManifestWriter, files_of, read_records
-from cam.resuming import Left, resume
-from cam.run_folder import RunFolder
+from cam.classifiers.classifier import Classifier
+from cam.errors import DiskFullError, StoppedError, UsageError
+from cam.images.find import find_pictures
+from cam.runs.folder import RunFolder
+from cam.runs.manifest import ManifestWriter, files_of, read_records
+from cam.runs.resume import Left, resume
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_run_cut_short_goes_on_where_it_was(classifier, folder, unbroken, tmp_
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_run_stopped_while_lines_are_written_goes_on(classifier, folder, unbroken, tmp_path, monkeypatch, when):
-    monkeypatch.setattr("cam.manifest._SECONDS", 0)
+    monkeypatch.setattr("cam.runs.manifest._SECONDS", 0)
     original, flushes = os.fsync, []
 
     def stop(descriptor):
@@ -116,7 +116,7 @@ def test_a_file_that_has_gone_is_made_again(classifier, folder, unbroken, tmp_pa
 
 def test_a_run_that_is_done_does_nothing_again(classifier, folder, unbroken, monkeypatch):
     before = contents(unbroken)
-    monkeypatch.setattr("cam.chain.explain_images", None)  # would be called
+    monkeypatch.setattr("cam.runs.batches.explain_images", None)  # would be called
     again = run(classifier, folder, unbroken)
     assert (again.explained, again.failed, again.earlier) == (COUNT - 1, 1, COUNT)
     assert contents(unbroken) == before
@@ -179,7 +179,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_later(classifier, folder, unbr
         return original(path, *mode, **more)
 
     monkeypatch.setattr(Path, "open", fill)
-    with pytest.raises(NoRoomError, match=r"No space left on device.*free space"):
+    with pytest.raises(DiskFullError, match=r"No space left on device.*free space"):
         run(classifier, folder, tmp_path)
     assert 8 <= len(list(read_records(tmp_path / "manifest.jsonl"))) <= 20
     monkeypatch.undo()
@@ -194,12 +194,12 @@ def test_whole_batches_are_kept(tmp_path):
     folder = RunFolder(tmp_path)
     with ManifestWriter(folder.manifest) as manifest:
         for index, picture in pictures[:7]:
-            stamp = picture.stamped().stamp._asdict()
+            fingerprint = picture.fingerprinted().fingerprint._asdict()
             line = {
                 "index": index,
                 "path": str(picture.path),
                 "name": str(picture.name),
-                **stamp,
+                **fingerprint,
                 "status": "ok",
                 "error": None,
             }

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from batches import oddly_labelled, run, unlike_pictures
+from batches import oddly_labeled, run, unlike_pictures
 
-from cam.batch import explain_folder
-from cam.classifiers import Classifier
+from cam.classifiers.classifier import Classifier
 from cam.errors import OutputError, UsageError
-from cam.inputs import find_pictures
-from cam.options import Options
-from cam.targets import TopClasses
+from cam.explanations.options import TopClasses
+from cam.images.find import find_pictures
+from cam.runs.options import RunOptions
+from cam.runs.run import explain_folder
 
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    return oddly_labelled()
+    return oddly_labeled()
 
 
 @pytest.fixture
@@ -134,4 +134,4 @@ def test_a_full_disk_is_one_error(classifier, folder, tmp_path):
         manifest.symlink_to("/dev/full")
 
     with pytest.raises(OutputError, match=r"manifest\.jsonl.*cannot be written.*No space"):
-        explain_folder(classifier, find_pictures([folder]), tmp_path / "out", Options(), {}, fill)
+        explain_folder(classifier, find_pictures([folder]), tmp_path / "out", RunOptions(), {}, fill)

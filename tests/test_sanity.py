@@ -9,12 +9,19 @@ import torch
 from torch import Tensor, nn
 
 import cam
+from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import UsageError
-from cam.evaluation.randomisation import layers_from_logits, randomise, randomised
-from cam.evaluation.sanity import _picture, compare_moved, evaluate_sanity, rank_correlation
-from cam.images import write_image
-from cam.inputs import Picture, find_pictures
-from cam.preprocessing import Preprocessing
+from cam.evaluation.sanity import (
+    _picture,
+    compare_moved,
+    evaluate_sanity,
+    layers_from_logits,
+    randomize,
+    randomized,
+    rank_correlation,
+)
+from cam.images.find import Picture, find_pictures
+from cam.images.io import write_image
 
 KINDS = ["logit", "contrast", "margin", "posterior"]
 
@@ -38,11 +45,11 @@ def headed(*body: nn.Module, channels: int = 6) -> nn.Module:
 
 def measured(classifier: cam.Classifier, pictures: list[Picture], kinds=KINDS, **options) -> dict[tuple, float]:
     result = evaluate_sanity(classifier, pictures, kinds, **options)
-    return {(row.contender, row.metric): row.value for row in result.rows}
+    return {(row.method, row.metric): row.value for row in result.rows}
 
 
 class Negated(nn.Conv2d):
-    """Initialised to minus one, so that forgetting what it learned, one, turns its sign."""
+    """Initialized to minus one, so that forgetting what it learned, one, turns its sign."""
 
     def reset_parameters(self) -> None:
         nn.init.constant_(self.weight, -1)
@@ -61,7 +68,7 @@ def by_hand() -> nn.Module:
     return nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
 
 
-def test_randomised_layers_turn_the_map_of_a_network_worked_by_hand(pictures):
+def test_randomized_layers_turn_the_map_of_a_network_worked_by_hand(pictures):
     found = measured(cam.wrap(by_hand(), input_size=16), pictures, ["logit", "contrast"], stages=2)
     for kind in ("logit", "contrast"):
         assert found[kind, "rank_correlation@3"] == pytest.approx(-1)  # the linear layer alone
@@ -70,11 +77,11 @@ def test_randomised_layers_turn_the_map_of_a_network_worked_by_hand(pictures):
         assert found[baseline, "rank_correlation@3"] == found[baseline, "rank_correlation@all"] == pytest.approx(1)
 
 
-def test_layers_are_randomised_from_the_logits_down(device):
+def test_layers_are_randomized_from_the_logits_down(device):
     network = headed(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)).to(device)
     network[1].running_mean.fill_(3)
     classifier = cam.wrap(network, input_size=16)
-    states = dict(randomised(classifier, 3))
+    states = dict(randomized(classifier, 3))
     assert list(states) == ["5", "1", "all"]
     for name, untouched in [("5", ["0", "1"]), ("1", ["0"]), ("all", [])]:
         state = states[name].network
@@ -102,7 +109,7 @@ def test_the_network_given_is_left_untouched(pictures):
 
 def test_a_few_stages_of_many_layers_lie_evenly():
     convolutions = [nn.Conv2d(3, 3, 1) for _ in range(12)]
-    states = [layer for layer, _ in randomised(cam.wrap(headed(*convolutions, channels=3), input_size=8), 4)]
+    states = [layer for layer, _ in randomized(cam.wrap(headed(*convolutions, channels=3), input_size=8), 4)]
     assert states == ["15", "8", "4", "all"]  # 1, 5, 9 and 13 of 13 layers
 
 
@@ -130,7 +137,7 @@ def test_parameters_without_a_reset_keep_their_mean_and_deviation():
     layer.gain = nn.Parameter(1 + 0.1 * torch.randn(10_000, generator=torch.Generator().manual_seed(0)))
     layer.one = nn.Parameter(torch.tensor([7.0]))
     before = layer.gain.detach().clone()
-    randomise(layer, 1)
+    randomize(layer, 1)
     after = layer.gain.detach()
     assert float(after.mean()) == pytest.approx(1, abs=0.01)
     assert float(after.std()) == pytest.approx(0.1, abs=0.01)
@@ -142,14 +149,14 @@ def test_the_seed_decides_the_new_weights():
     weights = []
     for seed in (0, 0, 1):
         layer = nn.Linear(4, 4)
-        randomise(layer, seed)
+        randomize(layer, seed)
         weights.append(layer.weight)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
 def test_a_network_without_padding_moves_its_map_along(pictures, device):
-    """Windows of 4 pixels, 4 apart: every cell but those of the new edge sees what its neighbour saw."""
+    """Windows of 4 pixels, 4 apart: every cell but those of the new edge sees what its neighbor saw."""
     found = measured(cam.wrap(headed(nn.Conv2d(3, 6, 4, stride=4)).to(device), input_size=48), pictures)
     for kind in KINDS:
         assert found[kind, "equivariance_error"] <= 1e-6
@@ -202,7 +209,7 @@ def test_the_embedded_model_is_sane():
     missing = Picture(Path("missing.png"), PurePosixPath("missing.png"))
     seen: list[Picture] = []
     result = evaluate_sanity(classifier, [*samples, missing], ["logit"], stages=2, progress=seen.append)
-    found = {(row.contender, row.metric): row.value for row in result.rows}
+    found = {(row.method, row.metric): row.value for row in result.rows}
     assert (result.pictures, len(result.failed), seen) == (2, 1, [*samples, missing])
     assert abs(found["logit", "rank_correlation@all"]) < 0.6
     assert found["logit", "completeness_error"] <= found["logit", "largest_completeness_error"] < 1e-5

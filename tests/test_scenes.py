@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cam.errors import UsageError
-from cam.scenes import compose, uci_digits
+from cam.invariance.demo.scenes import compose, uci_digits
 
 RING = np.array([[0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 0, 1], [0, 1, 1, 0]], np.float32)
 SIZES = st.tuples(st.integers(64, 120), st.integers(64, 120))
 
 
 def inked(image: np.ndarray) -> np.ndarray:
-    """Where a plain canvas differs from its own most common colour."""
-    colours, counts = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
-    return (image != colours[counts.argmax()]).any(-1)
+    """Where a plain canvas differs from its own most common color."""
+    colors, counts = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
+    return (image != colors[counts.argmax()]).any(-1)
 
 
 @settings(max_examples=40)
@@ -94,13 +94,13 @@ def test_a_digit_has_the_height_asked_for_and_stands_out():
         assert abs(middle - corner) > 0.2 * 255
 
 
-def test_clutter_goes_from_a_single_colour_to_many():
-    def colours(clutter: float) -> int:
+def test_clutter_goes_from_a_single_color_to_many():
+    def colors(clutter: float) -> int:
         rng = np.random.default_rng(1)
         return len(np.unique(compose([], [], (64, 64), rng, clutter=clutter).image.reshape(-1, 3), axis=0))
 
-    assert colours(0) == 1
-    assert colours(1) > 1000
+    assert colors(0) == 1
+    assert colors(1) > 1000
 
 
 def test_an_empty_scene_has_no_boxes():

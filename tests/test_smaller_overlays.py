@@ -10,9 +10,10 @@ import pytest
 from small import photo, wrapped
 
 import cam
+from cam.drawing.overlay import overlay
 from cam.errors import UsageError
-from cam.overlay import overlay, shrink
-from cam.placing import place
+from cam.images.io import shrink
+from cam.maps.projection import project
 
 
 @pytest.mark.parametrize("fit", ["crop", "whole"])
@@ -23,8 +24,8 @@ def test_a_smaller_overlay_is_that_of_the_smaller_photograph(fit: str) -> None:
     read_small = replace(explanation, image=shrink(explanation.image, 50))
     assert np.array_equal(read_small.overlay(box_share=0.5), small)
     frame = replace(explanation.frame, photo=(30, 50))
-    heat = place(explanation.map, explanation.grid, frame)
-    plain = overlay(read_small.image, heat, limit=explanation.limit)
+    heat = project(explanation.map, explanation.grid, frame)
+    plain = overlay(read_small.image, heat, vmax=explanation.vmax)
     assert (explanation.overlay(max_side=50) != plain).any(-1).mean() <= 0.01
     assert np.isnan(heat).any() == (fit == "crop")
 
@@ -70,7 +71,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     explanation = cam.explain(wrapped(), photo(40, 70))
     with pytest.raises(UsageError, match="is not an opacity"):
         explanation.overlay(opacity=1.5)
-    with pytest.raises(UsageError, match="is not a limit"):
-        explanation.overlay(limit=float("nan"))
-    with pytest.raises(UsageError, match="is not a colour map"):
+    with pytest.raises(UsageError, match="is not a vmax"):
+        explanation.overlay(vmax=float("nan"))
+    with pytest.raises(UsageError, match="is not a color map"):
         explanation.overlay(colormap="virids")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cam.starting import importing
+from cam.cli.process import importing
 
 PROGRAM = """
 import gc

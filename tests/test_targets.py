@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cam.errors import UsageError
-from cam.targets import OneClass, Target, TopClasses, parse_target, resolve
+from cam.explanations.options import OneClass, Target, TopClasses, parse_target, resolve
 
 LABELS = ["cat", "dog", "7", "crane", "1", "crane"]
 LOGITS = torch.tensor([0.5, -2.0, 3.0, 2.0, 3.0])

@@ -13,7 +13,7 @@ def test_what_failed_is_told_also_where_a_run_is_cut_short(run, tmp_path, monkey
     def cut(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cam.batch.explain_folder", cut)
+    monkeypatch.setattr("cam.runs.run.explain_folder", cut)
     result = run("explain", *inputs, *DIGITS, "-o", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (130, "")
     heading, failed, stopped = result.stderr.splitlines()
@@ -26,7 +26,7 @@ def test_every_command_that_is_cut_short_says_so(run, monkeypatch):
     def cut(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cam.inspection.inspect_model", cut)
+    monkeypatch.setattr("cam.classifiers.inspection.inspect_model", cut)
     result = run("inspect", "digits")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
 
@@ -48,7 +48,7 @@ def test_a_full_disk_behind_what_is_printed_is_one_sentence(run, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cam.printing.show_models", full)
+    monkeypatch.setattr("cam.cli.printing.show_models", full)
     result = run("models")
     assert (result.exit_code, result.stdout) == (1, "")
     told = "What the command prints cannot be written (No space left on device). Free space, or send it elsewhere."

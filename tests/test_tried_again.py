@@ -15,15 +15,15 @@ import pytest
 from runs import contents
 from small import photo, wrapped
 
-from cam.batch import Run, explain_folder
-from cam.classifiers import Classifier
-from cam.content import stamp
+from cam.classifiers.classifier import Classifier
 from cam.errors import StoppedError
-from cam.images import write_image
-from cam.inputs import find_pictures
-from cam.manifest import Record, read_records
-from cam.options import Options
-from cam.reading import Limits
+from cam.images.content import fingerprint
+from cam.images.find import find_pictures
+from cam.images.io import write_image
+from cam.images.read import Limits
+from cam.runs.manifest import Record, read_records
+from cam.runs.options import RunOptions
+from cam.runs.run import Run, explain_folder
 
 COUNT = 12  # three batches
 
@@ -47,7 +47,7 @@ def folder(tmp_path) -> Path:
 
 def run(classifier: Classifier, inputs: Path | list[Path], out: Path, report=lambda record: None, **options) -> Run:
     found = find_pictures(inputs if isinstance(inputs, list) else [inputs])
-    return explain_folder(classifier, found, out, Options(**options), {}, report)
+    return explain_folder(classifier, found, out, RunOptions(**options), {}, report)
 
 
 def records(out: Path) -> list[Record]:
@@ -125,7 +125,7 @@ def test_an_archive_that_changes_after_it_was_listed_is_not_mixed_up(classifier,
     pack(["0", "10"])
     listed = find_pictures([packed])
     pack(["10", "0"])
-    done = explain_folder(classifier, listed, tmp_path / "out", Options(), {})
+    done = explain_folder(classifier, listed, tmp_path / "out", RunOptions(), {})
     assert (done.explained, done.failed) == (0, 2)
     assert all(
         "changed since it was listed. Give the command again." in line["error"]
@@ -156,7 +156,7 @@ def test_the_scale_outlives_the_lines(classifier, folder, tmp_path):
 
 
 def test_the_scale_is_of_pictures_that_could_be_explained(classifier, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("cam.scale._PICTURES", 4)
+    monkeypatch.setattr("cam.runs.run._PICTURES", 4)
     run(classifier, folder, tmp_path / "good")
     for number in range(8):
         (folder / f"!{number}.png").write_bytes(b"torn")
@@ -180,9 +180,9 @@ def test_looking_at_a_file_that_does_not_answer_takes_no_longer_than_it_may(clas
     def slow(path):
         if path.name == "3.png":
             time.sleep(20)
-        return stamp(path)
+        return fingerprint(path)
 
-    monkeypatch.setattr("cam.inputs.stamp", slow)
+    monkeypatch.setattr("cam.images.find.fingerprint", slow)
     began = time.monotonic()
     done = run(classifier, folder, tmp_path / "out", limits=Limits(seconds=0.3))
     assert (done.explained, done.failed) == (COUNT - 1, 1)
@@ -194,17 +194,17 @@ def test_why_an_engine_was_left_is_known_before_the_end(classifier, folder, tmp_
     def hasty(*_):
         raise RuntimeError("cannot")
 
-    monkeypatch.setattr("cam.translated.compiled", hasty)
+    monkeypatch.setattr("cam.engines.export.compiled", hasty)
     with pytest.raises(CutError):
         run(classifier, folder, tmp_path / "out", cut_after(COUNT), engine="compile")
     assert run(classifier, folder, tmp_path / "out", engine="compile").earlier == COUNT
     about = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert "compile cannot translate the network (RuntimeError: cannot)" in about["remark"]
+    assert "compile cannot translate the network (RuntimeError: cannot)" in about["note"]
     shutil.rmtree(tmp_path / "out")
 
 
 def test_an_engine_is_not_tried_on_all_that_is_bad(classifier, tmp_path, monkeypatch):
-    monkeypatch.setattr("cam.batch._TRIES", 2)
+    monkeypatch.setattr("cam.runs.run._TRIES", 2)
     read = []
     original = Path.open
 
@@ -214,7 +214,7 @@ def test_an_engine_is_not_tried_on_all_that_is_bad(classifier, tmp_path, monkeyp
 
     for number in range(40):
         (tmp_path / f"{number}.png").write_bytes(b"torn")
-    monkeypatch.setattr("cam.translated.compiled", lambda eager, shape: eager)
+    monkeypatch.setattr("cam.engines.export.compiled", lambda eager, shape: eager)
     monkeypatch.setattr(Path, "open", counted)
     assert run(classifier, tmp_path, tmp_path / "out", engine="compile", scale="image").failed == 40
     assert len([name for name in read if name.endswith(".png")]) == 40 + 2 * 4

@@ -9,7 +9,7 @@ import pytest
 from torchvision.models import SqueezeNet1_0_Weights
 
 from cam.errors import UsageError
-from cam.evaluation.truth import class_of, labelled_pictures
+from cam.evaluation.labels import class_of, labeled_pictures
 
 LABELS = ("tench", "great white shark", "T-shirt", "7", "Cardigan", "cardigan")
 IMAGENET = SqueezeNet1_0_Weights.DEFAULT.meta["categories"]
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 def classes(folder: Path, labels=LABELS, csv=None) -> dict[str, int]:
-    return {str(found.picture.name): found.class_idx for found in labelled_pictures(folder, labels, csv)}
+    return {str(found.picture.name): found.class_idx for found in labeled_pictures(folder, labels, csv)}
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_a_picture_of_the_table_may_be_missing(tmp_path):
     csv = tmp_path / "labels.csv"
     csv.write_text("gone.jpg,tench\nthere.jpg,tench")
     (tmp_path / "there.jpg").touch()
-    assert [found.picture.path.name for found in labelled_pictures(tmp_path, LABELS, csv)] == ["gone.jpg", "there.jpg"]
+    assert [found.picture.path.name for found in labeled_pictures(tmp_path, LABELS, csv)] == ["gone.jpg", "there.jpg"]
 
 
 def test_a_table_of_other_pictures_is_told(tmp_path):
     csv = tmp_path / "labels.csv"
     csv.write_text("photos/gone.jpg,tench")
     with pytest.raises(UsageError, match=r"names no picture that is in .* not such as 'photos/gone.jpg'"):
-        labelled_pictures(tmp_path, LABELS, csv)
+        labeled_pictures(tmp_path, LABELS, csv)
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,13 @@ def test_a_bad_table_is_told(tmp_path, text, message):
     csv = tmp_path / "labels.csv"
     csv.write_text(text)
     with pytest.raises(UsageError, match=message):
-        labelled_pictures(tmp_path, LABELS, csv)
+        labeled_pictures(tmp_path, LABELS, csv)
 
 
 def test_a_table_that_is_no_text_is_told(tmp_path):
     csv = tmp_path / "labels.csv"
     csv.write_bytes(b"a.jpg,\xff\xfe")
     with pytest.raises(UsageError, match="is not text in UTF-8"):
-        labelled_pictures(tmp_path, LABELS, csv)
+        labeled_pictures(tmp_path, LABELS, csv)
     with pytest.raises(UsageError, match=r"none.csv' cannot be opened \(No such file"):
-        labelled_pictures(tmp_path, LABELS, tmp_path / "none.csv")
+        labeled_pictures(tmp_path, LABELS, tmp_path / "none.csv")

@@ -17,7 +17,7 @@ from pictures import photograph, png, save
 from PIL import Image
 
 from cam.errors import ImageError
-from cam.images import read_image
+from cam.images.io import read_image
 
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"]
 

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from cam.errors import WeightsError
-from cam.networks.cifar_resnet import resnet20
-from cam.weights import (
+from cam.classifiers.checkpoints import (
     NESTS,
     PREFIXES,
     class_count,
     hash_file,
-    hash_tensors,
     load_weights,
     read_checkpoint,
     strip_prefixes,
 )
+from cam.errors import WeightsError
+from cam.networks.cifar_resnet import resnet20
+from cam.tensors import hash_tensors
 
 STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([0.5, -1.0])}
 

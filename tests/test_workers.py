@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from cam.workers import in_order
+from cam.runs.workers import in_order
 
 
 def test_results_come_in_the_order_of_the_jobs_whichever_is_done_first():
@@ -57,7 +57,7 @@ def test_what_goes_wrong_is_raised_in_its_turn_and_later_jobs_are_not_begun():
 
 
 def test_a_stop_comes_after_the_results_of_what_is_in_hand(monkeypatch):
-    monkeypatch.setattr("cam.workers._SECONDS", 0.05)
+    monkeypatch.setattr("cam.runs.workers._SECONDS", 0.05)
     begun, told = [], []
 
     def work(job: int) -> int:
@@ -88,7 +88,7 @@ def test_workers_compute_with_one_thread_each_and_the_caller_has_its_own_back():
 
 
 def test_a_long_wait_is_used(monkeypatch):
-    monkeypatch.setattr("cam.workers._SECONDS", 0.02)
+    monkeypatch.setattr("cam.runs.workers._SECONDS", 0.02)
     waited = []
     results = in_order(lambda job: time.sleep(0.3 * job), [0, 1], workers=2, meanwhile=lambda: waited.append(1))
     next(results)

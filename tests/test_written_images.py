@@ -13,10 +13,10 @@ from PIL import Image
 
 from cam.errors import OutputError, UsageError
 from cam.files import write_whole
-from cam.images import encode, write_image
+from cam.images.io import encode, write_image
 
 
-def test_png_keeps_every_pixel_and_the_order_of_colours(tmp_path: Path) -> None:
+def test_png_keeps_every_pixel_and_the_order_of_colors(tmp_path: Path) -> None:
     write_image(tmp_path / "new" / "folder" / "a.png", photograph())
     assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "folder" / "a.png")), photograph())
 

@@ -8,11 +8,11 @@ import numpy as np
 from small import three_classes
 
 import cam
-from cam.batch import Run, explain_folder
-from cam.classifiers import Classifier
-from cam.images import write_image
-from cam.inputs import find_pictures
-from cam.options import Options
+from cam.classifiers.classifier import Classifier
+from cam.images.find import find_pictures
+from cam.images.io import write_image
+from cam.runs.options import RunOptions
+from cam.runs.run import Run, explain_folder
 
 COUNT = 30
 
@@ -30,7 +30,7 @@ def pictures(folder: Path) -> Path:
 
 
 def run(classifier: Classifier, folder: Path, out: Path, report=lambda record: None, **options) -> Run:
-    return explain_folder(classifier, find_pictures([folder]), out, Options(**options), {}, report)
+    return explain_folder(classifier, find_pictures([folder]), out, RunOptions(**options), {}, report)
 
 
 def unbroken_run(classifier: Classifier, folder: Path, out: Path) -> Path:

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cam.classifiers import load_classifier
-from cam.evaluation.pasted import Pasted
-from cam.evaluation.placement import measure_placement
-from cam.printing import show_evaluation
-from cam.scenes import compose, uci_digits
+from cam.classifiers.load import load_classifier
+from cam.cli.printing import show_evaluation
+from cam.evaluation.placement import Pasted, measure_placement
+from cam.invariance.demo.scenes import compose, uci_digits
 
 SEEDS = range(5)
 
@@ -25,8 +24,8 @@ def digits(size: tuple[int, int], seeds: Sequence[int]) -> Iterator[list[list[Pa
     for glyph, class_idx in zip(glyphs, classes.tolist(), strict=True):
         scenes = [compose([glyph], [class_idx], size, rng) for rng in rngs]
         boxes = [scene.boxes[0].tolist() for scene in scenes]
-        centres = [((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2) for x0, y0, x1, y1 in boxes]
-        yield [[Pasted("", s.image, class_idx, centre)] for s, centre in zip(scenes, centres, strict=True)]
+        centers = [((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2) for x0, y0, x1, y1 in boxes]
+        yield [[Pasted("", s.image, class_idx, center)] for s, center in zip(scenes, centers, strict=True)]
 
 
 def main() -> None:

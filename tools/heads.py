@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torchvision import models
 
-from cam.features import forward
-from cam.head import find_head
-from cam.proof import Proof, prove
-from cam.twins import random_inputs
+from cam.heads.copies import random_inputs
+from cam.heads.find import find_head
+from cam.heads.hooks import forward
+from cam.heads.prove import Proof, prove
 
 PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
 EXPECTED = {"gap-linear": 57, "conv-gap": 2, "gap-norm-linear": 4, "nonlinear": 3, "one-token": 5, "not-gap": 9}
@@ -65,15 +65,15 @@ def survey(name: str) -> Row:
     """Find and prove the head of one network; nothing of the network is kept."""
     network, size = build(name)
     shape = (3, size, size)
-    verdict = find_head(network, shape)
-    site = verdict.site
+    head_report = find_head(network, shape)
+    site = head_report.site
     features = f"`{site.layer or '(network)'}` {site.operation}" if site else ""
-    if verdict.head is None:
-        return Row(name, verdict.kind, features, reason=verdict.reason)
+    if head_report.head is None:
+        return Row(name, head_report.kind, features, reason=head_report.reason)
     inputs = 2 if sum(parameter.numel() for parameter in network.parameters()) > LARGE else 4
-    proof = prove(network, verdict.head, shape, inputs, in_float64=True)
-    height, width = forward(network, verdict.head.site, random_inputs(1, shape))[1].shape[2:]
-    return Row(name, verdict.kind, features, f"{height} x {width}", proof)
+    proof = prove(network, head_report.head, shape, inputs, in_float64=True)
+    height, width = forward(network, head_report.head.site, random_inputs(1, shape))[1].shape[2:]
+    return Row(name, head_report.kind, features, f"{height} x {width}", proof)
 
 
 def build(name: str) -> tuple[nn.Module, int]:

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cam.images import read_image
-from cam.invariance.measure import measure_invariance
-from cam.invariance.scoring import load_any
+from cam.images.io import read_image
+from cam.invariance.measure import load_any_classifier, measure_invariance
 
 
 def row(facts: dict[str, Any]) -> dict[str, float]:
@@ -28,7 +27,7 @@ def row(facts: dict[str, Any]) -> dict[str, float]:
         "share of places with the picture's own class": facts["predicted_share"],
         "peak of the heat, pixels from where it would be": facts["peak"]["deviation"]["mean"],
         "centroid of the positive heat, pixels from where it would be": facts["centroid"]["deviation"]["mean"],
-        "centroid of the positive heat, pixels from the object's centre": facts["centroid"]["error"]["mean"],
+        "centroid of the positive heat, pixels from the object's center": facts["centroid"]["error"]["mean"],
         "map moved back by one jump differs by, down": shift["down"],
         "map moved back by one jump differs by, right": shift["right"],
     }
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--canvas", type=int, help="its side, pixels of the input (twice the object)")
     parser.add_argument("--steps", type=int, default=8, help="places along each axis (%(default)s)")
     options = parser.parse_args()
-    model = load_any(options.model, weights=options.weights)
+    model = load_any_classifier(options.model, weights=options.weights)
     canvas = (options.canvas, options.canvas) if options.canvas else None
     rows = [
         row(measure_invariance(model, read_image(path), canvas=canvas, steps=options.steps).facts())

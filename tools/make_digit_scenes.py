@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from cam.files import write_whole
-from cam.images import write_image
-from cam.scenes import Scene, compose, uci_digits
+from cam.images.io import write_image
+from cam.invariance.demo.scenes import Scene, compose, uci_digits
 
 CANVASES = ((72, 72), (72, 96), (96, 72))
 DIGIT_SIZE = (16, 36)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import cam
-from cam.images import write_image
+from cam.images.io import write_image
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,8 +16,8 @@ def main() -> None:
     classifier = cam.load_classifier("digits", device="cpu")
     scene = ROOT / "samples" / "zero-three-nine.png"
     explanations = [cam.explain(classifier, scene, class_idx) for class_idx in (3, 9)]
-    limit = max(explanation.limit for explanation in explanations)
-    pictures = [explanation.overlay(limit=limit, legend=True) for explanation in explanations]
+    vmax = max(explanation.vmax for explanation in explanations)
+    pictures = [explanation.overlay(vmax=vmax, legend=True) for explanation in explanations]
     write_image(ROOT / "docs" / "example.png", np.concatenate(pictures, axis=1))
 
 

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from cam.evaluation.tables import read_table
-from cam.images import resize, write_image
-from cam.scenes import compose, uci_digits
+from cam.images.io import resize, write_image
+from cam.images.tables import read_table
+from cam.invariance.demo.scenes import compose, uci_digits
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

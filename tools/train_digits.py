@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import save
 
+from cam.invariance.demo.scenes import Floats, Ints, Scene, compose, uci_digits
 from cam.networks.cifar_resnet import CifarResNet
-from cam.scenes import Floats, Ints, Scene, compose, uci_digits
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 SEED = 0
@@ -40,8 +40,8 @@ ONE_DIGIT, TWO_DIGITS = (16, 36), (16, 28)
 def to_input(scenes: list[Scene]) -> torch.Tensor:
     """The network's input, (N, 3, H, W) float32, from scenes of one size."""
     images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
-    normalised = (images.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
-    return normalised.contiguous(memory_format=torch.channels_last)
+    normalized = (images.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
+    return normalized.contiguous(memory_format=torch.channels_last)
 
 
 def vary(glyph: Floats, other: Floats, rng: np.random.Generator) -> Floats:
@@ -186,7 +186,7 @@ def card(weights: bytes, minutes: float, figures: dict[str, float]) -> dict[str,
         "source": "trained here by tools/train_digits.py from image labels alone; architecture: He et al. 2015, "
         "section 4.2; glyphs: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine "
         "Learning Repository",
-        "licence": "weights: MIT; glyphs they were trained on: CC BY 4.0",
+        "license": "weights: MIT; glyphs they were trained on: CC BY 4.0",
         "figures": {
             "command": "python tools/train_digits.py",
             "scenes": f"{SCENES} of one digit ({ONE_DIGIT[0]} to {ONE_DIGIT[1]} pixels high) and {SCENES} of two "

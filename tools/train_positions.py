@@ -19,10 +19,10 @@ import torch
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
 
+from cam.cli.printing import progress
 from cam.files import write_whole
-from cam.invariance.training import MEAN, NETWORKS, SIZE, STD, TOTAL_EPOCHS, Trained, train_all
-from cam.printing import progress
-from cam.scenes import uci_digits
+from cam.invariance.demo.scenes import uci_digits
+from cam.invariance.demo.training import MEAN, NETWORKS, SIZE, STD, TOTAL_EPOCHS, Trained, train_all
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 SEED = 0
@@ -59,7 +59,7 @@ def card(name: str, weights: bytes, trained: Trained) -> dict[str, Any]:
         "weights": f"{name}.safetensors",
         "sha256": hashlib.sha256(weights).hexdigest(),
         "source": f"trained here by tools/train_positions.py; glyphs: {GLYPHS}",
-        "licence": "weights: MIT; glyphs they were trained on: CC BY 4.0",
+        "license": "weights: MIT; glyphs they were trained on: CC BY 4.0",
         "figures": {"command": "python tools/train_positions.py", "seed": SEED, "few": trained.few},
     }
 

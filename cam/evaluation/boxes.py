@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.classifiers import Classifier
+from cam.classifiers.classifier import Classifier
 from cam.errors import ImageError
-from cam.evaluation.boxes_truth import Boxed
-from cam.evaluation.contenders import Asked, Contender
+from cam.evaluation.annotations import Boxed
+from cam.evaluation.labels import class_of
+from cam.evaluation.methods import MapRequest, Method
 from cam.evaluation.metrics import (
     OVERLAPS,
     SCORES,
@@ -30,11 +31,10 @@ from cam.evaluation.metrics import (
     share_inside,
     threshold_ious,
 )
-from cam.evaluation.results import Evaluation, Row, Statistic, mean, some_measured, told
-from cam.evaluation.truth import class_of
-from cam.images import MAX_PIXELS, read_image
-from cam.inputs import Picture
-from cam.reading import Limits, read_picture
+from cam.evaluation.statistics import Evaluation, Row, Statistic, collect_errors, mean, some_measured
+from cam.images.find import Picture
+from cam.images.io import MAX_PIXELS, read_image
+from cam.images.read import Limits, read_picture
 
 SIDE = 256
 """Boxes are drawn around every so many-th pixel of larger pictures; Choe et al. take 224 of all."""
@@ -43,7 +43,7 @@ SIDE = 256
 def evaluate_boxes(
     classifier: Classifier,
     items: Sequence[Boxed],
-    contenders: Sequence[Contender],
+    methods: Sequence[Method],
     *,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
@@ -57,31 +57,31 @@ def evaluate_boxes(
     Args:
         classifier: from `load_classifier` or `wrap`.
         items: from `read_boxes`, those of one picture together.
-        contenders: whose heat is measured.
+        methods: whose heat is measured.
         seed: of the bootstrap.
         max_pixels: larger pictures are refused.
         progress: called with each picture once it is done with.
 
     Returns:
-        A row a contender and metric; `failed` tells of pictures that could not be read, run or matched with their boxes
+        A row a method and metric; `failed` tells of pictures that could not be read, run or matched with their boxes
         and mask.
 
     Raises:
         UsageError: a label that the classifier does not have, or no picture could be measured.
     """
     classes = {label: class_of(classifier.labels, label) for item in items if (label := item.label) is not None}
-    samples: list[list[_Sample]] = [[] for _ in contenders]
+    samples: list[list[_Sample]] = [[] for _ in methods]
     pictures = 0
     failed: dict[str, str] = {}
     for picture, same in groupby(items, key=lambda item: item.picture):
-        with told(failed, picture):
-            measured = _measure(classifier, tuple(same), classes, contenders, max_pixels)
+        with collect_errors(failed, picture):
+            measured = _measure(classifier, tuple(same), classes, methods, max_pixels)
             for each, more in zip(samples, measured, strict=True):
                 each += more
             pictures += 1
         progress(picture)
     some_measured(samples[0], failed)
-    rows = [row for contender, each in zip(contenders, samples, strict=True) for row in _rows(contender, each, seed)]
+    rows = [row for method, each in zip(methods, samples, strict=True) for row in _rows(method, each, seed)]
     settings = {"thresholds": THRESHOLDS, "side": SIDE, "overlaps": OVERLAPS, "scores": SCORES}
     return Evaluation("boxes", classifier.name, seed, pictures, settings, tuple(rows), failed)
 
@@ -140,18 +140,18 @@ def _measure(
     classifier: Classifier,
     items: Sequence[Boxed],
     classes: Mapping[str, int],
-    contenders: Sequence[Contender],
+    methods: Sequence[Method],
     max_pixels: int,
 ) -> list[list[_Sample]]:
-    """For each contender, the samples of one picture."""
+    """For each method, the samples of one picture."""
     picture = items[0].picture
     image = read_picture(picture, Limits(max_pixels)).image
     truths = [_Truth.of(item, image.shape[:2], max_pixels) for item in items]
     class_idxs = [_predicted(classifier, image) if item.label is None else classes[item.label] for item in items]
-    asked = Asked(str(picture.name), image, tuple(dict.fromkeys(class_idxs)))  # two labels may mean one class
+    asked = MapRequest(str(picture.name), image, tuple(dict.fromkeys(class_idxs)))  # two labels may mean one class
     measured = []
-    for contender in contenders:
-        of_class = dict(zip(asked.class_idxs, contender.heats(asked), strict=True))
+    for method in methods:
+        of_class = dict(zip(asked.class_idxs, method.heats(asked), strict=True))
         pairs = zip(class_idxs, truths, strict=True)
         measured.append([_Sample.of(of_class[class_idx], truth) for class_idx, truth in pairs])
     return measured
@@ -159,10 +159,10 @@ def _measure(
 
 def _predicted(classifier: Classifier, image: NDArray[np.uint8]) -> int:
     inputs, _ = classifier.preprocessing.prepare(image)
-    return int(classifier.evaluate(inputs[None])[0].argmax())
+    return int(classifier.forward(inputs[None])[0].argmax())
 
 
-def _rows(contender: Contender, samples: Sequence[_Sample], seed: int) -> list[Row]:
+def _rows(method: Method, samples: Sequence[_Sample], seed: int) -> list[Row]:
     columns: dict[str, tuple[NDArray[Any], Statistic]] = {
         "pointing": (np.array([sample.pointing for sample in samples]), mean),
         "energy": (np.array([sample.energy for sample in samples]), mean),
@@ -172,4 +172,4 @@ def _rows(contender: Contender, samples: Sequence[_Sample], seed: int) -> list[R
     histograms = np.array([sample.histograms for sample in samples if sample.histograms is not None])
     if len(histograms):
         columns["px_ap"] = histograms, pixel_average_precision
-    return [Row.of(contender.name, metric, *column, seed=seed) for metric, column in columns.items()]
+    return [Row.of(method.name, metric, *column, seed=seed) for metric, column in columns.items()]

@@ -1,7 +1,7 @@
 """Faithfulness: does the class score rest on the pixels that a map calls important?
 
 All of it happens on the network's input: what a map says of a pixel there is its heat at the place of the photograph
-where that pixel's centre lies, the same for every contender, wherever its heat comes from.
+where that pixel's center lies, the same for every method, wherever its heat comes from.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from cam.classifiers import Classifier
+from cam.classifiers.classifier import Classifier
+from cam.classifiers.preprocessing import Fit
 from cam.errors import UsageError
-from cam.evaluation.contenders import Asked, Contender
-from cam.evaluation.results import Evaluation, Row, some_measured, told
-from cam.geometry import Frame
-from cam.images import MAX_PIXELS
-from cam.inputs import Picture
-from cam.preprocessing import Fit
-from cam.reading import Limits, read_picture
-from cam.twins import device_and_dtype
+from cam.evaluation.methods import MapRequest, Method
+from cam.evaluation.statistics import Evaluation, Row, collect_errors, some_measured
+from cam.images.find import Picture
+from cam.images.io import MAX_PIXELS
+from cam.images.read import Limits, read_picture
+from cam.maps.geometry import Frame
+from cam.tensors import device_and_dtype
 
 METRICS = (
     "insertion_blur",
@@ -41,7 +41,7 @@ _BLUR = 0.05  # deviation of the blur, shares of the input's shorter side: 11 pi
 def evaluate_faithfulness(
     classifier: Classifier,
     pictures: Sequence[Picture],
-    contenders: Sequence[Contender],
+    methods: Sequence[Method],
     *,
     seed: int = 0,
     steps: int = 50,
@@ -55,7 +55,7 @@ def evaluate_faithfulness(
     Insertion and deletion (Petsiuk et al. 2018, RISE): the input's pixels, hottest first, appear in a baseline or
     vanish into it, and the metric is the area under the probability of the class over the share of pixels, 0 to 1:
     high is good for insertion, low for deletion. `_blur` and `_mean` name the baseline: the picture blurred, or the
-    channel means, which are 0 once normalised. Average drop and increase in confidence (Chattopadhyay et al. 2018,
+    channel means, which are 0 once normalized. Average drop and increase in confidence (Chattopadhyay et al. 2018,
     Grad-CAM++), both in %: the input is multiplied by the positive heat, as a share of its maximum; how much of the
     probability is lost, and of how many pictures it grows.
 
@@ -65,7 +65,7 @@ def evaluate_faithfulness(
     Args:
         classifier: from `load_classifier` or `wrap`.
         pictures: from `find_pictures`.
-        contenders: whose heat is measured.
+        methods: whose heat is measured.
         seed: of the order of pixels with equal heat, and of the bootstrap.
         steps: of each curve, evenly spaced; one more probabilities than that.
         batch_size: inputs in one forward pass; no more of them are held.
@@ -74,7 +74,7 @@ def evaluate_faithfulness(
         progress: called with each picture once it is done with.
 
     Returns:
-        A row a contender and metric; `failed` tells of pictures that cannot be read or run.
+        A row a method and metric; `failed` tells of pictures that cannot be read or run.
 
     Raises:
         UsageError: an argument that cannot be right, or no picture could be measured.
@@ -84,18 +84,18 @@ def evaluate_faithfulness(
     samples: list[list[list[float]]] = []
     failed: dict[str, str] = {}
     for picture in pictures:
-        with told(failed, picture):
+        with collect_errors(failed, picture):
             image = read_picture(picture, Limits(max_pixels)).image
             trial = _Trial.of(classifier, image, fit, batch_size)
-            asked = Asked(str(picture.name), image, (trial.class_idx,))
-            heats = [contender.heats(asked) for contender in contenders]
+            asked = MapRequest(str(picture.name), image, (trial.class_idx,))
+            heats = [method.heats(asked) for method in methods]
             samples.append([trial.score(heat, steps, np.random.default_rng(seed)) for (heat,) in heats])
         progress(picture)
     some_measured(samples, failed)
-    measured = np.array(samples).reshape(len(samples), len(contenders), len(METRICS))
+    measured = np.array(samples).reshape(len(samples), len(methods), len(METRICS))
     rows = tuple(
-        Row.of(contender.name, metric, measured[:, i, j], seed=seed)
-        for i, contender in enumerate(contenders)
+        Row.of(method.name, metric, measured[:, i, j], seed=seed)
+        for i, method in enumerate(methods)
         for j, metric in enumerate(METRICS)
     )
     settings = {"steps": steps, "fit": fit or classifier.preprocessing.fit, "blur": _BLUR}
@@ -188,7 +188,7 @@ class _Trial:
     Attributes:
         classifier: gives the probability.
         frame: where the input lies in the photograph.
-        inputs: (channels, H, W), normalised, on the network's device.
+        inputs: (channels, H, W), normalized, on the network's device.
         blurred: the same without its detail.
         class_idx: the predicted class.
         probability: of the class, in [0, 1].
@@ -208,7 +208,7 @@ class _Trial:
         inputs, frame = classifier.preprocessing.prepare(image, fit)
         deviation = _BLUR * min(frame.input)
         blurred = torch.from_numpy(ndimage.gaussian_filter(inputs.numpy(), (0, deviation, deviation), mode="nearest"))
-        probabilities = classifier.probabilities(classifier.evaluate(inputs[None])[0])[0]
+        probabilities = classifier.probabilities(classifier.forward(inputs[None])[0])[0]
         class_idx = int(probabilities.argmax())
         device, _ = device_and_dtype(classifier.network)
         views = inputs.to(device), blurred.to(device)
@@ -238,5 +238,5 @@ class _Trial:
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """The class's probability for each of (N, channels, H, W): (N,) float32, on the CPU."""
-        logits, _, _ = self.classifier.evaluate(inputs)
+        logits, _, _ = self.classifier.forward(inputs)
         return self.classifier.probabilities(logits)[:, self.class_idx].cpu()

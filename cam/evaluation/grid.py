@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.classifiers import Classifier
+from cam.classifiers.classifier import Classifier
+from cam.classifiers.preprocessing import cut
 from cam.errors import CamError, ImageError, UsageError
-from cam.evaluation.contenders import Asked, Contender
+from cam.evaluation.labels import Labeled
+from cam.evaluation.methods import MapRequest, Method
 from cam.evaluation.metrics import box_mask, peak_inside, share_inside
-from cam.evaluation.results import Evaluation, Row
-from cam.evaluation.truth import Labelled
+from cam.evaluation.statistics import Evaluation, Row
+from cam.explanations.forward import ForwardResult, run_forward
 from cam.files import write_whole
-from cam.images import MAX_PIXELS, write_image
-from cam.passes import Pass, run_network
-from cam.preprocessing import cut
-from cam.reading import Limits, read_picture
+from cam.images.io import MAX_PIXELS, write_image
+from cam.images.read import Limits, read_picture
 
 _BATCH = 32
 
@@ -36,14 +36,14 @@ class Mosaic:
     """
 
     name: str
-    tiles: tuple[Labelled, ...]
+    tiles: tuple[Labeled, ...]
     size: int
 
 
 def evaluate_grid(
     classifier: Classifier,
-    pictures: Sequence[Labelled],
-    contenders: Callable[[Classifier], Sequence[Contender]],
+    pictures: Sequence[Labeled],
+    methods: Callable[[Classifier], Sequence[Method]],
     *,
     sizes: Sequence[int] = (2, 3),
     mosaics: int = 50,
@@ -61,8 +61,8 @@ def evaluate_grid(
 
     Args:
         classifier: from `load_classifier` or `wrap`; its network must take inputs n times as large.
-        pictures: from `labelled_pictures`.
-        contenders: makes those that take part for a classifier that looks at whole mosaics.
+        pictures: from `labeled_pictures`.
+        methods: makes those that take part for a classifier that looks at whole mosaics.
         sizes: of the mosaics, n.
         mosaics: number of each size.
         confidence: smallest probability of the right class.
@@ -73,7 +73,7 @@ def evaluate_grid(
         progress: called with each mosaic once it is done with.
 
     Returns:
-        A row a contender, metric and size; `pictures` is the number of those that the model is sure of, `failed`
+        A row a method, metric and size; `pictures` is the number of those that the model is sure of, `failed`
         tells of those that could not be read or run. Mosaics share pictures, so that intervals are a little narrow.
 
     Raises:
@@ -89,7 +89,7 @@ def evaluate_grid(
     rows: list[Row] = []
     for size in sizes:
         height, width = (size * side for side in classifier.preprocessing.crop)
-        players = contenders(classifier.for_inputs_of((height, width)))
+        players = methods(classifier.for_inputs_of((height, width)))
         scores: list[NDArray[np.float64]] = []
         for mosaic in drawn[size]:
             image = compose_mosaic(classifier, mosaic, max_pixels)
@@ -107,20 +107,20 @@ def evaluate_grid(
 
 
 def sure_pictures(
-    classifier: Classifier, pictures: Sequence[Labelled], confidence: float, max_pixels: int = MAX_PIXELS
-) -> tuple[list[Labelled], dict[str, str]]:
+    classifier: Classifier, pictures: Sequence[Labeled], confidence: float, max_pixels: int = MAX_PIXELS
+) -> tuple[list[Labeled], dict[str, str]]:
     """Find the pictures whose right class has at least that probability, and tell why others cannot be looked at."""
-    sure: list[Labelled] = []
+    sure: list[Labeled] = []
     failed: dict[str, str] = {}
-    for labelled, result in _run(classifier, pictures, max_pixels):
+    for labeled, result in _run(classifier, pictures, max_pixels):
         if isinstance(result, CamError):
-            failed[str(labelled.picture.path)] = str(result)
-        elif int(result.logits.argmax()) == labelled.class_idx and result.probabilities.max() >= confidence:
-            sure.append(labelled)
+            failed[str(labeled.picture.path)] = str(result)
+        elif int(result.logits.argmax()) == labeled.class_idx and result.probabilities.max() >= confidence:
+            sure.append(labeled)
     return sure, failed
 
 
-def draw_mosaics(pictures: Sequence[Labelled], size: int, count: int, seed: int) -> list[Mosaic]:
+def draw_mosaics(pictures: Sequence[Labeled], size: int, count: int, seed: int) -> list[Mosaic]:
     """Draw mosaics of different classes at random.
 
     Raises:
@@ -128,12 +128,12 @@ def draw_mosaics(pictures: Sequence[Labelled], size: int, count: int, seed: int)
 
     Example:
         >>> from pathlib import Path, PurePosixPath
-        >>> from cam.inputs import Picture
-        >>> pictures = [Labelled(Picture(Path("a"), PurePosixPath("a")), class_idx) for class_idx in range(5)]
+        >>> from cam.images.find import Picture
+        >>> pictures = [Labeled(Picture(Path("a"), PurePosixPath("a")), class_idx) for class_idx in range(5)]
         >>> [len({tile.class_idx for tile in mosaic.tiles}) for mosaic in draw_mosaics(pictures, 2, 3, seed=0)]
         [4, 4, 4]
     """
-    classes = sorted({labelled.class_idx for labelled in pictures})
+    classes = sorted({labeled.class_idx for labeled in pictures})
     if len(classes) < size**2:
         found = f"The model is sure of pictures of {len(classes)} classes, and {size} x {size} tiles need {size**2}"
         raise UsageError(found, "Give more pictures, a smaller --confidence or a smaller --size")
@@ -168,31 +168,31 @@ def compose_mosaic(classifier: Classifier, mosaic: Mosaic, max_pixels: int = MAX
 
 
 def _run(
-    classifier: Classifier, pictures: Sequence[Labelled], max_pixels: int
-) -> Iterator[tuple[Labelled, Pass | CamError]]:
+    classifier: Classifier, pictures: Sequence[Labeled], max_pixels: int
+) -> Iterator[tuple[Labeled, ForwardResult | CamError]]:
     """Run the network over pictures as the model was evaluated, batch after batch."""
     remaining = iter(pictures)
     while batch := list(islice(remaining, _BATCH)):
         images: list[NDArray[np.uint8]] = []
-        read: list[Labelled] = []
-        for labelled in batch:
+        read: list[Labeled] = []
+        for labeled in batch:
             try:
-                images.append(read_picture(labelled.picture, Limits(max_pixels)).image)
-                read.append(labelled)
+                images.append(read_picture(labeled.picture, Limits(max_pixels)).image)
+                read.append(labeled)
             except ImageError as error:
-                yield labelled, error
-        yield from zip(read, run_network(classifier, images, classifier.preprocessing, "crop"), strict=True)
+                yield labeled, error
+        yield from zip(read, run_forward(classifier, images, classifier.preprocessing, "crop"), strict=True)
 
 
-def _score(image: NDArray[np.uint8], mosaic: Mosaic, contenders: Sequence[Contender]) -> NDArray[np.float64]:
-    """Share and hit of each contender, averaged over the tiles: (contenders, 2)."""
-    asked = Asked(mosaic.name, image, tuple(tile.class_idx for tile in mosaic.tiles))
+def _score(image: NDArray[np.uint8], mosaic: Mosaic, methods: Sequence[Method]) -> NDArray[np.float64]:
+    """Share and hit of each method, averaged over the tiles: (methods, 2)."""
+    asked = MapRequest(mosaic.name, image, tuple(tile.class_idx for tile in mosaic.tiles))
     height, width = (side // mosaic.size for side in image.shape[:2])
     corners = [(width * (i % mosaic.size), height * (i // mosaic.size)) for i in range(len(mosaic.tiles))]
     masks = [box_mask(np.array([[x, y, x + width, y + height]]), (image.shape[0], image.shape[1])) for x, y in corners]
     scores = [
         [(share_inside(heat, mask), peak_inside(heat, mask)) for heat, mask in zip(heats, masks, strict=True)]
-        for heats in (contender.heats(asked) for contender in contenders)
+        for heats in (method.heats(asked) for method in methods)
     ]
     averaged: NDArray[np.float64] = np.array(scores).mean(1)
     return averaged

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.boxes import component_boxes
+from cam.maps.boxes import component_boxes
 
 Heat = NDArray[np.floating[Any]]
+
 Mask = NDArray[np.bool_]
+
 Floats = NDArray[np.float64]
 
 THRESHOLDS = 101
@@ -31,7 +33,7 @@ def share_inside(heat: Heat, mask: Mask) -> float:
     """Give the share of the positive evidence that lies inside.
 
     The grid pointing game (Böhle et al., CVPR 2021, section 4.1) with the mask of a tile, the energy-based pointing
-    game (Wang et al., Score-CAM, 2020, section 4.3) with that of a box.
+    benchmark (Wang et al., Score-CAM, 2020, section 4.3) with that of a box.
 
     Returns:
         From 0 to 1; 0 where there is no positive evidence at all.
@@ -63,7 +65,7 @@ def peak_inside(heat: Heat, mask: Mask) -> float:
 
 
 def box_mask(boxes: Floats, size: tuple[int, int]) -> Mask:
-    """Mark the pixels whose centres lie in any of the boxes.
+    """Mark the pixels whose centers lie in any of the boxes.
 
     Args:
         boxes: (B, 4); parts outside the picture are left out.

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
+from typing import TypeAlias, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from cam.boxes import Box
-from cam.classifiers import Classifier
-from cam.errors import UsageError
+from cam.classifiers.classifier import Classifier
+from cam.classifiers.labels import name_classes
+from cam.classifiers.load import LoadOptions, classify, load_network
+from cam.classifiers.preprocessing import Preprocessing, cut
+from cam.errors import CamError, HeadError, ModelError, UsageError
 from cam.evaluation.sanity import compare_moved
-from cam.geometry import Frame, Grid, Size, stretched
-from cam.invariance.cutout import Cutout, cut_box, cut_mask
-from cam.invariance.moving import Fill, Scenes, background
-from cam.invariance.remarks import remarks
-from cam.invariance.results import Equivariance, Invariance
-from cam.invariance.scoring import Look, Model, look
-from cam.invariance.summaries import Following
-from cam.placing import peak
-from cam.preprocessing import cut
-from cam.targets import Target, TopClasses, resolve
+from cam.explanations.forward import ForwardResult, run_forward, sound
+from cam.explanations.options import Target, TopClasses, resolve
+from cam.heads.find import find_head
+from cam.heads.hooks import evaluating
+from cam.heads.outputs import find_logits
+from cam.invariance.moving import Cutout, Fill, Scenes, background, cut_box, cut_mask
+from cam.invariance.results import Equivariance, Following, Invariance, notes
+from cam.maps.boxes import Box
+from cam.maps.geometry import Frame, Grid, Size, stretched
+from cam.maps.projection import peak
+from cam.tensors import device_and_dtype, pick_device
 
 _FEWEST = 4  # cells along each axis of which a middle half can be compared
 
@@ -50,7 +57,7 @@ def measure_invariance(
     scores less than in the picture alone, and may lose to another: at all places alike, which is what is measured.
 
     Args:
-        model: from `load_any`, `load_classifier` or `wrap`.
+        model: from `load_any_classifier`, `load_classifier` or `wrap`.
         image: (H, W, 3) uint8 RGB; what the model looks at of it is the object.
         box: (x0, y0, x1, y1) of the object, pixels of the image, instead.
         mask: (H, W) uint8, 255 where the object is, instead.
@@ -70,7 +77,7 @@ def measure_invariance(
         ModelError: the network does not run on the canvas.
 
     Example:
-        >>> from cam.classifiers import load_classifier
+        >>> from cam.classifiers.load import load_classifier
         >>> digits = load_classifier("digits", device="cpu")
         >>> found = measure_invariance(digits, np.zeros((72, 72, 3), np.uint8), steps=2)
         >>> found.scenes.canvas, found.logits.shape, found.equivariance.cams.shape
@@ -103,14 +110,14 @@ def measure_invariance(
         winning,
         _equivariance(looking, scenes, class_idx, looks) if isinstance(looking, Classifier) else None,
         "" if isinstance(model, Classifier) else model.reason,
-        remarks(scenes, natural, _seen(model, image) if box is None and mask is None else None),
+        notes(scenes, natural, _seen(model, image) if box is None and mask is None else None),
     )
 
 
 def peaks_and_centroids(
     cams: NDArray[np.floating], ys: NDArray[np.floating], xs: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the centre of the hottest cell of each map, and the centroid of its positive evidence.
+    """Give the center of the hottest cell of each map, and the centroid of its positive evidence.
 
     Args:
         cams: (..., h, w), any unit.
@@ -199,18 +206,18 @@ def _equivariance(model: Classifier, scenes: Scenes, class_idx: int, looks: Sequ
     cams = cams.reshape(*scenes.shape, *cams.shape[1:])
     cells = cams.shape[2], cams.shape[3]
     grid = model.grid_for(cells, scenes.canvas)
-    ys, xs = (grid.centres(axis, cells[axis], scenes.canvas[axis]) for axis in (0, 1))
-    peaks, centroids = (Following.of(points, scenes.centres) for points in peaks_and_centroids(cams, ys, xs))
+    ys, xs = (grid.centers(axis, cells[axis], scenes.canvas[axis]) for axis in (0, 1))
+    peaks, centroids = (Following.of(points, scenes.centers) for points in peaks_and_centroids(cams, ys, xs))
     return Equivariance(cams, grid, peaks, centroids, _shift_errors(model, scenes, class_idx, grid))
 
 
 def _shift_errors(model: Classifier, scenes: Scenes, class_idx: int, grid: Grid) -> tuple[float, float] | None:
-    """The errors of a move down and of a move right by one jump, object and ground together."""
-    jumps = round(grid.jump[0]), round(grid.jump[1])
-    if not np.allclose(grid.jump, jumps) or min(jumps) < 1:
+    """The errors of a move down and of a move right by one stride, object and ground together."""
+    strides = round(grid.stride[0]), round(grid.stride[1])
+    if not np.allclose(grid.stride, strides) or min(strides) < 1:
         return None
     middle = scenes.at(scenes.middle)
-    moves = [np.roll(middle, jumps[axis], axis) for axis in (0, 1)]
+    moves = [np.roll(middle, strides[axis], axis) for axis in (0, 1)]
     here, *there = (each.cam for each in look(model, [middle, *moves], class_idx))
     if here is None or min(here.shape) < _FEWEST:
         return None
@@ -218,3 +225,167 @@ def _shift_errors(model: Classifier, scenes: Scenes, class_idx: int, grid: Grid)
         compare_moved(here, cam, cell)[0] for cam, cell in zip(there, ((1, 0), (0, 1)), strict=True) if cam is not None
     )
     return down, right
+
+
+@dataclass(frozen=True)
+class ScoreOnlyClassifier:
+    """A network whose scores are no average over places: they can be measured, and not spread over a picture.
+
+    Attributes:
+        name: what it was loaded as.
+        network: unwrapped, on its device.
+        preprocessing: from photograph to input.
+        labels: of the classes, in order; two where there is one logit.
+        reason: why there is no exact map.
+        binary: whether one logit decides between two classes.
+        weights: file the weights came from; None where they did not come from a file.
+    """
+
+    name: str
+    network: nn.Module = field(repr=False)
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    reason: str
+    binary: bool = False
+    weights: Path | None = None
+
+    def for_inputs_of(self, size: Size) -> ScoreOnlyClassifier:
+        """Look at pictures of (H, W) pixels as they are, neither resized nor cropped.
+
+        Example:
+            >>> vgg = ScoreOnlyClassifier("vgg", nn.Flatten(), Preprocessing(), ("a", "b"), "it flattens")
+            >>> vgg.for_inputs_of((32, 48)).preprocessing.crop
+            (32, 48)
+        """
+        return replace(self, preprocessing=self.preprocessing.for_inputs_of(size))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Run the network once.
+
+        Args:
+            inputs: (N, channels, H, W) float32, normalized, on any device.
+
+        Returns:
+            Logits (N, C) float32 on the CPU; one logit z is spelled out as two, -z against and z for the class.
+
+        Raises:
+            ModelError: the network does not run on inputs of this size.
+
+        Example:
+            >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+            >>> ScoreOnlyClassifier("flat", network, Preprocessing(), (), "").forward(torch.zeros(2, 3, 2, 2)).shape
+            torch.Size([2, 3])
+        """
+        try:
+            with evaluating(self.network):
+                logits = find_logits(self.network(inputs.to(*device_and_dtype(self.network)))).float().cpu()
+        except CamError:
+            raise
+        except Exception as error:  # whatever a stranger's network may raise
+            raise ModelError(
+                f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {error}",
+                "Give a canvas of the size it was made for, or take smaller batches",
+            ) from error
+        return torch.cat((-logits, logits), 1) if self.binary else logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Turn logits (N, C) into probabilities: softmax, or the logistic function where there is one logit.
+
+        Example:
+            >>> flat = ScoreOnlyClassifier("vgg", nn.Flatten(), Preprocessing(), ("a", "b"), "")
+            >>> flat.probabilities(torch.zeros(1, 2)).tolist()
+            [[0.5, 0.5]]
+        """
+        return logits.sigmoid() if self.binary else logits.softmax(1)
+
+
+Model: TypeAlias = Classifier | ScoreOnlyClassifier
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a network makes of one picture.
+
+    Attributes:
+        logits: (C,) float32.
+        probabilities: (C,) float32.
+        cam: (h, w) float32, logit units, of the class asked for; None without an exact map.
+    """
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    cam: NDArray[np.float32] | None = None
+
+
+def load_any_classifier(
+    model: str, *, labels: Sequence[str] | None = None, device: str = "auto", **loading: Unpack[LoadOptions]
+) -> Model:
+    """Load a network as `load_classifier` does, also where it has no exact map.
+
+    Args:
+        model: a card's name, a torchvision classification builder, or `package.module:callable`.
+        labels: of the classes, in order, instead of the model's own.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
+        **loading: `weights`, `input_size`, `mean`, `std`, `random_weights` and `unsafe_pickle`, as for `load_network`.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be built or run.
+        WeightsError: its weights cannot be had, read or fitted.
+        UsageError: an argument that cannot be right.
+
+    Example:
+        >>> load_any_classifier("cifar-resnet20", random_weights=True, device="cpu").head.kind
+        'gap-linear'
+    """
+    where = pick_device(device)
+    built = load_network(model, **loading)
+    try:
+        head = find_head(built.network, built.preprocessing.input_shape).exact()
+        classifier = classify(model, built, head, labels)
+    except HeadError as error:
+        network = built.network.to(where)
+        headless = ScoreOnlyClassifier(model, network, built.preprocessing, (), error.found, weights=built.weights)
+        return _named(headless, labels, built.labels)
+    return replace(classifier, network=classifier.network.to(where), head=classifier.head.to(where))
+
+
+def look(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: int | None = None) -> list[Look]:
+    """Run a network once over pictures that become inputs of one size.
+
+    Args:
+        model: from `load_any_classifier`.
+        images: (H, W, 3) uint8 RGB.
+        class_idx: the class whose maps are wanted; None for none.
+
+    Raises:
+        ModelError: the network does not run on them, its scores are not finite, or the maps do not add up to them.
+
+    Example:
+        >>> model = load_any_classifier("cifar-resnet20", random_weights=True, device="cpu")
+        >>> (found,) = look(model, [np.zeros((32, 32, 3), np.uint8)], 3)
+        >>> found.logits.shape, found.cam.shape
+        ((10,), (8, 8))
+    """
+    if isinstance(model, Classifier):
+        passes = [sound(each) for each in run_forward(model, images, model.preprocessing)]
+        cams = [None if class_idx is None else _cam(each, class_idx) for each in passes]
+        return [
+            Look(each.logits.numpy(), each.probabilities.numpy(), cam) for each, cam in zip(passes, cams, strict=True)
+        ]
+    logits = model.forward(torch.stack([model.preprocessing.prepare(image)[0] for image in images]))
+    if not logits.isfinite().all():
+        raise ModelError(f"The class scores that {model.name!r} gives are not finite", "Check its weights")
+    probabilities = model.probabilities(logits)
+    return [Look(row, share) for row, share in zip(logits.numpy(), probabilities.numpy(), strict=True)]
+
+
+def _cam(seen: ForwardResult, class_idx: int) -> NDArray[np.float32]:
+    cams = seen.cams([class_idx]).float().cpu()
+    seen.prove(cams, [class_idx])
+    return cams[0].numpy()
+
+
+def _named(model: ScoreOnlyClassifier, labels: Sequence[str] | None, own: Sequence[str] | None) -> ScoreOnlyClassifier:
+    """Count the classes, and name them."""
+    classes = model.forward(torch.zeros(1, *model.preprocessing.input_shape)).shape[1]
+    return replace(model, binary=classes == 1, labels=name_classes(labels, own, classes))

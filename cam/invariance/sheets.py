@@ -9,27 +9,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.colormaps import lookup
-from cam.geometry import Frame, Size
+from cam.drawing.colormaps import lookup
+from cam.drawing.overlay import overlay
 from cam.invariance.results import Equivariance, Invariance
-from cam.overlay import overlay
-from cam.placing import place
+from cam.maps.geometry import Frame, Size
+from cam.maps.projection import project
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
 _DPI = 110
+
 _SHEET, _FILM = 3, 5  # places along each axis that are shown
+
 _FRAMES_A_SECOND = 4
+
 _PEAK = "#00e676"
+
 _LABEL = 24  # letters of a class that are shown
+
 _NARROWEST, _LOWEST = 0.8, 0.3  # a scene, by its longer side, with room for its caption
+
 _LEGEND = 5.0  # inches that it needs
 
 
 def contact_sheet(result: Invariance) -> Figure:
-    """The object at up to three by three places with its heat, the peak marked, on one colour scale."""
+    """The object at up to three by three places with its heat, the peak marked, on one color scale."""
     rows, columns = (few(count, _SHEET) for count in result.scenes.shape)
     height, width = shown(result.scenes.canvas)
     side = 2.7 / max(height, width)
@@ -70,13 +77,13 @@ def film(result: Invariance, heat: Equivariance) -> bytes:
 
 
 def scene_with_heat(result: Invariance, row: int, column: int) -> NDArray[np.uint8]:
-    """Paint one scene with its heat over it, on the colour scale of all: (H, W, 3) uint8 RGB; without, as it is."""
+    """Paint one scene with its heat over it, on the color scale of all: (H, W, 3) uint8 RGB; without, as it is."""
     image = result.scenes.at((result.scenes.ys[row], result.scenes.xs[column]))
     heat, canvas = result.equivariance, result.scenes.canvas
     if heat is None:
         return image
-    placed = place(heat.cams[row, column], heat.grid, Frame(canvas, canvas, (0, 0), canvas))
-    return overlay(image, placed, limit=heat.limit)
+    placed = project(heat.cams[row, column], heat.grid, Frame(canvas, canvas, (0, 0), canvas))
+    return overlay(image, placed, vmax=heat.vmax)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -86,12 +93,12 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure((width, height), dpi=_DPI, layout="constrained")
 
 
-def outline(axes: Axes, result: Invariance, row: int, column: int, colour: str, width: float, style: str = "-") -> None:
+def outline(axes: Axes, result: Invariance, row: int, column: int, color: str, width: float, style: str = "-") -> None:
     """Draw the object's contour at one place: where its mask falls to half, or its rectangle."""
     alpha = np.pad(result.scenes.thing.alpha, 1)
     ys = np.arange(alpha.shape[0]) + result.scenes.ys[row] - 1
     xs = np.arange(alpha.shape[1]) + result.scenes.xs[column] - 1
-    axes.contour(xs, ys, alpha, [alpha.max() / 2], colors=colour, linewidths=width, linestyles=style, clip_on=False)
+    axes.contour(xs, ys, alpha, [alpha.max() / 2], colors=color, linewidths=width, linestyles=style, clip_on=False)
 
 
 def shown(canvas: Size) -> tuple[float, float]:
@@ -112,7 +119,7 @@ def in_pixels(axes: Axes, result: Invariance) -> None:
     (height, width), (high, wide) = result.scenes.canvas, shown(result.scenes.canvas)
     top, left = (height - high - 1) / 2, (width - wide - 1) / 2
     axes.set(xlim=(left, left + wide), ylim=(top + high, top), aspect="equal")
-    axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="grey", linewidth=0.5))
+    axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="gray", linewidth=0.5))
     for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
         axis.set_label_text(f"{name} (pixels of the canvas)", fontsize=8)
         axis.set_tick_params(labelsize=8)
@@ -145,8 +152,8 @@ def _caption(axes: Axes, result: Invariance, row: int, column: int, **style: Any
     label = result.labels[result.predicted[row, column]]
     text = plain(label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}\N{HORIZONTAL ELLIPSIS}")
     score = f"logit {result.logits[row, column]:6.2f}, probability {share:>6}"
-    colour = "black" if result.stays[row, column] else "red"
-    axes.set_title(f"{score}\npredicted: {text}, {won}", color=colour, **style)
+    color = "black" if result.stays[row, column] else "red"
+    axes.set_title(f"{score}\npredicted: {text}, {won}", color=color, **style)
 
 
 def _scene(axes: Axes, result: Invariance, row: int, column: int) -> None:
@@ -160,7 +167,7 @@ def _scene(axes: Axes, result: Invariance, row: int, column: int) -> None:
 
 
 def _legend(figure: Figure, axes: Axes | NDArray[Any], result: Invariance) -> None:
-    """What the marks and the colours of scenes mean."""
+    """What the marks and the colors of scenes mean."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
     from matplotlib.lines import Line2D
@@ -173,8 +180,8 @@ def _legend(figure: Figure, axes: Axes | NDArray[Any], result: Invariance) -> No
     else:
         peak = Line2D([], [], color=_PEAK, marker="P", markeredgecolor="black", linestyle="", label="peak of the heat")
         marks.append(peak)
-        colours = ListedColormap(lookup("signed")[1:] / 255)
-        bar = figure.colorbar(ScalarMappable(Normalize(-heat.limit, heat.limit), colours), ax=axes, shrink=0.8)
+        colors = ListedColormap(lookup("signed")[1:] / 255)
+        bar = figure.colorbar(ScalarMappable(Normalize(-heat.vmax, heat.vmax), colors), ax=axes, shrink=0.8)
         bar.set_label(f"evidence for {plain(result.label)} (logit)", fontsize=8)
         bar.ax.tick_params(labelsize=8)
         figure.suptitle(f"{plain(result.model)}, {plain(result.label)}", fontsize=10)

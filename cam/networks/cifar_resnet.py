@@ -81,7 +81,7 @@ class CifarResNet(nn.Module):
         """The last feature maps of pictures of any size.
 
         Args:
-            x: normalised RGB, (N, 3, H, W).
+            x: normalized RGB, (N, 3, H, W).
 
         Returns:
             Features, (N, 4 * width, h, w), >= 0; h and w are H and W divided by four times the stem's stride,
@@ -96,7 +96,7 @@ class CifarResNet(nn.Module):
         return features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores (logits), (N, num_classes), of normalised RGB pictures, (N, 3, H, W), of any size."""
+        """Class scores (logits), (N, num_classes), of normalized RGB pictures, (N, 3, H, W), of any size."""
         logits: torch.Tensor = self.linear(global_average_pool(self.features(x)))
         return logits
 

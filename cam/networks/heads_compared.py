@@ -20,7 +20,7 @@ HIDDEN = 64
 
 
 class HeadsCompared(nn.Module):
-    """Five 3x3 convolutions, each with batch normalisation and ReLU, and one of three heads.
+    """Five 3x3 convolutions, each with batch normalization and ReLU, and one of three heads.
 
     Args:
         head: `gap-linear` averages each feature map (Lin et al. 2014, section 3.2), `flatten-linear` has a weight
@@ -52,7 +52,7 @@ class HeadsCompared(nn.Module):
         self.head = _head(head, channels, cells[0] * cells[1], num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores (logits), (N, num_classes), of normalised RGB pictures, (N, 3, H, W)."""
+        """Class scores (logits), (N, num_classes), of normalized RGB pictures, (N, 3, H, W)."""
         logits: torch.Tensor = self.head(self.features(x))
         return logits
 
@@ -76,6 +76,6 @@ def _head(name: HeadName, channels: int, places: int, num_classes: int) -> nn.Se
     values = channels * places
     if name == "flatten-linear":
         return nn.Sequential(OrderedDict(flatten=nn.Flatten(), linear=nn.Linear(values, num_classes)))
-    # Without the normalisation it gives one answer to all pictures, at the learning rate that the other heads need.
+    # Without the normalization it gives one answer to all pictures, at the learning rate that the other heads need.
     hidden = nn.Sequential(nn.Linear(values, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.ReLU(), nn.Dropout(0.5))
     return nn.Sequential(OrderedDict(flatten=nn.Flatten(), hidden=hidden, linear=nn.Linear(HIDDEN, num_classes)))

@@ -33,7 +33,7 @@ class NetworkInNetwork(nn.Module):
         """The class maps, (N, num_classes, h, w), >= 0, a quarter of the picture's size rounded up.
 
         Args:
-            x: normalised RGB, (N, 3, H, W).
+            x: normalized RGB, (N, 3, H, W).
 
         Example:
             >>> NetworkInNetwork().features(torch.zeros(1, 3, 32, 48)).shape
@@ -45,7 +45,7 @@ class NetworkInNetwork(nn.Module):
         return features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores (logits), (N, num_classes), of normalised RGB pictures, (N, 3, H, W), of any size."""
+        """Class scores (logits), (N, num_classes), of normalized RGB pictures, (N, 3, H, W), of any size."""
         return global_average_pool(self.features(x))
 
 

@@ -10,16 +10,17 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from cam.evidence_file import as_json
+from cam.report.evidence import as_json
 
 _PARTS = files("cam.report") / "page"
 
 # Each may use those before it.
 SCRIPTS = (
-    *("data", "evidence", "geometry", "colour", "drawing"),
+    *("data", "evidence", "geometry", "color", "drawing"),
     *("state", "format", "filter", "controls", "list", "classes", "place", "picture", "summary"),
     *("save", "keyboard", "start"),
 )
+
 STYLES = "base", "list", "picture", "summary"
 
 

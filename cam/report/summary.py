@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.all_classes import QUANTUM
-from cam.packing import pack
+from cam.report.evidence import QUANTUM
+from cam.report.packing import pack
 
 _BINS = 20
 
@@ -38,13 +38,13 @@ class _Pictures:
 class _Group(_Pictures):
     """Pictures of which all is known."""
 
-    labelled: int = 0
+    labeled: int = 0
     right: int = 0
     border: float = 0.0
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
     def to_json(self) -> dict[str, Any]:
-        about = {"labelled": self.labelled, "right": self.right, "border": self.border / self.count}
+        about = {"labeled": self.labeled, "right": self.right, "border": self.border / self.count}
         return {**super().to_json(), **about, "histogram": self.histogram.tolist()}
 
 
@@ -70,7 +70,7 @@ class Summary:
             group.count += 1
             group.border += row["border"]
             group.histogram[min(int(probability * _BINS), _BINS - 1)] += 1
-            group.labelled += truth is not None
+            group.labeled += truth is not None
             group.right += truth == predicted
             group.add_map(cam)
 
@@ -93,7 +93,7 @@ class Summary:
 
 
 def resampled(cam: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """Bring a map to another number of cells, linear between their centres; one of the same shape stays as it is.
+    """Bring a map to another number of cells, linear between their centers; one of the same shape stays as it is.
 
     Example:
         >>> resampled(np.array([[1.0, 3.0]]), (2, 4))[0].tolist()

@@ -27,7 +27,7 @@ def average_beside_max(net, x):
 
 
 @odd("nonlinear")
-def generalised_mean(net, x):
+def generalized_mean(net, x):
     return net.fc(F.relu(net.conv(x)).clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3))
 
 
@@ -121,7 +121,7 @@ def two_levels(net, x):
 
 
 @odd("not-gap", second=lambda: nn.Conv2d(K, K, 3, padding=1), other=lambda: nn.Linear(3, C))
-def colour_beside_the_features(net, x):
+def color_beside_the_features(net, x):
     return net.fc(F.relu(net.conv(x)).mean((2, 3))) + net.other(x.mean((2, 3)))
 
 
@@ -137,7 +137,7 @@ def bilinear_pooling(net, x):
 
 
 @odd("not-gap")
-def weighted_by_distance_from_the_centre(net, x):
+def weighted_by_distance_from_the_center(net, x):
     window = torch.outer(torch.hann_window(GRID[0]), torch.hann_window(GRID[1])).to(x)
     return net.fc(torch.einsum("nkhw,hw->nk", F.relu(net.conv(x)), window))
 

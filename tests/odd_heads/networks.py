@@ -68,7 +68,7 @@ def one_class_without_its_dimension(net, x):
 
 
 @odd("gap-norm-linear", fc=lambda: nn.Linear(K, 1))
-def one_class_behind_a_normalisation(net, x):
+def one_class_behind_a_normalization(net, x):
     return net.fc(F.normalize(F.relu(net.conv(x)).mean((2, 3))))
 
 
@@ -139,7 +139,7 @@ def cache_filled_in_the_first_pass(net, x):
 
 
 @odd("gap-linear", change=lambda net: nn.init.zeros_(net.fc.weight))
-def zero_initialised_last_layer(net, x):
+def zero_initialized_last_layer(net, x):
     return net.fc(F.relu(net.conv(x)).mean((2, 3)))
 
 

@@ -1,4 +1,4 @@
-"""Exact heads: what lies before the pool, how the pool is spelt, how the dimensions are ordered."""
+"""Exact heads: what lies before the pool, how the pool is spelled, how the dimensions are ordered."""
 
 from __future__ import annotations
 

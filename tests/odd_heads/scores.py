@@ -61,24 +61,24 @@ def classes_of_every_token(net, x):
     return net.fc(tokens_of(net, x)).mean(1)
 
 
-# --- normalisations behind the pool: weights are known up to a factor
+# --- normalizations behind the pool: weights are known up to a factor
 
 
-def centred(net: Any) -> tuple[Tensor, Tensor]:
+def centerd(net: Any) -> tuple[Tensor, Tensor]:
     weight = net.fc.weight * net.norm.weight
     return weight - weight.mean(1, keepdim=True), net.fc.bias + net.fc.weight @ net.norm.bias
 
 
-@odd("gap-norm-linear", known=centred, norm=lambda: nn.LayerNorm(K))
+@odd("gap-norm-linear", known=centerd, norm=lambda: nn.LayerNorm(K))
 def layer_norm(net, x):
     return net.fc(net.norm(F.relu(net.conv(x)).mean((2, 3))))
 
 
-@odd("gap-norm-linear", known=centred, norm=lambda: nn.LayerNorm(K))
+@odd("gap-norm-linear", known=centerd, norm=lambda: nn.LayerNorm(K))
 def handwritten_layer_norm(net, x):
     pooled = F.relu(net.conv(x)).mean((2, 3), keepdim=True)
-    centred = pooled - pooled.mean(1, keepdim=True)
-    normed = centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + 1e-5)
+    centerd = pooled - pooled.mean(1, keepdim=True)
+    normed = centerd / torch.sqrt(centerd.pow(2).mean(1, keepdim=True) + 1e-5)
     return net.fc(normed.flatten(1) * net.norm.weight + net.norm.bias)
 
 
@@ -105,7 +105,7 @@ def cosine_similarity(net, x):
 
 
 @odd("gap-norm-linear")
-def normalised_with_an_expanded_norm(net, x):
+def normalized_with_an_expanded_norm(net, x):
     pooled = F.relu(net.conv(x)).mean((2, 3))
     return net.fc(torch.div(pooled, torch.norm(pooled, 2, 1, True).expand_as(pooled)))
 

@@ -49,8 +49,8 @@
   bind("colormap", "colormap");
   bind("scale", "scale");
 
-  const labelled = index.pictures.some(({ truth }) => truth !== null);
-  for (const part of document.querySelectorAll(".needs-truth")) part.hidden = !labelled;
+  const labeled = index.pictures.some(({ truth }) => truth !== null);
+  for (const part of document.querySelectorAll(".needs-truth")) part.hidden = !labeled;
 
   function toggle(id, key, [off, on]) {
     const button = byId(id);

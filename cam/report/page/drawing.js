@@ -2,16 +2,16 @@
 
 gapcam.drawing = (() => {
   const { between } = gapcam.geometry;
-  const { table, scaleOf } = gapcam.colour;
+  const { table, scaleOf } = gapcam.color;
 
-  /* Draw a map over the whole canvas: linear between the centres of cells, edge values held; nothing where it was not
+  /* Draw a map over the whole canvas: linear between the centers of cells, edge values held; nothing where it was not
      seen, nor where its size is below a share of the limit. */
   function drawHeat(canvas, values, { rows, columns, seen }, { limit, colormap, signed, threshold }) {
     const { width, height } = canvas;
     const context = canvas.getContext("2d");
     const image = context.createImageData(width, height);
     const pixels = new Uint32Array(image.data.buffer);
-    const colours = table(colormap);
+    const colors = table(colormap);
     const { offset, slope } = scaleOf(colormap, signed);
     const [across, down] = [between(columns, width), between(rows, height)];
     const [x0, x1] = [Math.round(seen[0] * width), Math.round(seen[2] * width)];
@@ -27,7 +27,7 @@ gapcam.drawing = (() => {
         const c = across.cell[x];
         const value = line[c] + across.share[x] * (line[c + 1] - line[c]);
         if (Math.abs(value) < threshold) continue;
-        pixels[y * width + x] = colours[Math.min(255, Math.max(1, Math.round(offset + slope * value)))];
+        pixels[y * width + x] = colors[Math.min(255, Math.max(1, Math.round(offset + slope * value)))];
       }
     }
     context.putImageData(image, 0, 0);
@@ -65,7 +65,7 @@ gapcam.drawing = (() => {
 
   /* Draw the bare cells of a map, each a square. */
   function drawCells(canvas, values, columns, { limit, colormap }) {
-    const colours = table(colormap);
+    const colors = table(colormap);
     canvas.width = columns;
     canvas.height = values.length / columns;
     const context = canvas.getContext("2d");
@@ -73,7 +73,7 @@ gapcam.drawing = (() => {
     const pixels = new Uint32Array(image.data.buffer);
     const { offset, slope } = scaleOf(colormap, true);
     values.forEach((value, p) => {
-      pixels[p] = colours[Math.min(255, Math.max(1, Math.round(offset + (slope * value) / limit)))];
+      pixels[p] = colors[Math.min(255, Math.max(1, Math.round(offset + (slope * value) / limit)))];
     });
     context.putImageData(image, 0, 0);
   }

@@ -2,32 +2,32 @@
 
 gapcam.geometry = (() => {
   /* For each of n pixels the cell before it and how far on to the next it is, from 0 to 1; held at the ends. */
-  function between(centres, pixels) {
+  function between(centers, pixels) {
     const cell = new Uint16Array(pixels);
     const share = new Float32Array(pixels);
-    const last = centres.length - 1;
+    const last = centers.length - 1;
     for (let x = 0, i = 0; x < pixels; x++) {
       const at = (x + 0.5) / pixels;
-      while (i < last && at >= centres[i + 1]) i++;
+      while (i < last && at >= centers[i + 1]) i++;
       cell[x] = i;
-      share[x] = i === last || at <= centres[i] ? 0 : (at - centres[i]) / (centres[i + 1] - centres[i]);
+      share[x] = i === last || at <= centers[i] ? 0 : (at - centers[i]) / (centers[i + 1] - centers[i]);
     }
     return { cell, share };
   }
 
   /* The cell nearest to a place along one axis. */
-  function nearest(centres, at) {
+  function nearest(centers, at) {
     let best = 0;
-    centres.forEach((centre, i) => {
-      if (Math.abs(centre - at) < Math.abs(centres[best] - at)) best = i;
+    centers.forEach((center, i) => {
+      if (Math.abs(center - at) < Math.abs(centers[best] - at)) best = i;
     });
     return best;
   }
 
   /* The part of one axis that is nearer to a cell than to any other, within what was seen. */
-  function extent(centres, i, first, last) {
-    const start = i === 0 ? first : (centres[i - 1] + centres[i]) / 2;
-    const end = i === centres.length - 1 ? last : (centres[i] + centres[i + 1]) / 2;
+  function extent(centers, i, first, last) {
+    const start = i === 0 ? first : (centers[i - 1] + centers[i]) / 2;
+    const end = i === centers.length - 1 ? last : (centers[i] + centers[i + 1]) / 2;
     return [Math.min(Math.max(start, first), last), Math.min(Math.max(end, first), last)];
   }
 

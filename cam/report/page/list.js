@@ -112,7 +112,7 @@ gapcam.list = (() => {
     const button = event.target.closest("button");
     if (!button) return;
     state.open(Number(button.dataset.number));
-    if (matchMedia("(max-width: 800px)").matches) byId("centre").scrollIntoView(); // which lies below the list there
+    if (matchMedia("(max-width: 800px)").matches) byId("center").scrollIntoView(); // which lies below the list there
   });
 
   state.listen((current, changed) => {

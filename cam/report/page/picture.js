@@ -6,7 +6,7 @@ gapcam.picture = (() => {
   const { map, cam, largest } = gapcam.evidence;
   const { byId, named, percent, plain, label, element } = gapcam.format;
   const { drawHeat, drawPhoto } = gapcam.drawing;
-  const { drawBar } = gapcam.colour;
+  const { drawBar } = gapcam.color;
   const { chosen } = gapcam.classes;
   const { isWrong } = gapcam.filter;
   const place = gapcam.place;
@@ -15,11 +15,11 @@ gapcam.picture = (() => {
   const [stage, photo, heat, note] = ["stage", "photo", "heat-canvas", "note"].map(byId);
   const view = { number: null, picture: null, values: null, hovered: null, limit: 1 };
 
-  /* Where the colour scale ends, and in words whose it is. */
+  /* Where the color scale ends, and in words whose it is. */
   function scaleOf(values, { evidence, scale }) {
     if (scale === "picture") return [largest(values) || 1, "this picture's own scale"];
     if (evidence === "posterior") return [1, "one scale for all pictures"];
-    return [index.drawing.limit, "one scale for all pictures"];
+    return [index.drawing.vmax, "one scale for all pictures"];
   }
 
   /* What the heat stands for: words, and classes as numbers. */
@@ -155,9 +155,9 @@ gapcam.picture = (() => {
   function prefetch(number) {
     const order = gapcam.list.listed();
     const position = order.indexOf(number);
-    const neighbours = position < 0 ? [] : [order[position + 1], order[position - 1]];
+    const neighbors = position < 0 ? [] : [order[position + 1], order[position - 1]];
     setTimeout(async () => {
-      for (const next of neighbours) if (next !== undefined) await data.evidence(next).catch(() => {});
+      for (const next of neighbors) if (next !== undefined) await data.evidence(next).catch(() => {});
     }, 60);
   }
 

@@ -5,7 +5,7 @@
   const { byId, element, named, percent, pictures, plain, label } = gapcam.format;
   const { largest } = gapcam.evidence;
   const { drawCells } = gapcam.drawing;
-  const { drawBar } = gapcam.colour;
+  const { drawBar } = gapcam.color;
   const state = gapcam.state;
 
   const PAIRS = 60; // shown as maps; all of them are among the filters
@@ -30,7 +30,7 @@
     return element("div", "histogram", ...bars);
   }
 
-  const rightOf = ({ labelled, right }) => (labelled ? percent(right / labelled) : "\u2013");
+  const rightOf = ({ labeled, right }) => (labeled ? percent(right / labeled) : "\u2013");
 
   function row(group, c) {
     const name = c === null ? "all classes" : named(label(c));

@@ -1,0 +1,1 @@
+"""From a name, a checkpoint or a module to a `Classifier`."""

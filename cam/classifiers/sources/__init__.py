@@ -1,0 +1,1 @@
+"""Where models come from: one source a file."""

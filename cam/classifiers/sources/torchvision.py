@@ -1,0 +1,108 @@
+"""torchvision's classification builders."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+import urllib.error
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cam.classifiers.preprocessing import Preprocessing
+from cam.classifiers.sources.base import LoadedNetwork, fill_weights
+from cam.errors import WeightsError
+from cam.tensors import fixed_seed
+
+
+def torchvision_names() -> list[str]:
+    """List torchvision's classification builders.
+
+    Example:
+        >>> "resnet50" in torchvision_names()
+        True
+    """
+    models = _torchvision()
+    names: list[str] = models.list_models(module=models)
+    return names
+
+
+def from_torchvision(name: str, weights: Path | None, random_weights: bool, unsafe_pickle: bool) -> LoadedNetwork:
+    entry = _torchvision().get_model_weights(name).DEFAULT
+    preset = entry.transforms()
+    looks = Preprocessing(
+        preset.resize_size[0],
+        (preset.crop_size[0], preset.crop_size[0]),
+        tuple(preset.mean),
+        tuple(preset.std),
+        preset.interpolation.value,
+    )
+    labels = tuple(entry.meta["categories"])
+    if weights is None and not random_weights:
+        return LoadedNetwork(_pretrained(name, entry), looks, labels, _cached_file(entry))
+    network = _untrained(name)
+    if weights is not None:
+        network = fill_weights(network, lambda **arguments: _untrained(name, **arguments), {}, weights, unsafe_pickle)
+    return LoadedNetwork(network, looks, labels, weights)
+
+
+def _torchvision() -> Any:
+    """Its models, imported only for those who want one: that takes as long as torch itself."""
+    return importlib.import_module("torchvision.models")
+
+
+def _untrained(name: str, **arguments: Any) -> nn.Module:
+    with fixed_seed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # googlenet and inception_v3 announce a new initialization
+        network: nn.Module = _torchvision().get_model(name, weights=None, **arguments)
+    return network
+
+
+def _pretrained(name: str, entry: Any) -> nn.Module:
+    """Let torchvision fetch, check and load its weights; a file in its cache is taken as it is."""
+    file, watched = _cached_file(entry), sys.stderr.isatty()
+    try:
+        with _weights_only(), redirect_stdout(sys.stderr if watched else io.StringIO()):  # ours is for results
+            network: nn.Module = _torchvision().get_model(name, weights=entry, progress=watched)
+    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        raise WeightsError(
+            f"The weights of {name!r} cannot be fetched ({getattr(error, 'reason', error)})",
+            f"Put the file {file.name} into {str(file.parent)!r}, or set TORCH_HOME to a folder that has "
+            f"hub/checkpoints/{file.name}; the embedded model works offline: -m digits",
+        ) from error
+    except OSError as error:
+        raise WeightsError(
+            f"{str(file)!r} cannot be read or written ({error})", "Mend it, or set TORCH_HOME"
+        ) from error
+    except Exception as error:  # a wrong hash, a torn file, code in a pickle, other keys: all mean another file
+        raise WeightsError(
+            f"The weights of {name!r} in {str(file)!r} cannot be used: {error}",
+            "Remove the file so that it is fetched again",
+        ) from error
+    return network
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Forbid code in the pickles that torchvision reads: its builders do not pass `weights_only` on."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _cached_file(entry: Any) -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)

@@ -1,0 +1,175 @@
+"""What the commands show on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Column, Table
+
+from cam.runs.manifest import read_records
+
+if TYPE_CHECKING:
+    from cam.classifiers.inspection import Inspection
+    from cam.evaluation.statistics import Evaluation
+    from cam.runs.run import Run
+
+
+_ROWS, _FAILURES = 20, 100
+
+
+@contextmanager
+def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
+    """Show progress on standard error where that is a terminal; give what moves it on by one picture."""
+    console = Console(stderr=True)
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=silent or not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.advance(task)
+
+
+def show_run(run: Run, *, as_json: bool, quiet: bool) -> None:
+    """Show what became of the pictures: a short table, what failed and why, and where the results are."""
+    out = run.manifest.parent
+    if as_json:
+        failed = (record for record, _ in read_records(run.manifest) if record["status"] == "failed")
+        summary = {
+            "explained": run.explained,
+            "failed": run.failed,
+            "earlier": run.earlier,
+            "gone": run.gone,
+            "note": run.note,
+            "out": str(out),
+        }
+        print(json.dumps({**summary, "errors": {record["path"]: record["error"] for record in failed}}, indent=2))
+        return
+    show_failures(run.manifest)
+    if not quiet:
+        if run.note:
+            _errors().print(f"[yellow]slower[/] {_plain(run.note)}", soft_wrap=True)
+        _show_totals(run)
+
+
+def show_failures(manifest: Path) -> None:
+    """Show which pictures of a run failed and why, on standard error: a table of the first hundred."""
+    failed = (record for record, _ in read_records(manifest) if record["status"] == "failed")
+    if first := [(record["path"], record["error"]) for record in islice(failed, _FAILURES)]:
+        _show_failed(first)
+    if more := sum(1 for _ in failed):
+        _errors().print(f"... and {more} more failed: {_plain(manifest)}", soft_wrap=True)
+
+
+def _show_failed(rows: Iterable[tuple[str, str]]) -> None:
+    table = Table(Column("failed", overflow="fold"), Column("why", overflow="fold"), box=None, pad_edge=False)
+    for path, why in rows:
+        table.add_row(_plain(path), _plain(why))
+    _errors().print(table)
+
+
+def _show_totals(run: Run) -> None:
+    console = _console()
+    rows = ((record, target) for record, _ in read_records(run.manifest) for target in record["targets"])
+    if first := list(islice(rows, _ROWS)):
+        console.print(_table(first))
+    if more := sum(1 for _ in rows):
+        console.print(f"... and {more} more in {_plain(run.manifest)}", soft_wrap=True)
+    earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
+    totals = f"{run.explained} explained, {run.failed} failed{earlier}"
+    console.print(f"{totals}: {_plain(run.manifest.parent)}", soft_wrap=True)
+    if run.gone:
+        console.print(f"{run.gone} not among the inputs any more, and their results taken away")
+
+
+def show_inspection(inspection: Inspection) -> None:
+    """Show what is known of a model's head, a line a fact."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in inspection.to_json().items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), _plain(_fact(value)))
+    _console().print(table)
+
+
+def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
+    """Show who did how well: a table with a row for each metric and method, or JSON."""
+    if as_json:
+        print(evaluation.to_json(), end="")
+        return
+    if evaluation.failed:
+        _show_failed(evaluation.failed.items())
+    table = Table("metric", "maps", "value", "95 % interval", "n", box=None)
+    for row in evaluation.rows:
+        figures = _number(row.value), f"{_number(row.low)} to {_number(row.high)}", str(row.count)
+        table.add_row(_plain(row.metric), _plain(row.method), *figures)
+    console = _console()
+    console.print(table)
+    settings = ", ".join(f"{name} {_fact(value)}" for name, value in evaluation.settings.items())
+    about = f"{evaluation.benchmark}: {evaluation.model}, {evaluation.pictures} pictures, seed {evaluation.seed}"
+    console.print(_plain(f"{about}; {settings}"), soft_wrap=True)
+
+
+def show_models(models: Sequence[dict[str, str]]) -> None:
+    """Show the names that -m takes."""
+    table = Table("model", "from", "description", box=None)
+    for model in models:
+        table.add_row(*(_plain(model[key]) for key in ("name", "source", "description")))
+    _console().print(table)
+
+
+def _console() -> Console:
+    """Standard output; wide where it is no terminal, so that lines stay whole in a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+def _errors() -> Console:
+    """Standard error; so wide where it is no terminal that a row is a line."""
+    console = Console(stderr=True, highlight=False)
+    return console if console.is_terminal else Console(stderr=True, highlight=False, width=10_000)
+
+
+def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
+    names = Column("picture", overflow="fold"), Column("class", overflow="fold")
+    table = Table(*names, *(Column(name, no_wrap=True) for name in ("probability", "logit", "peak (y, x)")), box=None)
+    for record, target in rows:
+        figures = f"{target['probability']:.1%}", _score(target), str(tuple(target["peak"]))
+        against = f" over {target['against']['label']}" if "against" in target else ""
+        table.add_row(_plain(record["path"]), _plain(target["label"] + against), *figures)
+    return table
+
+
+def _score(target: dict[str, Any]) -> str:
+    return f"margin {target['margin']:+.2f}" if "margin" in target else f"{target['logit']:.2f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return " x ".join(_fact(part) for part in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def printable(text: object) -> str:
+    r"""Leave nothing in a text that a terminal cannot print, or would obey.
+
+    Example:
+        >>> printable("a\x1b[2Jb")
+        'a?[2Jb'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)).encode("utf-8", "replace").decode()
+
+
+def _plain(text: object) -> str:
+    """Names and labels are data, and no markup."""
+    return escape(printable(text))

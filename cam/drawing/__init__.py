@@ -1,0 +1,1 @@
+"""Numbers to colors: overlays and their legends."""

@@ -1,0 +1,138 @@
+"""The engine that runs the network as it was written: a private copy, laid out for speed."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cam.classifiers.classifier import Classifier
+from cam.errors import ModelError
+from cam.heads.copies import eval_copy, random_inputs
+from cam.heads.head import Head
+from cam.heads.hooks import Tap, uncompiled
+from cam.tensors import device_and_dtype
+
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+
+class EagerEngine:
+    """A private copy of a network with hooks that stay; each thread has modules of its own, of the same weights.
+
+    BatchNorm is folded into the convolutions before it, and tensors have their channels last.
+
+    Args:
+        classifier: whose network is copied; the network itself is left alone.
+        precision: of the layers; with less than float32 the logits are computed anew from the features, in float32.
+
+    Attributes:
+        name: "eager".
+        reason: "", as nothing has to run in its place.
+
+    Example:
+        >>> from cam.classifiers.load import load_classifier
+        >>> digits = load_classifier("digits", device="cpu")
+        >>> logits, features = EagerEngine(digits)(torch.zeros(2, 3, 72, 72))
+        >>> logits.shape, features.shape
+        (torch.Size([2, 10]), torch.Size([2, 64, 18, 18]))
+    """
+
+    name = "eager"
+    reason = ""
+
+    def __init__(self, classifier: Classifier, precision: Precision = "float32") -> None:
+        self.device, self.dtype = device_and_dtype(classifier.network)
+        self.head = classifier.head
+        self.low = None if precision == "float32" else getattr(torch, precision)
+        shape = classifier.preprocessing.input_shape
+        plain = eval_copy(classifier.network, shape).to(self.device)
+        self.network = _folded(plain, self.head, random_inputs(2, shape).to(self.device, self.dtype))
+        self.network = self.network.to(memory_format=torch.channels_last)
+        self._of_thread = threading.local()
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Give logits (N, C) and features (N, K, h, w)."""
+        inputs = self.place(inputs)
+        tap: Tap | None = getattr(self._of_thread, "tap", None)
+        if tap is None:
+            self._of_thread.tap = tap = self.fresh_tap()
+        with torch.no_grad(), uncompiled():
+            return self.take(tap, inputs)
+
+    def place(self, inputs: Tensor) -> Tensor:
+        """Bring inputs to the network, channels last."""
+        return inputs.to(self.device, self.dtype, non_blocking=True, memory_format=torch.channels_last)
+
+    def take(self, tap: Tap, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the network under a tap in this engine's precision; the head in float32."""
+        if self.low is None:
+            return tap(inputs)
+        with torch.autocast(self.device.type, self.low):
+            logits, features = tap(inputs)
+        return _recomputed(self.head, logits.float(), features.float())
+
+    def fresh_tap(self) -> Tap:
+        """Copy the modules, which may keep what they compute, so that no two threads can share them; not the weights.
+
+        Example:
+            >>> from cam.classifiers.load import load_classifier
+            >>> engine = EagerEngine(load_classifier("digits", device="cpu"))
+            >>> engine.fresh_tap()(torch.zeros(1, 3, 72, 72))[0].shape
+            torch.Size([1, 10])
+        """
+        shared = {id(parameter): parameter for parameter in self.network.parameters()}
+        return Tap(copy.deepcopy(self.network, shared), self.head.site)
+
+
+def _recomputed(head: Head, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the logits that the features have in float32, so that the maps add up to them."""
+    pooled = features.mean((2, 3)) @ head.weight.T
+    return head.scales(features, logits)[:, None] * pooled + head.bias, features
+
+
+def _folded(network: nn.Module, head: Head, inputs: Tensor) -> nn.Module:
+    """Fold every BatchNorm into the convolution whose result it reads, unless that changes what comes out."""
+    folded = copy.deepcopy(network)
+    with torch.no_grad(), uncompiled():
+        for convolution, norm in _pairs(folded, inputs):
+            fused = fuse_conv_bn_eval(convolution, norm)
+            convolution.weight, convolution.bias = fused.weight, fused.bias
+            for module in folded.modules():
+                module._modules.update({key: nn.Identity() for key, part in module._modules.items() if part is norm})
+        expected = Tap(copy.deepcopy(network), head.site)(inputs)
+        try:
+            found = Tap(copy.deepcopy(folded), head.site)(inputs)
+        except ModelError:  # the features were the result of a BatchNorm
+            return network
+    same = all(
+        got.shape == want.shape and bool((got - want).abs().max() <= 1e-4 * want.abs().max().clamp(min=1))
+        for got, want in zip(found, expected, strict=True)
+    )
+    return folded if same else network  # another layer reads the convolution too
+
+
+def _pairs(network: nn.Module, inputs: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """The convolutions of a network whose result goes into a BatchNorm."""
+    results: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are held, so that no two have one id
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+
+    def keep(convolution: nn.Module, _: object, out: Tensor) -> None:
+        if isinstance(convolution, nn.Conv2d):
+            results[id(out)] = convolution, out
+
+    def pair(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and id(args[0]) in results:
+            pairs.append((results[id(args[0])][0], norm))
+
+    hooks = [module.register_forward_hook(keep) for module in network.modules() if isinstance(module, nn.Conv2d)]
+    hooks += [
+        module.register_forward_pre_hook(pair) for module in network.modules() if isinstance(module, nn.BatchNorm2d)
+    ]
+    network(inputs)
+    for hook in hooks:
+        hook.remove()
+    return pairs

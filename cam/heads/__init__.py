@@ -1,0 +1,1 @@
+"""Find the head of a classifier by running it, and prove it."""

@@ -1,0 +1,1 @@
+"""The mathematics of class activation maps: pure functions of arrays and tensors."""

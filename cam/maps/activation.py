@@ -1,0 +1,111 @@
+"""The mathematics of class activation maps, as pure functions of tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
+    """Spread class scores over the places they come from (Zhou et al. 2016, eq. 2).
+
+    Args:
+        features: last spatial feature maps, (N, K, h, w), any floating dtype.
+        weight: rows of the head for T classes, (T, K), or one set a picture, (N, T, K), logits a feature.
+
+    Returns:
+        Signed maps (N, T, h, w), float32 (float64 if the weight is), in logit units: their mean over
+        (h, w) plus the bias is the logit.
+
+    Example:
+        >>> features = torch.tensor([[[[1.0, 3.0]], [[0.0, 2.0]]]])  # (N, K, h, w) = (1, 2, 1, 2)
+        >>> class_activation_maps(features, torch.tensor([[1.0, -1.0]])).tolist()
+        [[[[1.0, 1.0]]]]
+    """
+    places = features.flatten(2).to(weight.dtype)
+    cams = torch.matmul(weight, places)
+    return cams.view(*cams.shape[:2], *features.shape[2:])
+
+
+def image_scales(pooled: Tensor, weight: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
+    """Recover the one number by which a normalization scaled each picture.
+
+    Behind a normalization `logit_c - bias_c = s * weight_c . mean(f)` with the same `s` for all classes:
+    C equations in one unknown, solved by least squares. Completeness still tests the other C - 1.
+
+    Args:
+        pooled: features averaged over the places, (N, K).
+        weight: rows of the head, (C, K), up to a common factor.
+        bias: (C,), in logit units.
+        logits: class scores, (N, C).
+
+    Returns:
+        Scales (N,), no unit; 1 where every class score is its bias.
+
+    Example:
+        >>> pooled, weight = torch.tensor([[1.0, 2.0]]), torch.eye(2)
+        >>> image_scales(pooled, weight, torch.zeros(2), torch.tensor([[3.0, 6.0]])).tolist()
+        [3.0]
+    """
+    unscaled = pooled.to(weight.dtype) @ weight.T
+    energy = unscaled.square().sum(1)
+    scales = (unscaled * (logits.to(weight.dtype) - bias)).sum(1) / energy
+    return torch.where(energy > 0, scales, torch.ones_like(scales))
+
+
+def completeness_error(cams: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
+    """Measure how far the maps are from proving themselves: abs(mean(cam) + bias - logit) / max(1, abs(logit)).
+
+    Args:
+        cams: maps (..., h, w), logit units.
+        bias: (...), logit units.
+        logits: class scores the network gave, (...).
+
+    Returns:
+        Relative errors (...), no unit, at least 0.
+
+    Example:
+        >>> completeness_error(torch.tensor([[1.0, 3.0]]), torch.tensor(0.5), torch.tensor(2.5)).item()
+        0.0
+    """
+    return (cams.mean((-2, -1)) + bias - logits).abs() / logits.abs().clamp(min=1)
+
+
+@dataclass(frozen=True)
+class AllClasses:
+    """What the maps of all classes of one picture are computed from.
+
+    Attributes:
+        logits: (C,) float32, at the model's own input size.
+        probabilities: (C,) float32.
+        map_logits: (C,) float32, what the maps add up to.
+        bias: (C,) float32, logit units.
+        features: (K, h, w), any floating dtype.
+        weight: rows of the head (C, K); None where the features are the maps themselves.
+        scale: by which a normalization multiplied this picture; 1 where there is none.
+    """
+
+    logits: Tensor = field(repr=False)
+    probabilities: Tensor = field(repr=False)
+    map_logits: Tensor = field(repr=False)
+    bias: Tensor = field(repr=False)
+    features: Tensor = field(repr=False)
+    weight: Tensor | None = field(repr=False)
+    scale: float = 1.0
+
+    def cams(self) -> NDArray[np.float32]:
+        """Spread the scores of all classes over the places: (C, h, w) float32, logit units.
+
+        Example:
+            >>> import torch
+            >>> ones = torch.ones(2)
+            >>> AllClasses(ones, ones, ones, ones, torch.ones(3, 4, 5), torch.ones(2, 3)).cams().shape
+            (2, 4, 5)
+        """
+        if self.weight is None:
+            return self.features.float().cpu().numpy()
+        return class_activation_maps(self.features[None], self.weight * self.scale)[0].float().cpu().numpy()

@@ -1,0 +1,39 @@
+/* Evidence -> color, as in cam/colormaps.py: entry 1 of a table is -limit, 128 no evidence, 255 +limit. */
+
+gapcam.color = (() => {
+  const { index, bytesOf } = gapcam.data;
+  const tables = {};
+
+  /* 256 pixels of a color map, opaque, as a canvas holds them. */
+  function table(name) {
+    if (!tables[name]) {
+      const rgb = bytesOf(index.drawing.colormaps[name]);
+      tables[name] = new Uint32Array(256);
+      const bytes = new Uint8ClampedArray(tables[name].buffer);
+      for (let i = 0; i < 256; i++) bytes.set([rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2], 255], 4 * i);
+    }
+    return tables[name];
+  }
+
+  /* Value in units of the limit -> entry: step = offset + slope * value. Probabilities fill a color map without a
+     middle from end to end. */
+  function scaleOf(name, signed) {
+    return !signed && name !== "signed" ? { offset: 1, slope: 254 } : { offset: 128, slope: 127 };
+  }
+
+  /* A strip of the whole scale, from its lowest value on the left to its highest. */
+  function drawBar(canvas, name, signed) {
+    const colors = table(name);
+    const { offset, slope } = scaleOf(name, signed);
+    const context = canvas.getContext("2d");
+    const strip = context.createImageData(canvas.width, 1);
+    const pixels = new Uint32Array(strip.data.buffer);
+    for (let x = 0; x < canvas.width; x++) {
+      const share = x / (canvas.width - 1);
+      pixels[x] = colors[Math.round(offset + slope * (signed ? 2 * share - 1 : share))];
+    }
+    for (let y = 0; y < canvas.height; y++) context.putImageData(strip, 0, y);
+  }
+
+  return { table, scaleOf, drawBar };
+})();

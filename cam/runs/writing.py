@@ -1,0 +1,177 @@
+"""The files of one picture, and its line of the manifest."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.errors import CamError, DiskFullError, TransientError
+from cam.explanations.explanation import Explanation
+from cam.explanations.forward import as_model_error
+from cam.files import shortened
+from cam.images.content import as_fields
+from cam.images.find import Picture
+from cam.images.io import encode
+from cam.maps.projection import cell_positions
+from cam.runs.folder import RunFolder
+from cam.runs.manifest import Record
+from cam.runs.options import RunOptions
+
+
+def write_picture(
+    picture: Picture,
+    outcome: list[Explanation] | CamError,
+    folder: RunFolder,
+    vmax: float | None,
+    options: RunOptions,
+    blended: Sequence[NDArray[np.uint8]] = (),
+) -> Record:
+    """Write what is wanted of one picture.
+
+    Args:
+        picture: the input.
+        outcome: its explanations, or what went wrong with it.
+        folder: of the run.
+        vmax: end of the color scale, in the unit of the maps; None for each map's own.
+        options: what is wanted.
+        blended: what `blend_all` made of the explanations, where it was asked to.
+
+    Returns:
+        The picture's line of the manifest. What goes wrong is told there, with no file left half written.
+
+    Raises:
+        DiskFullError: the disk is full, gone or read-only, which is no picture's fault.
+
+    Example:
+        >>> from pathlib import Path, PurePosixPath
+        >>> from cam.errors import ImageError
+        >>> bad = ImageError("'a.jpg' is empty", "Take it away")
+        >>> picture, folder = Picture(Path("a.jpg"), PurePosixPath("a.jpg")), RunFolder(Path("out"))
+        >>> write_picture(picture, bad, folder, None, RunOptions())["status"]
+        'failed'
+    """
+    record: Record = {"path": str(picture.path), "name": str(picture.name), "status": "ok", "error": None}
+    record |= {"retry": False, **as_fields(picture.fingerprint), "size": None, "targets": []}
+    try:
+        if isinstance(outcome, CamError):
+            raise outcome
+        record["size"] = list(outcome[0].frame.photo)
+        for explanation, heat in zip_longest(outcome, blended):
+            files = _write(explanation, heat, picture.name, folder, vmax, options)
+            record["targets"].append(_target(explanation, options.box_share, files))
+        if outcome[0].report:
+            file = f"report/pictures/{shortened(picture.name)}.js"
+            folder.write(file, outcome[0].report)
+            record["files"] = {"report": file}
+    except DiskFullError:
+        raise
+    except (CamError, MemoryError) as error:
+        found = error if isinstance(error, CamError) else as_model_error(error)
+        record.update(status="failed", error=str(found), retry=isinstance(found, TransientError), targets=[])
+        record.update(as_fields(picture.failing))
+    return record
+
+
+def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -> Record:
+    record: Record = {
+        "class_idx": explanation.class_idx,
+        "label": explanation.label,
+        "logit": explanation.logit,
+        "probability": explanation.probability,
+        "bias": explanation.bias,
+        "completeness_error": explanation.completeness_error,
+        "evidence": explanation.evidence,
+        "map_input": list(explanation.frame.input),
+        "map_logit": explanation.map_logit,
+        "peak": list(explanation.peak),
+        "boxes": [list(box) for box in explanation.boxes(box_share)],
+        "note": explanation.note or None,
+        "files": files,
+    }
+    if rival := explanation.rival:
+        record["against"] = {"class_idx": rival.class_idx, "label": rival.label, "logit": rival.logit}
+        record["margin"] = explanation.margin
+    if explanation.channels:
+        record["channels"] = [{"channel": part.index, "share": part.share} for part in explanation.channels]
+    return record
+
+
+def _write(
+    explanation: Explanation,
+    blended: NDArray[np.uint8] | None,
+    name: PurePath,
+    folder: RunFolder,
+    vmax: float | None,
+    options: RunOptions,
+) -> dict[str, str]:
+    """Write the files of one picture and class; their names keep the picture's own, so that no two meet."""
+    slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
+    stem = f"{shortened(name)}.{explanation.class_idx}" + (f"-{slug}" if slug else "")
+    files: dict[str, str] = {}
+    if "overlay" in options.save:
+        files["overlay"] = _draw(explanation, folder, stem, vmax, options, blended)
+        parts = [explanation.of_channel(channel) for channel in explanation.channels]
+        largest = max((part.vmax for part in parts), default=0.0)  # one scale, so that channels can be compared
+        for part, channel in zip(parts, explanation.channels, strict=True):
+            key = f"channel-{channel.index}"
+            files[key] = _draw(part, folder, f"{stem}.{key}", largest, options)
+    if "heat" in options.save:
+        files["heat"] = f"{stem}.npy"
+        folder.write(files["heat"], _bytes(lambda file: np.save(file, explanation.heat())))
+    if "cam" in options.save:
+        files["cam"] = f"{stem}.npz"
+        folder.write(files["cam"], _bytes(lambda file: np.savez(file, allow_pickle=False, **_arrays(explanation))))
+    return files
+
+
+def _draw(
+    explanation: Explanation,
+    folder: RunFolder,
+    stem: str,
+    vmax: float | None,
+    options: RunOptions,
+    blended: NDArray[np.uint8] | None = None,
+) -> str:
+    picture = explanation.overlay(
+        vmax=vmax,
+        opacity=options.opacity,
+        colormap=options.colormap,
+        legend=True,
+        box_share=options.box_share if options.boxes else None,
+        max_side=options.max_side,
+        blended=blended,
+    )
+    folder.write(f"{stem}.{options.format}", encode(picture, f".{options.format}"))
+    return f"{stem}.{options.format}"
+
+
+def _arrays(explanation: Explanation) -> dict[str, Any]:
+    """The map with all that is needed to place it: cell (i, j) is centerd at (rows[i], columns[j]) of the photograph.
+
+    What else lies in between: photo = (input + offset + 1/2) * photo / resized - 1/2.
+    """
+    frame, grid, channels = explanation.frame, explanation.grid, explanation.channels
+    rows, columns = cell_positions((explanation.cam.shape[0], explanation.cam.shape[1]), grid, frame)
+    return {
+        **{name: getattr(explanation, name) for name in ("cam", "bias", "logit", "probability", "class_idx", "label")},
+        **{name: getattr(explanation, name) for name in ("map", "evidence", "map_logit")},
+        "rows": rows,
+        "columns": columns,
+        **{f"grid_{name}": np.array(getattr(grid, name)) for name in ("offset", "stride", "extent", "method")},
+        **{name: np.array(getattr(frame, name)) for name in ("photo", "resized", "offset", "input", "seen")},
+        "channels": np.array([channel.index for channel in channels], int),
+        "channel_cams": np.array([channel.cam for channel in channels], np.float32),
+    }
+
+
+def _bytes(write: Callable[[io.BytesIO], None]) -> bytes:
+    buffer = io.BytesIO()
+    write(buffer)
+    return buffer.getvalue()
