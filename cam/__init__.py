@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cam import version
+from cam.version import VERSION
 
 if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cam.explanations.explain import explain, explain_all
     from cam.explanations.explanation import Explanation
 
-__version__ = version.VERSION
+__version__ = VERSION
 
 __all__ = [
     "CamError",

@@ -14,6 +14,7 @@ import cam
 from cam.explanations.options import ExplainOptions
 from cam.images.find import find_pictures
 from cam.images.io import write_image
+from cam.report.evidence import EvidenceWriter
 from cam.report.write import write_report
 from cam.runs.manifest import read_records
 from cam.runs.options import RunOptions
@@ -49,7 +50,7 @@ def explained(folder: Path, count: int, names: list[str] | None = None) -> cam.C
         name = (names or [])[number] if number < len(names or []) else f"p{number}.png"
         write_image(pictures / name, photo(36 + number % 3, 48, number))
     (pictures / "broken.png").write_bytes(b"torn")
-    options = RunOptions(explain=ExplainOptions(report=True), save=frozenset())
+    options = RunOptions(outputs=(EvidenceWriter(),), save=frozenset())
     explain_folder(classifier, find_pictures([pictures]), folder / "run", options)
     return classifier
 
@@ -96,6 +97,6 @@ def report_of(classifier: cam.Classifier, out: Path, **question) -> Path:
     folder.mkdir()
     for seed, size in enumerate([(40, 56), (50, 33)]):
         write_image(folder / f"{seed}.png", photo(*size, seed))
-    options = RunOptions(explain=ExplainOptions(report=True, **question), save=frozenset())
+    options = RunOptions(explain=ExplainOptions(**question), outputs=(EvidenceWriter(),), save=frozenset())
     explain_folder(classifier, find_pictures([folder]), out / "run", options)
     return write_report(out / "run")

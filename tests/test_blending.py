@@ -16,7 +16,7 @@ from small import photo, wrapped
 import cam
 from cam.engines.checked import make_engine
 from cam.errors import ImageError
-from cam.explanations.explain import explain_images
+from cam.explanations.explain import ImageResult, explain_images
 from cam.explanations.explanation import Explanation
 from cam.explanations.forward import run_forward
 from cam.explanations.options import ExplainOptions, TopClasses
@@ -36,7 +36,7 @@ def explanations(evidence: str = "logit", fit: str = "crop") -> list[Explanation
     images = [photo(*size, seed=seed) for seed, size in enumerate(SIZES)]
     question = ExplainOptions(evidence, fit=fit)
     found = explain_images(wrapped(), images, [[TopClasses(2)]] * len(images), question)
-    return [each for some in found for each in some]
+    return [each for result in found for each in result.explanations]
 
 
 def assert_same(drawn: np.ndarray, expected: np.ndarray) -> None:
@@ -81,25 +81,24 @@ def test_pictures_of_one_size_are_blended_at_once_as_far_as_there_is_room(device
     asked = explanations()
     whole = blend_all(asked, device, **STYLE)
     assert sizes == [6, 2, 2]
-    monkeypatch.setattr(blending, "_AT_ONCE", 4 * 40 * 48)
+    monkeypatch.setattr(blending, "_BLENDED_PIXELS", 4 * 40 * 48)
     parts = blend_all(asked, device, **STYLE)
     assert sizes[3:] == [4, 2, 2, 1, 1]
     assert all(np.array_equal(one, other) for one, other in zip(whole, parts, strict=True))
 
 
-def outcomes() -> list[tuple[Picture, list[Explanation] | ImageError]]:
+def outcomes() -> list[tuple[Picture, ImageResult | ImageError]]:
     names = [Picture(Path(f"{n}.jpg"), PurePosixPath(f"{n}.jpg")) for n in range(4)]
-    found = explanations()
-    return list(
-        zip(names, [found[:2], ImageError("'1.jpg' is empty", "Take it away"), found[2:4], found[4:6]], strict=True)
-    )
+    images = [photo(*size, seed=seed) for seed, size in enumerate(SIZES[:3])]
+    first, *others = explain_images(wrapped(), images, [[TopClasses(2)]] * len(images))
+    return list(zip(names, [first, ImageError("'1.jpg' is empty", "Take it away"), *others], strict=True))
 
 
 def test_what_went_wrong_with_a_picture_stays_with_it(device):
     batch = list(blend_batch(outcomes(), device, 2.0, RunOptions(max_side=32)))
     assert [len(blended) for _, blended in batch] == [2, 0, 2, 2]
     for (_, outcome), blended in batch:
-        for each, heat in zip(outcome if isinstance(outcome, list) else [], blended, strict=True):
+        for each, heat in zip(outcome.explanations if isinstance(outcome, ImageResult) else [], blended, strict=True):
             assert max(each.image.shape) == 32
             assert_same(each.overlay(vmax=2.0, blended=heat), each.overlay(vmax=2.0, max_side=32))
 
@@ -111,7 +110,7 @@ def test_a_picture_is_made_smaller_before_it_is_blended(device):
 
 
 def test_large_photographs_are_not_all_held_at_once(device, monkeypatch):
-    monkeypatch.setattr(blending, "_AT_ONCE", 2 * 40 * 48)
+    monkeypatch.setattr(blending, "_BLENDED_PIXELS", 2 * 40 * 48)
     taken: list[Picture] = []
 
     def some():
@@ -185,7 +184,8 @@ def test_nothing_hidden_waits_for_the_gpu(device, evidence):
         with waits() as of_the_pass:
             run_forward(classifier, images, classifier.preprocessing)
         with waits() as of_all:
-            found = [each for (each,) in explain_images(classifier, images, targets, ExplainOptions(evidence))]
+            results = list(explain_images(classifier, images, targets, ExplainOptions(evidence)))
+            found = [result.explanations[0] for result in results]
         with waits() as of_blending:
             blend_all(found, device, **STYLE)
     assert len(of_the_pass) == len(of_all) == 1  # for all that is told of the batch

@@ -66,7 +66,7 @@ def test_kinds_of_evidence_against_float64(kind, device):
     places = cams + seen.head.bias.double().cpu()[:, None, None]
     for class_idx in range(len(cams)):
         found = {
-            name: cam.explain(classifier, photo(40, 70), class_idx, fit="whole", evidence=name).map
+            name: cam.explain(classifier, photo(40, 70), class_idx, fit="whole", evidence=name).evidence_map
             for name in ("logit", "margin", "posterior")
         }
         others = torch.cat([cams[:class_idx], cams[class_idx + 1 :]])
@@ -82,18 +82,19 @@ def test_a_contrast_adds_up_to_the_margin(kind, device):
     (found,) = explain_images(
         classifier, [photo(40, 70)], [[TopClasses(5)]], ExplainOptions("contrast", fit="whole", against=None)
     )
-    for explanation in found:
+    for explanation in found.explanations:
         rival = explanation.rival
-        best = max((e.logit, -e.class_idx) for e in found if e.class_idx != explanation.class_idx)
+        best = max((e.logit, -e.class_idx) for e in found.explanations if e.class_idx != explanation.class_idx)
         assert (rival.logit, -rival.class_idx) == best
         assert explanation.title == f"{explanation.label} over {rival.label}"
         margin = explanation.logit - rival.logit
         assert explanation.margin == margin
         assert explanation.completeness_error <= 1e-5
-        assert explanation.map.mean() + explanation.bias - rival.bias == pytest.approx(margin, rel=1e-5, abs=1e-4)
+        mean = explanation.evidence_map.mean()
+        assert mean + explanation.bias - rival.bias == pytest.approx(margin, rel=1e-5, abs=1e-4)
     named = cam.explain(classifier, photo(40, 70), 0, evidence="contrast", against=1, fit="whole")
     back = cam.explain(classifier, photo(40, 70), 1, evidence="contrast", against=0, fit="whole")
-    np.testing.assert_array_equal(named.map, -back.map)
+    np.testing.assert_array_equal(named.evidence_map, -back.evidence_map)
 
 
 def test_a_class_is_not_set_against_itself():
@@ -201,7 +202,7 @@ def test_words_for_maps_with_nothing_to_see():
     notes = [cam.explain(classifier, white, class_idx).note for class_idx in range(3)]
     assert notes == ["", "", "all evidence for this class is negative"]
     assert cam.explain(classifier, white, 1, evidence="margin").note == "it wins at no place"
-    assert cam.explain(classifier, white, 1, evidence="margin").map.max() == -1
+    assert cam.explain(classifier, white, 1, evidence="margin").evidence_map.max() == -1
     assert cam.explain(classifier, black, 0).note == "dead features: all of them are zero here"
     silent = cam.wrap(Constant(torch.tensor([[[[0.0]], [[1.0]]]])), preprocessing=plain)
     assert cam.explain(silent, white, 0).note == "the map of this class is zero everywhere"
@@ -212,26 +213,26 @@ def test_the_right_class_is_asked_for_of_each_picture():
     images = [photo(32, 32, seed) for seed in range(3)]
     targets = [[OneClass(2)], [OneClass(0), OneClass(1)], [TopClasses(1)]]
     found = list(explain_images(classifier, images, targets))
-    assert [[e.class_idx for e in each] for each in found[:2]] == [[2], [0, 1]]
+    assert [[e.class_idx for e in each.explanations] for each in found[:2]] == [[2], [0, 1]]
     alone = next(explain_images(classifier, images[2:], [[TopClasses(5)]]))
-    assert found[2][0].logit == pytest.approx(max(explanation.logit for explanation in alone), abs=1e-5)
+    assert found[2].explanations[0].logit == pytest.approx(max(e.logit for e in alone.explanations), abs=1e-5)
 
 
 def test_a_class_that_the_others_are_set_against_is_left_out():
     classifier = wrapped()
     (found,) = explain_images(classifier, [photo(32, 32)], [[TopClasses(5)]], ExplainOptions("contrast", against=2))
-    assert sorted(explanation.class_idx for explanation in found) == [0, 1, 3, 4]
-    assert {explanation.rival.class_idx for explanation in found} == {2}
+    assert sorted(e.class_idx for e in found.explanations) == [0, 1, 3, 4]
+    assert {e.rival.class_idx for e in found.explanations} == {2}
 
 
 def test_larger_inputs_share_fewer_passes(monkeypatch):
     classifier = wrapped()
     images = [photo(32, 32, seed) for seed in range(5)]
-    whole = [e.cam for (e,) in explain_images(classifier, images, [[OneClass(1)]] * 5)]
+    whole = [r.explanations[0].cam for r in explain_images(classifier, images, [[OneClass(1)]] * 5)]
     monkeypatch.setattr("cam.explanations.forward._AT_ONCE", 2 * 32 * 32)
     sizes = []
     classifier.network.register_forward_hook(lambda module, inputs, out: sizes.append(len(inputs[0])))
-    parts = [e.cam for (e,) in explain_images(classifier, images, [[OneClass(1)]] * 5)]
+    parts = [r.explanations[0].cam for r in explain_images(classifier, images, [[OneClass(1)]] * 5)]
     assert sizes == [2, 2, 1]
     np.testing.assert_allclose(whole, parts, atol=1e-5)
 

@@ -39,7 +39,7 @@ def test_a_contrast_is_the_margin_of_two_classes(run, tmp_path, digits):
     assert target["margin"] == pytest.approx(seven.logit - four.logit, abs=1e-4)
     assert target["completeness_error"] <= 1e-5
     with np.load(tmp_path / "out" / target["files"]["cam"]) as saved:
-        np.testing.assert_allclose(saved["map"], seven.cam - four.cam, atol=1e-4)
+        np.testing.assert_allclose(saved["evidence_map"], seven.cam - four.cam, atol=1e-4)
         np.testing.assert_allclose(saved["cam"], seven.cam, atol=1e-4)
         assert str(saved["evidence"]) == "contrast"
 

@@ -151,11 +151,11 @@ def test_cells_at_the_border_lie_where_the_part_of_their_window_inside_the_input
 @given(
     st.floats(-60, 160), st.floats(0.5, 300), st.integers(1, 120)
 )  # fmt: skip
-def test_a_center_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float, reach: float, length: int) -> None:
-    grid = Grid((middle, middle), (1, 1), "measured", (reach, reach))
+def test_a_center_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float, extent: float, length: int) -> None:
+    grid = Grid((middle, middle), (1, 1), "measured", (extent, extent))
     y, x = (float(grid.centers(axis, 1, length)[0]) for axis in (0, 1))
     points = np.linspace(-0.5, length - 0.5, 100_001)
-    outside = max(-0.5 - middle, middle - length + 0.5, 0) / reach
+    outside = max(-0.5 - middle, middle - length + 0.5, 0) / extent
     assert y == x
     assert -0.5 - 1e-6 <= y <= length - 0.5 + 1e-6
     if outside <= 5:
@@ -164,7 +164,7 @@ def test_a_center_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float
 
 
 @given(st.floats(-20, 20), st.floats(2, 40), st.floats(0, 80), st.integers(2, 40))
-def test_rows_and_peak_and_heat_agree_at_the_border_too(offset: float, stride: float, extent: float, cells: int) -> None:
+def test_rows_peak_and_heat_agree_at_the_border(offset: float, stride: float, extent: float, cells: int) -> None:
     length = max(8, int(offset + stride * (cells - 1)))
     grid = Grid((offset, offset), (stride, stride), "measured", (extent, extent))
     centers = grid.centers(0, cells, length)

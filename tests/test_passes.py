@@ -59,8 +59,8 @@ def test_a_smaller_copy_of_a_photograph_keeps_the_photographs_pixels(classifier)
     y, x = np.mgrid[:400, :600]
     photo = np.stack([x / 3, y / 2, 255 - x / 3], 2).astype(np.uint8)
     small = resize(photo, (200, 300))
-    ((one,),) = explain_images(classifier, [photo], [(TopClasses(1),)])
-    ((two,),) = explain_images(classifier, [small], [(TopClasses(1),)], photos=[(400, 600)])
+    (((one,), _),) = explain_images(classifier, [photo], [(TopClasses(1),)])
+    (((two,), _),) = explain_images(classifier, [small], [(TopClasses(1),)], photos=[(400, 600)])
     assert two.frame == one.frame
     assert two.heat().shape == (400, 600)
     assert two.class_idx == one.class_idx

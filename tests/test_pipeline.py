@@ -10,7 +10,7 @@ from torch import nn
 
 import cam
 from cam.errors import ImageError, ModelError, UsageError
-from cam.explanations.explain import explain_images
+from cam.explanations.explain import ImageResult, explain_images
 from cam.explanations.options import ExplainOptions, OneClass, TopClasses
 from cam.images.io import write_image
 
@@ -31,8 +31,7 @@ def test_all_targets_come_from_one_pass():
     classifier = wrapped()
     passes = []
     classifier.network.register_forward_hook(lambda *_: passes.append(1))
-    (explanations,) = explain_images(classifier, [photo(32, 32)], [[OneClass(3), TopClasses(5)]])
-    assert isinstance(explanations, list)
+    ((explanations, _),) = explain_images(classifier, [photo(32, 32)], [[OneClass(3), TopClasses(5)]])
     assert len(passes) == 1
     assert explanations[0].class_idx == 3
     assert sorted(e.class_idx for e in explanations) == [0, 1, 2, 3, 4]
@@ -62,8 +61,8 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
     found = list(explain_images(classifier, *batch))
     assert waits == [(torch.device("cpu"), 3 * 6)]  # of three pictures three sizes, each mirrored too
     for ours, theirs in zip(found, expected, strict=True):
-        for one, other in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(one.map, other.map)
+        for one, other in zip(ours.explanations, theirs.explanations, strict=True):
+            np.testing.assert_array_equal(one.evidence_map, other.evidence_map)
 
 
 def test_files_and_arrays_are_the_same(tmp_path):
@@ -115,9 +114,9 @@ def test_scores_that_are_not_finite_cost_that_picture_only(value):
     classifier = cam.wrap(NotFinite(value), preprocessing=plain)
     white, dark = np.full((32, 32, 3), 255, np.uint8), photo(32, 32) // 2
     results = list(explain_images(classifier, [dark, white, dark], [[TopClasses(1)]] * 3))
-    assert isinstance(results[0], list)
-    assert isinstance(results[2], list)
-    assert results[0][0].logit == results[2][0].logit
+    assert isinstance(results[0], ImageResult)
+    assert isinstance(results[2], ImageResult)
+    assert results[0].explanations[0].logit == results[2].explanations[0].logit
     assert isinstance(results[1], ModelError)
     assert "not finite" in str(results[1])
     with pytest.raises(ModelError, match="not finite"):
@@ -147,8 +146,8 @@ def test_a_size_the_network_does_not_take_costs_those_pictures_only():
             ExplainOptions(fit="whole"),
         )
     )
-    assert isinstance(results[0], list)
-    assert isinstance(results[2], list)
+    assert isinstance(results[0], ImageResult)
+    assert isinstance(results[2], ImageResult)
     assert isinstance(results[1], ModelError)
     assert "--fit crop" in str(results[1])
 

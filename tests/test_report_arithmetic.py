@@ -86,7 +86,7 @@ def test_every_kind_of_evidence_is_pythons(head: str, browser: Browser, tmp_path
                 for evidence, values in each["maps"].items():
                     against = each["against"] if evidence == "contrast" else None
                     ours = cam.explain(classifier, path, each["class"], evidence=evidence, against=against)
-                    assert np.abs(np.reshape(values, ours.map.shape) - ours.map).max() <= EXACT, (
+                    assert np.abs(np.reshape(values, ours.evidence_map.shape) - ours.evidence_map).max() <= EXACT, (
                         each["class"],
                         evidence,
                     )
@@ -118,14 +118,14 @@ def test_heat_lies_and_looks_as_in_pythons_overlay(
     classifier = wrapped()
     report = report_of(classifier, tmp_path)
     ours = cam.explain(classifier, tmp_path / "photos" / "0.png", 1, evidence=evidence)
-    heat = project(ours.map, ours.grid, ours.frame)
+    heat = project(ours.evidence_map, ours.grid, ours.frame)
     with opened(browser, report, f"#class=1&evidence={evidence}&scale=picture&colormap={colormap}") as page:
         drawn = pixels(page, "heat-canvas")
     assert drawn.shape == (*heat.shape, 4)
     unseen = np.isnan(heat)
     assert unseen.any()
     assert (drawn[..., 3] == np.where(unseen, 0, 255)).all()
-    vmax = float(np.abs(ours.map).max())
+    vmax = float(np.abs(ours.evidence_map).max())
     colors = colorize(heat, vmax, colormap, signed=evidence == "logit").astype(int)
     assert np.abs(drawn[..., :3] - colors)[~unseen].max() <= 12  # a step of the table, where rounding differs
     assert np.abs(drawn[..., :3] - colors)[~unseen].mean() < 0.1

@@ -12,9 +12,9 @@ from reports import COUNT, LABELS, NAMES, explained, index_of, listed, state, wr
 from small import wrapped
 
 from cam.errors import UsageError
-from cam.explanations.options import ExplainOptions
 from cam.images.find import find_pictures
 from cam.images.io import read_image
+from cam.report.evidence import EvidenceWriter
 from cam.report.write import write_report
 from cam.runs.options import RunOptions
 from cam.runs.run import explain_folder
@@ -203,7 +203,7 @@ def test_a_file_that_is_not_beside_the_page_is_told(browser, tmp_path):
 def test_a_run_in_which_nothing_was_explained_has_no_report(tmp_path):
     explained(tmp_path, 1)
     (tmp_path / "photos" / "p0.png").write_bytes(b"torn")
-    options = RunOptions(explain=ExplainOptions(report=True), save=frozenset(), overwrite=True)
+    options = RunOptions(outputs=(EvidenceWriter(),), save=frozenset(), overwrite=True)
     explain_folder(wrapped(), find_pictures([tmp_path / "photos"]), tmp_path / "run", options)
     with pytest.raises(UsageError, match="explained no picture"):
         write_report(tmp_path / "run")

@@ -19,7 +19,7 @@ from cam.errors import UsageError
 from cam.explanations.options import ExplainOptions
 from cam.images.find import find_pictures
 from cam.maps.activation import AllClasses
-from cam.report.evidence import QUANTUM, keep
+from cam.report.evidence import QUANTUM, EvidenceWriter, keep
 from cam.report.packing import pack, unpack
 from cam.report.read import Kept
 from cam.report.write import write_report
@@ -30,7 +30,7 @@ from cam.runs.run import explain_folder
 
 COUNT = 14
 SAMPLES = Path(__file__).parents[1] / "samples"
-OPTIONS = {"question": ExplainOptions(report=True), "batch_size": 4}
+OPTIONS = {"outputs": (EvidenceWriter(),), "batch_size": 4}
 
 
 @settings(max_examples=60)
@@ -105,8 +105,8 @@ def test_what_is_too_much_is_cut_down_to_the_classes_that_matter():
 
 
 def test_evidence_averaged_over_inputs_is_refused():
-    with pytest.raises(UsageError, match="Leave --tta or --report away"):
-        ExplainOptions(report=True, tta=True)
+    with pytest.raises(UsageError, match="--tta averages several inputs, and --report needs"):
+        RunOptions(explain=ExplainOptions(tta=True), outputs=(EvidenceWriter(),))
 
 
 @pytest.fixture(scope="module")

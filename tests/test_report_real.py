@@ -13,13 +13,14 @@ from cam.explanations.explain import explain_images
 from cam.explanations.options import ExplainOptions, TopClasses
 from cam.images.find import find_pictures
 from cam.images.io import read_image
+from cam.report.evidence import EvidenceWriter
 from cam.report.read import Kept
 from cam.report.write import write_report
 from cam.runs.options import RunOptions
 from cam.runs.run import explain_folder
 
 COUNT = 6
-OPTIONS = RunOptions(explain=ExplainOptions(report=True), save=frozenset(), batch_size=COUNT)  # in one pass
+OPTIONS = RunOptions(outputs=(EvidenceWriter(),), save=frozenset(), batch_size=COUNT)  # in one pass
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,11 @@ def test_the_page_has_pythons_numbers(out: Path, squeezenet: cam.Classifier, bro
         images = [read_image(record["path"]) for record in records]
         for evidence in ("logit", "contrast", "margin", "posterior"):
             ours = explain_images(squeezenet, images, [[TopClasses(1)]] * COUNT, ExplainOptions(evidence))
-            for number, (explanation,) in enumerate(ours):
+            for number, ((explanation,), _) in enumerate(ours):
                 js = """async ([n, evidence]) => {
                     const [[a], [b]] = gapcam.data.index.pictures[n].top;
                     const picture = await gapcam.data.evidence(n);
                     return [...gapcam.evidence.map(picture, { evidence, class: a, against: b })];
                 }"""
                 values = np.reshape(page.evaluate(js, [number, evidence]), (13, 13))
-                assert np.abs(values - explanation.map).max() <= 1e-3
+                assert np.abs(values - explanation.evidence_map).max() <= 1e-3

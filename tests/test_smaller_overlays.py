@@ -24,7 +24,7 @@ def test_a_smaller_overlay_is_that_of_the_smaller_photograph(fit: str) -> None:
     read_small = replace(explanation, image=shrink(explanation.image, 50))
     assert np.array_equal(read_small.overlay(box_share=0.5), small)
     frame = replace(explanation.frame, photo=(30, 50))
-    heat = project(explanation.map, explanation.grid, frame)
+    heat = project(explanation.evidence_map, explanation.grid, frame)
     plain = overlay(read_small.image, heat, vmax=explanation.vmax)
     assert (explanation.overlay(max_side=50) != plain).any(-1).mean() <= 0.01
     assert np.isnan(heat).any() == (fit == "crop")

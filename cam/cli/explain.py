@@ -181,17 +181,19 @@ def _wanted(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
     """What the options of the command come to, with this model."""
     from cam.explanations.options import ExplainOptions, parse_against, parse_resolution, parse_target
     from cam.images.read import Limits
+    from cam.report.evidence import EvidenceWriter
     from cam.runs.options import RunOptions
 
     explain_options = ExplainOptions(
         against=parse_against(options["against"], classifier.labels),
         resolution=parse_resolution(options["resolution"], classifier.preprocessing),
-        **picked(options, "evidence", "fit", "tta", "channels", "report"),
+        **picked(options, "evidence", "fit", "tta", "channels"),
     )
     return RunOptions(
         targets=tuple(parse_target(text, classifier.labels) for text in options["targets"]),
         explain=explain_options,
         format=options["format_"],
+        outputs=(EvidenceWriter(),) if options["report"] else (),
         limits=Limits(options["max_pixels"], options["max_bytes"], options["timeout"]),
         **picked(options, "save", "scale", "boxes", "box_share", "opacity", "colormap", "max_side"),
         **picked(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite"),

@@ -174,7 +174,7 @@ def _rules(classifier: Classifier) -> dict[str, Rule]:
         rules["measured"] = lambda each: each.grid
     if arithmetic:
         rules["arithmetic"] = lambda each: arithmetic
-    rules["stretched"] = lambda each: stretched((each.map.shape[0], each.map.shape[1]), each.frame.input)
+    rules["stretched"] = lambda each: stretched((each.cam.shape[0], each.cam.shape[1]), each.frame.input)
     return rules
 
 
@@ -199,7 +199,7 @@ def _explained(classifier: Classifier, scenes: Sequence[Pasted], kind: Evidence)
     for result in explain_images(looking, [scene.image for scene in scenes], targets, ExplainOptions(kind)):
         if isinstance(result, CamError):
             raise result
-        yield result[0]
+        yield result.explanations[0]
 
 
 def _score(

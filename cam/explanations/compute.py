@@ -19,7 +19,6 @@ from cam.explanations.options import ExplainOptions, OneClass, Target, TopClasse
 from cam.maps.activation import AllClasses
 from cam.maps.evidence import channel_maps, margins, posteriors
 from cam.maps.projection import View, average_views
-from cam.report.evidence import evidence_file
 from cam.tensors import fetch
 
 
@@ -153,7 +152,6 @@ def build_explanations(
     cams, evidence, parts = np.split(average_views(seen, additive), [len(classes), 2 * len(classes)])
     parts_of_class = np.split(parts, np.cumsum([len(some) for some in channels])[:-1])
     map_logits = torch.stack([view.logits for view in views]).mean(0)
-    report = _report(own, views[0], image) if options.report else b""
 
     def score(class_idx: int) -> dict[str, Any]:
         values = {"logit": own.logits, "bias": own.bias, "map_logit": map_logits}
@@ -165,7 +163,7 @@ def build_explanations(
             **score(class_idx),
             probability=float(own.probabilities[class_idx]),
             cam=cams[n],
-            map=evidence[n],
+            evidence_map=evidence[n],
             grid=views[0].grid,
             frame=views[0].frame,
             image=image,
@@ -173,14 +171,14 @@ def build_explanations(
             rival=Rival(**score(computed.others[n])) if computed.others else None,
             channels=tuple(Channel(k, float(m.mean()), m) for k, m in zip(channels[n], parts_of_class[n], strict=True)),
             dead=all(view.dead for view in views),
-            report=report,
         )
         for n, class_idx in enumerate(classes)
     ]
 
 
-def _report(own: ForwardResult, view: ForwardResult, image: NDArray[np.uint8]) -> bytes:
+def all_classes_of(computed: ComputedMaps) -> AllClasses:
+    """Give what the maps of all classes of one image are computed from, on the grid of the finest view."""
+    own, view = computed.own, computed.views[0]
     weight = None if view.weight is None else view.head.weight
     scores = own.logits, own.probabilities, view.logits, view.bias
-    evidence = AllClasses(*scores, features=view.features, weight=weight, scale=view.scale)
-    return evidence_file(evidence, image, view.grid, view.frame)
+    return AllClasses(*scores, features=view.features, weight=weight, scale=view.scale)

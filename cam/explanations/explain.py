@@ -7,20 +7,22 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ParamSpec, TypeAlias, TypeVar, Unpack
+from typing import NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
-from cam.classifiers.preprocessing import sizes
+from cam.classifiers.preprocessing import Fit, sizes
 from cam.errors import CamError, ModelError, UsageError
-from cam.explanations.compute import ComputedMaps, build_explanations, compute_maps
+from cam.explanations.compute import ComputedMaps, all_classes_of, build_explanations, compute_maps
 from cam.explanations.explanation import Explanation
 from cam.explanations.forward import as_model_error, run_forward
-from cam.explanations.options import ExplainArguments, ExplainOptions, OneClass, Target, TopClasses
+from cam.explanations.options import ExplainOptions, OneClass, Target, TopClasses
 from cam.images.io import checked, read_image
+from cam.maps.activation import AllClasses
+from cam.maps.evidence import Evidence
 from cam.maps.geometry import Size
 from cam.tensors import device_and_dtype, own_stream, wait
 
@@ -31,16 +33,37 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class ImageResult(NamedTuple):
+    """What was computed of one image: an explanation for each target class, and what all other maps come from."""
+
+    explanations: list[Explanation]
+    all_classes: AllClasses
+
+
 def explain(
-    classifier: Classifier, photo: Photo, class_idx: int | None = None, **options: Unpack[ExplainArguments]
+    classifier: Classifier,
+    photo: Photo,
+    class_idx: int | None = None,
+    *,
+    evidence: Evidence = "logit",
+    against: int | None = None,
+    fit: Fit | None = None,
+    resolution: int | None = None,
+    tta: bool = False,
+    channels: int = 0,
 ) -> Explanation:
-    """Explain one picture's score for one class.
+    """Explain one image's score for one class.
 
     Args:
         classifier: from `load_classifier` or `wrap`.
         photo: a file, or (H, W, 3) uint8 RGB.
         class_idx: the class; None for the predicted one.
-        **options: evidence, against, fit, resolution, tta and channels, as in `ExplainOptions`.
+        evidence: "logit", "contrast", "margin" or "posterior", as in `ExplainOptions`.
+        against: the other class of a contrast; None for the runner-up.
+        fit: "crop" or "whole"; None for the model's own.
+        resolution: shorter side of the input that the map comes from, pixels; None for the model's own.
+        tta: average maps over mirrored and larger inputs (test-time augmentation).
+        channels: number of channels to return, those with the largest shares of the logit first.
 
     Raises:
         ImageError: the file cannot be read as a picture.
@@ -54,7 +77,8 @@ def explain(
         >>> round(float(explanation.cam.mean() + explanation.bias - explanation.logit), 4) == 0
         True
     """
-    return next(explain_all(classifier, [photo], class_idx, **options))
+    options = ExplainOptions(evidence, against, fit, resolution, tta, channels)
+    return next(_explain_each(classifier, [photo], class_idx, options, batch_size=1))
 
 
 def explain_all(
@@ -63,7 +87,12 @@ def explain_all(
     class_idx: int | None = None,
     *,
     batch_size: int = 32,
-    **options: Unpack[ExplainArguments],
+    evidence: Evidence = "logit",
+    against: int | None = None,
+    fit: Fit | None = None,
+    resolution: int | None = None,
+    tta: bool = False,
+    channels: int = 0,
 ) -> Iterator[Explanation]:
     """Explain pictures in batches, in order, with memory for one batch.
 
@@ -71,8 +100,13 @@ def explain_all(
         classifier: from `load_classifier` or `wrap`.
         photos: files, or (H, W, 3) uint8 RGB.
         class_idx: the class to explain in all of them; None for the predicted one of each.
-        batch_size: pictures in one forward pass.
-        **options: as for `explain`.
+        batch_size: images in one forward pass.
+        evidence: as for `explain`, and so are the others.
+        against: the other class of a contrast.
+        fit: "crop" or "whole".
+        resolution: of the input that maps come from.
+        tta: average maps over several inputs.
+        channels: number of channels to return.
 
     Raises:
         ImageError, UsageError, ModelError: as for `explain`, when the picture's turn comes.
@@ -83,10 +117,16 @@ def explain_all(
         >>> [e.cam.shape for e in cam.explain_all(cam.load_classifier("digits"), photos)]
         [(18, 27), (27, 18)]
     """
+    options = ExplainOptions(evidence, against, fit, resolution, tta, channels)
+    yield from _explain_each(classifier, photos, class_idx, options, batch_size)
+
+
+def _explain_each(
+    classifier: Classifier, photos: Iterable[Photo], class_idx: int | None, options: ExplainOptions, batch_size: int
+) -> Iterator[Explanation]:
     if not (class_idx is None or hasattr(class_idx, "__index__")):
         raise UsageError(f"{class_idx!r} is no class index", "Give its number, as in classifier.labels.index(label)")
     targets = (TopClasses(1),) if class_idx is None else (OneClass(class_idx),)
-    asked = ExplainOptions(**options)
     if batch_size < 1:
         raise UsageError(f"A batch of {batch_size} pictures cannot be run", "Give 1 or more")
     remaining = iter(photos)
@@ -99,10 +139,10 @@ def explain_all(
             except CamError as error:  # the pictures before it come first
                 bad = error
                 break
-        for result in explain_images(classifier, images, [targets] * len(images), asked):
+        for result in explain_images(classifier, images, [targets] * len(images), options):
             if isinstance(result, CamError):
                 raise result
-            yield result[0]
+            yield result.explanations[0]
         if bad is not None:
             raise bad
 
@@ -113,7 +153,7 @@ def explain_images(
     targets: Sequence[Sequence[Target]],
     options: ExplainOptions | None = None,
     photos: Sequence[Size] | None = None,
-) -> Iterator[list[Explanation] | CamError]:
+) -> Iterator[ImageResult | CamError]:
     """Explain a batch of pictures, all targets of a picture from the same passes.
 
     Args:
@@ -124,7 +164,7 @@ def explain_images(
         photos: (H, W) of the photographs that the images are smaller copies of; the images' own by default.
 
     Returns:
-        For each picture, in order, one explanation a class, or what went wrong with it.
+        For each image, in order, its result, or what went wrong with it.
 
     Raises:
         UsageError: a class that the classifier does not have.
@@ -133,7 +173,7 @@ def explain_images(
         >>> from cam.classifiers.load import load_classifier
         >>> digits, image = load_classifier("digits", device="cpu"), np.zeros((72, 72, 3), np.uint8)
         >>> (found,) = explain_images(digits, [image], [[OneClass(3), OneClass(7)]], ExplainOptions("margin"))
-        >>> [explanation.class_idx for explanation in found]
+        >>> [explanation.class_idx for explanation in found.explanations]
         [3, 7]
     """
     options, device = options or ExplainOptions(), device_and_dtype(classifier.network)[0]
@@ -146,12 +186,16 @@ def explain_images(
         wait(device)  # once for all of them
     for image, computed in zip(images, found, strict=True):
         with apart():
-            result = (
-                computed
-                if isinstance(computed, ModelError)
-                else _attempt(build_explanations, classifier, image, computed, options)
-            )
-        yield result
+            if isinstance(computed, ModelError):
+                yield computed
+            else:
+                yield _attempt(_result, classifier, image, computed, options)
+
+
+def _result(
+    classifier: Classifier, image: NDArray[np.uint8], computed: ComputedMaps, options: ExplainOptions
+) -> ImageResult:
+    return ImageResult(build_explanations(classifier, image, computed, options), all_classes_of(computed))
 
 
 def _wanted(

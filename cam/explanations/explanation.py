@@ -71,7 +71,7 @@ class Explanation:
         probability: after softmax (the logistic function where there is one logit), in [0, 1].
         bias: the part of the logit that comes from no place.
         cam: (h, w) float32, signed, in logit units.
-        map: (h, w) float32, what is drawn: the cam itself, or another kind of evidence on the same grid.
+        evidence_map: (h, w) float32, what is drawn: the cam itself, or another kind of evidence on the same grid.
         grid: where the cells of the map lie in the network's input.
         frame: where the input of the map lies in the photograph.
         image: the photograph, (H, W, 3) uint8 RGB, upright; `frame.photo` may be its size before it was read at less.
@@ -80,7 +80,6 @@ class Explanation:
         rival: the class it is contrasted with; None for other kinds of evidence.
         channels: those with the largest shares of the logit, as many as were asked for.
         dead: whether all the last features are zero.
-        report: content of the file that a report keeps of the picture; b"" where it was not asked for.
         part_of: the logit of which this is one channel's share; None for the whole.
     """
 
@@ -90,7 +89,7 @@ class Explanation:
     probability: float
     bias: float
     cam: NDArray[np.float32] = field(repr=False)
-    map: NDArray[np.float32] = field(repr=False)
+    evidence_map: NDArray[np.float32] = field(repr=False)
     grid: Grid
     frame: Frame
     image: NDArray[np.uint8] = field(repr=False)
@@ -99,7 +98,6 @@ class Explanation:
     rival: Rival | None = None
     channels: tuple[Channel, ...] = field(default=(), repr=False)
     dead: bool = False
-    report: bytes = field(default=b"", repr=False)
     part_of: float | None = None
 
     @property
@@ -107,7 +105,7 @@ class Explanation:
         """abs(mean(cam) + bias - logit) / max(1, abs(logit)), no unit; for a contrast, of map and margin."""
         cam, bias, logit = self.cam, self.bias, self.map_logit
         if self.rival:
-            cam, bias, logit = self.map, bias - self.rival.bias, logit - self.rival.map_logit
+            cam, bias, logit = self.evidence_map, bias - self.rival.bias, logit - self.rival.map_logit
         return float(completeness_error(torch.from_numpy(cam), torch.tensor(bias), torch.tensor(logit)))
 
     @property
@@ -125,21 +123,21 @@ class Explanation:
         """Why there is nothing to see in the map; "" where there is."""
         if self.dead:
             return "dead features: all of them are zero here"
-        if not self.map.any():
+        if not self.evidence_map.any():
             return "the map of this class is zero everywhere"
-        if self.map.max() > 0:
+        if self.evidence_map.max() > 0:
             return ""
         return "it wins at no place" if self.evidence == "margin" else "all evidence for this class is negative"
 
     @property
     def peak(self) -> tuple[int, int]:
         """Pixel (y, x) of the photograph with the most evidence for the class."""
-        return peak(self.map, self.grid, self.frame)
+        return peak(self.evidence_map, self.grid, self.frame)
 
     @property
     def vmax(self) -> float:
         """Largest value of the map, up or down, in its unit: the ends of this picture's own color scale."""
-        return float(np.abs(self.map).max())
+        return float(np.abs(self.evidence_map).max())
 
     @property
     def signed(self) -> bool:
@@ -148,17 +146,18 @@ class Explanation:
 
     def heat(self) -> NDArray[np.float32]:
         """Place the map on the photograph: (H, W) float32, in its unit, not a number where nothing was seen."""
-        return project(self.map, self.grid, self.frame)
+        return project(self.evidence_map, self.grid, self.frame)
 
     def boxes(self, share: float = 0.2) -> list[Box]:
         """Draw boxes (x0, y0, x1, y1), pixels of the photograph, around heat above a share of its maximum."""
-        return boxes_of(self.map, self.grid, self.frame, share)
+        return boxes_of(self.evidence_map, self.grid, self.frame, share)
 
     def of_channel(self, channel: Channel) -> Explanation:
         """Explain one channel's share of the map's logit, with no bias."""
         label = f"{self.label}: channel {channel.index}"
-        plain = replace(self, label=label, cam=channel.cam, map=channel.cam, evidence="logit", rival=None, channels=())
-        return replace(plain, logit=channel.share, map_logit=channel.share, bias=0.0, part_of=self.map_logit)
+        plain = replace(self, label=label, evidence="logit", rival=None, channels=())
+        maps = replace(plain, cam=channel.cam, evidence_map=channel.cam)
+        return replace(maps, logit=channel.share, map_logit=channel.share, bias=0.0, part_of=self.map_logit)
 
     def overlay(
         self,
@@ -204,9 +203,9 @@ class Explanation:
                 **style,
             )
         picture = canvas[:height, :width]
-        draw(picture, image, self.map, self.grid, frame, opacity=opacity, blended=blended, **style)
+        draw(picture, image, self.evidence_map, self.grid, frame, opacity=opacity, blended=blended, **style)
         if box_share is not None:
-            draw_boxes(picture, boxes_of(self.map, self.grid, frame, box_share))
+            draw_boxes(picture, boxes_of(self.evidence_map, self.grid, frame, box_share))
         return canvas
 
     def _details(self) -> str:
@@ -223,7 +222,7 @@ class Explanation:
         short = [
             self.note,
             f"{height} x {width} input" if other else "",
-            f"reaches {self.map.flat[np.abs(self.map).argmax()]:+.3g}" if self.vmax > vmax else "",
+            f"reaches {self.evidence_map.flat[np.abs(self.evidence_map).argmax()]:+.3g}" if self.vmax > vmax else "",
             "" if self.frame.seen == (0, 0, self.frame.photo[1], self.frame.photo[0]) else "hatched: not seen",
         ]
         terms = f"{self.map_logit - self.bias:.2f} + bias {self.bias:.2f}" if self.bias else ""

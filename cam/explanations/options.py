@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypedDict, get_args
+from typing import TypeAlias, get_args
 
 from torch import Tensor
 
@@ -31,7 +31,6 @@ class ExplainOptions:
             are always those of the model's own.
         tta: whether maps are averaged over larger and mirrored inputs (test-time augmentation).
         channels: how many channels are told, those with the largest shares of the logit.
-        report: whether what a report needs of a picture is made too.
 
     Raises:
         UsageError: what cannot be asked.
@@ -43,7 +42,6 @@ class ExplainOptions:
     resolution: int | None = None
     tta: bool = False
     channels: int = 0
-    report: bool = False
 
     def __post_init__(self) -> None:
         if self.evidence not in get_args(Evidence):
@@ -58,20 +56,6 @@ class ExplainOptions:
             raise UsageError(found, f"Give a whole number of pixels from 1 to {_LARGEST}")
         if self.channels < 0:
             raise UsageError(f"{self.channels} channels cannot be told", "Give 0 or more")
-        if self.report and self.tta:
-            found = "Averages over several inputs are not computed in a report"
-            raise UsageError(found, "Leave --tta or --report away; --resolution 2x gives finer maps from one input")
-
-
-class ExplainArguments(TypedDict, total=False):
-    """A options in keyword arguments."""
-
-    evidence: Evidence
-    against: int | None
-    fit: Fit | None
-    resolution: int | None
-    tta: bool
-    channels: int
 
 
 def parse_resolution(text: str | None, preprocessing: Preprocessing) -> int | None:

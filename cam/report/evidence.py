@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
+from cam.explanations.explain import ImageResult
+from cam.files import shortened
 from cam.images.io import encode, shrink
 from cam.maps.activation import AllClasses, completeness_error
 from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import cell_positions
 from cam.report.packing import pack
+from cam.runs.folder import RunFolder
 
 PHOTO_SIDE = 640
 """Longer side of the photograph in a report, pixels."""
@@ -204,6 +208,23 @@ def _ranked(cams: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[n
 
 MODEL = "report/model.json"
 """Where it lies in the folder of a run."""
+
+
+class EvidenceWriter:
+    """Writes, beside the other results of a run, what its report is made of (an `OutputWriter`)."""
+
+    name = "report"
+    min_side = PHOTO_SIDE
+
+    def write_model(self, folder: RunFolder, classifier: Classifier) -> None:
+        """Write what the report needs to know of the model."""
+        folder.write(MODEL, model_file(classifier))
+
+    def write(self, folder: RunFolder, name: PurePath, result: ImageResult) -> str:
+        """Write the evidence of one picture, and give the file's name."""
+        first, file = result.explanations[0], f"report/pictures/{shortened(name)}.js"
+        folder.write(file, evidence_file(result.all_classes, first.image, first.grid, first.frame))
+        return file
 
 
 def model_file(classifier: Classifier) -> bytes:

@@ -15,7 +15,7 @@ from torch import Tensor
 from cam.classifiers.classifier import Classifier
 from cam.drawing.colormaps import lookup, to_steps
 from cam.errors import CamError
-from cam.explanations.explain import explain_images
+from cam.explanations.explain import ImageResult, explain_images
 from cam.explanations.explanation import Explanation
 from cam.images.find import Picture
 from cam.images.io import shrink
@@ -26,7 +26,7 @@ from cam.tensors import fetch, own_stream, put, wait
 
 Batch: TypeAlias = tuple[Picture, ...]
 
-Outcome: TypeAlias = tuple[Picture, list[Explanation] | CamError]
+Outcome: TypeAlias = tuple[Picture, ImageResult | CamError]
 
 _READ_PIXELS = 2**25  # pixels of photographs that a batch holds before it goes on with them
 
@@ -111,14 +111,15 @@ def blend_batch(
         []
     """
     for part in _parts(outcomes, options.max_side):
-        explained = [each for _, outcome in part if isinstance(outcome, list) for each in outcome]
+        explained = [each for _, outcome in part if isinstance(outcome, ImageResult) for each in outcome.explanations]
         style: Style = {"vmax": vmax, "opacity": options.opacity, "colormap": options.colormap}
         try:
             blended = iter(blend_all(explained, device, **style))
         except torch.OutOfMemoryError:
             blended = iter([])
         for picture, outcome in part:
-            yield (picture, outcome), list(islice(blended, len(outcome) if isinstance(outcome, list) else 0))
+            count = len(outcome.explanations) if isinstance(outcome, ImageResult) else 0
+            yield (picture, outcome), list(islice(blended, count))
 
 
 def _parts(outcomes: Iterable[Outcome], max_side: int | None) -> Iterator[list[Outcome]]:
@@ -127,17 +128,18 @@ def _parts(outcomes: Iterable[Outcome], max_side: int | None) -> Iterator[list[O
     pixels = 0
     for picture, outcome in outcomes:
         part.append((picture, small := _shrunk(outcome, max_side)))
-        pixels += sum(each.image.size // 3 for each in small) if isinstance(small, list) else 0
+        pixels += sum(each.image.size // 3 for each in small.explanations) if isinstance(small, ImageResult) else 0
         if pixels >= _BLENDED_PIXELS:
             yield part
             part, pixels = [], 0
     yield part
 
 
-def _shrunk(outcome: list[Explanation] | CamError, max_side: int | None) -> list[Explanation] | CamError:
+def _shrunk(outcome: ImageResult | CamError, max_side: int | None) -> ImageResult | CamError:
     if isinstance(outcome, CamError):
         return outcome
-    return [replace(each, image=shrink(each.image, max_side)) for each in outcome]
+    small = [replace(each, image=shrink(each.image, max_side)) for each in outcome.explanations]
+    return outcome._replace(explanations=small)
 
 
 def blend_all(
@@ -177,7 +179,7 @@ def _alike(explanations: Sequence[Explanation]) -> Iterator[list[int]]:
     """Put together what is spread in the same way over pictures of one size, as much as is blended at once."""
     groups: dict[object, list[int]] = {}
     for index, each in enumerate(explanations):
-        groups.setdefault((each.image.shape, each.map.shape, each.grid, each.frame), []).append(index)
+        groups.setdefault((each.image.shape, each.evidence_map.shape, each.grid, each.frame), []).append(index)
     for indices in groups.values():
         many = max(1, _BLENDED_PIXELS // (explanations[indices[0]].image.size // 3))
         yield from (indices[start : start + many] for start in range(0, len(indices), many))
@@ -190,8 +192,8 @@ def _blend(
     first = alike[0]
     frame = replace(first.frame, photo=(first.image.shape[0], first.image.shape[1]))
     x0, y0, x1, y1 = frame.seen
-    cells = [to_steps(each.map, each.vmax if vmax is None else vmax, colormap, each.signed) for each in alike]
-    down, across = (interpolation_weights(axis, first.map.shape[axis], first.grid, frame) for axis in (0, 1))
+    cells = [to_steps(each.evidence_map, each.vmax if vmax is None else vmax, colormap, each.signed) for each in alike]
+    down, across = (interpolation_weights(axis, first.evidence_map.shape[axis], first.grid, frame) for axis in (0, 1))
     steps = put(down[y0:y1], device) @ put(np.stack(cells), device) @ put(across[x0:x1], device).T
     colors = put(lookup(colormap), device)[steps.round_().clamp_(0, 255).int()]
     blended = put(np.stack([each.image[y0:y1, x0:x1] for each in alike]), device) * (1 - opacity)

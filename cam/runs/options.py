@@ -15,7 +15,7 @@ from cam.errors import UsageError
 from cam.explanations.options import ExplainOptions, Target, TopClasses
 from cam.images.io import encode
 from cam.images.read import Limits
-from cam.report.evidence import PHOTO_SIDE
+from cam.runs.writing import OutputWriter
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RunOptions:
 
     Attributes:
         targets: the classes wanted of each picture.
-        question: what is asked of each picture.
+        explain: how each picture is explained.
         engine: what runs the network, as in `make_engine`.
         precision: of its layers, as in `make_engine`.
         batch_size: pictures in one forward pass; by default 4 on the CPU, where each core has a batch of its own, and
@@ -43,6 +43,7 @@ class RunOptions:
         shard: (i, n): only the i-th of n parts of the pictures, counted from 1; None for all.
         on_error: "skip" to go on where a picture fails, "stop" to end the run there.
         overwrite: whether to replace the results of an earlier run.
+        outputs: what else to write for each picture, such as the evidence of a report.
     """
 
     targets: tuple[Target, ...] = (TopClasses(1),)
@@ -62,6 +63,7 @@ class RunOptions:
     shard: tuple[int, int] | None = None
     on_error: Literal["skip", "stop"] = "skip"
     overwrite: bool = False
+    outputs: tuple[OutputWriter, ...] = ()
 
     def __post_init__(self) -> None:
         """Try the options out: what cannot be right is no picture's fault."""
@@ -73,6 +75,9 @@ class RunOptions:
             raise UsageError(f"{self.box_share} is no share of the maximum", "Give one between 0 and 1")
         if self.max_side is not None and self.max_side < 1:
             raise UsageError(f"A picture of {self.max_side} pixels cannot be drawn", "Give 1 or more")
+        if self.outputs and self.explain.tta:
+            found = f"--tta averages several inputs, and --{self.outputs[0].name} needs the maps of one"
+            raise UsageError(found, "Leave one of them out; --resolution 2x gives finer maps from one input")
 
     def least_side(self, preprocessing: Preprocessing) -> int | None:
         """Say how long the shorter side of a photograph has to be for what is wanted, pixels; None: all there is.
@@ -85,5 +90,5 @@ class RunOptions:
         if drawn and self.max_side is None:
             return None
         seen = [preprocessing, *sizes(preprocessing, self.explain.resolution, self.explain.tta)]
-        in_report = PHOTO_SIDE if self.explain.report else 0
-        return max(*(size.resize for size in seen), (self.max_side or 0) if drawn else 0, in_report)
+        outputs = (output.min_side for output in self.outputs)
+        return max(*(size.resize for size in seen), (self.max_side or 0) if drawn else 0, *outputs)

@@ -84,7 +84,7 @@ def begin(
         return _gone_on_with(folder, earlier, pictures)
     folder.describe(about)  # first: should it end here, what it had found out must not be taken for ours
     keep(folder, {})
-    if _flatten(earlier.get("options")).get("report"):  # else a file of that name is not ours
+    if _flatten(earlier.get("options")).get("outputs"):  # else a file of that name is not ours
         folder.forget_report()
     rmtree(folder.unfinished, ignore_errors=True)
     return dict(about), 0

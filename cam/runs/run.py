@@ -20,8 +20,8 @@ from cam.classifiers.provenance import describe
 from cam.engines.checked import CheckedEngine, EngineName, check_engine, make_engine
 from cam.engines.eager import EagerEngine
 from cam.errors import StoppedError
+from cam.explanations.explain import ImageResult
 from cam.images.find import Picture, shard
-from cam.report.evidence import MODEL, model_file
 from cam.runs.batches import Batch, Outcome, blend_batch, explain_batch
 from cam.runs.folder import RunFolder
 from cam.runs.manifest import ManifestWriter, Record, arrange, read_records
@@ -91,10 +91,11 @@ def explain_folder(
     check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
     folder = RunFolder(out, options.shard)
     with folder.locked(), no_tf32():
-        about = {**describe(classifier, arguments or {}), "options": asdict(options), "directory": _place(pictures)}
+        settings = {**asdict(options), "outputs": [output.name for output in options.outputs]}
+        about = {**describe(classifier, arguments or {}), "options": settings, "directory": _place(pictures)}
         about, gone = begin(folder, about, pictures, overwrite=options.overwrite)
-        if options.explain.report:
-            folder.write(MODEL, model_file(classifier))
+        for output in options.outputs:
+            output.write_model(folder, classifier)
         return replace(_go_on(classifier, pictures, folder, options, about, report), gone=gone)
 
 
@@ -269,7 +270,7 @@ def _look(
     limits: list[list[float]] = []
     held: list[Outcome] | None = []
     for picture, outcome in explain(batch):
-        found = outcome if isinstance(outcome, list) else []
+        found = outcome.explanations if isinstance(outcome, ImageResult) else []
         sizes.append(found[0].image.size // 3 if found else 0)
         limits.append([explanation.vmax for explanation in found])
         held = None if held is None or sum(sizes) > _PIXELS else [*held, (picture, outcome)]

@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cam.classifiers.classifier import Classifier
 from cam.errors import CamError, DiskFullError, TransientError
+from cam.explanations.explain import ImageResult
 from cam.explanations.explanation import Explanation
 from cam.explanations.forward import as_model_error
 from cam.files import shortened
@@ -22,12 +24,32 @@ from cam.images.io import encode
 from cam.maps.projection import cell_positions
 from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record
-from cam.runs.options import RunOptions
+
+if TYPE_CHECKING:
+    from cam.runs.options import RunOptions
+
+
+class OutputWriter(Protocol):
+    """What a run writes of each picture besides overlays and arrays.
+
+    Attributes:
+        name: of the output, as in the manifest's `files`.
+        min_side: pixels that it needs of the shorter side of a photograph.
+    """
+
+    name: str
+    min_side: int
+
+    def write_model(self, folder: RunFolder, classifier: Classifier) -> None:
+        """Write what belongs to the model, once a run."""
+
+    def write(self, folder: RunFolder, name: PurePath, result: ImageResult) -> str:
+        """Write what belongs to one picture, and give the file's name."""
 
 
 def write_picture(
     picture: Picture,
-    outcome: list[Explanation] | CamError,
+    outcome: ImageResult | CamError,
     folder: RunFolder,
     vmax: float | None,
     options: RunOptions,
@@ -54,6 +76,7 @@ def write_picture(
         >>> from cam.errors import ImageError
         >>> bad = ImageError("'a.jpg' is empty", "Take it away")
         >>> picture, folder = Picture(Path("a.jpg"), PurePosixPath("a.jpg")), RunFolder(Path("out"))
+        >>> from cam.runs.options import RunOptions
         >>> write_picture(picture, bad, folder, None, RunOptions())["status"]
         'failed'
     """
@@ -62,14 +85,13 @@ def write_picture(
     try:
         if isinstance(outcome, CamError):
             raise outcome
-        record["size"] = list(outcome[0].frame.photo)
-        for explanation, heat in zip_longest(outcome, blended):
+        explanations = outcome.explanations
+        record["size"] = list(explanations[0].frame.photo)
+        for explanation, heat in zip_longest(explanations, blended):
             files = _write(explanation, heat, picture.name, folder, vmax, options)
             record["targets"].append(_target(explanation, options.box_share, files))
-        if outcome[0].report:
-            file = f"report/pictures/{shortened(picture.name)}.js"
-            folder.write(file, outcome[0].report)
-            record["files"] = {"report": file}
+        if options.outputs:
+            record["files"] = {output.name: output.write(folder, picture.name, outcome) for output in options.outputs}
     except DiskFullError:
         raise
     except (CamError, MemoryError) as error:
@@ -161,7 +183,7 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
     rows, columns = cell_positions((explanation.cam.shape[0], explanation.cam.shape[1]), grid, frame)
     return {
         **{name: getattr(explanation, name) for name in ("cam", "bias", "logit", "probability", "class_idx", "label")},
-        **{name: getattr(explanation, name) for name in ("map", "evidence", "map_logit")},
+        **{name: getattr(explanation, name) for name in ("evidence_map", "evidence", "map_logit")},
         "rows": rows,
         "columns": columns,
         **{f"grid_{name}": np.array(getattr(grid, name)) for name in ("offset", "stride", "extent", "method")},

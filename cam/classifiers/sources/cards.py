@@ -85,6 +85,7 @@ def read_card(name: str) -> Card:
 
 
 def from_card(name: str, weights: Path | None, random_weights: bool, unsafe_pickle: bool) -> LoadedNetwork:
+    """Build the network of a card."""
     card = read_card(name)
     factory = import_callable(card.factory)
     with fixed_seed():

@@ -13,6 +13,7 @@ from cam.heads.outputs import unwrap
 
 
 def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> LoadedNetwork:
+    """Call a factory of the user."""
     factory = import_callable(model)
     try:
         made = factory()

@@ -35,6 +35,7 @@ def torchvision_names() -> list[str]:
 
 
 def from_torchvision(name: str, weights: Path | None, random_weights: bool, unsafe_pickle: bool) -> LoadedNetwork:
+    """Build one of torchvision's classifiers."""
     entry = _torchvision().get_model_weights(name).DEFAULT
     preset = entry.transforms()
     looks = Preprocessing(
