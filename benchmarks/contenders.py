@@ -77,14 +77,15 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
 
     keep_memory()
     classifier = cam.load_classifier(model, weights=weights, device="cpu")
-    network = make_engine(engine, classifier) if engine else classifier.network
+    network, shape = classifier.network, classifier.preprocessing.input_shape
+    run = make_engine(engine, network, classifier.head, shape) if engine else network
 
     def work(some: Sequence[Path]) -> None:
         photos = [_read(file) for file in some]
         pixels = np.stack([classifier.preprocessing.look(photo)[0] for photo in photos])
         inputs = classifier.preprocessing.normalize(torch.from_numpy(pixels))
         with torch.inference_mode():
-            network(inputs if engine else inputs.contiguous())
+            run(inputs if engine else inputs.contiguous())
         _write(photos, some, out)
 
     _on_all_cores(work, files)

@@ -81,7 +81,7 @@ def gradcam_maps(network: nn.Module) -> Callable[[Tensor], object]:
 
 def programs(classifier: Classifier) -> dict[str, Callable[[Tensor], object]]:
     """Everything that is measured, by name."""
-    engine = make_engine("eager", classifier)
+    engine = make_engine("eager", classifier.network, classifier.head, classifier.preprocessing.input_shape)
     faster = replace(classifier, engine=engine)
     return {
         BARE: partial(bare, classifier.network),

@@ -12,6 +12,7 @@ import cam
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Preprocessing
 from cam.heads.copies import random_inputs
+from cam.heads.head import Head
 from cam.maps.geometry import Grid
 
 BATCH = random_inputs(3, (3, 32, 32), 5)
@@ -65,6 +66,11 @@ def wrapped(kind: str = "gap-linear", device: torch.device | str = "cpu", **chan
     for parameter in network.parameters():  # biases that matter, class scores far apart
         nn.init.normal_(parameter, std=0.7)
     return cam.wrap(network, input_size=32, **changes)
+
+
+def engine_parts(classifier: Classifier) -> tuple[nn.Module, Head, tuple[int, int, int]]:
+    """Network, head and input shape, which engines are made of."""
+    return classifier.network, classifier.head, classifier.preprocessing.input_shape
 
 
 def seeing_white() -> cam.Classifier:

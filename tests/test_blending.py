@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 import torch
-from small import photo, wrapped
+from small import engine_parts, photo, wrapped
 
 import cam
 from cam.engines.checked import make_engine
@@ -177,7 +177,7 @@ def test_nothing_hidden_waits_for_the_gpu(device, evidence):
     if device.type != "cuda":
         pytest.skip("waiting can be seen on CUDA only (CAM_TEST_DEVICE=cuda)")
     classifier = cam.load_classifier("digits", device="cuda")
-    classifier = replace(classifier, engine=make_engine("eager", classifier))
+    classifier = replace(classifier, engine=make_engine("eager", *engine_parts(classifier)))
     images = [photo(72, 72, seed=seed) for seed in range(8)]
     targets = [[TopClasses(1)]] * len(images)
     for _ in range(2):  # the first time memory is taken and kernels are loaded

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import BATCH, wrapped
+from small import BATCH, engine_parts, wrapped
 
 from cam.engines.checked import CheckedEngine
 from cam.engines.eager import EagerEngine
@@ -25,7 +25,7 @@ from cam.heads.copies import random_inputs
     ],
 )
 def test_an_engine_that_is_wrong_is_not_used(fast, reason, device):
-    eager = EagerEngine(wrapped(device=device))
+    eager = EagerEngine(*engine_parts(wrapped(device=device)))
     engine = CheckedEngine("hasty", eager, lambda: lambda inputs: fast(*eager(inputs)))
     for _ in range(2):
         assert all(map(torch.equal, engine(BATCH), eager(BATCH)))
@@ -42,7 +42,7 @@ def test_maps_must_be_right_and_not_only_features(other, device):
             logits, features = super().__call__(inputs)
             return logits, torch.cat([1e6 + features[:, :1], features[:, 1:]], 1)
 
-    eager = Wide(wrapped(device=device))
+    eager = Wide(*engine_parts(wrapped(device=device)))
     weight = eager.head.weight.clone()
     weight[:, 0] = 0
     eager.head = replace(eager.head, weight=weight)
@@ -55,7 +55,7 @@ def test_maps_must_be_right_and_not_only_features(other, device):
 
 def test_near_ties_must_be_won_by_the_same_class(device):
     classifier = wrapped(device=device)
-    eager = EagerEngine(classifier)
+    eager = EagerEngine(*engine_parts(classifier))
     with torch.no_grad():
         eager.network[-1].weight[1] = eager.network[-1].weight[0]
         eager.network[-1].bias[:2] = 100
@@ -67,14 +67,14 @@ def test_near_ties_must_be_won_by_the_same_class(device):
 
 
 def test_an_engine_that_cannot_be_made_leaves_all_to_eager(device):
-    eager = EagerEngine(wrapped(device=device))
+    eager = EagerEngine(*engine_parts(wrapped(device=device)))
     engine = CheckedEngine("hasty", eager, lambda: [][0])
     assert torch.equal(engine(BATCH)[0], eager(BATCH)[0])
     assert engine.reason == "hasty cannot translate the network (IndexError: list index out of range)"
 
 
 def test_a_good_engine_is_checked_once_a_size(device):
-    eager, calls = EagerEngine(wrapped(device=device)), []
+    eager, calls = EagerEngine(*engine_parts(wrapped(device=device))), []
     engine = CheckedEngine("swift", eager, lambda: lambda inputs: calls.append(inputs.shape) or eager(inputs))
     for inputs in (BATCH, BATCH, random_inputs(2, (3, 40, 32)), BATCH):
         engine(inputs)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import BATCH, NETWORKS, wrapped
+from small import BATCH, NETWORKS, engine_parts, wrapped
 from test_features import state_of
 from torch import nn
 from torch.nn import functional as F
@@ -45,11 +45,11 @@ def test_threads_get_what_one_thread_gets_and_the_network_stays_as_it_was(engine
     classifier = wrapped(kind, device)
     classifier.network.train()
     before = state_of(classifier.network)
-    running = classifier if engine is None else replace(classifier, engine=engine(classifier))
-    expected = [running.evaluate(inputs)[:2] for inputs in INPUTS]
+    running = classifier if engine is None else replace(classifier, engine=engine(*engine_parts(classifier)))
+    expected = [running.forward(inputs)[:2] for inputs in INPUTS]
 
     def fifty(first: int) -> bool:
-        answers = ((call % 8, running.evaluate(INPUTS[call % 8])) for call in range(first, first + 50))
+        answers = ((call % 8, running.forward(INPUTS[call % 8])) for call in range(first, first + 50))
         return all(torch.equal(got, want) for i, each in answers for got, want in zip(each, expected[i], strict=False))
 
     with ThreadPoolExecutor(4) as pool:
@@ -78,7 +78,7 @@ class Keeping(nn.Module):
 
 def test_a_network_that_keeps_results_keeps_those_of_each_thread_apart(device):
     classifier = cam.wrap(Keeping(threading.Barrier(2)).to(device), input_size=32)
-    engine = EagerEngine(classifier)
+    engine = EagerEngine(*engine_parts(classifier))
     alone = [engine(inputs)[0] for inputs in (BATCH, 2 * BATCH)]
     with ThreadPoolExecutor(2) as pool:
         together = list(pool.map(lambda inputs: engine(inputs)[0], (BATCH, 2 * BATCH)))
@@ -118,7 +118,7 @@ def test_batchnorm_is_folded_where_that_changes_nothing(build, left, device):
     norm.running_mean.normal_()
     norm.running_var.uniform_(0.5, 2)
     classifier = cam.wrap(network, input_size=32)
-    engine = EagerEngine(classifier)
+    engine = EagerEngine(*engine_parts(classifier))
     assert sum(isinstance(module, nn.BatchNorm2d) for module in engine.network.modules()) == left
     assert missed(engine, classifier, BATCH) < 1e-5
 
@@ -137,7 +137,7 @@ def onnxruntime_or_skip(device: torch.device) -> None:
 def test_onnxruntime_gives_what_eager_gives(kind, device):
     onnxruntime_or_skip(device)
     classifier = wrapped(kind, device)
-    engine = make_engine("onnxruntime", classifier)
+    engine = make_engine("onnxruntime", *engine_parts(classifier))
     for number, height, width in ((3, 32, 32), (1, 32, 32), (2, 40, 56), (2, 24, 32)):
         assert missed(engine, classifier, random_inputs(3, (3, height, width))[:number]) < 1e-4
     assert engine.reason == ""
@@ -162,7 +162,7 @@ class Blocks(nn.Module):
 def test_sizes_that_a_translation_does_not_know_go_to_eager(device):
     onnxruntime_or_skip(device)
     classifier = cam.wrap(Blocks(), input_size=32)
-    engine = make_engine("onnxruntime", classifier)
+    engine = make_engine("onnxruntime", *engine_parts(classifier))
     assert missed(engine, classifier, BATCH) < 1e-4
     assert engine.reason == ""
     assert missed(engine, classifier, random_inputs(2, (3, 40, 56))) < 1e-4
@@ -173,7 +173,7 @@ def test_sizes_that_a_translation_does_not_know_go_to_eager(device):
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on the CPU")
 def test_compile_gives_what_eager_gives(device):
     classifier = wrapped(device=device)
-    engine = make_engine("compile", classifier)
+    engine = make_engine("compile", *engine_parts(classifier))
     for number in (3, 1, 4):
         assert missed(engine, classifier, random_inputs(4, (3, 32, 32))[:number]) < 1e-4
     assert engine.reason == ""
@@ -187,13 +187,13 @@ def test_compile_gives_what_eager_gives(device):
 def test_auto_takes_what_pays(monkeypatch, pictures, installed, name):
     monkeypatch.setattr("cam.engines.checked._missing", lambda: [] if installed else ["onnx"])
     monkeypatch.setattr("cam.engines.export.onnxruntime", lambda eager, shape: eager)
-    assert make_engine("auto", wrapped(), pictures=pictures).name == name
+    assert make_engine("auto", *engine_parts(wrapped()), pictures=pictures).name == name
 
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr("cam.engines.checked.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(UsageError, match=r"needs what is not installed: onnxscript.*gapcam\[onnxruntime\]"):
-        make_engine("onnxruntime", wrapped())
+        make_engine("onnxruntime", *engine_parts(wrapped()))
 
 
 def test_nothing_heavy_is_imported_before_it_is_asked_for():
@@ -213,7 +213,7 @@ def test_nothing_heavy_is_imported_before_it_is_asked_for():
 )
 def test_what_there_is_not_is_a_usage_error(name, precision, sentence):
     with pytest.raises(UsageError) as caught:
-        make_engine(name, wrapped(), precision=precision)
+        make_engine(name, *engine_parts(wrapped()), precision=precision)
     assert str(caught.value).startswith(sentence)
 
 
@@ -224,7 +224,7 @@ def test_what_there_is_not_is_a_usage_error(name, precision, sentence):
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_maps_add_up_whatever_the_precision_of_the_layers(kind, precision, device):
     classifier = wrapped(kind, device)
-    engine = EagerEngine(classifier, precision)  # torch's autocast is there on the CPU too, though it does not pay
+    engine = EagerEngine(*engine_parts(classifier), precision)  # autocast works on the CPU too
     logits, features = engine(BATCH)
     assert (logits.dtype, features.dtype) == (torch.float32, torch.float32)
     head = classifier.head

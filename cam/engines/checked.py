@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from cam.classifiers.classifier import Classifier
 from cam.engines.eager import EagerEngine, Precision
 from cam.errors import UsageError
+from cam.heads.head import Head
 from cam.heads.hooks import Engine
 from cam.maps.activation import class_activation_maps
 from cam.tensors import device_and_dtype
@@ -39,13 +39,6 @@ class CheckedEngine:
     Attributes:
         name: of the engine.
         reason: why the eager one ran instead, for some inputs or all; "" when it did not.
-
-    Example:
-        >>> from cam.classifiers.load import load_classifier
-        >>> eager = EagerEngine(load_classifier("digits", device="cpu"))
-        >>> hasty = CheckedEngine("hasty", eager, lambda: lambda inputs: (torch.zeros(2, 9), inputs))
-        >>> hasty(torch.ones(2, 3, 72, 72))[0].shape, hasty.reason
-        (torch.Size([2, 10]), 'hasty gives logits of the shape (2, 9) instead of (2, 10) for inputs of 72 x 72')
     """
 
     def __init__(self, name: str, eager: EagerEngine, make: Callable[[], Engine]) -> None:
@@ -89,14 +82,22 @@ class CheckedEngine:
 
 
 def make_engine(
-    name: EngineName, classifier: Classifier, *, pictures: int = 1, precision: Precision = "float32"
+    name: EngineName,
+    network: nn.Module,
+    head: Head,
+    input_shape: tuple[int, int, int],
+    *,
+    pictures: int = 1,
+    precision: Precision = "float32",
 ) -> EagerEngine | CheckedEngine:
-    """Make an engine for a classifier: `replace(classifier, engine=make_engine(...))` runs on it.
+    """Make an engine for a network: `replace(classifier, engine=make_engine(...))` uses it.
 
     Args:
         name: "eager"; "compile" (torch's compiler, half a minute and more) or "onnxruntime" (some seconds, CPU only);
             "auto" takes what pays for the number of pictures.
-        classifier: its network is copied and left alone.
+        network: what is copied; the network itself is left alone.
+        head: of the network, on its device.
+        input_shape: (channels, H, W) of its inputs.
         pictures: how many there are in all, whatever of them is done; torch's threads are taken for the workers.
         precision: of the convolutions on CUDA; head and maps are in float32.
 
@@ -105,25 +106,19 @@ def make_engine(
 
     Raises:
         UsageError: there is no such engine or precision, for this device, or its library is not installed.
-
-    Example:
-        >>> from cam.classifiers.load import load_classifier
-        >>> engine = make_engine("auto", load_classifier("digits", device="cpu"), pictures=20)
-        >>> engine.name, engine(torch.zeros(1, 3, 72, 72))[1].shape
-        ('eager', torch.Size([1, 64, 18, 18]))
     """
-    device, _ = device_and_dtype(classifier.network)
+    device, _ = device_and_dtype(network)
     check_engine(name, device, precision)
     if name == "auto":
         pays = pictures >= _PAYS_FROM * torch.get_num_threads() and device.type == "cpu" and not _missing()
         name = "onnxruntime" if pays else "eager"
-    eager = EagerEngine(classifier, precision)
+    eager = EagerEngine(network, head, input_shape, precision)
     if name == "eager":
         return eager
     from cam.engines import export as translated
 
     translate = translated.compiled if name == "compile" else translated.onnxruntime
-    return CheckedEngine(name, eager, lambda: translate(eager, classifier.preprocessing.input_shape))
+    return CheckedEngine(name, eager, lambda: translate(eager, input_shape))
 
 
 def check_engine(name: str, device: torch.device, precision: str) -> None:

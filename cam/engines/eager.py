@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cam.classifiers.classifier import Classifier
 from cam.errors import ModelError
 from cam.heads.copies import eval_copy, random_inputs
 from cam.heads.head import Head
@@ -21,36 +20,24 @@ Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 
 class EagerEngine:
-    """A private copy of a network with hooks that stay; each thread has modules of its own, of the same weights.
+    """A private copy of a network with hooks that stay; each thread has its own modules, which share the weights.
 
-    BatchNorm is folded into the convolutions before it, and tensors have their channels last.
-
-    Args:
-        classifier: whose network is copied; the network itself is left alone.
-        precision: of the layers; with less than float32 the logits are computed anew from the features, in float32.
-
-    Attributes:
-        name: "eager".
-        reason: "", as nothing has to run in its place.
-
-    Example:
-        >>> from cam.classifiers.load import load_classifier
-        >>> digits = load_classifier("digits", device="cpu")
-        >>> logits, features = EagerEngine(digits)(torch.zeros(2, 3, 72, 72))
-        >>> logits.shape, features.shape
-        (torch.Size([2, 10]), torch.Size([2, 64, 18, 18]))
+    BatchNorm is folded into the convolutions before it, and tensors have their channels last. The network and its
+    head are on one device; inputs are (channels, H, W). With a precision below float32 only the layers use it: the
+    logits are computed again from the features in float32.
     """
 
     name = "eager"
     reason = ""
 
-    def __init__(self, classifier: Classifier, precision: Precision = "float32") -> None:
-        self.device, self.dtype = device_and_dtype(classifier.network)
-        self.head = classifier.head
+    def __init__(
+        self, network: nn.Module, head: Head, input_shape: tuple[int, int, int], precision: Precision = "float32"
+    ) -> None:
+        self.device, self.dtype = device_and_dtype(network)
+        self.head = head
         self.low = None if precision == "float32" else getattr(torch, precision)
-        shape = classifier.preprocessing.input_shape
-        plain = eval_copy(classifier.network, shape).to(self.device)
-        self.network = _folded(plain, self.head, random_inputs(2, shape).to(self.device, self.dtype))
+        inputs = random_inputs(2, input_shape).to(self.device, self.dtype)
+        self.network = _folded(eval_copy(network, input_shape).to(self.device), head, inputs)
         self.network = self.network.to(memory_format=torch.channels_last)
         self._of_thread = threading.local()
 
@@ -76,14 +63,7 @@ class EagerEngine:
         return _recomputed(self.head, logits.float(), features.float())
 
     def fresh_tap(self) -> Tap:
-        """Copy the modules, which may keep what they compute, so that no two threads can share them; not the weights.
-
-        Example:
-            >>> from cam.classifiers.load import load_classifier
-            >>> engine = EagerEngine(load_classifier("digits", device="cpu"))
-            >>> engine.fresh_tap()(torch.zeros(1, 3, 72, 72))[0].shape
-            torch.Size([1, 10])
-        """
+        """Copy the modules, which may store results between calls, for one thread; the weights are shared."""
         shared = {id(parameter): parameter for parameter in self.network.parameters()}
         return Tap(copy.deepcopy(self.network, shared), self.head.site)
 

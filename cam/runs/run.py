@@ -141,7 +141,14 @@ def _engine(
     """The engine that a run began with, or is to begin with; none for so few pictures that making one takes longer."""
     if pictures <= batch_size and options.engine == "auto" and options.precision == "float32":
         return None
-    return make_engine(earlier or options.engine, classifier, pictures=pictures, precision=options.precision)
+    return make_engine(
+        earlier or options.engine,
+        classifier.network,
+        classifier.head,
+        classifier.preprocessing.input_shape,
+        pictures=pictures,
+        precision=options.precision,
+    )
 
 
 @dataclass
