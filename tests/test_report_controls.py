@@ -133,7 +133,7 @@ def test_the_table_is_saved(page, reported, tmp_path):
         target = records[n]["targets"][0]
         assert float(row["logit"]) == pytest.approx(target["logit"], abs=1e-5)
         assert float(row["probability"]) == pytest.approx(target["probability"], abs=1e-5)
-        assert (int(row["class_idx"]), row["head_report"]) == (target["class_idx"], "wrong")
+        assert (int(row["class_idx"]), row["verdict"]) == (target["class_idx"], "wrong")
     assert page.evaluate("gapcam.save.table()").count("\r\n") == len(rows) + 1
     page.evaluate("for (const row of gapcam.data.index.pictures) row.path = row.name")
     page.click("#clear")
