@@ -82,7 +82,7 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
 
     def work(some: Sequence[Path]) -> None:
         photos = [_read(file) for file in some]
-        pixels = np.stack([classifier.preprocessing.look(photo)[0] for photo in photos])
+        pixels = np.stack([classifier.preprocessing.resize_and_crop(photo)[0] for photo in photos])
         inputs = classifier.preprocessing.normalize(torch.from_numpy(pixels))
         with torch.inference_mode():
             run(inputs if engine else inputs.contiguous())

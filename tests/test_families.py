@@ -8,7 +8,7 @@ from torch import nn
 from torchvision import models
 
 from cam.heads.find import HeadReport, find_head
-from cam.heads.prove import prove
+from cam.heads.prove import prove_head
 
 EXACT = {
     "convnext_tiny": ("gap-norm-linear", 64),
@@ -54,7 +54,7 @@ def test_the_maps_of_an_exact_family_add_up(name, device):
     network = build(name, device)
     head_report = find_head(network, (3, size, size))
     assert (head_report.kind, head_report.reason) == (kind, "")
-    assert prove(network, head_report.exact(), (3, size, size)).error <= 1e-5
+    assert prove_head(network, head_report.exact(), (3, size, size)).error <= 1e-5
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from cam.errors import ModelError
 from cam.heads.copies import eval_copy, random_inputs
 from cam.heads.find import find_head
-from cam.heads.head import Site, grid_of
-from cam.heads.hooks import evaluating, forward
+from cam.heads.head import Site, token_grid
+from cam.heads.hooks import eval_mode, forward
 from cam.heads.outputs import find_logits, unwrap
-from cam.heads.prove import prove
+from cam.heads.prove import prove_head
 
 LOGITS = torch.arange(10.0).view(2, 5)
 MAPS = torch.zeros(2, 8, 7, 7)
@@ -91,7 +91,7 @@ def test_several_outputs_without_a_name_are_not_guessed_among(output, found):
     ],
 )
 def test_tokens_stand_in_rows_with_the_aspect_of_the_input(places, size, grid):
-    assert grid_of(places, size) == grid
+    assert token_grid(places, size) == grid
 
 
 def test_class_and_register_tokens_are_left_out_at_any_input_size():
@@ -204,7 +204,7 @@ INPUTS = random_inputs(2, SHAPE)
 EXAMINATIONS = {
     "forward": lambda network, head: forward(network, head.site, INPUTS.to(head.weight.device)),
     "find_head": lambda network, head: find_head(network, SHAPE),
-    "prove": lambda network, head: prove(network, head, SHAPE, in_float64=True),
+    "prove": lambda network, head: prove_head(network, head, SHAPE, in_float64=True),
 }
 
 
@@ -240,6 +240,6 @@ def test_evaluation_is_undone_where_a_module_is_used_twice():
     shared = nn.Dropout()
     network = nn.Sequential(shared, nn.Sequential(shared, nn.ReLU()).eval()).train(False)
     network[1].train()
-    with evaluating(network):
+    with eval_mode(network):
         assert not any(module.training for module in network.modules())
     assert [module.training for module in network.modules()] == [False, True, True, True]

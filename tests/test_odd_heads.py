@@ -14,7 +14,7 @@ from cam.heads.copies import random_inputs
 from cam.heads.find import find_head
 from cam.heads.hooks import forward
 from cam.heads.outputs import unwrap
-from cam.heads.prove import prove
+from cam.heads.prove import prove_head
 from cam.maps.activation import class_activation_maps, completeness_error
 
 
@@ -39,7 +39,7 @@ def test_the_maps_of_an_exact_head_add_up(name, device):
     cams = class_activation_maps(features, head.scales(features, logits)[:, None, None] * head.weight)
     assert cams.shape == (3, head.classes, *GRID)
     assert completeness_error(cams, head.bias, logits).max() <= 1e-5
-    proof = prove(network, head, SHAPE, in_float64=True)
+    proof = prove_head(network, head, SHAPE, in_float64=True)
     assert proof.error <= 1e-5
     assert proof.error64 <= 1e-6  # the weight is kept in float32
 
@@ -60,7 +60,7 @@ def test_half_precision(name, dtype, device):
     network = EXACT[name].build().to(device, dtype)
     head = find_head(network, SHAPE).exact()
     assert head.kind == EXACT[name].kind
-    proof = prove(network, head, SHAPE, in_float64=True)
+    proof = prove_head(network, head, SHAPE, in_float64=True)
     assert proof.error <= 3e-2
     assert proof.error64 <= 1e-6
 
@@ -85,7 +85,7 @@ def test_a_network_that_casts_to_half_precision_itself(device):
     network = Autocast(EXACT["functional_relu"].build()).to(device)
     head = find_head(network, SHAPE).exact()
     assert head.kind == "gap-linear"
-    assert prove(network, head, SHAPE).error <= 3e-2
+    assert prove_head(network, head, SHAPE).error <= 3e-2
 
 
 def compiled(network):
@@ -117,7 +117,7 @@ def test_what_is_compiled_runs_as_it_was_written(compile_, device):
     compile_(network)
     head = find_head(network, SHAPE).exact()
     torch.testing.assert_close((head.weight, head.bias), (weight, bias), rtol=1e-5, atol=1e-6)
-    assert prove(network, head, SHAPE, in_float64=True).error64 <= 1e-6
+    assert prove_head(network, head, SHAPE, in_float64=True).error64 <= 1e-6
     with pytest.raises(RuntimeError, match="compiled"):  # it is still so for its owner
         network(random_inputs(1, SHAPE).to(device))
 
@@ -153,7 +153,7 @@ def test_the_proof_refuses_a_head_that_is_not_the_networks_own(device):
     network, other = (EXACT[name].build().to(device) for name in ("functional_relu", "sum_without_area"))
     head = find_head(other, SHAPE).exact()
     with pytest.raises(HeadError, match="miss the class scores"):
-        prove(network, head, SHAPE)
+        prove_head(network, head, SHAPE)
 
 
 def test_there_are_enough_of_them():

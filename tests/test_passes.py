@@ -119,6 +119,6 @@ def test_a_network_that_takes_a_batch_for_one_picture_is_told(classifier):
 
 @pytest.mark.parametrize("size", [(20, 6000), (6000, 20)])
 def test_what_is_cut_out_of_a_long_picture_does_not_hold_the_rest(classifier, size):
-    pixels, _ = classifier.preprocessing.look(np.zeros((*size, 3), np.uint8))
+    pixels, _ = classifier.preprocessing.resize_and_crop(np.zeros((*size, 3), np.uint8))
     assert pixels.flags.owndata
     assert pixels.shape == (32, 32, 3)

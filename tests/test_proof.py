@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cam.errors import HeadError
 from cam.heads.copies import random_inputs
 from cam.heads.find import find_head
-from cam.heads.prove import Proof, prove
+from cam.heads.prove import Proof, prove_head
 from cam.tensors import device_and_dtype
 
 
@@ -31,8 +31,8 @@ def test_a_head_that_is_a_little_wrong_is_refused(change, device):
         "kind": lambda: replace(head, kind="gap-linear"),
     }[change]()
     with pytest.raises(HeadError, match="miss the class scores"):
-        prove(network, wrong, SHAPE)
-    assert prove(network, head, SHAPE).error <= 1e-5
+        prove_head(network, wrong, SHAPE)
+    assert prove_head(network, head, SHAPE).error <= 1e-5
 
 
 def test_a_network_that_says_something_else_each_time_is_refused(device):
@@ -43,14 +43,14 @@ def test_a_network_that_says_something_else_each_time_is_refused(device):
     ).to(device)
     quiet = Network(lambda net, x: net.fc(F.relu(net.conv(x)).mean((2, 3))), conv=network.conv, fc=network.fc)
     with pytest.raises(HeadError, match="same finite scores twice"):
-        prove(network, find_head(quiet, SHAPE).exact(), SHAPE)
+        prove_head(network, find_head(quiet, SHAPE).exact(), SHAPE)
 
 
 def test_weights_that_are_not_numbers_are_refused(device):
     network, head = network_and_head(device)
     nn.init.constant_(network.conv.weight, float("nan"))
     with pytest.raises(HeadError, match=r"by nan of the largest"):
-        prove(network, head, SHAPE)
+        prove_head(network, head, SHAPE)
     nn.init.constant_(network.fc.weight, float("nan"))
     assert "not finite" in find_head(network, SHAPE).reason
 
@@ -60,7 +60,7 @@ def test_huge_features_are_no_reason_to_refuse(device):
     with torch.no_grad():
         network.conv.weight.mul_(1e6)
         network.fc.weight[0] -= network.fc.weight.mean()
-    proof = prove(network, find_head(network, SHAPE).exact(), SHAPE, 16, in_float64=True)
+    proof = prove_head(network, find_head(network, SHAPE).exact(), SHAPE, 16, in_float64=True)
     assert proof.error64 <= 1e-4
 
 
@@ -72,14 +72,14 @@ def test_a_network_that_insists_on_float32(device):
     assert head_report.kind == "gap-linear"
     head = head_report.exact()
     torch.testing.assert_close((head.weight, head.bias), fc(network), rtol=1e-5, atol=1e-5)
-    proof = prove(network, head, SHAPE, in_float64=True)
+    proof = prove_head(network, head, SHAPE, in_float64=True)
     assert proof.error <= 1e-5
     assert proof.error64 is None
 
 
 def test_the_number_of_inputs_is_reported(device):
     network, head = network_and_head(device)
-    proof = prove(network, head, SHAPE, 7)
+    proof = prove_head(network, head, SHAPE, 7)
     assert proof == Proof(7, proof.error)
     assert proof.error64 is None
 

@@ -15,7 +15,7 @@ from torchvision import models
 from cam.heads.copies import random_inputs
 from cam.heads.find import find_head
 from cam.heads.hooks import forward
-from cam.heads.prove import Proof, prove
+from cam.heads.prove import Proof, prove_head
 
 PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
 EXPECTED = {"gap-linear": 57, "conv-gap": 2, "gap-norm-linear": 4, "nonlinear": 3, "one-token": 5, "not-gap": 9}
@@ -71,7 +71,7 @@ def survey(name: str) -> Row:
     if head_report.head is None:
         return Row(name, head_report.kind, features, reason=head_report.reason)
     inputs = 2 if sum(parameter.numel() for parameter in network.parameters()) > LARGE else 4
-    proof = prove(network, head_report.head, shape, inputs, in_float64=True)
+    proof = prove_head(network, head_report.head, shape, inputs, in_float64=True)
     height, width = forward(network, head_report.head.site, random_inputs(1, shape))[1].shape[2:]
     return Row(name, head_report.kind, features, f"{height} x {width}", proof)
 

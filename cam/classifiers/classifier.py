@@ -64,8 +64,9 @@ class Classifier:
             ModelError: the network does not run on inputs of this size.
 
         Example:
+            >>> import cam
             >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
-            >>> logits, features, head = wrap(network, input_size=16).forward(torch.zeros(2, 3, 16, 16))
+            >>> logits, features, head = cam.wrap(network, input_size=16).forward(torch.zeros(2, 3, 16, 16))
             >>> logits.shape, features.shape
             (torch.Size([2, 2]), torch.Size([2, 4, 14, 14]))
         """
@@ -95,21 +96,23 @@ class Classifier:
         """Turn logits (N, C) into probabilities: softmax, or the logistic function where there is one logit.
 
         Example:
+            >>> import cam
             >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-            >>> wrap(network, input_size=16).probabilities(torch.zeros(1, 2)).tolist()
+            >>> cam.wrap(network, input_size=16).probabilities(torch.zeros(1, 2)).tolist()
             [[0.5, 0.5]]
         """
         return logits.sigmoid() if self.binary else logits.softmax(1)
 
-    def for_inputs_of(self, size: Size) -> Classifier:
+    def with_input_size(self, size: Size) -> Classifier:
         """Look at pictures of (H, W) pixels as they are, neither resized nor cropped.
 
         Example:
+            >>> import cam
             >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-            >>> wrap(network, input_size=16).for_inputs_of((32, 48)).preprocessing.frame((32, 48)).input
+            >>> cam.wrap(network, input_size=16).with_input_size((32, 48)).preprocessing.frame((32, 48)).input
             (32, 48)
         """
-        return replace(self, preprocessing=self.preprocessing.for_inputs_of(size))
+        return replace(self, preprocessing=self.preprocessing.with_input_size(size))
 
     def grid_for(self, cells: Size, input_size: Size) -> Grid:
         """Give the grid for a map of (h, w) cells over an input of (H, W) pixels."""

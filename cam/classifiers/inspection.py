@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from cam.classifiers.classifier import Classifier
-from cam.classifiers.load import LoadOptions, classify, load_network
+from cam.classifiers.load import LoadOptions, load_network, make_classifier
 from cam.heads.copies import random_inputs
 from cam.heads.find import HeadReport, find_head
 from cam.heads.receptive_field import arithmetic_grid
@@ -85,7 +85,7 @@ def inspect_model(model: str, **loading: Unpack[LoadOptions]) -> Inspection:
     head_report = find_head(network, shape)
     if head_report.head is None:
         return Inspection(model, shape, head_report)
-    classifier = classify(model, built, head_report.head, in_float64=True)
+    classifier = make_classifier(model, built, head_report.head, in_float64=True)
     _, features, _ = classifier.forward(random_inputs(1, shape))
     cells = features.shape[2], features.shape[3]
     return Inspection(

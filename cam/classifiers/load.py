@@ -119,7 +119,7 @@ def load_classifier(
     """
     where = pick_device(device)
     built = load_network(model, **loading)
-    classifier = classify(model, built, labels=labels)
+    classifier = make_classifier(model, built, labels=labels)
     return replace(classifier, network=classifier.network.to(where), head=classifier.head.to(where))
 
 
@@ -151,10 +151,10 @@ def wrap(
         'gap-linear'
     """
     built = LoadedNetwork(unwrap(network), adjust(preprocessing or Preprocessing(), input_size))
-    return classify(name or type(built.network).__name__, built, labels=labels)
+    return make_classifier(name or type(built.network).__name__, built, labels=labels)
 
 
-def classify(
+def make_classifier(
     name: str,
     built: LoadedNetwork,
     head: Head | None = None,
@@ -178,7 +178,7 @@ def classify(
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-        >>> classify("mine", LoadedNetwork(network, Preprocessing(32, (32, 32)))).head.weight.shape
+        >>> make_classifier("mine", LoadedNetwork(network, Preprocessing(32, (32, 32)))).head.weight.shape
         torch.Size([2, 4])
     """
     network, looks = built.network, built.preprocessing

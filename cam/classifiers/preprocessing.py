@@ -74,11 +74,11 @@ class Preprocessing:
         height, width = (max(1, round(side * factor)) for side in self.crop)
         return replace(self, resize=max(1, round(self.resize * factor)), crop=(height, width))
 
-    def for_inputs_of(self, size: Size) -> Preprocessing:
+    def with_input_size(self, size: Size) -> Preprocessing:
         """Look at pictures of (H, W) pixels as they are, neither resized nor cropped.
 
         Example:
-            >>> Preprocessing(256, (224, 224)).for_inputs_of((32, 48)).frame((32, 48)).input
+            >>> Preprocessing(256, (224, 224)).with_input_size((32, 48)).frame((32, 48)).input
             (32, 48)
         """
         return replace(self, resize=min(size), crop=size, fit="crop")
@@ -104,9 +104,9 @@ class Preprocessing:
         million pixels would have to be resized.
 
         Args:
-            image: as for `look`.
-            fit: as for `look`.
-            photo: as for `look`.
+            image: as for `resize_and_crop`.
+            fit: as for `resize_and_crop`.
+            photo: as for `resize_and_crop`.
 
         Returns:
             (channels, H, W) float32, normalized, and where it lies in the photograph.
@@ -116,10 +116,10 @@ class Preprocessing:
             >>> tensor.shape, frame.offset
             (torch.Size([3, 224, 224]), (16, 58))
         """
-        pixels, frame = self.look(image, fit, photo)
+        pixels, frame = self.resize_and_crop(image, fit, photo)
         return self.normalize(put(pixels[None], torch.device("cpu")))[0].contiguous(), frame
 
-    def look(
+    def resize_and_crop(
         self, image: NDArray[np.uint8], fit: Fit | None = None, photo: Size | None = None
     ) -> tuple[NDArray[np.uint8], Frame]:
         """Resize a photograph and cut out what the network is to see.
@@ -134,7 +134,7 @@ class Preprocessing:
         """
         height, width = image.shape[:2]
         frame = self.frame(photo or (height, width), fit)
-        pixels = cut(image, frame, self.interpolation)
+        pixels = crop_resized(image, frame, self.interpolation)
         if len(self.mean) == 1:
             pixels = np.rint(pixels @ _LUMINANCE)[..., None].astype(np.uint8)
         return pixels.copy(), frame  # not a view of all that was resized
@@ -163,7 +163,7 @@ class Preprocessing:
         return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
 
-def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear") -> NDArray[np.uint8]:
+def crop_resized(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear") -> NDArray[np.uint8]:
     """Resize a photograph and cut the network's input out of it; what lies outside the picture is black.
 
     Args:
@@ -175,7 +175,7 @@ def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear")
         (H, W, 3) uint8 RGB of the input's size.
 
     Example:
-        >>> cut(np.zeros((480, 640, 3), np.uint8), fit_crop((480, 640), 256, (224, 224))).shape
+        >>> crop_resized(np.zeros((480, 640, 3), np.uint8), fit_crop((480, 640), 256, (224, 224))).shape
         (224, 224, 3)
     """
     (top, left), (height, width), (full_h, full_w) = frame.offset, frame.input, frame.resized
@@ -195,11 +195,11 @@ def cut(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear")
     return np.pad(part, ((y0 - top, top + height - y1), (x0 - left, left + width - x1), (0, 0)))
 
 
-SCALES = (2.0, 1.5, 1.0)
+TTA_SCALES = (2.0, 1.5, 1.0)
 """Sizes of the views that are averaged, as factors of the input's; the finest first."""
 
 
-def sizes(preprocessing: Preprocessing, resolution: int | None, several: bool) -> list[Preprocessing]:
+def multi_scale(preprocessing: Preprocessing, resolution: int | None, several: bool) -> list[Preprocessing]:
     """Give the preprocessing of each view, the finest first.
 
     Args:
@@ -208,8 +208,8 @@ def sizes(preprocessing: Preprocessing, resolution: int | None, several: bool) -
         several: whether views of several sizes are wanted.
 
     Example:
-        >>> [view.crop for view in sizes(Preprocessing(256, (224, 224)), 448, several=False)]
+        >>> [view.crop for view in multi_scale(Preprocessing(256, (224, 224)), 448, several=False)]
         [(448, 448)]
     """
     factor = 1 if resolution is None else resolution / min(preprocessing.crop)
-    return [preprocessing.scaled(factor * scale) for scale in (SCALES if several else (1,))]
+    return [preprocessing.scaled(factor * scale) for scale in (TTA_SCALES if several else (1,))]

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cam.errors import ModelError
 from cam.heads.copies import eval_copy, random_inputs
 from cam.heads.head import Head
-from cam.heads.hooks import Tap, uncompiled
+from cam.heads.hooks import FeatureHook, uncompiled
 from cam.tensors import device_and_dtype
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
@@ -44,7 +44,7 @@ class EagerEngine:
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Give logits (N, C) and features (N, K, h, w)."""
         inputs = self.place(inputs)
-        tap: Tap | None = getattr(self._of_thread, "tap", None)
+        tap: FeatureHook | None = getattr(self._of_thread, "tap", None)
         if tap is None:
             self._of_thread.tap = tap = self.fresh_tap()
         with torch.no_grad(), uncompiled():
@@ -54,7 +54,7 @@ class EagerEngine:
         """Bring inputs to the network, channels last."""
         return inputs.to(self.device, self.dtype, non_blocking=True, memory_format=torch.channels_last)
 
-    def take(self, tap: Tap, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, tap: FeatureHook, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network under a tap in this engine's precision; the head in float32."""
         if self.low is None:
             return tap(inputs)
@@ -62,10 +62,10 @@ class EagerEngine:
             logits, features = tap(inputs)
         return _recomputed(self.head, logits.float(), features.float())
 
-    def fresh_tap(self) -> Tap:
+    def fresh_tap(self) -> FeatureHook:
         """Copy the modules, which may store results between calls, for one thread; the weights are shared."""
         shared = {id(parameter): parameter for parameter in self.network.parameters()}
-        return Tap(copy.deepcopy(self.network, shared), self.head.site)
+        return FeatureHook(copy.deepcopy(self.network, shared), self.head.site)
 
 
 def _recomputed(head: Head, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,9 +83,9 @@ def _folded(network: nn.Module, head: Head, inputs: Tensor) -> nn.Module:
             convolution.weight, convolution.bias = fused.weight, fused.bias
             for module in folded.modules():
                 module._modules.update({key: nn.Identity() for key, part in module._modules.items() if part is norm})
-        expected = Tap(copy.deepcopy(network), head.site)(inputs)
+        expected = FeatureHook(copy.deepcopy(network), head.site)(inputs)
         try:
-            found = Tap(copy.deepcopy(folded), head.site)(inputs)
+            found = FeatureHook(copy.deepcopy(folded), head.site)(inputs)
         except ModelError:  # the features were the result of a BatchNorm
             return network
     same = all(

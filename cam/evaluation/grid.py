@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
-from cam.classifiers.preprocessing import cut
+from cam.classifiers.preprocessing import crop_resized
 from cam.errors import CamError, ImageError, UsageError
 from cam.evaluation.labels import Labeled
 from cam.evaluation.methods import MapRequest, Method
@@ -89,7 +89,7 @@ def evaluate_grid(
     rows: list[Row] = []
     for size in sizes:
         height, width = (size * side for side in classifier.preprocessing.crop)
-        players = methods(classifier.for_inputs_of((height, width)))
+        players = methods(classifier.with_input_size((height, width)))
         scores: list[NDArray[np.float64]] = []
         for mosaic in drawn[size]:
             image = compose_mosaic(classifier, mosaic, max_pixels)
@@ -162,7 +162,7 @@ def compose_mosaic(classifier: Classifier, mosaic: Mosaic, max_pixels: int = MAX
     tiles = []
     for tile in mosaic.tiles:
         image = read_picture(tile.picture, Limits(max_pixels)).image
-        tiles.append(cut(image, look.frame((image.shape[0], image.shape[1]), "crop"), look.interpolation))
+        tiles.append(crop_resized(image, look.frame((image.shape[0], image.shape[1]), "crop"), look.interpolation))
     rows = [np.concatenate(tiles[i : i + mosaic.size], 1) for i in range(0, len(tiles), mosaic.size)]
     return np.concatenate(rows)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
-from cam.classifiers.preprocessing import cut
+from cam.classifiers.preprocessing import crop_resized
 from cam.errors import CamError, UsageError
 from cam.evaluation.methods import MapRequest, Method, gaussian, uniform
 from cam.evaluation.statistics import Evaluation, Row, collect_errors, some_measured
@@ -86,7 +86,9 @@ def evaluate_placement(
             with collect_errors(failed, picture):
                 image = read_picture(picture, Limits(max_pixels)).image
                 class_idx = truth[picture] if truth and picture in truth else explain(classifier, image).class_idx
-                thing = cut(image, fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size)))
+                thing = crop_resized(
+                    image, fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size))
+                )
                 yield paste(str(picture.name), thing, class_idx, blank, corners)
             progress(picture)
         if len(failed) == len(pictures):
@@ -194,7 +196,7 @@ def _recognized(
 
 def _explained(classifier: Classifier, scenes: Sequence[Pasted], kind: Evidence) -> Iterator[Explanation]:
     height, width = scenes[0].image.shape[:2]
-    looking = classifier.for_inputs_of((height, width))
+    looking = classifier.with_input_size((height, width))
     targets = [(OneClass(scene.class_idx),) for scene in scenes]
     for result in explain_images(looking, [scene.image for scene in scenes], targets, ExplainOptions(kind)):
         if isinstance(result, CamError):

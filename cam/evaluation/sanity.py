@@ -22,7 +22,7 @@ from cam.evaluation.statistics import Evaluation, Row, collect_errors, some_meas
 from cam.explanations.options import ExplainOptions, TopClasses, resolve
 from cam.heads.copies import eval_copy, random_inputs
 from cam.heads.find import find_head
-from cam.heads.hooks import evaluating
+from cam.heads.hooks import eval_mode
 from cam.images.find import Picture
 from cam.images.io import MAX_PIXELS
 from cam.images.read import Limits, read_picture
@@ -179,7 +179,7 @@ class _Trial:
         y, x = self.stride
         shifted = np.pad(self.view[:-y, :-x], ((y, 0), (x, 0), (0, 0)), mode="edge")
         pair = [replace(self.asked, image=image) for image in (self.view, shifted)]
-        methods = self._methods(kinds, classifier.for_inputs_of(self.frame.input), "crop", seed)
+        methods = self._methods(kinds, classifier.with_input_size(self.frame.input), "crop", seed)
         heats = ([method.heats(each) for method in methods] for each in pair)
         compared = [compare_moved(here, there, self.stride) for (here,), (there,) in zip(*heats, strict=True)]
         return [list(values) for values in zip(*compared, strict=True)]
@@ -249,7 +249,7 @@ def layers_from_logits(network: nn.Module, inputs: Tensor) -> list[str]:
     ]
     started: list[str] = []
     handles = [module.register_forward_pre_hook(lambda *_, name=name: started.append(name)) for name, module in layers]
-    with evaluating(network):
+    with eval_mode(network):
         network(inputs)
     for handle in handles:
         handle.remove()

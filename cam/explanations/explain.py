@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
-from cam.classifiers.preprocessing import Fit, sizes
+from cam.classifiers.preprocessing import Fit, multi_scale
 from cam.errors import CamError, ModelError, UsageError
 from cam.explanations.compute import ComputedMaps, all_classes_of, build_explanations, compute_maps
 from cam.explanations.explanation import Explanation
@@ -212,7 +212,7 @@ def _wanted(
     if options.resolution is not None or options.tta:
         views = [
             own if size == classifier.preprocessing and not mirrored else run(size, mirrored=mirrored)
-            for size in sizes(classifier.preprocessing, options.resolution, options.tta)
+            for size in multi_scale(classifier.preprocessing, options.resolution, options.tta)
             for mirrored in ((False, True) if options.tta else (False,))
         ]
     return [

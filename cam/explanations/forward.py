@@ -121,7 +121,7 @@ def run_forward(
         (torch.Size([10]), torch.Size([64, 18, 24]))
     """
     sizes = photos or [(image.shape[0], image.shape[1]) for image in images]
-    looks = [preprocessing.look(image, fit, size) for image, size in zip(images, sizes, strict=True)]
+    looks = [preprocessing.resize_and_crop(image, fit, size) for image, size in zip(images, sizes, strict=True)]
     by_size = sorted(range(len(images)), key=lambda index: looks[index][1].input)
     results: dict[int, Result] = {}
     run = partial(_run, classifier, preprocessing, mirrored)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cam.errors import ModelError
-from cam.heads.hooks import evaluating
+from cam.heads.hooks import eval_mode
 from cam.tensors import device_and_dtype
 
 
@@ -62,7 +62,7 @@ def eval_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Modul
         )
     inputs = random_inputs(1, input_shape).to(*device_and_dtype(network))
     try:
-        with evaluating(network):  # fills its caches, and leaves no tensor that cannot be copied
+        with eval_mode(network):  # fills its caches, and leaves no tensor that cannot be copied
             network(inputs)
     except Exception as error:  # whatever a stranger's network may raise
         raise ModelError(

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cam.heads.head import Site, grid_of
+from cam.heads.head import Site, token_grid
 from cam.heads.hooks import uncompiled
 from cam.heads.outputs import find_logits
 from cam.heads.probe import Probe, watching
@@ -243,5 +243,5 @@ def _even_along(jacobian: Tensor, dim: int, tolerance: float) -> Tensor | None:
 def _in_rows(tokens: tuple[int, int], length: int, input_size: Sequence[int]) -> bool:
     """Whether a row of tokens can be arranged with about the aspect of the input: a class token spoils it."""
     height, width = input_size
-    rows, columns = grid_of(length - sum(tokens), (height, width))
+    rows, columns = token_grid(length - sum(tokens), (height, width))
     return 2 / 3 < (rows * width) / (columns * height) < 3 / 2

@@ -27,7 +27,7 @@ from cam.heads.copies import eval_copy
 from cam.heads.criteria import tolerance_of
 from cam.heads.find import find_head
 from cam.heads.head import Head, Site
-from cam.heads.prove import Proof, prove, proved_scores
+from cam.heads.prove import Proof, prove_head, proved_scores
 from cam.heads.receptive_field import measure_receptive_field
 from cam.maps.geometry import Grid
 from cam.tensors import device_and_dtype, hash_tensors
@@ -84,7 +84,7 @@ def examine(
         head, proof = known.head, known.proof
     else:
         head = head or find_head(network, input_shape).exact()
-        proof = prove(network, head, input_shape, in_float64=in_float64)
+        proof = prove_head(network, head, input_shape, in_float64=in_float64)
     head = head.to(device_and_dtype(network)[0])
     if known and known.grid.method == "measured":  # else it may have been for want of memory, which passes
         return Findings(head, proof, known.grid, sha256)

@@ -47,14 +47,14 @@ class Site:
             return tensor
         front, end = self.tokens
         tokens = tensor[:, :, front : tensor.shape[2] - end]
-        return tokens.reshape(*tokens.shape[:2], *grid_of(tokens.shape[2], input_size))
+        return tokens.reshape(*tokens.shape[:2], *token_grid(tokens.shape[2], input_size))
 
 
-def grid_of(places: int, input_size: tuple[int, int]) -> tuple[int, int]:
+def token_grid(places: int, input_size: tuple[int, int]) -> tuple[int, int]:
     """Arrange a number of places in rows and columns with the aspect of the input.
 
     Example:
-        >>> grid_of(6, (64, 96))
+        >>> token_grid(6, (64, 96))
         (2, 3)
     """
     height, width = input_size

@@ -90,7 +90,7 @@ def uncompiled() -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
     """Switch a network to evaluation without gradients, and put every module's training flag back afterwards.
 
     One thread at a time does so; the others wait.
@@ -106,7 +106,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
                 module.training = training
 
 
-class Tap:
+class FeatureHook:
     """A pair of hooks around the layer of a site, which take the features of every pass of one thread.
 
     Args:
@@ -115,7 +115,7 @@ class Tap:
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-        >>> logits, features = Tap(network, Site("0", "conv2d", 0))(torch.zeros(1, 3, 8, 8))
+        >>> logits, features = FeatureHook(network, Site("0", "conv2d", 0))(torch.zeros(1, 3, 8, 8))
         >>> features.shape
         torch.Size([1, 4, 6, 6])
     """
@@ -180,8 +180,8 @@ def forward(network: nn.Module, site: Site, inputs: Tensor, *, gradients: bool =
         >>> features.shape
         torch.Size([1, 4, 6, 6])
     """
-    with evaluating(network), torch.set_grad_enabled(gradients):
-        tap = Tap(network, site)
+    with eval_mode(network), torch.set_grad_enabled(gradients):
+        tap = FeatureHook(network, site)
         try:
             return tap(inputs)
         finally:

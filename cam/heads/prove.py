@@ -31,7 +31,7 @@ class Proof:
     error64: float | None = None
 
 
-def prove(
+def prove_head(
     network: nn.Module, head: Head, input_shape: tuple[int, int, int], inputs: int = 4, *, in_float64: bool = False
 ) -> Proof:
     """Check that mean(cam) + bias is the logit for all classes of fresh random inputs (Zhou et al. 2016, eq. 2).
@@ -50,7 +50,7 @@ def prove(
         >>> from cam.heads.find import find_head
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> head = find_head(network, (3, 8, 8)).exact()
-        >>> prove(network, head, (3, 8, 8), in_float64=True).error64 < 1e-6
+        >>> prove_head(network, head, (3, 8, 8), in_float64=True).error64 < 1e-6
         True
     """
     device, dtype = device_and_dtype(network)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cam.errors import CamError
 from cam.heads.copies import random_inputs
 from cam.heads.head import Head, Site
-from cam.heads.hooks import evaluating, forward
+from cam.heads.hooks import eval_mode, forward
 from cam.heads.probe import Probe, watching
 from cam.maps.geometry import Grid, Pair, Size, stretched
 from cam.tensors import device_and_dtype
@@ -164,7 +164,7 @@ def arithmetic_grid(network: nn.Module, site: Site, input_shape: tuple[int, int,
         Grid(offset=(5.0, 5.0), stride=(4.0, 4.0), method='arithmetic', extent=(0.0, 0.0))
     """
     inputs = random_inputs(1, input_shape).to(*device_and_dtype(network))
-    with evaluating(network), watching(network) as stack:
+    with eval_mode(network), watching(network) as stack:
         follower = _Follower(stack, site, inputs)
         with follower:
             network(inputs)

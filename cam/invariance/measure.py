@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias, Unpack
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.labels import name_classes
-from cam.classifiers.load import LoadOptions, classify, load_network
-from cam.classifiers.preprocessing import Preprocessing, cut
+from cam.classifiers.load import load_network, make_classifier
+from cam.classifiers.preprocessing import Preprocessing, crop_resized
 from cam.errors import CamError, HeadError, ModelError, UsageError
 from cam.evaluation.sanity import compare_moved
 from cam.explanations.forward import ForwardResult, run_forward, sound
 from cam.explanations.options import Target, TopClasses, resolve
 from cam.heads.find import find_head
-from cam.heads.hooks import evaluating
+from cam.heads.hooks import eval_mode
 from cam.heads.outputs import find_logits
 from cam.invariance.moving import Cutout, Fill, Scenes, background, cut_box, cut_mask
 from cam.invariance.results import Equivariance, Following, Invariance, notes
@@ -88,7 +88,7 @@ def measure_invariance(
     thing, ground, natural = _object_and_canvas(model, image, box, mask, canvas, fill)
     scenes = Scenes.over(ground, thing, steps, fill)
     class_idx = _class(model, image, target)
-    looking = model.for_inputs_of(scenes.canvas)
+    looking = model.with_input_size(scenes.canvas)
     looks = list(_looks(looking, scenes, class_idx, batch_size, progress))
     logits, probabilities, predicted, winning = (
         np.array(values).reshape(scenes.shape)
@@ -166,7 +166,7 @@ def _object_and_canvas(
             return cut_mask(image, mask, frame.resized[0] / frame.photo[0], kind)
         if box is not None:
             return cut_box(image, box, frame.resized[0] / frame.photo[0], kind)
-        return Cutout.whole(cut(image, frame, kind))
+        return Cutout.whole(crop_resized(image, frame, kind))
 
     thing = cutout(1)
     natural = thing.size
@@ -249,15 +249,15 @@ class ScoreOnlyClassifier:
     binary: bool = False
     weights: Path | None = None
 
-    def for_inputs_of(self, size: Size) -> ScoreOnlyClassifier:
+    def with_input_size(self, size: Size) -> ScoreOnlyClassifier:
         """Look at pictures of (H, W) pixels as they are, neither resized nor cropped.
 
         Example:
             >>> vgg = ScoreOnlyClassifier("vgg", nn.Flatten(), Preprocessing(), ("a", "b"), "it flattens")
-            >>> vgg.for_inputs_of((32, 48)).preprocessing.crop
+            >>> vgg.with_input_size((32, 48)).preprocessing.crop
             (32, 48)
         """
-        return replace(self, preprocessing=self.preprocessing.for_inputs_of(size))
+        return replace(self, preprocessing=self.preprocessing.with_input_size(size))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the network once.
@@ -277,7 +277,7 @@ class ScoreOnlyClassifier:
             torch.Size([2, 3])
         """
         try:
-            with evaluating(self.network):
+            with eval_mode(self.network):
                 logits = find_logits(self.network(inputs.to(*device_and_dtype(self.network)))).float().cpu()
         except CamError:
             raise
@@ -318,15 +318,18 @@ class Look:
 
 
 def load_any_classifier(
-    model: str, *, labels: Sequence[str] | None = None, device: str = "auto", **loading: Unpack[LoadOptions]
+    model: str,
+    *,
+    weights: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    device: str = "auto",
+    input_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    random_weights: bool = False,
+    unsafe_pickle: bool = False,
 ) -> Model:
-    """Load a network as `load_classifier` does, also where it has no exact map.
-
-    Args:
-        model: a card's name, a torchvision classification builder, or `package.module:callable`.
-        labels: of the classes, in order, instead of the model's own.
-        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
-        **loading: `weights`, `input_size`, `mean`, `std`, `random_weights` and `unsafe_pickle`, as for `load_network`.
+    """Load a network with the arguments of `load_classifier`, also one without an exact map.
 
     Raises:
         ModelError: there is no such model, or it cannot be built or run.
@@ -338,10 +341,18 @@ def load_any_classifier(
         'gap-linear'
     """
     where = pick_device(device)
-    built = load_network(model, **loading)
+    built = load_network(
+        model,
+        weights=weights,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+        random_weights=random_weights,
+        unsafe_pickle=unsafe_pickle,
+    )
     try:
         head = find_head(built.network, built.preprocessing.input_shape).exact()
-        classifier = classify(model, built, head, labels)
+        classifier = make_classifier(model, built, head, labels)
     except HeadError as error:
         network = built.network.to(where)
         headless = ScoreOnlyClassifier(model, network, built.preprocessing, (), error.found, weights=built.weights)

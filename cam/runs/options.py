@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from cam.classifiers.preprocessing import Preprocessing, sizes
+from cam.classifiers.preprocessing import Preprocessing, multi_scale
 from cam.drawing.overlay import overlay
 from cam.engines.checked import EngineName
 from cam.engines.eager import Precision
@@ -89,6 +89,6 @@ class RunOptions:
         drawn = "overlay" in self.save
         if drawn and self.max_side is None:
             return None
-        seen = [preprocessing, *sizes(preprocessing, self.explain.resolution, self.explain.tta)]
+        seen = [preprocessing, *multi_scale(preprocessing, self.explain.resolution, self.explain.tta)]
         outputs = (output.min_side for output in self.outputs)
         return max(*(size.resize for size in seen), (self.max_side or 0) if drawn else 0, *outputs)
