@@ -1,13 +1,13 @@
-"""What can go wrong, as one tree: every error says what was found and what to do about it."""
+"""The errors of this package: each says what is wrong and what to do about it."""
 
 from __future__ import annotations
 
 
 class CamError(Exception):
-    """Base of every error this package raises for something the caller can mend.
+    """Base of every error that the caller can fix.
 
     Args:
-        found: what was found, holding the caller's own value, without a full stop.
+        found: what is wrong, with the caller's own value, without a full stop.
         remedy: what to do, without a full stop.
 
     Example:
@@ -21,40 +21,40 @@ class CamError(Exception):
         self.remedy = remedy
 
 
-class UsageError(CamError):
-    """An argument that cannot be right, whatever the pictures and the model are."""
+class UsageError(CamError, ValueError):
+    """An argument is wrong, whatever the images and the model are."""
 
 
-class ImageError(CamError):
-    """A file that cannot be read as a picture."""
+class ImageError(CamError, OSError):
+    """A file cannot be read as an image."""
 
 
 class TransientError(CamError):
-    """What another try may not meet: the system was at fault or busy, not what was given."""
+    """A transient system failure; a retry may succeed."""
 
 
 class TransientImageError(ImageError, TransientError):
-    """A picture that could not be read this time."""
+    """An image could not be read this time; a retry may succeed."""
 
 
 class WeightsError(CamError):
-    """A checkpoint that cannot be read, trusted or fitted to the network."""
+    """A checkpoint cannot be read, is not trusted, or does not fit the network."""
 
 
 class ModelError(CamError):
-    """A model that cannot be found, built or run."""
+    """A model cannot be found, built or run."""
 
 
 class HeadError(ModelError):
-    """A network whose class scores are not an average over places, so that it has no exact map."""
+    """The class scores of a network are not an average over positions, so it has no exact map."""
 
 
 class OutOfMemoryError(ModelError, TransientError):
-    """A picture for which there was no room in the memory."""
+    """Out of memory for an image."""
 
 
 class OutputError(TransientError):
-    """A result that cannot be written."""
+    """A result cannot be written."""
 
 
 class DiskFullError(OutputError):
@@ -62,4 +62,4 @@ class DiskFullError(OutputError):
 
 
 class StoppedError(CamError):
-    """A run that was to stop at the first picture that fails."""
+    """A run stopped at the first image that failed, as requested."""

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 from uuid import uuid4
 
-from cam.errors import DiskFullError, OutputError
+from cam.errors import CamError, DiskFullError, OutputError
 
 Result = TypeVar("Result")
 
@@ -53,7 +53,7 @@ def write_whole(
     except BaseException as error:
         with suppress(OSError, ValueError):  # its folder could not be made
             part.unlink()
-        if isinstance(error, (OSError, ValueError)):  # ValueError: a null character in the path
+        if isinstance(error, (OSError, ValueError)) and not isinstance(error, CamError):  # a null character in the path
             raise unwritable(path, error) from error
         raise
 

@@ -108,8 +108,9 @@ def _csv(path: Path, roots: Sequence[Path]) -> Iterator[Found]:
 
 
 def _coco(path: Path, roots: Sequence[Path]) -> Iterator[Found]:
+    text = read_text(path)
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(text)
         files = {image["id"]: str(image["file_name"]) for image in content["images"]}
         labels = {category["id"]: str(category["name"]) for category in content["categories"]}
         notes = list(content["annotations"])

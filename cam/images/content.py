@@ -88,6 +88,8 @@ def open_regular(path: Path) -> BinaryIO:
         if status.st_size == 0:
             raise ImageError(f"{name} is empty", "Copy the file again")
         return path.open("rb")
+    except ImageError:  # which is an OSError
+        raise
     except FileNotFoundError:
         raise ImageError(f"{name} does not exist", "Check the path") from None
     except PermissionError:
