@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import ParamSpec, TypeVar
 
-import contenders
+import programs
 from photographs import MEGAPIXELS, photographs
 from tables import publish, spread, table
 
@@ -71,10 +71,10 @@ class Setting:
     pictures: str
     files: Sequence[Path]
 
-    def round(self, programs: Sequence[str]) -> dict[str, Cost]:
+    def round(self, names: Sequence[str]) -> dict[str, Cost]:
         """Let all programs have their turn."""
         costs = {}
-        for program in programs:
+        for program in names:
             first = self.files[: max(1, len(self.files) // 8)]
             costs[program] = self.run(program, self.files).without(self.run(program, first))
             print(f"{self.model}, {self.pictures}, {program}: {costs[program]}", file=sys.stderr, flush=True)
@@ -87,7 +87,7 @@ class Setting:
             if program.startswith(OURS):
                 options = ["-m", self.model, "--weights", str(self.weights), "-o", out, "--device", "cpu", "--quiet"]
                 return run(["-m", "cam", "explain", *names, *options, *program.split()[2:]], len(files))
-            script = str(ROOT / "benchmarks" / "contenders.py")
+            script = str(ROOT / "benchmarks" / "programs.py")
             return run([script, program, self.model, str(self.weights), out, *names], len(files))
 
 
@@ -146,7 +146,7 @@ def weights_of(model: str) -> Path:
     path = BUILD / f"{model}.pth"
     if not path.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
-        apart(contenders.save_weights, model, path)
+        apart(programs.save_weights, model, path)
     return path
 
 
@@ -159,9 +159,9 @@ def pictures_of(kind: str, count: int) -> list[Path]:
 
 def program(name: str) -> str:
     """Let only programs pass that are known; those of ours with any options."""
-    if name in contenders.PROGRAMS or name.startswith(OURS):
+    if name in programs.PROGRAMS or name.startswith(OURS):
         return name
-    raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(contenders.PROGRAMS)}, {OURS!r}")
+    raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(programs.PROGRAMS)}, {OURS!r}")
 
 
 def parse() -> argparse.Namespace:
@@ -171,7 +171,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pictures", nargs="+", default=list(MEGAPIXELS), help="kinds, or folders")
     parser.add_argument("--count", type=int, default=200, help="of pictures, [default: %(default)s]")
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
-    every = [OURS, *contenders.PROGRAMS]
+    every = [OURS, *programs.PROGRAMS]
     parser.add_argument("--only", nargs="+", type=program, default=every, help='such as floor "cam explain --tta"')
     parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
     return parser.parse_args()

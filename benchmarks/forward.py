@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from time import process_time
 
-import contenders
+import programs
 import torch
 from compare import BUILD, weights_of
 from tables import publish, spread, table
@@ -54,7 +54,7 @@ def torchcam_maps(network: nn.Module) -> Callable[[Tensor], object]:
     """`CAM` of torchcam, once a class."""
     from torchcam.methods import CAM
 
-    extractor = CAM(network, *contenders.layers(network))
+    extractor = CAM(network, *programs.layers(network))
 
     def run(inputs: Tensor) -> object:
         with torch.inference_mode():
@@ -69,7 +69,7 @@ def gradcam_maps(network: nn.Module) -> Callable[[Tensor], object]:
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    explain = GradCAM(network.requires_grad_(True), [network.get_submodule(contenders.layers(network)[0])])
+    explain = GradCAM(network.requires_grad_(True), [network.get_submodule(programs.layers(network)[0])])
 
     def run(inputs: Tensor) -> object:
         with torch.inference_mode():
@@ -79,7 +79,7 @@ def gradcam_maps(network: nn.Module) -> Callable[[Tensor], object]:
     return run
 
 
-def programs(classifier: Classifier) -> dict[str, Callable[[Tensor], object]]:
+def variants(classifier: Classifier) -> dict[str, Callable[[Tensor], object]]:
     """Everything that is measured, by name."""
     engine = make_engine("eager", classifier.network, classifier.head, classifier.preprocessing.input_shape)
     faster = replace(classifier, engine=engine)
@@ -106,7 +106,7 @@ def measure(run: Callable[[Tensor], object], inputs: Tensor) -> float:
 def rows(model: str, batch: int, rounds: int, only: list[str]) -> Iterator[list[str]]:
     """Measure one network at one size of batches: a row a program."""
     classifier = cam.load_classifier(model, weights=weights_of(model), device="cpu")
-    chosen = {name: run for name, run in programs(classifier).items() if name == BARE or name in only or not only}
+    chosen = {name: run for name, run in variants(classifier).items() if name == BARE or name in only or not only}
     inputs = random_inputs(max(2, batch), classifier.preprocessing.input_shape)[:batch]
     for run in chosen.values():
         run(inputs)

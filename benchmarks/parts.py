@@ -24,7 +24,7 @@ from unittest.mock import patch
 
 import numpy as np
 from compare import pictures_of, weights_of
-from contenders import floor
+from programs import floor
 from tables import publish, spread, table
 
 from cam.classifiers.classifier import Classifier
@@ -32,33 +32,29 @@ from cam.classifiers.load import load_classifier
 from cam.classifiers.preprocessing import Preprocessing
 from cam.cli.process import keep_memory
 from cam.engines.eager import EagerEngine
-from cam.explanations import explain as pipeline
-from cam.explanations import explanation
-from cam.explanations import forward as passes
-from cam.images import io as images
-from cam.images import read as reading
+from cam.explanations import explain as explaining
+from cam.explanations import explanation, forward
+from cam.images import io, read
 from cam.images.find import find_pictures
-from cam.runs import run as batch
-from cam.runs import run as scale
-from cam.runs import workers, writing
+from cam.runs import run, workers, writing
 from cam.runs.folder import RunFolder
 from cam.runs.options import RunOptions
 
 # Of each part: its name in the table, and where the programs look it up.
 PARTS: dict[str, Sequence[tuple[Any, str]]] = {
-    "decode": [(reading, "_read")],
+    "decode": [(read, "_read")],
     "prepare": [(Preprocessing, "look"), (Preprocessing, "normalize")],
     "network": [(EagerEngine, "__call__")],
-    "inputs, network, and what is told of it": [(passes, "_run")],
-    "maps and explanations": [(pipeline, "compute_maps"), (pipeline, "answer")],
+    "inputs, network, and what is told of it": [(forward, "_run")],
+    "maps and explanations": [(explaining, "compute_maps"), (explaining, "build_explanations")],
     "legend": [(explanation, "with_legend")],
     "heat over the photograph": [(explanation, "draw")],
-    "encode": [(writing, "encode"), (images, "encode")],
+    "encode": [(writing, "encode"), (io, "encode")],
     "peak, boxes, line of the manifest": [(writing, "_target")],
-    "write": [(RunFolder, "write"), (images, "write_whole")],
+    "write": [(RunFolder, "write"), (io, "write_whole")],
 }
 ALL = "all of it"
-_POOLS: Sequence[Any] = (batch, scale, workers)
+_POOLS: Sequence[Any] = (run, workers)
 
 
 class Clock:
@@ -105,7 +101,7 @@ class Clock:
 
 def explain(classifier: Classifier, files: Sequence[Path], out: Path) -> None:
     """Do what `cam explain` does."""
-    batch.explain_folder(classifier, find_pictures(list(map(str, files))), out, RunOptions(engine="eager"))
+    run.explain_folder(classifier, find_pictures(list(map(str, files))), out, RunOptions(engine="eager"))
 
 
 def measure(program: Callable[[Path], None]) -> Clock:

@@ -12,7 +12,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
 PEAK = """
 import resource, sys
 from pathlib import Path
-from cam.commands import main
+from cam.cli.main import main
 try:
     main(sys.argv[1:], standalone_mode=True)
 finally:

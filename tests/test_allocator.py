@@ -13,7 +13,7 @@ BLOCK = 40_000_000
 FAULTS = """
 import ctypes, resource
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of one size, whatever the machine is set to
-from cam.allocator import keep_memory
+from cam.cli.process import keep_memory
 {}
 for number in range(12):
     if number == 2:

@@ -91,10 +91,10 @@ def test_every_program_writes_a_picture_of_each_size(bench, small_noise, squeeze
     photos = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, size in zip(photos, ((60, 40), (33, 70)), strict=True):
         Image.effect_noise(size, 50).convert("RGB").save(path)
-    methods = bench("methods")
+    programs = bench("programs")
     arguments = [program, "squeezenet1_1", str(squeezenet), str(tmp_path / "out"), *map(str, photos)]
-    monkeypatch.setattr(sys, "argv", ["methods.py", *arguments])
-    methods.main()
+    monkeypatch.setattr(sys, "argv", ["programs.py", *arguments])
+    programs.main()
     written = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in written] == ["a.jpg", "b.jpg"]
     for path, (width, height) in zip(written, ((60, 40), (33, 70)), strict=True):
@@ -105,11 +105,11 @@ def test_every_program_writes_a_picture_of_each_size(bench, small_noise, squeeze
 
 
 def test_the_floors_are_all_there_and_no_test_forgets_a_program(bench):
-    assert set(bench("methods").PROGRAMS) - set(PROGRAMS) == {"floor-compile", "floor-onnxruntime"}
+    assert set(bench("programs").PROGRAMS) - set(PROGRAMS) == {"floor-compile", "floor-onnxruntime"}
 
 
 def test_random_weights_give_scores_of_a_sane_size(bench, tmp_path):
-    bench("methods").save_weights("resnet18", tmp_path / "a.pth")
+    bench("programs").save_weights("resnet18", tmp_path / "a.pth")
     network = load_network("resnet18", weights=tmp_path / "a.pth").network
     with torch.inference_mode():
         scores = network(random_inputs(2, (3, 224, 224), seed=1))

@@ -73,7 +73,7 @@ def test_help_waits_for_no_torch():
     code = """
 import sys
 from click.testing import CliRunner
-from cam.commands import main
+from cam.cli.main import main
 print([CliRunner().invoke(main, line.split()).exit_code for line in ("--help", "explain --help", "--version")])
 print(sorted({"torch", "torchvision", "cv2", "PIL", "numpy"} & set(sys.modules)))
 """

@@ -12,7 +12,7 @@ from cam.cli.process import importing
 
 PROGRAM = """
 import gc
-from cam.starting import importing
+from cam.cli.process import importing
 with importing():
     assert not gc.isenabled()
     import torch

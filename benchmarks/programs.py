@@ -1,6 +1,6 @@
 """The programs that compare.py compares `cam explain` with, each as its users would write it.
 
-    python benchmarks/contenders.py torchcam-readme squeezenet1_0 squeezenet1_0.pth build/out photos/*.jpg
+    python benchmarks/programs.py torchcam-readme squeezenet1_0 squeezenet1_0.pth build/out photos/*.jpg
 
 Each draws the evidence for the predicted class of each picture on the picture itself, and saves that as a JPEG file of
 quality 92 in the folder; the floors and `codecs` save the picture as it is. What a program needs it imports itself, so
