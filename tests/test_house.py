@@ -37,7 +37,7 @@ FLOORS = (
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 CODECS = {"click", "PIL", "cv2", "matplotlib"}  # what one file a package may know, but for those made for it
-MADE_FOR = {"cli": {"click"}, "images": {"PIL", "cv2"}, "drawing": {"PIL", "cv2"}}
+MADE_FOR = {"cli": {"click"}, "invariance": {"matplotlib"}, "images": {"PIL", "cv2"}, "drawing": {"PIL", "cv2"}}
 
 
 def imported(path: Path) -> set[str]:
