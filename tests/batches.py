@@ -49,7 +49,7 @@ def run(classifier: Classifier, folder: Path, out: Path, fit=None, **options) ->
 
 
 def records_of(run: Run) -> list[dict]:
-    records = [record for record, _ in read_records(run.manifest)]
+    records = list(read_records(run.manifest))
     assert [record["status"] for record in records].count("ok") == run.explained
     assert len(records) == run.explained + run.failed
     return records

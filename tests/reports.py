@@ -58,7 +58,7 @@ def explained(folder: Path, count: int, names: list[str] | None = None) -> cam.C
 def errors_reported(folder: Path) -> tuple[cam.Classifier, Path, list[dict]]:
     """A report with errors among its pictures: every third is said to show the class after the predicted one."""
     classifier = explained(folder, COUNT, NAMES)
-    records = [record for record, _ in read_records(folder / "run" / "manifest.jsonl") if record["status"] == "ok"]
+    records = [record for record in read_records(folder / "run" / "manifest.jsonl") if record["status"] == "ok"]
     truth = {r["path"]: (r["targets"][0]["class_idx"] + (i % 3 == 0)) % 5 for i, r in enumerate(records)}
     with (folder / "truth.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "label"), *truth.items()])

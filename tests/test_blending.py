@@ -139,7 +139,7 @@ def test_a_run_whose_heat_is_blended_in_batches_is_that_of_the_cores(tmp_path, m
     def run(out: str) -> list[dict]:
         options = RunOptions(targets=(TopClasses(2),), format="png", max_side=45)
         done = explain_folder(wrapped(), find_pictures([tmp_path / "in"]), tmp_path / out, options)
-        return [record for record, _ in read_records(done.manifest)]
+        return list(read_records(done.manifest))
 
     expected = run("by-cores")
     of_the_gpu = torch.device("cuda")

@@ -40,7 +40,7 @@ def run(classifier: Classifier, inputs: list[Path | str], out: Path, patterns: t
 
 
 def records(out: Path) -> list[Record]:
-    return [record for record, _ in read_records(out / "manifest.jsonl")]
+    return list(read_records(out / "manifest.jsonl"))
 
 
 def test_a_member_of_the_same_size_and_date_is_known_by_its_checksum(classifier, tmp_path):

@@ -39,7 +39,7 @@ def run(classifier: Classifier, folder: Path, out: Path, report=lambda record: N
 
 
 def records(out: Path) -> list[Record]:
-    return [record for record, _ in read_records(out / "manifest.jsonl")]
+    return list(read_records(out / "manifest.jsonl"))
 
 
 def times(out: Path) -> dict[str, int]:

@@ -41,8 +41,8 @@ def test_shards_merged_are_the_whole(classifier, folder, unbroken, tmp_path, apa
     assert sum(counts) == COUNT
     assert min(counts) > 3
     manifest = merge_shards(outs)
-    whole = [record for record, _ in read_records(unbroken / "manifest.jsonl")]
-    merged = [record for record, _ in read_records(manifest)]
+    whole = list(read_records(unbroken / "manifest.jsonl"))
+    merged = list(read_records(manifest))
     assert [record["path"] for record in merged] == [record["path"] for record in whole]
     for ours, theirs in zip(merged, whole, strict=True):
         for mine, other in zip(ours["targets"], theirs["targets"], strict=True):

@@ -162,7 +162,7 @@ def test_evidence_that_has_gone_is_made_again(classifier, folder, tmp_path):
 
 def test_what_a_run_without_a_report_replaces_is_gone(classifier, folder, tmp_path):
     go(classifier, folder, tmp_path / "out")
-    named = [name for record, _ in read_records(tmp_path / "out" / "manifest.jsonl") for name in files_of(record)]
+    named = [name for record in read_records(tmp_path / "out" / "manifest.jsonl") for name in files_of(record)]
     assert sum(name.startswith("report/pictures/") for name in named) == COUNT
     pictures = find_pictures([folder / "photos"])
     explain_folder(classifier, pictures, tmp_path / "out", RunOptions(overwrite=True))

@@ -56,7 +56,7 @@ def test_a_run_cut_short_goes_on_where_it_was(classifier, folder, unbroken, tmp_
     again = run(classifier, folder, tmp_path)
     assert again.earlier == (after if after == COUNT else after - after % 4)
     assert contents(tmp_path) == contents(unbroken)
-    done = [record for record, _ in read_records(tmp_path / "manifest.jsonl")][: again.earlier]
+    done = list(read_records(tmp_path / "manifest.jsonl"))[: again.earlier]
     for name in (name for record in done for name in files_of(record)):
         assert (tmp_path / name).stat().st_mtime_ns == before[tmp_path / name]  # not made again
 
@@ -78,7 +78,7 @@ def test_a_run_stopped_while_lines_are_written_goes_on(classifier, folder, unbro
     with pytest.raises(KeyboardInterrupt):
         run(classifier, folder, tmp_path)
     monkeypatch.undo()
-    paths = [record["path"] for record, _ in read_records(tmp_path / "manifest.jsonl")]
+    paths = [record["path"] for record in read_records(tmp_path / "manifest.jsonl")]
     assert len(paths) == len(set(paths)) >= 4
     assert run(classifier, folder, tmp_path).earlier >= 4
     assert contents(tmp_path) == contents(unbroken)

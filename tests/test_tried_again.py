@@ -51,7 +51,7 @@ def run(classifier: Classifier, inputs: Path | list[Path], out: Path, report=lam
 
 
 def records(out: Path) -> list[Record]:
-    return [record for record, _ in read_records(out / "manifest.jsonl")]
+    return list(read_records(out / "manifest.jsonl"))
 
 
 def scale(out: Path) -> float:

@@ -39,7 +39,7 @@ def show_run(run: Run, *, as_json: bool, quiet: bool) -> None:
     """Show what became of the pictures: a short table, what failed and why, and where the results are."""
     out = run.manifest.parent
     if as_json:
-        failed = (record for record, _ in read_records(run.manifest) if record["status"] == "failed")
+        failed = (record for record in read_records(run.manifest) if record["status"] == "failed")
         summary = {
             "explained": run.explained,
             "failed": run.failed,
@@ -59,7 +59,7 @@ def show_run(run: Run, *, as_json: bool, quiet: bool) -> None:
 
 def show_failures(manifest: Path) -> None:
     """Show which pictures of a run failed and why, on standard error: a table of the first hundred."""
-    failed = (record for record, _ in read_records(manifest) if record["status"] == "failed")
+    failed = (record for record in read_records(manifest) if record["status"] == "failed")
     if first := [(record["path"], record["error"]) for record in islice(failed, _FAILURES)]:
         _show_failed(first)
     if more := sum(1 for _ in failed):
@@ -75,7 +75,7 @@ def _show_failed(rows: Iterable[tuple[str, str]]) -> None:
 
 def _show_totals(run: Run) -> None:
     console = _console()
-    rows = ((record, target) for record, _ in read_records(run.manifest) for target in record["targets"])
+    rows = ((record, target) for record in read_records(run.manifest) for target in record["targets"])
     if first := list(islice(rows, _ROWS)):
         console.print(_table(first))
     if more := sum(1 for _ in rows):

@@ -62,7 +62,7 @@ class Kept:
 
     def records(self) -> Iterator[Record]:
         """Give the lines of the manifest, in order."""
-        return (record for record, _ in read_records(self.folder.manifest))
+        return read_records(self.folder.manifest)
 
     def row(self, record: Record) -> dict[str, Any]:
         """Give what the list of pictures shows of one.

@@ -89,22 +89,13 @@ class ManifestWriter:
             raise
 
 
-def read_records(path: Path) -> Iterator[tuple[Record, int]]:
-    """Read a manifest line after line, up to the first that is torn or strange.
+def read_records(path: Path) -> Iterator[Record]:
+    """Read a manifest line by line, up to the first line that is torn or malformed; a missing file has no lines."""
+    return (record for record, _ in _read_lines(path))
 
-    Args:
-        path: the file; one that is not there has no lines.
 
-    Returns:
-        Each record, and how many bytes the manifest has up to its end.
-
-    Raises:
-        OutputError: it cannot be read.
-
-    Example:
-        >>> list(read_records(Path("a folder that does not exist", MANIFEST)))
-        []
-    """
+def _read_lines(path: Path) -> Iterator[tuple[Record, int]]:
+    """Each record, and how many bytes the manifest has up to its end."""
     end = 0
     try:
         with path.open("rb") as file:
@@ -149,13 +140,13 @@ def arrange(path: Path, indices: Mapping[str, int], unfinished: Path | None = No
         ...         for name in ("a", "b", "c"):
         ...             manifest.add({"path": name, "name": name, "status": "ok", "error": None, "targets": []})
         ...     arrange(Path(folder, MANIFEST), {"c": 0, "a": 1})
-        ...     [(record["name"], record["index"]) for record, _ in read_records(Path(folder, MANIFEST))]
+        ...     [(record["name"], record["index"]) for record in read_records(Path(folder, MANIFEST))]
         [('c', 0), ('a', 1)]
     """
     places: dict[int, tuple[int, int]] = {}  # where the line of each index starts and ends: all may be too much to hold
     before: list[object] = []
     end = 0
-    for record, line_end in read_records(path):
+    for record, line_end in _read_lines(path):
         index = indices.get(str(record.get("name")))
         if index is not None:
             places.setdefault(index, (end, line_end))

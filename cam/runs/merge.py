@@ -95,7 +95,7 @@ def _records(part: RunFolder, base: Path) -> Iterator[Record]:
     """The lines of a part, with files named relative to the folder of the whole."""
     about = read_about(part)
     missing = int(about["explained"]) + int(about["failed"])
-    for record, _ in read_records(part.manifest):
+    for record in read_records(part.manifest):
         missing -= 1
         if part.out != base:
             for of in filter(lambda each: "files" in each, (record, *record["targets"])):

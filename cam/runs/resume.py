@@ -93,7 +93,7 @@ def begin(
 def _check_reach(folder: RunFolder, pictures: Sequence[Picture]) -> int:
     """See to it that no results go because a disk, a folder or an archive cannot be looked into; how many go."""
     there = {str(picture.path) for picture in pictures}
-    made = [record["path"] for record, _ in read_records(folder.manifest) if files_of(record)]
+    made = [record["path"] for record in read_records(folder.manifest) if files_of(record)]
     gone = [path for path in made if path not in there]
     unreached = [path for path in gone if any(_closed(place, there) for place in Path(path).parents)]
     if unreached or 2 * len(gone) > len(made):
@@ -115,7 +115,7 @@ def _gone_on_with(
     """Take up a run; of one that was at its end, what failed through no fault of a picture is to be tried again."""
     gone = _check_reach(folder, pictures)
     if "explained" in earlier:
-        retry = {str(record.get("name")): bool(record.get("retry")) for record, _ in read_records(folder.manifest)}
+        retry = {str(record.get("name")): bool(record.get("retry")) for record in read_records(folder.manifest)}
         if any(retry.values()):
             keep(folder, {name: number for number, name in enumerate(retry) if not retry[name]})
     rmtree(folder.unfinished, ignore_errors=True)
@@ -132,7 +132,7 @@ def _other(run: RunFolder, folder: RunFolder, now: Mapping[str, Any]) -> str:
 
 
 def _made(folder: RunFolder) -> bool:
-    return any(files_of(record) for record, _ in read_records(folder.manifest))
+    return any(files_of(record) for record in read_records(folder.manifest))
 
 
 def resume(folder: RunFolder, pictures: Sequence[tuple[int, Picture]], batch_size: int) -> Left:
@@ -151,7 +151,7 @@ def resume(folder: RunFolder, pictures: Sequence[tuple[int, Picture]], batch_siz
     """
     by_name = {str(picture.name): picture for _, picture in pictures} if folder.manifest.exists() else {}
     holds: dict[str, bool] = {}
-    for record, _ in read_records(folder.manifest):
+    for record in read_records(folder.manifest):
         name = str(record.get("name"))
         if name in by_name and name not in holds:
             holds[name] = _holds(folder, record, by_name[name])
@@ -186,7 +186,7 @@ def keep(folder: RunFolder, indices: Mapping[str, int]) -> None:
     """
     inside = folder.out.resolve()
     try:
-        for record, _ in read_records(folder.manifest):
+        for record in read_records(folder.manifest):
             for name in filter(folder.has, () if str(record.get("name")) in indices else files_of(record)):
                 if (folder.out / name).resolve().is_relative_to(inside):
                     (folder.out / name).unlink()

@@ -212,7 +212,7 @@ def _written(
 
 def _replay_records(manifest: Path, report: Callable[[Record], None]) -> Iterator[str]:
     """Report the lines that an earlier run has left, and give the status of each picture."""
-    for record, _ in read_records(manifest):
+    for record in read_records(manifest):
         report(record)
         yield record["status"]
 
