@@ -42,7 +42,7 @@ from cam.runs.options import RunOptions
 
 # Of each part: its name in the table, and where the programs look it up.
 PARTS: dict[str, Sequence[tuple[Any, str]]] = {
-    "decode": [(read, "_read")],
+    "decode": [(read, "run_with_timeout")],
     "prepare": [(Preprocessing, "look"), (Preprocessing, "normalize")],
     "network": [(EagerEngine, "__call__")],
     "inputs, network, and what is told of it": [(forward, "_run")],

@@ -1,4 +1,4 @@
-"""Archives made member by member, and what is read from them."""
+"""Make archives member by member, and read images from them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 
 from cam.errors import ImageError
-from cam.images.find import Picture, find_pictures
+from cam.images import Limits, Picture, find_pictures, read_picture
 from cam.images.io import encode
-from cam.images.read import Limits, read_picture
 
 
-def picture(value: int, side: int = 3) -> bytes:
+def png(value: int, side: int = 3) -> bytes:
     return encode(np.full((side, side, 3), value, np.uint8), ".png")
 
 
-def make_tar(path: Path, *members: tuple[str | tarfile.TarInfo, bytes], **options: object) -> Path:
-    with tarfile.open(path, "w", **options) as archive:  # type: ignore[call-overload]
+def make_tar(path: Path, *members: tuple[str | tarfile.TarInfo, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
         for name, data in members:
             entry = tarfile.TarInfo(name) if isinstance(name, str) else name
             entry.size = len(data)
@@ -36,16 +35,20 @@ def make_zip(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes], method: 
     return path
 
 
-def read(found: Picture, **limits: int) -> np.ndarray:
-    return read_picture(found, Limits(**limits)).image
+def read(picture: Picture, **limits: int) -> np.ndarray:
+    return read_picture(picture, Limits(**limits)).image
 
 
-def refused(found: Picture, saying: str, **limits: int) -> None:
-    with pytest.raises(ImageError, match=saying) as caught:
-        read(found, **limits)
-    assert repr(str(found.path)) in str(caught.value)
+def first_value(picture: Picture) -> int:
+    return int(read(picture)[0, 0, 0])
 
 
-def only(path: Path) -> Picture:
-    (found,) = find_pictures([path])
-    return found
+def check_refused(picture: Picture, message: str, **limits: int) -> None:
+    with pytest.raises(ImageError, match=message) as caught:
+        read(picture, **limits)
+    assert repr(str(picture.path)) in str(caught.value)
+
+
+def find_one(path: Path) -> Picture:
+    (picture,) = find_pictures([path])
+    return picture

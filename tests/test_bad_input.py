@@ -86,8 +86,8 @@ def test_wrong_usage_is_told_by_click(run, arguments):
 
 def test_inputs_that_hold_no_picture(run, tmp_path):
     (tmp_path / "empty").mkdir()
-    refused(run("explain", tmp_path / "empty", *DIGITS, "-o", tmp_path / "out"), 2, "holds no picture")
-    refused(run("explain", tmp_path / "*.jpg", *DIGITS, "-o", tmp_path / "out"), 2, "holds no picture")
+    refused(run("explain", tmp_path / "empty", *DIGITS, "-o", tmp_path / "out"), 2, "holds no image")
+    refused(run("explain", tmp_path / "*.jpg", *DIGITS, "-o", tmp_path / "out"), 2, "holds no image")
 
 
 @pytest.mark.parametrize("where", ["file", "file/below"])

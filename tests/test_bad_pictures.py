@@ -49,8 +49,8 @@ BAD = {
     "missing": ("none.jpg", missing, "does not exist"),
     "empty": ("empty.jpg", Path.touch, "is empty"),
     "truncated": ("torn.jpg", truncated, "damaged or cut short"),
-    "text": ("text.jpg", lambda path: path.write_text("not a picture"), "not a picture"),
-    "script": ("script.jpg", lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "not a picture"),
+    "text": ("text.jpg", lambda path: path.write_text("not an image"), "not a picture"),
+    "script": ("script.jpg", lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "not an image"),
     "folder": ("x.jpg", folder, "is a folder"),
     "huge": ("huge.png", huge, "20000 x 20000"),
     "pipe": ("pipe.jpg", pipe, "pipe"),
@@ -92,7 +92,7 @@ def test_a_picture_that_may_not_be_read(run, tmp_path):
     (tmp_path / "secret.png").chmod(0)
     result = run("explain", FIVE, tmp_path / "secret.png", *DIGITS, "-o", tmp_path / "out")
     assert result.exit_code == 3
-    assert "may not be read" in result.stderr
+    assert "is not readable" in result.stderr
 
 
 def cmyk(path: Path) -> None:
@@ -150,6 +150,6 @@ def test_a_real_process_ends_without_a_traceback(tmp_path):
     assert done.returncode == 1
     assert [line.rstrip() for line in done.stderr.splitlines()] == [
         "failed   why",
-        "bad.jpg  'bad.jpg' is not a picture in a format known here. "
+        "bad.jpg  'bad.jpg' is not an image in a supported format. "
         "Convert it to JPEG or PNG, or copy it again if it should be one.",
     ]

@@ -21,7 +21,7 @@ from cam.runs.options import RunOptions
 from cam.runs.run import explain_folder
 from cam.tensors import hash_tensors
 
-RECORD_KEYS = ["index", "path", "name", "status", "error", "retry", "bytes", "modified", "checksum"]
+RECORD_KEYS = ["index", "path", "name", "status", "error", "retry", "bytes", "modified"]
 RECORD_KEYS += ["size", "targets"]
 TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "completeness_error"]
 TARGET_KEYS += ["evidence", "map_input", "map_logit", "peak", "boxes", "note", "files"]

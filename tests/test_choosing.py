@@ -32,7 +32,7 @@ def test_a_pattern_is_of_the_path_from_the_input_on_or_of_the_file_name(
     assert chosen("big/*", inputs=["p/dogs/1.png", "p/cats"]) == ["dogs/1.png", "cats/big/2.jpg"]  # one is named itself
     assert chosen("cats/*", inputs=["p", "p/dogs/*.png"]) == ["cats/1.jpg", "cats/big/2.jpg"]
     for nothing in ("*.PNG", "", "["):
-        with pytest.raises(UsageError, match=r"None of 4 pictures matches '.*'\. Write it as the shell does"):
+        with pytest.raises(UsageError, match=r"None of 4 images matches '.*'\. Write --pattern as in a shell"):
             chosen(nothing)
 
 

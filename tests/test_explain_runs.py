@@ -115,7 +115,7 @@ def test_the_first_bad_picture_can_stop_the_run(run, folder, tmp_path):
     result = run("explain", tmp_path / "0.png", folder, *DIGITS, "-o", tmp_path / "out", "--on-error", "stop")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: The run was stopped by ")
-    assert "0.png' is not a picture" in result.stderr
+    assert "0.png' is not an image" in result.stderr
     assert "Traceback" not in result.stderr
     assert lines(tmp_path / "out") == []
 
@@ -196,7 +196,7 @@ def test_what_cannot_be_is_told_before_an_earlier_run_goes(run, whole):
 def test_a_time_that_cannot_be(run, tmp_path):
     result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--timeout", "nan")
     assert result.exit_code == 2
-    assert "nan seconds is no time to decode a picture in. Give more than 0" in result.stderr
+    assert "--timeout must be more than 0 seconds, got nan. Give a time" in result.stderr
 
 
 def test_run_json_names_the_engine(run, tmp_path):

@@ -103,13 +103,13 @@ def test_globs_given_as_text() -> None:
 @pytest.mark.parametrize("given", ["empty", "p/*.png", "**/*.gif", "p[", "nowhere/*.jpg", "gone/..", "p/**a/*.jpg"])
 def test_folders_and_globs_without_pictures_are_named(given: str) -> None:
     make("p/a.jpg", "empty/notes.txt")
-    with pytest.raises(UsageError, match=r"is not a glob|holds no picture") as caught:
+    with pytest.raises(UsageError, match=r"is not a glob|holds no image") as caught:
         find_pictures(["p", given])
     assert repr(given) in str(caught.value) or repr(given.removeprefix("p/")) in str(caught.value)
 
 
 def test_a_dash_is_a_file_called_so_or_a_hint_at_lists(here: Path) -> None:
-    with pytest.raises(UsageError, match=r"called '-'. Give a list of pictures on standard input with --list -"):
+    with pytest.raises(UsageError, match=r"called '-'. Give a list of images on standard input with --list -"):
         find_pictures(["-"])
     (here / "-").touch()
     assert [str(picture.name) for picture in find_pictures(["-"])] == ["-"]
@@ -136,7 +136,7 @@ def test_names_that_are_not_utf8() -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
     make(f"p/{name}")
     assert names("p") == names(f"p/{name}") == names("p/*.jpg") == [name]
-    with pytest.raises(UsageError, match="holds no picture"):
+    with pytest.raises(UsageError, match="holds no image"):
         find_pictures([os.fsdecode(b"\xff*")])
 
 

@@ -169,7 +169,7 @@ def test_a_size_the_network_does_not_take_costs_those_pictures_only():
     ids=lambda wrong: f"{type(wrong).__name__}{getattr(wrong, 'shape', '')}",
 )
 def test_what_is_no_picture_is_refused(wrong):
-    with pytest.raises(UsageError, match=r"is no picture\. Give .*\(H, W, 3\) uint8 RGB\."):
+    with pytest.raises(UsageError, match=r"^The image must be .*, got .*\. Give .*\(H, W, 3\) uint8 RGB array\."):
         cam.explain(wrapped(), wrong)
 
 

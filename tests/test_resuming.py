@@ -161,7 +161,7 @@ def test_other_options_are_refused(classifier, folder, unbroken, changed):
 
 
 def test_the_first_bad_picture_can_stop_the_run(classifier, folder, unbroken, tmp_path):
-    with pytest.raises(StoppedError, match=r"7\.png.*not a picture.*go on"):
+    with pytest.raises(StoppedError, match=r"7\.png.*not an image.*go on"):
         run(classifier, folder, tmp_path, on_error="stop")
     assert len(list(read_records(tmp_path / "manifest.jsonl"))) == 7
     run(classifier, folder, tmp_path)
@@ -194,7 +194,7 @@ def test_whole_batches_are_kept(tmp_path):
     folder = RunFolder(tmp_path)
     with ManifestWriter(folder.manifest) as manifest:
         for index, picture in pictures[:7]:
-            fingerprint = picture.fingerprinted().fingerprint._asdict()
+            fingerprint = picture.current_fingerprint()._asdict()
             line = {
                 "index": index,
                 "path": str(picture.path),

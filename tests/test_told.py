@@ -18,7 +18,7 @@ def test_what_failed_is_told_also_where_a_run_is_cut_short(run, tmp_path, monkey
     assert (result.exit_code, result.stdout) == (130, "")
     heading, failed, stopped = result.stderr.splitlines()
     assert heading.split() == ["failed", "why"]
-    assert failed.startswith(f"{tmp_path / 'bad.png'}  '{tmp_path / 'bad.png'}' is not a picture")
+    assert failed.startswith(f"{tmp_path / 'bad.png'}  '{tmp_path / 'bad.png'}' is not an image")
     assert stopped.startswith("Stopped. What is done is in ")
 
 

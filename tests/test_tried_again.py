@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -110,29 +109,6 @@ def test_pictures_of_one_path_have_a_line_each(classifier, folder, tmp_path):
             packed.writestr(name, (folder / "0.png").read_bytes())
     run(classifier, tmp_path / "a.zip", tmp_path / "packed")
     assert sorted(record["status"] for record in records(tmp_path / "packed")) == ["failed", "ok"]
-
-
-@pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_an_archive_that_changes_after_it_was_listed_is_not_mixed_up(classifier, folder, tmp_path, kind):
-    packed = tmp_path / f"p.{kind}"
-
-    def pack(names: list[str]) -> None:
-        with tarfile.open(packed, "w") if kind == "tar" else zipfile.ZipFile(packed, "w") as file:
-            for name in names:
-                (file.add if isinstance(file, tarfile.TarFile) else file.write)(folder / f"{name}.png", f"{name}.png")
-        os.utime(packed, (0, len(names[0])))
-
-    pack(["0", "10"])
-    listed = find_pictures([packed])
-    pack(["10", "0"])
-    done = explain_folder(classifier, listed, tmp_path / "out", RunOptions(), {})
-    assert (done.explained, done.failed) == (0, 2)
-    assert all(
-        "changed since it was listed. Give the command again." in line["error"]
-        for line in records(done.manifest.parent)
-    )
-    again = run(classifier, packed, tmp_path / "out")
-    assert (again.explained, again.failed, again.earlier) == (2, 0, 0)
 
 
 def test_the_scale_outlives_the_lines(classifier, folder, tmp_path):

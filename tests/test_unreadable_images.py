@@ -52,9 +52,9 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").mkdir()
     refused(tmp_path / "missing.jpg", "does not exist. Check the path")
     refused(tmp_path / "empty.jpg", "is empty. Copy the file again")
-    refused(tmp_path / "text.jpg", "is not a picture in a format known here")
-    refused(tmp_path / "page.eps", "is not a picture in a format known here")
-    refused(tmp_path / "x.jpg", "is a folder, not a picture")
+    refused(tmp_path / "text.jpg", "is not an image in a supported format")
+    refused(tmp_path / "page.eps", "is not an image in a supported format")
+    refused(tmp_path / "x.jpg", "is a folder, not an image")
     refused(tmp_path / "empty.jpg" / "a.jpg", "cannot be opened")
     refused(tmp_path / ("n" * 300), "cannot be opened")
     refused(tmp_path / "null\0.jpg", "cannot be opened")
@@ -83,7 +83,7 @@ def private_file(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_file_that_may_not_be_read(private_file: Path) -> None:
-    refused(private_file, r"may not be read\. Change its permissions")
+    refused(private_file, r"is not readable\. Change its permissions")
 
 
 @pytest.mark.parametrize("form", FORMATS)

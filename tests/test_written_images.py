@@ -31,7 +31,7 @@ def test_lossy_formats_are_close(suffix: str) -> None:
 
 
 def test_what_cannot_be_encoded() -> None:
-    with pytest.raises(UsageError, match=r"'\.gif' is not a format written here\. Use one of \.jpg, \.png, \.webp"):
+    with pytest.raises(UsageError, match=r"'\.gif' is not a format that can be written\. Use \.jpg, \.png, \.webp"):
         encode(photograph(), ".gif")
     with pytest.raises(OutputError, match=r"a \.webp file cannot hold 16384 x 1 pixels\. Use \.png"):
         encode(np.zeros((1, 16384, 3), np.uint8), ".webp")

@@ -20,7 +20,7 @@ from cam.explanations.compute import ComputedMaps, all_classes_of, build_explana
 from cam.explanations.explanation import Explanation
 from cam.explanations.forward import as_model_error, run_forward
 from cam.explanations.options import ExplainOptions, OneClass, Target, TopClasses
-from cam.images.io import checked, read_image
+from cam.images.io import check_image, read_image
 from cam.maps.activation import AllClasses
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Size
@@ -135,7 +135,7 @@ def _explain_each(
         bad: CamError | None = None
         for photo in some:
             try:
-                images.append(read_image(photo) if isinstance(photo, (str, Path)) else checked(photo))
+                images.append(read_image(photo) if isinstance(photo, (str, Path)) else check_image(photo))
             except CamError as error:  # the pictures before it come first
                 bad = error
                 break

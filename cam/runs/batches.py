@@ -14,12 +14,12 @@ from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
 from cam.drawing.colormaps import lookup, to_steps
-from cam.errors import CamError
+from cam.errors import CamError, ImageError, TransientError
 from cam.explanations.explain import ImageResult, explain_images
 from cam.explanations.explanation import Explanation
 from cam.images.find import Picture
 from cam.images.io import shrink
-from cam.images.read import LoadedImage, look_at
+from cam.images.read import LoadedImage, read_picture
 from cam.maps.projection import interpolation_weights
 from cam.runs.options import RunOptions
 from cam.tensors import fetch, own_stream, put, wait
@@ -69,9 +69,14 @@ def _read(
     part: list[tuple[Picture, LoadedImage | CamError]] = []
     pixels = 0
     for picture in pictures:
-        fingerprinted, photo = look_at(picture, options.limits, at_least)
-        pixels += photo.image.size // 3 if isinstance(photo, LoadedImage) else 0
-        part.append((fingerprinted, photo))
+        try:
+            image = read_picture(picture, options.limits, at_least)
+            pixels += image.image.size // 3
+            part.append((replace(picture, fingerprint=image.fingerprint), image))
+        except ImageError as error:
+            # A busy system or another copy of the archive may be fine next time: no fingerprint, so it is tried again.
+            again = picture.member or isinstance(error, TransientError)
+            part.append((picture if again else replace(picture, fingerprint=picture.current_fingerprint()), error))
         if pixels >= _READ_PIXELS:
             yield part
             part, pixels = [], 0

@@ -168,8 +168,7 @@ def _holds(folder: RunFolder, record: Record, picture: Picture) -> bool:
     """Tell whether the line of a picture still says what there is."""
     if record["path"] != str(picture.path) or not all(map(folder.has, files_of(record))):
         return False
-    fingerprinted = picture.fingerprinted()
-    now = as_fields(fingerprinted.failing if record["status"] == "failed" else fingerprinted.fingerprint)
+    now = as_fields(picture.current_fingerprint())
     unknown = record.get("retry") and record.get("bytes") is None
     return bool(unknown) or all(record.get(key) == value for key, value in now.items())
 

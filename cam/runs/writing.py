@@ -97,7 +97,6 @@ def write_picture(
     except (CamError, MemoryError) as error:
         found = error if isinstance(error, CamError) else as_model_error(error)
         record.update(status="failed", error=str(found), retry=isinstance(found, TransientError), targets=[])
-        record.update(as_fields(picture.failing))
     return record
 
 
