@@ -1,4 +1,4 @@
-"""The demonstration: heads worked by hand, training that can be repeated, and shipped weights that do what is said."""
+"""The demonstration: heads worked by hand, repeatable training, and the accuracy of the shipped weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cam.classifiers.load import load_classifier, load_network
 from cam.errors import HeadError, UsageError
 from cam.invariance.demo import training
 from cam.invariance.demo.demo import run_demo, shipped_glyphs, shipped_networks
-from cam.invariance.demo.positions import accuracy_by_place
+from cam.invariance.demo.positions import accuracy_by_position
 from cam.invariance.demo.scenes import uci_digits
-from cam.invariance.demo.training import HEADS, NETWORKS, RIGHT, correct, make_scenes, train_network
+from cam.invariance.demo.training import HEADS, NETWORKS, RIGHT_HALF, is_correct, make_scenes, train_network
 from cam.networks.heads_compared import HeadsCompared
 from cam.tensors import hash_tensors
 
@@ -33,7 +33,7 @@ HEAD = {
 
 
 def count(module: nn.Module) -> int:
-    return sum(each.numel() for each in module.parameters())
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("name", HEAD)
@@ -65,7 +65,7 @@ def test_linear_behind_the_average_is_a_1x1_convolution_before_it(device):
 
 
 @pytest.mark.parametrize("shift", [(0, 8), (8, 32), (16, 56)])
-def test_with_circular_padding_whole_cells_make_no_difference(shift):
+def test_a_shift_by_whole_cells_makes_no_difference_with_circular_padding(shift):
     torch.manual_seed(0)
     pictures = torch.randn(2, 3, 32, 64, dtype=torch.float64)
     moved = pictures.roll(shift, (2, 3))
@@ -74,8 +74,8 @@ def test_with_circular_padding_whole_cells_make_no_difference(shift):
     assert not torch.allclose(flattened(moved), flattened(pictures), rtol=0, atol=1e-3)
 
 
-def test_digits_stand_where_they_are_put_and_halves_are_told_apart():
-    scenes = make_scenes(*shipped_glyphs(), 60, area=RIGHT, seed=0)
+def test_seen_and_unseen_halves_are_disjoint():
+    scenes = make_scenes(*shipped_glyphs(), 60, area=RIGHT_HALF, seed=0)
     assert scenes.seen.all()
     assert not scenes.unseen.any()
     everywhere = make_scenes(*shipped_glyphs(), 60, seed=0)
@@ -84,40 +84,40 @@ def test_digits_stand_where_they_are_put_and_halves_are_told_apart():
     assert not (everywhere.seen & everywhere.unseen).any()
 
 
-def test_accuracy_is_counted_where_the_centers_are():
+def test_accuracy_is_counted_by_the_centers_of_the_boxes():
     boxes = np.array([[0, 0, 4, 4], [1, 1, 3, 3], [60, 28, 64, 32], [7, 0, 9, 2]] * 10)
-    right = np.array([True, False, True, False] * 10)
-    assert np.isnan(accuracy_by_place(right[:36], boxes[:36])[7, 15])  # nine are too few
-    shares = accuracy_by_place(right, boxes)
+    correct = np.array([True, False, True, False] * 10)
+    assert np.isnan(accuracy_by_position(correct[:36], boxes[:36])[7, 15])  # 9 scenes are below MIN_SCENES
+    shares = accuracy_by_position(correct, boxes)
     assert shares.shape == (8, 16)
     assert (shares[0, 0], shares[7, 15], shares[0, 2]) == (0.5, 1, 0)
     assert np.isnan(shares).sum() == 8 * 16 - 3
 
 
-def test_training_learns_and_can_be_repeated():
+def test_training_learns_and_is_repeatable():
     glyphs, classes = uci_digits("train")
-    scenes = make_scenes(glyphs, classes, 64, area=RIGHT, seed=0)
+    scenes = make_scenes(glyphs, classes, 64, area=RIGHT_HALF, seed=0)
     state = torch.get_rng_state()
     first, again = (train_network(NETWORKS["position-flatten"], scenes, epochs=15, seed=0) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    assert correct(first, scenes).mean() > 0.9
+    assert is_correct(first, scenes).mean() > 0.9
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_shipped_glyphs_are_those_that_nothing_was_learned_from():
+def test_shipped_glyphs_are_those_of_the_test_part():
     glyphs, classes = uci_digits("test")
     assert np.array_equal(shipped_glyphs()[0], glyphs)
     assert np.array_equal(shipped_glyphs()[1], classes)
 
 
-def test_shipped_networks_reach_the_stated_figures():
+def test_shipped_networks_reach_the_documented_accuracy():
     scenes = make_scenes(*shipped_glyphs(), 1500, seed=7)
     for name, trained in shipped_networks().items():
-        right = correct(trained.network, scenes)
-        seen, unseen = right[scenes.seen].mean(), right[scenes.unseen].mean()
+        correct = is_correct(trained.network, scenes)
+        seen, unseen = correct[scenes.seen].mean(), correct[scenes.unseen].mean()
         if name.startswith("position-gap"):
             assert seen > 0.9
-            assert abs(seen - unseen) < 0.045, name  # 3 points and what 560 scenes of each half leave to chance
+            assert abs(seen - unseen) < 0.045, name  # 3 points, and sampling error of 560 scenes in each half
         else:
             assert seen > 0.8
             assert unseen < 0.2, name
@@ -132,7 +132,7 @@ def test_cards_name_the_heads_and_weights_are_small():
         load_classifier("position-flatten", device="cpu")
 
 
-def test_the_demonstration_writes_figures_and_the_numbers_it_gives(tmp_path, monkeypatch):
+def test_the_demonstration_writes_figures_and_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr("cam.invariance.demo.demo.SCENES", 300)
     done = []
     facts = run_demo(tmp_path, progress=done.append)
@@ -141,19 +141,19 @@ def test_the_demonstration_writes_figures_and_the_numbers_it_gives(tmp_path, mon
     assert {path.name for path in tmp_path.iterdir()} == {
         "accuracy-by-place.png", "accuracy.png", "unseen-heat.png", "demo.json"
     }  # fmt: skip
-    by_name = {each["name"]: each for each in facts["networks"]}
+    by_name = {network["name"]: network for network in facts["networks"]}
     assert by_name["position-gap"]["head_parameters"] == 650
-    assert all(by_name[name]["few"]["train"] > by_name[name]["few"]["test"] for name in HEADS)
     assert facts["versions"]["torch"]
     network = load_network("position-flatten").network
     assert by_name["position-flatten"]["tensors_sha256"] == hash_tensors(network.state_dict())
-    gap = [by_name[name]["few"]["train"] - by_name[name]["few"]["test"] for name in HEADS]
-    assert gap[0] == min(gap)
+    accuracies = [by_name[name]["small_set_accuracy"] for name in HEADS]
+    gaps = [accuracy["train"] - accuracy["test"] for accuracy in accuracies]
+    assert gaps[0] == min(gaps) > 0
     assert facts["peak_in_box_unseen"][0] > 0.7
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
-def test_what_the_page_shows_runs_as_pasted(block):
+def test_code_of_the_documentation_page_runs(block):
     names: dict[str, object] = {"__name__": "__main__"}
     exec(block, names)
     assert {"torch", "nn"} <= names.keys()
@@ -161,7 +161,7 @@ def test_what_the_page_shows_runs_as_pasted(block):
 
 def test_training_needs_the_digits(monkeypatch):
     def missing(part):
-        raise UsageError("the digits come with scikit-learn, which is not installed", "Install it")
+        raise UsageError("The digits come with scikit-learn, which is not installed", "Install it")
 
     monkeypatch.setattr(training, "uci_digits", missing)
     with pytest.raises(UsageError, match="scikit-learn"):

@@ -1,4 +1,4 @@
-"""An object moved over a canvas: what its score and its heat do, and what must be exact."""
+"""Score and heat of an object that moves over a canvas, and what must be exact."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cam.classifiers.preprocessing import Preprocessing
 from cam.explanations.options import OneClass
 from cam.heads.hooks import forward
 from cam.invariance.measure import measure_invariance, peaks_and_centroids
-from cam.invariance.results import Following, Summary
+from cam.invariance.results import summarize_scores, summarize_tracking, track
 from cam.maps.activation import class_activation_maps
 from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import peak
 
 
 def circular(stride: int) -> cam.Classifier:
-    """A linear network that knows no border: small whole weights, float64."""
+    """A linear network with circular padding: small integer weights, float64."""
     generator = torch.Generator().manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3, stride, padding=1, padding_mode="circular"),
@@ -38,14 +38,14 @@ def circular(stride: int) -> cam.Classifier:
 
 
 def speckled() -> np.ndarray:
-    """A picture of black and white dots with a black rim, so that no window reaches round the canvas with it."""
+    """Black and white dots with a black rim, so that no window wraps around the canvas with them."""
     image = np.zeros((16, 16, 3), np.uint8)
     image[2:-2, 2:-2] = 255 * np.random.default_rng(1).integers(0, 2, (12, 12, 3))
     return image
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_a_linear_network_without_borders_is_exactly_invariant_and_equivariant(stride: int) -> None:
+def test_a_linear_network_with_circular_padding_is_exactly_invariant_and_equivariant(stride: int) -> None:
     classifier = circular(stride)
     network, site = classifier.network, classifier.head.site
     inputs = torch.randn(1, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -63,29 +63,29 @@ def test_a_linear_network_without_borders_is_exactly_invariant_and_equivariant(s
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_the_measured_errors_of_such_a_network_are_zero(stride: int) -> None:
+def test_the_measured_errors_of_a_circular_network_are_zero(stride: int) -> None:
     result = measure_invariance(circular(stride), speckled(), steps=5, fill=(0, 0, 0), target=OneClass(1))
-    assert result.scenes.xs == (0, 4, 8, 12, 16)
-    assert Summary.of(result.logits).spread <= 1e-9
-    assert Summary.of(result.probabilities).spread <= 1e-9
-    assert result.stays.all() or not result.stays.any()
+    assert result.placements.xs == (0, 4, 8, 12, 16)
+    assert result.logits.std() <= 1e-9
+    assert result.probabilities.std() <= 1e-9
+    assert result.is_predicted.all() or not result.is_predicted.any()
     assert result.equivariance is not None
     assert result.equivariance.peak.deviations.max() <= 1e-9
     assert result.equivariance.centroid.deviations.max() <= 1e-9
     assert result.equivariance.shift_errors == (0, 0)
 
 
-def test_a_stride_is_seen_between_its_multiples() -> None:
+def test_scores_change_between_multiples_of_the_stride() -> None:
     result = measure_invariance(circular(4), speckled(), steps=17, fill=(0, 0, 0), target=OneClass(1))
-    assert Summary.of(result.logits).spread > 0.1
+    assert result.logits.std() > 0.1
     assert np.ptp(result.logits[::4, ::4]) <= 1e-9
 
 
-def test_a_square_that_fills_a_cell_by_hand() -> None:
+def test_a_square_that_fills_a_cell_worked_by_hand() -> None:
     result = measure_invariance(
         seeing_white(), WHITE, box=(0, 0, 4, 4), canvas=(32, 32), steps=8, fill=(0, 0, 0), batch_size=5
     )
-    assert (result.class_idx, result.label, result.scenes.shape) == (1, "white", (8, 8))
+    assert (result.class_idx, result.label, result.placements.shape) == (1, "white", (8, 8))
     np.testing.assert_allclose(result.logits, 48 / 64)  # one cell of 8 x 8
     np.testing.assert_allclose(result.probabilities, 1 / (1 + np.exp(-1.5)))
     heat = result.equivariance
@@ -96,10 +96,8 @@ def test_a_square_that_fills_a_cell_by_hand() -> None:
     assert result.facts()["predicted_share"] == 1
 
 
-def test_a_peak_is_no_finer_than_the_cells_and_a_centroid_is() -> None:
-    result = measure_invariance(
-        seeing_white(), WHITE, box=(0, 0, 4, 4), canvas=(32, 32), steps=29, fill=(0, 0, 0)
-    )  # fmt: skip
+def test_a_centroid_is_more_precise_than_the_cells_and_a_peak_is_not() -> None:
+    result = measure_invariance(seeing_white(), WHITE, box=(0, 0, 4, 4), canvas=(32, 32), steps=29, fill=(0, 0, 0))
     heat = result.equivariance
     assert heat is not None
     np.testing.assert_allclose(heat.peak.errors[0, :9], [0, 1, 2, 1, 0, 1, 2, 1, 0])  # half in two cells: the first
@@ -107,34 +105,32 @@ def test_a_peak_is_no_finer_than_the_cells_and_a_centroid_is() -> None:
     np.testing.assert_allclose(heat.centroid.errors, 0, atol=1e-9)
 
 
-def test_without_positive_evidence_there_is_no_centroid() -> None:
-    result = measure_invariance(
-        seeing_white(), WHITE, box=(0, 0, 4, 4), steps=2, fill=(0, 0, 0), target=OneClass(0)
-    )  # fmt: skip
+def test_the_centroid_is_nan_without_positive_evidence() -> None:
+    target = OneClass(0)
+    result = measure_invariance(seeing_white(), WHITE, box=(0, 0, 4, 4), steps=2, fill=(0, 0, 0), target=target)
     assert result.equivariance is not None
     assert np.isnan(result.equivariance.centroid.errors).all()
-    assert result.facts()["centroid"]["error"] == {"mean": None, "largest": None}
+    assert result.facts()["centroid"]["error"] == {"mean": None, "max": None}
     assert result.facts()["predicted_share"] == 0
     assert "centroid: nan pixels" in str(result)
     assert "NaN" not in result.to_json()
 
 
-def test_scores_by_hand() -> None:
-    assert Summary.of(np.array([[4.0, 2.0], [0.0, 2.0]])) == Summary(2.0, np.sqrt(2), 0.0, (1, 0))
-
-
-def test_distances_by_hand() -> None:
+def test_summaries_worked_by_hand() -> None:
     centers = np.array([[[10.0, 10.0], [10.0, 20.0]]])
-    found = Following.of(centers + np.array([[[3, 4], [-3, 4]]]), centers)
-    assert found.mean_offset == (0, 4)
-    np.testing.assert_allclose(found.errors, [[5, 5]])
-    np.testing.assert_allclose(found.deviations, [[3, 3]])
-    lost = Following.of(np.array([[[13.0, 14.0], [np.nan, np.nan]]]), centers)
-    assert lost.mean_offset == (3, 4)
-    assert lost.facts()["error"] == {"mean": 5, "largest": 5}
+    summary = summarize_scores(np.array([[4.0, 2.0]]), centers)
+    assert (summary["mean"], summary["std"], summary["min"], summary["min_position"]) == (3, 1, 2, (0, 1))
+    assert summary["min_center"].tolist() == [10, 20]
+    tracking = track(centers + np.array([[[3, 4], [-3, 4]]]), centers)
+    assert tracking.mean_offset == (0, 4)
+    np.testing.assert_allclose(tracking.errors, [[5, 5]])
+    np.testing.assert_allclose(tracking.deviations, [[3, 3]])
+    without_point = track(np.array([[[13.0, 14.0], [np.nan, np.nan]]]), centers)
+    assert without_point.mean_offset == (3, 4)
+    assert summarize_tracking(without_point)["error"] == {"mean": 5, "max": 5}
 
 
-def test_peaks_and_centroids_of_many_maps_by_hand() -> None:
+def test_peaks_and_centroids_worked_by_hand() -> None:
     maps = np.array([[[[0, 1.0], [3, 0]], [[-1, -2], [-3, -4]]]])  # (1, 2, 2, 2)
     ys, xs = np.array([1.0, 5.0]), np.array([2.0, 10.0])
     peaks, centroids = peaks_and_centroids(maps, ys, xs)
@@ -142,32 +138,32 @@ def test_peaks_and_centroids_of_many_maps_by_hand() -> None:
     np.testing.assert_array_equal(centroids, [[[4, 4], [np.nan, np.nan]]])
 
 
-def test_of_equally_hot_cells_the_peak_is_the_middle_one_as_on_a_photograph() -> None:
+def test_among_equally_hot_cells_the_peak_is_the_middle_one() -> None:
     cam_map = np.zeros((5, 7))
     cam_map[1:4, 2:7] = 3
     peaks, _ = peaks_and_centroids(cam_map, np.arange(5) * 4 + 1.5, np.arange(7) * 4 + 1.5)
     assert peaks.tolist() == [2 * 4 + 1.5, 4 * 4 + 1.5]
     frame = Frame((20, 28), (20, 28), (0, 0), (20, 28))
-    assert peak(cam_map, Grid((1.5, 1.5), (4, 4), "arithmetic"), frame) == (10, 18)  # the same, on a whole pixel
+    assert peak(cam_map, Grid((1.5, 1.5), (4, 4), "arithmetic"), frame) == (10, 18)
 
 
-def test_a_batch_is_all_that_is_held() -> None:
+def test_the_batch_size_limits_a_pass_and_changes_no_score() -> None:
     classifier, sizes = seeing_white(), []
     handle = classifier.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    few = measure_invariance(classifier, WHITE, steps=3, batch_size=4, fill="blur")
+    small = measure_invariance(classifier, WHITE, steps=3, batch_size=4, fill="blur")
     handle.remove()
     assert max(sizes) == 4
-    assert sum(sizes) == 1 + 9 + 3  # the picture alone, the places, and the moves by one jump
-    many = measure_invariance(classifier, WHITE, steps=3, fill="blur")
-    np.testing.assert_allclose(few.logits, many.logits, rtol=1e-6)
+    assert sum(sizes) == 1 + 9 + 3  # the image alone, the positions, and the shifts by one stride
+    large = measure_invariance(classifier, WHITE, steps=3, fill="blur")
+    np.testing.assert_allclose(small.logits, large.logits, rtol=1e-6)
 
 
-def test_what_is_not_expected_of_the_scenes_is_remarked() -> None:
+def test_notes_tell_what_the_object_is() -> None:
     wide = np.zeros((64, 128, 3), np.uint8)
     (whole,) = measure_invariance(seeing_white(), WHITE, steps=2).notes
-    assert whole.startswith("The object is the whole picture, and what shows the class need not be in its middle")
+    assert whole.startswith("The object is the whole image, and what shows the class may be anywhere in it")
     (cropped,) = measure_invariance(seeing_white(), wide, steps=2).notes
-    assert cropped.startswith("The object is the center crop of the picture that the model sees")
+    assert cropped.startswith("The object is the center crop of the image that the model sees")
     assert measure_invariance(seeing_white(), wide, box=(0, 0, 40, 20), steps=2).notes == ()
     result = measure_invariance(seeing_white(), wide, box=(0, 0, 40, 20), steps=2, fill="reflect")
     (mirrored,) = result.notes
@@ -176,11 +172,11 @@ def test_what_is_not_expected_of_the_scenes_is_remarked() -> None:
     assert str(result).endswith(mirrored)
 
 
-def test_what_is_said_has_its_order() -> None:
+def test_texts_give_sizes_as_height_and_width() -> None:
     result = measure_invariance(seeing_white(), WHITE, box=(0, 0, 8, 4), canvas=(32, 40), steps=2, fill=(0, 0, 0))
     first, second, logit, *_ = str(result).splitlines()
-    assert first.endswith(": 4x8 pixels (HxW) at 4 places of a canvas of 32x40")
-    assert second == "predicted at 4 of 4 places"
+    assert first.endswith(": 4x8 pixels (HxW) at 4 positions on a canvas of 32x40")
+    assert second == "predicted at 4 of 4 positions"
     assert logit.endswith("with the object's center at (y, x) = (1.5, 3.5)")
     assert result.facts()["canvas"] == [32, 40]
     assert result.facts()["coordinates"].startswith("sizes are (h, w), points and offsets (y, x)")

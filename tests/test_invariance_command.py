@@ -1,4 +1,4 @@
-"""`cam invariance` as it is typed, whatever the network."""
+"""`cam invariance` on the command line, and networks without an exact map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cam.classifiers.load import load_classifier
 from cam.errors import UsageError
 from cam.images.io import read_image, write_image
 from cam.invariance.figures import FIGURES
-from cam.invariance.measure import ScoreOnlyClassifier, load_any_classifier, look
+from cam.invariance.models import ScoreOnlyClassifier, load_any_classifier, score_images
 from cam.tensors import hash_tensors
 from cam.version import VERSION
 
@@ -49,28 +49,29 @@ def test_any_network_can_be_loaded(flat: str) -> None:
         load_any_classifier(flat, input_size=32, labels=["a", "b"], device="cpu")
     one = load_any_classifier("flattening:one", input_size=32, device="cpu")
     assert one.labels == ("negative", "positive")
-    (found,) = look(one, [np.full((32, 32, 3), 90, np.uint8)])
-    assert found.logits[0] == -found.logits[1] != 0
-    assert found.probabilities.sum() == pytest.approx(1)
+    (scores,) = score_images(one, [np.full((32, 32, 3), 90, np.uint8)])
+    assert scores.logits[0] == -scores.logits[1] != 0
+    assert scores.probabilities.sum() == pytest.approx(1)
 
 
-def test_the_command_writes_all_and_says_it_short(run, tmp_path):
+def test_the_command_writes_figures_and_numbers(run, tmp_path):
     out = tmp_path / "out"
     result = run("invariance", FIVE, "-m", "digits", "-o", out, "--steps", 2, "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert "digits, '5': 72x72 pixels (HxW) at 4 places of a canvas of 144x144" in result.output
-    assert "map after a move by one jump, moved back: differs by 0.00% down" in result.output
+    assert "digits, '5': 72x72 pixels (HxW) at 4 positions on a canvas of 144x144" in result.output
+    assert "map shifted back after a shift by one stride: differs by 0.00% down" in result.output
     assert {path.name for path in out.iterdir()} == {*FIGURES, "invariance.json"}
-    found = json.loads((out / "invariance.json").read_text())
-    assert found["label"] == "5"
-    assert np.shape(found["by_place"]["peak_points"]) == (2, 2, 2)
-    assert found["peak"]["deviation"]["mean"] < 4  # one jump
-    assert found["shift_by_one_stride"]["down"] < 0.01
-    about, digits = found["made_with"], load_classifier("digits", device="cpu")
-    assert about["weights"]["tensors_sha256"] == hash_tensors(digits.network.state_dict())
-    assert about["weights"]["sha256"] == hash_file(digits.weights)
-    assert (about["model"], about["head"]["kind"], about["versions"]["gapcam"]) == ("digits", "gap-linear", VERSION)
-    assert (about["arguments"]["steps"], about["arguments"]["picture"]) == (2, str(FIVE))
+    result_json = json.loads((out / "invariance.json").read_text())
+    assert result_json["label"] == "5"
+    assert np.shape(result_json["by_position"]["peak_points"]) == (2, 2, 2)
+    assert result_json["peak"]["deviation"]["mean"] < 4  # one stride
+    assert result_json["shift_by_one_stride"]["down"] < 0.01
+    made_with, digits = result_json["made_with"], load_classifier("digits", device="cpu")
+    assert made_with["weights"]["tensors_sha256"] == hash_tensors(digits.network.state_dict())
+    assert made_with["weights"]["sha256"] == hash_file(digits.weights)
+    assert (made_with["model"], made_with["head"]["kind"]) == ("digits", "gap-linear")
+    assert made_with["versions"]["gapcam"] == VERSION
+    assert (made_with["arguments"]["steps"], made_with["arguments"]["picture"]) == (2, str(FIVE))
 
 
 def test_the_command_moves_an_object(run, tmp_path):
@@ -93,45 +94,45 @@ def test_the_command_measures_a_flattening_network(run, tmp_path, flat):
     assert result.exit_code == 0, result.output
     assert "has no exact class activation map (not-gap)" in result.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*FIGURES[:2], "invariance.json"}
-    found = json.loads((tmp_path / "out" / "invariance.json").read_text())
+    result_json = json.loads((tmp_path / "out" / "invariance.json").read_text())
     network = load_any_classifier(flat, input_size=32, device="cpu").network
-    assert found["made_with"]["weights"] == {
+    assert result_json["made_with"]["weights"] == {
         "file": None, "sha256": None, "tensors_sha256": hash_tensors(network.state_dict())
     }  # fmt: skip
-    assert "head" not in found["made_with"]
+    assert "head" not in result_json["made_with"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("--box", "1,2,3"), "'1,2,3' is no box"),
-        (("--box", "60,0,300,9"), "The box 60,0,300,9 does not lie in the picture"),
-        (("--canvas", "8"), "A canvas of 8x8 pixels (HxW) does not hold the object"),
+        (("--box", "60,0,300,9"), "--box 60,0,300,9 does not lie in the image"),
+        (("--canvas", "8"), "--canvas must be larger than the object of 72x72 pixels (HxW), got 8x8"),
         (("--canvas", "big"), "'big' is no size"),
         (("--fill", "noise"), "such as 0,0,0. Or mean, blur or reflect."),
         (("--mask", FIVE, "--box", "0,0,9,9"), "--box and --mask"),
-        (("--canvas", 800, "--steps", 100), "10000 places, more than 4096. Give 64 steps or fewer"),
+        (("--canvas", 800, "--steps", 100), "10000 positions, more than 4096. Give --steps 64 or fewer"),
         (("-t", "zebra"), "zebra"),
         (("-t", "top2"), "top2"),
-        (("--steps", 1), "One place measures nothing"),
-        (("--canvas", 72), "One place measures nothing"),
+        (("--steps", 1), "--steps must be 2 or more"),
+        (("--canvas", 72), "got 72x72"),
         (("--mask", FIVE.parent), "is a folder. Give one picture"),
         (("--mask", FIVE.with_name("nowhere.png")), "nowhere.png"),
     ],
 )
-def test_bad_input_is_told_in_one_sentence(run, tmp_path, arguments, sentence):
+def test_a_bad_option_is_an_error_that_names_it(run, tmp_path, arguments, sentence):
     result = run("invariance", FIVE, "-m", "digits", "-o", tmp_path / "out", *arguments)
     assert result.exit_code in (1, 2)
     assert sentence in result.output
     assert not (tmp_path / "out").exists()
 
 
-def test_random_weights_and_what_becomes_of_the_object_are_said(run, tmp_path):
+def test_notes_mention_random_weights_and_the_object(run, tmp_path):
     result = run("invariance", FIVE, "-m", "digits", "--no-weights", "-o", tmp_path, "--steps", 2, "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "The weights are random (--no-weights): which class is predicted means nothing." in result.output
-    said = json.loads((tmp_path / "invariance.json").read_text())["notes"]
-    assert [each.split(",")[0] for each in said] == ["The object is the whole picture", said[1]]
+    first, _ = json.loads((tmp_path / "invariance.json").read_text())["notes"]
+    assert first.startswith("The object is the whole image")
     folder = run("invariance", FIVE.parent, "-m", "digits", "-o", tmp_path)
     assert f"{str(FIVE.parent)!r} is a folder. Give one picture" in folder.output
 
@@ -139,14 +140,14 @@ def test_random_weights_and_what_becomes_of_the_object_are_said(run, tmp_path):
 def test_the_demonstration_from_the_shipped_weights(run, tmp_path):
     result = run("invariance", "--demo", "-o", tmp_path / "demo")
     assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "demo" / "demo.json").read_text())
-    shares = {each["name"]: (each["seen"][0], each["unseen"][0]) for each in found["networks"]}
-    seen, unseen = shares["position-gap"]
+    demo = json.loads((tmp_path / "demo" / "demo.json").read_text())
+    accuracies = {network["name"]: (network["seen"][0], network["unseen"][0]) for network in demo["networks"]}
+    seen, unseen = accuracies["position-gap"]
     assert seen - unseen <= 0.03
     assert seen >= 0.9
     for name in ("position-flatten", "position-flatten-mlp"):
-        assert shares[name][0] >= 0.85
-        assert shares[name][1] <= 0.2
+        assert accuracies[name][0] >= 0.85
+        assert accuracies[name][1] <= 0.2
     assert f"position-gap: {100 * seen:.1f} % right" in result.output
     assert "70,618 parameters; after few scenes 100.0 % of them, 78.6 % of others" in result.output
     for name in ("accuracy-by-place.png", "accuracy.png", "unseen-heat.png"):
@@ -162,7 +163,7 @@ def test_the_demonstration_from_the_shipped_weights(run, tmp_path):
         (("--demo", "-m", "vgg16", "--steps", 3), "of its own. Take away --model, --steps"),
     ],
 )
-def test_a_picture_or_the_demonstration(run, tmp_path, arguments, words):
+def test_the_command_takes_either_an_image_or_the_demonstration(run, tmp_path, arguments, words):
     result = run("invariance", *arguments, "-o", tmp_path)
     assert result.exit_code == 2
     assert words in result.output

@@ -21,10 +21,11 @@ from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import ModelError, OutputError
 from cam.explanations.options import OneClass
 from cam.images.io import read_image
-from cam.invariance.figures import FIGURES, _score_map, write_figures
-from cam.invariance.measure import ScoreOnlyClassifier, measure_invariance
-from cam.invariance.results import Following, Invariance
-from cam.invariance.sheets import contact_sheet, new_figure, outline, scene_with_heat
+from cam.invariance.figures import FIGURES, contact_sheet, draw_outline, overlay_heat, score_map, write_figures
+from cam.invariance.measure import measure_invariance
+from cam.invariance.models import ScoreOnlyClassifier
+from cam.invariance.plotting import new_figure
+from cam.invariance.results import Invariance, track
 
 
 def halves() -> ScoreOnlyClassifier:
@@ -37,31 +38,30 @@ def halves() -> ScoreOnlyClassifier:
     return ScoreOnlyClassifier("halves", network, Preprocessing(8, (8, 8), **PLAIN), ("left", "right"), "it flattens")
 
 
-def measured(**arguments: object) -> Invariance:
-    found: Invariance = measure_invariance(load_classifier("digits"), read_image(FIVE), **arguments)  # type: ignore[arg-type]
-    return found
+def measure_digit(**arguments: object) -> Invariance:
+    return measure_invariance(load_classifier("digits"), read_image(FIVE), **arguments)  # type: ignore[arg-type]
 
 
 def test_a_flattening_network_knows_where_the_object_is() -> None:
     white = np.full((8, 8, 3), 255, np.uint8)
     result = measure_invariance(halves(), white, steps=2, fill=(0, 0, 0), target=OneClass(0))
-    assert (result.scenes.canvas, result.scenes.thing.size) == ((8, 8), (4, 4))  # shrunk into its own input size
+    assert (result.placements.canvas, result.placements.cutout.size) == ((8, 8), (4, 4))  # made smaller to fit
     np.testing.assert_allclose(result.logits, [[1, 0], [1, 0]], atol=1e-6)
     high = 1 / (1 + np.exp(-1))
     np.testing.assert_allclose(result.probabilities, [[high, 1 - high]] * 2, atol=1e-6)
-    assert result.stays.tolist() == [[True, False]] * 2
+    assert result.is_predicted.tolist() == [[True, False]] * 2
     assert result.equivariance is None
     facts = result.facts()
     assert facts["reason"] == "it flattens"
     (smaller,) = result.notes
     assert smaller.startswith("The object was made smaller, from 8x8 to 4x4 pixels (HxW)")
-    places = json.loads(result.to_json())["by_place"]
-    assert places["predicted_labels"] == [["left", "right"]] * 2
-    np.testing.assert_allclose(places["predicted_probabilities"], [[high, high]] * 2, atol=1e-6)
+    values = json.loads(result.to_json())["by_position"]
+    assert values["predicted_labels"] == [["left", "right"]] * 2
+    np.testing.assert_allclose(values["predicted_probabilities"], [[high, high]] * 2, atol=1e-6)
     assert facts["logit"]["mean"] == pytest.approx(0.5)
-    assert facts["logit"]["spread"] == pytest.approx(0.5)
-    assert facts["logit"]["worst_at"] == [1.5, 5.5]
-    np.testing.assert_array_equal(scene_with_heat(result, 0, 1)[0, :, 0], [0] * 4 + [255] * 4)
+    assert facts["logit"]["std"] == pytest.approx(0.5)
+    assert facts["logit"]["min_center"] == [1.5, 5.5]
+    np.testing.assert_array_equal(overlay_heat(result, 0, 1)[0, :, 0], [0] * 4 + [255] * 4)
 
 
 def test_a_canvas_that_such_a_network_does_not_take() -> None:
@@ -70,14 +70,14 @@ def test_a_canvas_that_such_a_network_does_not_take() -> None:
 
 
 def test_the_figures_of_a_digit(tmp_path: Path) -> None:
-    result = measured(steps=2)
+    result = measure_digit(steps=2)
     assert [path.name for path in write_figures(result, tmp_path)] == list(FIGURES)
     for name in FIGURES[:3]:
         assert min(read_image(tmp_path / name).shape[:2]) > 300
     with Image.open(tmp_path / "heat.webp") as film:
         assert film.n_frames == 4
     assert result.equivariance is not None
-    painted = scene_with_heat(result, 1, 1)
+    painted = overlay_heat(result, 1, 1)
     y, x = np.rint(result.equivariance.peak.points[1, 1]).astype(int)
     assert painted.shape == (144, 144, 3)
     assert painted[y, x, 0] > painted[0, 0, 0] + 50  # warm where the peak is
@@ -88,22 +88,22 @@ def test_the_outline_is_that_of_the_mask() -> None:
     image, mask = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
     mask[10:30, 10:15], mask[25:30, 10:30] = 255, 255
     measure = partial(measure_invariance, load_classifier("digits"), image, canvas=(72, 72), steps=2)
-    for found, area in ((measure(mask=mask), 175), (measure(box=(10, 10, 30, 30)), 400)):
+    for result, area in ((measure(mask=mask), 175), (measure(box=(10, 10, 30, 30)), 400)):
         axes = new_figure(4, 4).subplots()
-        outline(axes, found, 1, 0, "black", 1)
+        draw_outline(axes, result, 1, 0)
         (contour,) = axes.collections[0].get_paths()
         x, y = contour.vertices[:-1].T
-        height, width = found.scenes.thing.size
-        assert (x.min(), x.max()) == (-0.5, width - 0.5)  # the left column of places, and the lower row
+        height, width = result.placements.cutout.size
+        assert (x.min(), x.max()) == (-0.5, width - 0.5)  # left column, lower row
         assert (y.min(), y.max()) == (71.5 - height, 71.5)
         inside = abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1))) / 2
         assert inside == pytest.approx(area * (height / 20) ** 2, rel=0.02)
 
 
 def test_figures_of_one_row_without_positive_evidence(tmp_path: Path) -> None:
-    result = measured(canvas=(72, 73), steps=2)
-    assert (result.equivariance is not None, result.scenes.shape) == (True, (1, 2))
-    nowhere = Following.of(np.full((1, 2, 2), np.nan), result.scenes.centers)
+    result = measure_digit(canvas=(72, 73), steps=2)
+    assert (result.equivariance is not None, result.placements.shape) == (True, (1, 2))
+    nowhere = track(np.full((1, 2, 2), np.nan), result.placements.centers)
     write_figures(replace(result, equivariance=replace(result.equivariance, centroid=nowhere)), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(FIGURES)
 
@@ -121,7 +121,7 @@ def test_labels_are_no_formulas_and_may_be_in_any_script(tmp_path: Path) -> None
 def test_without_matplotlib_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(OutputError, match=r"pip install gapcam\[figures\]"):
-        write_figures(measured(steps=2), tmp_path)
+        write_figures(measure_digit(steps=2), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -135,7 +135,7 @@ def test_where_another_class_wins_the_caption_is_red():
 
 @pytest.mark.parametrize("canvas", [(4000, 73), (73, 4000)])
 def test_captions_and_legend_fit_on_a_canvas_that_is_long_and_thin(canvas):
-    figure = contact_sheet(measured(canvas=canvas, steps=3))
+    figure = contact_sheet(measure_digit(canvas=canvas, steps=3))
     figure.draw_without_rendering()
     tiles = [each for each in figure.axes if each.get_title()]
     boxes = [each.title.get_window_extent() for each in tiles]
@@ -149,8 +149,8 @@ def test_captions_and_legend_fit_on_a_canvas_that_is_long_and_thin(canvas):
 
 def test_colors_of_scores_span_a_logit_or_more(tmp_path):
     def span(logits):
-        result = measured(canvas=(72, 73), steps=2)
-        left, _, bar, *_ = _score_map(replace(result, logits=np.array([logits]))).axes
+        result = measure_digit(canvas=(72, 73), steps=2)
+        left, _, bar, *_ = score_map(replace(result, logits=np.array([logits]))).axes
         return left.collections[0].get_clim(), bar.get_ylabel()
 
     assert span([3.0, 3.002]) == ((2.501, 3.501), "logit of 5 (colors span 1)")

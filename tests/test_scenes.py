@@ -110,7 +110,7 @@ def test_an_empty_scene_has_no_boxes():
 
 
 def test_digits_that_do_not_fit_are_refused_with_the_numbers():
-    with pytest.raises(UsageError, match=r"1 digits \(40, 40\) pixels high do not fit in \(0, 0, 30, 20\) .*\. Choose"):
+    with pytest.raises(UsageError, match=r"1 digits of \(40, 40\) pixels do not fit in \(0, 0, 30, 20\) .*\. Choose"):
         compose([RING], [0], (20, 30), np.random.default_rng(0), digit_size=(40, 40))
 
 
@@ -124,7 +124,7 @@ def test_the_parts_of_the_digits_share_no_glyph_and_are_all_of_them():
 
 
 def test_an_unknown_part_of_the_digits_is_refused_by_name():
-    with pytest.raises(UsageError, match=r"'tset' of the digits\. Choose one of train, validation, test"):
+    with pytest.raises(UsageError, match="part must be one of train, validation, test, got 'tset'"):
         uci_digits("tset")
 
 

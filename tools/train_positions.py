@@ -22,7 +22,7 @@ from safetensors.torch import save
 from cam.cli.printing import progress
 from cam.files import write_whole
 from cam.invariance.demo.scenes import uci_digits
-from cam.invariance.demo.training import MEAN, NETWORKS, SIZE, STD, TOTAL_EPOCHS, Trained, train_all
+from cam.invariance.demo.training import MEAN, NETWORKS, SIZE, STD, TOTAL_EPOCHS, TrainedNetwork, train_all
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 SEED = 0
@@ -39,7 +39,7 @@ def half(network: torch.nn.Module) -> bytes:
     return save({name: each.contiguous().half() for name, each in floats.items()})
 
 
-def card(name: str, weights: bytes, trained: Trained) -> dict[str, Any]:
+def card(name: str, weights: bytes, trained: TrainedNetwork) -> dict[str, Any]:
     arguments = NETWORKS[name]
     body = f"a body of five convolutions padded with {BORDERS[arguments['padding_mode']]}"
     return {
@@ -60,7 +60,11 @@ def card(name: str, weights: bytes, trained: Trained) -> dict[str, Any]:
         "sha256": hashlib.sha256(weights).hexdigest(),
         "source": f"trained here by tools/train_positions.py; glyphs: {GLYPHS}",
         "license": "weights: MIT; glyphs they were trained on: CC BY 4.0",
-        "figures": {"command": "python tools/train_positions.py", "seed": SEED, "few": trained.few},
+        "figures": {
+            "command": "python tools/train_positions.py",
+            "seed": SEED,
+            "small_set_accuracy": trained.small_set_accuracy,
+        },
     }
 
 

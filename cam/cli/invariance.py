@@ -76,7 +76,7 @@ def invariance(ctx: click.Context, /, picture: Path | None, out: Path, **options
 
     Example: cam invariance dog.jpg -m squeezenet1_0 -o out --steps 15
     """
-    from cam.invariance.figures import check_matplotlib
+    from cam.invariance.plotting import check_matplotlib
 
     if (picture is None) != options["demo"]:
         raise click.UsageError("Give one picture to move, or --demo.")
@@ -112,7 +112,7 @@ def _demonstrate(out: Path, *, train: bool, as_json: bool, quiet: bool) -> None:
         for each in found["networks"]:
             seen, unseen = (100 * each[half][0] for half in ("seen", "unseen"))
             line = f"{each['name']}: {seen:.1f} % right in the half it saw, {unseen:.1f} % in the other"
-            click.echo(f"{line}; {each['parameters']:,} parameters" + _gap(each["few"]))
+            click.echo(f"{line}; {each['parameters']:,} parameters" + _gap(each["small_set_accuracy"]))
         click.echo(f"Figures and demo.json: {out}")
 
 
@@ -128,7 +128,8 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
     from cam.files import write_whole
     from cam.images.io import read_image
     from cam.invariance.figures import write_figures
-    from cam.invariance.measure import load_any_classifier, measure_invariance
+    from cam.invariance.measure import measure_invariance
+    from cam.invariance.models import load_any_classifier
 
     for path in filter(None, (picture, options["mask"])):
         if path.is_dir():

@@ -1,187 +1,266 @@
-"""Figures of what a moved object does: its heat at a few places, its score and its heat's error over all of them."""
+"""Figures of a moved object: its heat at some positions, and its score and the heat's error over all of them."""
 
 from __future__ import annotations
 
-import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.errors import OutputError
+from cam.drawing.overlay import overlay
 from cam.files import write_whole
-from cam.invariance.results import Equivariance, Following, Invariance, Summary, mean_and_largest
-from cam.invariance.sheets import contact_sheet, few, film, in_pixels, new_figure, outline, plain, shown
+from cam.invariance.plotting import (
+    PEAK_STYLE,
+    check_matplotlib,
+    evidence_bar,
+    marks_legend,
+    new_figure,
+    one_line,
+    rectangle,
+    to_png,
+    to_webp,
+)
+from cam.invariance.results import Equivariance, Invariance, PointTracking, mean_and_max, summarize_scores
+from cam.maps.geometry import Frame, Size
+from cam.maps.projection import project
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 FIGURES = ("contact-sheet.png", "score-map.png", "peak-error.png", "heat.webp")
 
-_ARROWS = 9  # along each axis that are drawn
+_SHEET, _ANIMATION, _ARROWS = 3, 5, 9  # positions along each axis that are shown
 
-_NARROWEST = 1.0  # logits that the colors span at least: differences that mean nothing shall not look large
+_MIN_SPAN = 1.0  # logits that the color scale spans at least, so that tiny differences do not look large
 
+_MAX_LABEL = 24  # characters of a class label
 
-def check_matplotlib() -> None:
-    """See to it that figures can be drawn, before anything is measured for them.
+_MIN_WIDTH, _MIN_HEIGHT = 0.8, 0.3  # of the view of a long, thin canvas, as a share of the longer side
 
-    Raises:
-        OutputError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise OutputError(
-            "The figures need matplotlib, which is not installed", "pip install gapcam[figures]"
-        ) from error
+_LEGEND_WIDTH = 5.0  # inches
 
 
 def write_figures(result: Invariance, out: Path) -> list[Path]:
-    """Draw what was measured; figures of an earlier run are replaced, or taken away where there is no map for them.
+    """Draw the result into a folder, return the files, and remove figures of an earlier run that no longer apply.
 
-    - contact-sheet.png: the object at a few places with its heat, one color scale for all.
-    - score-map.png: logit and probability by where the object's center is.
+    - contact-sheet.png: the object at some positions with its heat, on one color scale.
+    - score-map.png: logit and probability for each position of the object's center.
     - peak-error.png: how far the heat's peak, and the centroid of its positive evidence, are from where they would be
-      if they moved just as the object does.
-    - heat.webp: the heat following the object.
-
-    Args:
-        result: from `measure_invariance`.
-        out: the folder for them, made where there is none.
-
-    Returns:
-        The files; without an exact map only the first two.
-
-    Raises:
-        OutputError: matplotlib is not installed, or a file cannot be written.
+      if they moved exactly with the object; only with an exact map.
+    - heat.webp: an animation of the heat following the object; only with an exact map.
     """
     check_matplotlib()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that the font lacks is a box
-        drawn = {"contact-sheet.png": _png(contact_sheet(result)), "score-map.png": _png(_score_map(result))}
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that the font lacks is drawn as a box
+        files = {"contact-sheet.png": to_png(contact_sheet(result)), "score-map.png": to_png(score_map(result))}
         if result.equivariance is not None:
-            drawn["peak-error.png"] = _png(_error_map(result, result.equivariance))
-            drawn["heat.webp"] = film(result, result.equivariance)
+            files["peak-error.png"] = to_png(error_map(result, result.equivariance))
+            files["heat.webp"] = animation(result)
     for name in FIGURES:
-        if name in drawn:
-            write_whole(out / name, drawn[name])
+        if name in files:
+            write_whole(out / name, files[name])
         else:
             (out / name).unlink(missing_ok=True)
-    return [out / name for name in drawn]
+    return [out / name for name in files]
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _score_map(result: Invariance) -> Figure:
-    figure, (left, right) = _pair(result)
-    label, places = plain(result.label), result.stays.size
-    low, high = _span(result.logits)
-    _map(figure, left, result, result.logits, f"logit of {label} (colors span {high - low:.3g})", low, high)
-    _map(figure, right, result, result.probabilities, f"probability of {label}", 0.0, 1.0)
-    _worst(left, result)
-    left.set_title(f"mean {result.logits.mean():.2f}, standard deviation {result.logits.std():.2f}", fontsize=9)
-    usual = f", most often {plain(result.labels[result.usual])}" if result.usual != result.class_idx else ""
-    right.set_title(f"predicted at {result.stays.sum()} of {places} places{usual}", fontsize=9)
-    away = result.scenes.centers[~result.stays]
-    if len(away):
-        right.plot(away[:, 1], away[:, 0], ".", color="red", markersize=4, label="another class is predicted")
-        right.legend(loc="lower right", fontsize=8)
-    figure.suptitle(f"Class score by where the object's center is: {plain(result.model)}", fontsize=11)
+def contact_sheet(result: Invariance) -> Figure:
+    """Draw the object at up to three by three positions with its heat and its scores."""
+    rows, columns = (_spread_indices(count, _SHEET) for count in result.placements.shape)
+    height, width = _view_size(result.placements.canvas)
+    scale = 2.7 / max(height, width)  # inches per pixel
+    size = 1.6 + len(columns) * (scale * width + 0.3), 1.3 + len(rows) * (scale * height + 0.7)
+    figure = new_figure(max(_LEGEND_WIDTH, size[0]), size[1])
+    grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    for (i, j), axes in np.ndenumerate(grid):
+        _draw_position(axes, result, rows[i], columns[j], fontsize=8)
+        _set_pixel_axes(axes, result.placements.canvas)
+    _add_legend(figure, grid, result)
     return figure
 
 
-def _error_map(result: Invariance, heat: Equivariance) -> Figure:
-    figure, axes = _pair(result)
-    followed = {"Peak of the heat": heat.peak, "Centroid of positive evidence": heat.centroid}
-    largest = float(max(np.nanmax(each.deviations, initial=1.0) for each in followed.values()))
-    for each, (name, following) in zip(axes, followed.items(), strict=True):
-        _map(figure, each, result, following.deviations, "pixels off, by the object's center", 0.0, largest)
-        _arrows(each, result, following)
-        each.set_title(f"{name}: {_way(following)}", fontsize=9)
-    about = f"{plain(result.model)}, {plain(result.label)}; cells of the map are {heat.grid.stride[0]:g} pixels apart"
+def animation(result: Invariance) -> bytes:
+    """Draw the object at up to five by five positions, back and forth from row to row, as an animated WebP."""
+    rows, columns = (_spread_indices(count, _ANIMATION) for count in result.placements.shape)
+    height, width = _view_size(result.placements.canvas)
+    scale = 4 / max(height, width)
+    figure = new_figure(max(_LEGEND_WIDTH, 1.9 + scale * width), 1.4 + scale * height)
+    axes = figure.subplots()
+    _set_pixel_axes(axes, result.placements.canvas)
+    _add_legend(figure, axes, result)
+
+    def frames() -> Iterator[None]:
+        for i, row in enumerate(rows):
+            for column in columns[::-1] if i % 2 else columns:
+                for artist in (*axes.images, *axes.collections, *axes.lines):
+                    artist.remove()
+                _draw_position(axes, result, row, column, fontsize=9, family="monospace")
+                yield
+
+    return to_webp(figure, frames())
+
+
+def score_map(result: Invariance) -> Figure:
+    """Draw logit and probability for each position, and where the logit is smallest."""
+    figure, (left, right) = _two_axes(result)
+    label, logits = one_line(result.label), result.logits
+    low, high = float(logits.min()), float(logits.max())
+    widening = max(0.0, _MIN_SPAN - (high - low)) / 2
+    low, high = low - widening, high + widening
+    _draw_map(figure, left, result, logits, f"logit of {label} (colors span {high - low:.3g})", low, high)
+    _draw_map(figure, right, result, result.probabilities, f"probability of {label}", 0.0, 1.0)
+
+    row, column = summarize_scores(logits, result.placements.centers)["min_position"]
+    y, x = result.placements.centers[row, column]
+    draw_outline(left, result, row, column)
+    left.plot(
+        x, y, "X", color="white", markeredgecolor="black", markersize=10, linestyle="",
+        label="object at its lowest score, and its outline",
+    )  # fmt: skip
+    left.legend(loc="lower right", fontsize=8, facecolor="lightgray")
+    left.set_title(f"mean {logits.mean():.2f}, standard deviation {logits.std():.2f}", fontsize=9)
+
+    most = one_line(result.labels[result.most_predicted])
+    most = "" if result.most_predicted == result.class_idx else f", most often {most}"
+    count = f"predicted at {result.is_predicted.sum()} of {result.is_predicted.size} positions"
+    right.set_title(count + most, fontsize=9)
+    others = result.placements.centers[~result.is_predicted]
+    if len(others):
+        right.plot(others[:, 1], others[:, 0], ".", color="red", markersize=4, label="another class is predicted")
+        right.legend(loc="lower right", fontsize=8)
+    figure.suptitle(f"Class score by position of the object's center: {one_line(result.model)}", fontsize=11)
+    return figure
+
+
+def error_map(result: Invariance, heat: Equivariance) -> Figure:
+    """Draw how far peak and centroid are from where they would be if they moved exactly with the object."""
+    figure, both_axes = _two_axes(result)
+    titles = {"Peak of the heat": heat.peak, "Centroid of positive evidence": heat.centroid}
+    largest = float(max(np.nanmax(tracking.deviations, initial=1.0) for tracking in titles.values()))
+    for axes, (title, tracking) in zip(both_axes, titles.items(), strict=True):
+        _draw_map(figure, axes, result, tracking.deviations, "pixels off, by the object's center", 0.0, largest)
+        _draw_arrows(axes, result, tracking)
+        axes.set_title(f"{title}: {_describe_tracking(tracking)}", fontsize=9)
+    names = f"{one_line(result.model)}, {one_line(result.label)}"
     figure.suptitle(
-        f"How far the heat is from where it would be if it moved just as the object (arrows: to scale)\n{about}",
+        "Distance of the heat from where it would be if it moved exactly with the object (arrows: to scale)\n"
+        f"{names}; cells of the map are {heat.grid.stride[0]:g} pixels apart",
         fontsize=11,
     )
     return figure
 
 
-def _pair(result: Invariance) -> tuple[Figure, tuple[Axes, Axes]]:
-    height, width = shown(result.scenes.canvas)
+def overlay_heat(result: Invariance, row: int, column: int) -> NDArray[np.uint8]:
+    """Render one position (H, W, 3) with its heat, if there is any, on the common color scale."""
+    image = result.placements.render(result.placements.ys[row], result.placements.xs[column])
+    heat, canvas = result.equivariance, result.placements.canvas
+    if heat is None:
+        return image
+    projected = project(heat.cams[row, column], heat.grid, Frame(canvas, canvas, (0, 0), canvas))
+    return overlay(image, projected, vmax=heat.vmax)
+
+
+def draw_outline(axes: Axes, result: Invariance, row: int, column: int) -> None:
+    """Draw the object's contour: where its alpha falls to half, or its rectangle."""
+    alpha = np.pad(result.placements.cutout.alpha, 1)
+    ys = np.arange(alpha.shape[0]) + result.placements.ys[row] - 1
+    xs = np.arange(alpha.shape[1]) + result.placements.xs[column] - 1
+    for color, width in (("black", 3), ("white", 1.2)):
+        axes.contour(xs, ys, alpha, [alpha.max() / 2], colors=color, linewidths=width, clip_on=False)
+
+
+def _draw_position(axes: Axes, result: Invariance, row: int, column: int, **title_style: Any) -> None:
+    """Draw one position with heat, outline and peak; the title is red if another class is predicted."""
+    axes.imshow(overlay_heat(result, row, column), interpolation="nearest")
+    draw_outline(axes, result, row, column)
+    if result.equivariance is not None:
+        y, x = result.equivariance.peak.points[row, column]
+        axes.plot(x, y, **PEAK_STYLE)
+    label = result.labels[result.predicted[row, column]]
+    if len(label) > _MAX_LABEL:
+        label = label[: _MAX_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    score = f"logit {result.logits[row, column]:6.2f}, probability {result.probabilities[row, column]:>6.1%}"
+    predicted = f"predicted: {one_line(label)}, {result.predicted_probabilities[row, column]:.1%}"
+    color = "black" if result.is_predicted[row, column] else "red"
+    axes.set_title(f"{score}\n{predicted}", color=color, **title_style)
+
+
+def _add_legend(figure: Figure, axes: Axes | NDArray[Any], result: Invariance) -> None:
+    """Explain the marks and the colors of the heat."""
+    title, heat = f"{one_line(result.model)}, {one_line(result.label)}", result.equivariance
+    if heat is not None:
+        evidence_bar(figure, axes, heat.vmax, f"evidence for {one_line(result.label)} (logit)", fontsize=8)
+    figure.suptitle(title if heat is not None else f"{title}: no exact map", fontsize=10)
+    marks_legend(figure, with_peak=heat is not None)
+
+
+def _view_size(canvas: Size) -> tuple[float, float]:
+    """Height and width of the view, pixels: the canvas, with margins if it is long and thin."""
+    height, width = canvas
+    return max(height, _MIN_HEIGHT * width), max(width, _MIN_WIDTH * height)
+
+
+def _set_pixel_axes(axes: Axes, canvas: Size) -> None:
+    """Show the whole canvas with pixel i at i, and a frame around it."""
+    (height, width), (view_height, view_width) = canvas, _view_size(canvas)
+    top, left = (height - view_height - 1) / 2, (width - view_width - 1) / 2
+    axes.set(xlim=(left, left + view_width), ylim=(top + view_height, top), aspect="equal")
+    rectangle(axes, (0, 0, width, height), "gray", 0.5)
+    for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+        axis.set_label_text(f"{name} (pixels of the canvas)", fontsize=8)
+        axis.set_tick_params(labelsize=8)
+    axes.label_outer()
+
+
+def _two_axes(result: Invariance) -> tuple[Figure, tuple[Axes, Axes]]:
+    height, width = _view_size(result.placements.canvas)
     figure = new_figure(10.4, 1.5 + 4 * max(0.5, height / width))
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     return figure, (left, right)
 
 
-def _worst(axes: Axes, result: Invariance) -> None:
-    """The object where its score is the smallest."""
-    row, column = Summary.of(result.logits).worst_place
-    y, x = result.scenes.centers[row, column]
-    outline(axes, result, row, column, "black", 3)
-    outline(axes, result, row, column, "white", 1.2)
-    axes.plot(
-        x, y, "X", color="white", markeredgecolor="black", markersize=10, linestyle="",
-        label="object at its worst place, and its outline",
-    )  # fmt: skip
-    axes.legend(loc="lower right", fontsize=8, facecolor="lightgray")
-
-
-def _span(logits: NDArray[np.floating]) -> tuple[float, float]:
-    """The ends of the colors."""
-    low, high = float(logits.min()), float(logits.max())
-    wider = max(0.0, _NARROWEST - (high - low)) / 2
-    return low - wider, high + wider
-
-
-def _map(
-    figure: Figure,
-    axes: Axes,
-    result: Invariance,
-    values: NDArray[np.floating],
-    unit: str,
-    low: float,
-    high: float,
+def _draw_map(
+    figure: Figure, axes: Axes, result: Invariance, values: NDArray[np.floating], label: str, low: float, high: float
 ) -> None:
-    """A value for each place of the object's center, with a color bar."""
-    centers, (height, width) = result.scenes.centers, result.scenes.thing.size
-    ys, xs = _edges(centers[:, 0, 0], height / 2), _edges(centers[0, :, 1], width / 2)
+    """Draw a value (R, C) for each position of the object's center, with a color bar."""
+    centers, (height, width) = result.placements.centers, result.placements.cutout.size
+    ys, xs = _cell_edges(centers[:, 0, 0], height / 2), _cell_edges(centers[0, :, 1], width / 2)
     bar = figure.colorbar(axes.pcolormesh(xs, ys, values, vmin=low, vmax=high, cmap="viridis"), ax=axes, shrink=0.9)
-    bar.set_label(unit, fontsize=9)
+    bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    in_pixels(axes, result)
+    _set_pixel_axes(axes, result.placements.canvas)
 
 
-def _arrows(axes: Axes, result: Invariance, following: Following) -> None:
-    """How far off the heat is, and to where, to scale."""
-    some = np.ix_(*(few(count, _ARROWS) for count in result.scenes.shape))
-    centers = result.scenes.centers[some].reshape(-1, 2)
-    way = following.points[some].reshape(-1, 2) - centers - following.mean_offset
+def _cell_edges(centers: NDArray[np.floating], half_width: float) -> NDArray[np.floating]:
+    """Edges (N + 1,) of cells with these centers; a single cell extends by `half_width` to both sides."""
+    half = np.diff(centers) / 2 if len(centers) > 1 else np.array([half_width])
+    return np.concatenate(([centers[0] - half[0]], centers[:-1] + half[: len(centers) - 1], [centers[-1] + half[-1]]))
+
+
+def _draw_arrows(axes: Axes, result: Invariance, tracking: PointTracking) -> None:
+    """Draw the deviations as arrows, to scale."""
+    shown = np.ix_(*(_spread_indices(count, _ARROWS) for count in result.placements.shape))
+    centers = result.placements.centers[shown].reshape(-1, 2)
+    arrows = tracking.points[shown].reshape(-1, 2) - centers - tracking.mean_offset
     axes.quiver(
-        centers[:, 1], centers[:, 0], way[:, 1], way[:, 0],
+        centers[:, 1], centers[:, 0], arrows[:, 1], arrows[:, 0],
         angles="xy", scale_units="xy", scale=1, color="white", edgecolor="black", linewidth=0.4, width=0.006,
     )  # fmt: skip
 
 
-def _way(following: Following) -> str:
-    """How far off it is, and where on the object."""
-    y, x = following.mean_offset
+def _describe_tracking(tracking: PointTracking) -> str:
+    y, x = tracking.mean_offset
     if np.isnan(y):
-        return "there is none"
-    mean, largest = mean_and_largest(following.deviations)
-    where = f"{abs(y):.1f} {'below' if y > 0 else 'above'} and {abs(x):.1f} {'right' if x > 0 else 'left'} of"
-    return f"off by {mean:.1f} on average, {largest:.1f} at most;\nin the mean {where} the object's center"
+        return "none"
+    mean, largest = mean_and_max(tracking.deviations)
+    offset = f"{abs(y):.1f} {'below' if y > 0 else 'above'} and {abs(x):.1f} {'right' if x > 0 else 'left'} of"
+    return f"off by {mean:.1f} on average, {largest:.1f} at most;\non average {offset} the object's center"
 
 
-def _edges(centers: NDArray[np.floating], single: float) -> NDArray[np.floating]:
-    """The bounds of cells with these centers; of a lone one that far to both sides."""
-    half = np.diff(centers) / 2 if len(centers) > 1 else np.array([single])
-    return np.concatenate(([centers[0] - half[0]], centers[:-1] + half[: len(centers) - 1], [centers[-1] + half[-1]]))
+def _spread_indices(count: int, shown: int) -> list[int]:
+    """Choose up to `shown` of `count` indices, evenly spread."""
+    return sorted({round(index) for index in np.linspace(0, count - 1, shown)})

@@ -1,8 +1,7 @@
-"""Figures of the demonstration: accuracy by place, accuracy by half, and heat where no digit was ever learned."""
+"""Figures of the demonstration: accuracy by position, accuracy by half, and heat in the unseen half."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,19 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.drawing.colormaps import lookup
 from cam.explanations.explanation import Explanation
 from cam.files import write_whole
-from cam.invariance.demo.positions import FEWEST, Measured
-from cam.invariance.demo.training import FEW, RIGHT, SIZE, Scenes
-from cam.invariance.sheets import new_figure
+from cam.invariance.demo.positions import MIN_SCENES, NetworkResult
+from cam.invariance.demo.training import RIGHT_HALF, SIZE, SMALL_SET
+from cam.invariance.plotting import PEAK_STYLE, error_bars, evidence_bar, new_figure, rectangle, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-_SHOWN = 8  # scenes on the sheet
+_SHOWN = 8  # scenes with heat
 
 _TITLES = {
     "position-gap": "GAP + linear",
@@ -35,101 +32,72 @@ _TITLES = {
 
 def draw_demo(
     out: Path,
-    measured: Sequence[Measured],
+    results: Sequence[NetworkResult],
     explanations: Sequence[Explanation],
-    scenes: Scenes,
-    explained: NDArray[np.integer],
+    classes: NDArray[np.integer],
+    boxes: NDArray[np.integer],
 ) -> None:
-    """Draw what was measured.
-
-    Args:
-        out: the folder for `accuracy-by-place.png`, `accuracy.png` and `unseen-heat.png`.
-        measured: a network each.
-        explanations: of scenes whose digit stands in the half that nothing was learned from.
-        scenes: all of them.
-        explained: the indices of those explained.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
+    """Draw the results, and explanations of scenes in the unseen half with their true classes (N,) and boxes (N, 4)."""
+    results = sorted(results, key=lambda result: result.padding_mode != "zeros")  # heads first, then padding
     figures = {
-        "accuracy-by-place.png": _maps(measured),
-        "accuracy.png": _bars(measured),
-        "unseen-heat.png": _sheet(explanations, scenes.classes[explained], scenes.boxes[explained]),
+        "accuracy-by-place.png": _draw_positions(results),
+        "accuracy.png": _draw_halves(results),
+        "unseen-heat.png": _draw_heat(explanations[:_SHOWN], classes, boxes),
     }
     for name, figure in figures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        write_whole(out / name, buffer.getvalue())
+        write_whole(out / name, to_png(figure))
 
 
-def _maps(measured: Sequence[Measured]) -> Figure:
+def _draw_positions(results: Sequence[NetworkResult]) -> Figure:
     figure = new_figure(11.5, 5.2)
-    axes = figure.subplots(2, 3)
-    for each, axis in zip(_heads_first(measured), axes.flat, strict=False):
-        image = axis.imshow(each.by_place, vmin=0, vmax=1, cmap="viridis", extent=(0, SIZE[1], SIZE[0], 0))
-        axis.axvline(RIGHT[0], color="red", linestyle="--", linewidth=1.2)
-        halves = f"seen half {each.seen[0]:.1%}, unseen half {each.unseen[0]:.1%}"
-        axis.set_title(f"{_TITLES[each.name].replace(chr(10), ' ')}\n{halves}", fontsize=9)
-        axis.set_xlabel("x of the digit's center (pixels)", fontsize=8)
-        axis.set_ylabel("y (pixels)", fontsize=8)
-    _told(axes[1, 2], measured)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="accuracy (chance is 0.1)")
-    title = f"Learned right of the dashed line only: accuracy by where the digit is (white: fewer than {FEWEST} scenes)"
-    figure.suptitle(title, fontsize=11)
-    return figure
+    grid = figure.subplots(2, 3)
+    for result, axes in zip(results, grid.flat, strict=False):
+        image = axes.imshow(result.by_position, vmin=0, vmax=1, cmap="viridis", extent=(0, SIZE[1], SIZE[0], 0))
+        axes.axvline(RIGHT_HALF[0], color="red", linestyle="--", linewidth=1.2)
+        halves = f"seen half {result.seen[0]:.1%}, unseen half {result.unseen[0]:.1%}"
+        axes.set_title(f"{_TITLES[result.name].replace(chr(10), ' ')}\n{halves}", fontsize=9)
+        axes.set_xlabel("x of the digit's center (pixels)", fontsize=8)
+        axes.set_ylabel("y (pixels)", fontsize=8)
 
-
-def _told(axes: Axes, measured: Sequence[Measured]) -> None:
-    """How much of the digit's place the average still tells, by the padding that may let it."""
-    averaged = [each for each in measured if each.head == "gap-linear"]
-    estimates = np.array([each.told_place for each in averaged])
-    axes.bar(
-        [each.padding_mode for each in averaged],
-        estimates[:, 0],
-        0.5,
-        yerr=np.abs(estimates[:, 1:] - estimates[:, :1]).T,
-        capsize=3,
-        color="tab:purple",
-    )
+    averaged = [result for result in results if result.head == "gap-linear"]
+    r2, axes = np.array([result.position_r2 for result in averaged]), grid[1, 2]
+    paddings = [result.padding_mode for result in averaged]
+    axes.bar(paddings, r2[:, 0], 0.5, yerr=error_bars(r2), capsize=3, color="tab:purple")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_ylim(-0.1, 1)
     axes.set_title("GAP: how much of the digit's x\nits averaged features still tell", fontsize=9)
     axes.set_xlabel("padding", fontsize=8)
     axes.set_ylabel("variance explained (R2)", fontsize=8)
 
-
-def _heads_first(measured: Sequence[Measured]) -> list[Measured]:
-    """The networks that differ in the head, then those that differ in padding."""
-    return sorted(measured, key=lambda each: each.padding_mode != "zeros")
-
-
-def _bars(measured: Sequence[Measured]) -> Figure:
-    measured = _heads_first(measured)
-    figure = new_figure(11.5, 4.2)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(5, 3))
-    titles = [f"{_TITLES[each.name]}\n{each.parameters:,} parameters" for each in measured]
-    for shift, half, color in ((-0.2, "seen", "tab:blue"), (0.2, "unseen", "tab:orange")):
-        estimates = np.array([getattr(each, half) for each in measured])
-        errors = np.abs(estimates[:, 1:] - estimates[:, :1]).T
-        places = np.arange(len(measured)) + shift
-        left.bar(places, estimates[:, 0], 0.38, yerr=errors, color=color, capsize=3, label=f"digit in the {half} half")
-    left.set_title("Many scenes to learn from, all with the digit in the right half", fontsize=10)
-    few = [each for each in measured if each.few]
-    for shift, part, color in ((-0.2, "train", "tab:gray"), (0.2, "test", "tab:blue")):
-        shares = [each.few[part] for each in few]
-        label = {"train": "the scenes learned from", "test": "other scenes, same half"}[part]
-        right.bar(np.arange(len(few)) + shift, shares, 0.38, color=color, label=label)
-    right.set_title(f"Only {FEW} scenes to learn from: generalization gap", fontsize=10)
-    _finish(left, titles)
-    _finish(
-        right, [f"{_TITLES[each.name]}\ngap {100 * (each.few['train'] - each.few['test']):.1f} points" for each in few]
-    )
-    left.set_ylabel("accuracy")
+    figure.colorbar(image, ax=grid, shrink=0.8, label="accuracy (chance is 0.1)")
+    title = "Trained right of the dashed line only: accuracy by position of the digit"
+    figure.suptitle(f"{title} (white: fewer than {MIN_SCENES} scenes)", fontsize=11)
     return figure
 
 
-def _finish(axes: Axes, titles: Sequence[str]) -> None:
+def _draw_halves(results: Sequence[NetworkResult]) -> Figure:
+    figure = new_figure(11.5, 4.2)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(5, 3))
+    for shift, half, color in ((-0.2, "seen", "tab:blue"), (0.2, "unseen", "tab:orange")):
+        estimates = np.array([getattr(result, half) for result in results])
+        x, label = np.arange(len(results)) + shift, f"digit in the {half} half"
+        left.bar(x, estimates[:, 0], 0.38, yerr=error_bars(estimates), color=color, capsize=3, label=label)
+    left.set_title("Large training set, all digits in the right half", fontsize=10)
+    left.set_ylabel("accuracy")
+    _set_bar_axes(left, [f"{_TITLES[result.name]}\n{result.parameters:,} parameters" for result in results])
+
+    small = {result.name: result.small_set_accuracy for result in results if result.small_set_accuracy}
+    parts = (-0.2, "train", "training scenes", "tab:gray"), (0.2, "test", "other scenes, same half", "tab:blue")
+    for shift, part, label, color in parts:
+        shares = [accuracy[part] for accuracy in small.values()]
+        right.bar(np.arange(len(small)) + shift, shares, 0.38, color=color, label=label)
+    right.set_title(f"Only {SMALL_SET} training scenes: generalization gap", fontsize=10)
+    gaps = {name: 100 * (accuracy["train"] - accuracy["test"]) for name, accuracy in small.items()}
+    _set_bar_axes(right, [f"{_TITLES[name]}\ngap {gap:.1f} points" for name, gap in gaps.items()])
+    return figure
+
+
+def _set_bar_axes(axes: Axes, titles: Sequence[str]) -> None:
     axes.set_xticks(range(len(titles)), titles, fontsize=7.5)
     axes.set_ylim(0, 1.3)
     axes.set_yticks(np.linspace(0, 1, 6))
@@ -137,43 +105,32 @@ def _finish(axes: Axes, titles: Sequence[str]) -> None:
     axes.legend(loc="upper right", ncols=2, fontsize=8)
 
 
-def _sheet(explanations: Sequence[Explanation], classes: NDArray[np.integer], boxes: NDArray[np.integer]) -> Figure:
-    """The first scenes, right or wrong, each with its heat below, all on one color scale."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
-
+def _draw_heat(explanations: Sequence[Explanation], classes: NDArray[np.integer], boxes: NDArray[np.integer]) -> Figure:
+    """Draw scenes, each with its heat below, on one color scale."""
     columns = _SHOWN // 2
-    vmax = max(each.vmax for each in explanations[:_SHOWN])
+    vmax = max(explanation.vmax for explanation in explanations)
     figure = new_figure(11.5, 6.6)
-    axes = figure.subplots(4, columns)
-    for number, (each, class_idx, box) in enumerate(zip(explanations[:_SHOWN], classes, boxes, strict=False)):
-        above, below = axes[2 * (number // columns) :, number % columns][:2]
-        above.imshow(each.image)
-        above.set_title(f"true {class_idx}, predicted {each.label} ({each.probability:.0%})", fontsize=9)
-        below.imshow(each.overlay(vmax=vmax))
-        y, x = each.peak
-        below.plot(x, y, "P", color="#00e676", markeredgecolor="black", markersize=9)
-        for axis in (above, below):
-            _mark(axis, box)
-    colors = ListedColormap(lookup("signed")[1:] / 255)
-    bar = figure.colorbar(ScalarMappable(Normalize(-vmax, vmax), colors), ax=axes, shrink=0.8)
-    bar.set_label("evidence for the predicted class (logit)", fontsize=9)
+    grid = figure.subplots(4, columns)
+    for number, (explanation, class_idx, box) in enumerate(zip(explanations, classes, boxes, strict=False)):
+        above, below = grid[2 * (number // columns) :, number % columns][:2]
+        above.imshow(explanation.image)
+        predicted = f"predicted {explanation.label} ({explanation.probability:.0%})"
+        above.set_title(f"true {class_idx}, {predicted}", fontsize=9)
+        below.imshow(explanation.overlay(vmax=vmax))
+        y, x = explanation.peak
+        below.plot(x, y, **PEAK_STYLE)
+        for axes in (above, below):
+            rectangle(axes, tuple(box.tolist()), "white", 1)
+            axes.axvline(RIGHT_HALF[0] - 0.5, color="red", linestyle="--", linewidth=1)
+            axes.set_xticks([0, 32, 63])
+            axes.set_yticks([0, 31])
+            axes.tick_params(labelsize=7)
+            axes.set_xlabel("x (pixels)", fontsize=7)
+            axes.set_ylabel("y (pixels)", fontsize=7)
+            axes.label_outer()
+    evidence_bar(figure, grid, vmax, "evidence for the predicted class (logit)", fontsize=9)
     figure.suptitle(
-        "GAP + linear, digits left of the dashed line, where none was learned: box of the digit, peak of the heat",
+        "GAP + linear, digits left of the dashed line, where none was trained on: box of the digit, peak of the heat",
         fontsize=11,
     )
     return figure
-
-
-def _mark(axes: Axes, box: NDArray[np.integer]) -> None:
-    from matplotlib.patches import Rectangle
-
-    x0, y0, x1, y1 = box.tolist()
-    axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=1))
-    axes.axvline(RIGHT[0] - 0.5, color="red", linestyle="--", linewidth=1)
-    axes.set_xticks([0, 32, 63])
-    axes.set_yticks([0, 31])
-    axes.tick_params(labelsize=7)
-    axes.set_xlabel("x (pixels)", fontsize=7)
-    axes.set_ylabel("y (pixels)", fontsize=7)
-    axes.label_outer()
