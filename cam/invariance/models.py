@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.labels import name_classes
-from cam.classifiers.load import LoadOptions, make_classifier, load_network
+from cam.classifiers.load import LoadOptions, load_network, make_classifier
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, HeadError, ModelError
 from cam.explanations.forward import run_forward, sound
