@@ -122,23 +122,25 @@ def test_channels_are_drawn_on_one_scale(run, tmp_path, digits):
     (target,) = explained(run, tmp_path, "-t", "7", "--channels", "3")
     explanation = cam.explain(digits, PHOTO, 7, channels=3)
     assert [part["channel"] for part in target["channels"]] == [channel.index for channel in explanation.channels]
-    parts = [explanation.of_channel(channel) for channel in explanation.channels]
-    limits = [part.vmax for part in parts]
-    assert min(limits) < max(limits)
-    for part, channel in zip(parts, explanation.channels, strict=True):
+    vmaxes = [channel.vmax for channel in explanation.channels]
+    assert min(vmaxes) < max(vmaxes)
+    for channel in explanation.channels:
         name = target["files"][f"channel-{channel.index}"]
-        expected = part.overlay(vmax=max(limits), legend=True)
+        expected = explanation.overlay(channel=channel, vmax=max(vmaxes), legend=True)
         assert (tmp_path / "out" / name).read_bytes() == encode(expected, ".png")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--against", "4"), "not against class 4 alone"),
-        (("--evidence", "contrast", "--against", "top2"), "not one class to contrast with"),
+        (("--against", "4"), "--against sets one class against another"),
+        (
+            ("--evidence", "contrast", "--against", "top2"),
+            "a class index or a label, got 'top2'",
+        ),
         (("--evidence", "contrast", "--against", "zebra"), "No class has the label 'zebra'"),
-        (("--resolution", "0"), "A resolution of 0 cannot be had"),
-        (("--resolution", "9999x"), "whole number of pixels from 1 to 4096"),
+        (("--resolution", "0"), "--resolution must be from 1 to 4096 pixels, got 0"),
+        (("--resolution", "9999x"), "whole number of pixels in that range"),
         (("--resolution", "large"), "is no size of an input"),
         (("--box-share", "1"), "is no share of the maximum"),
         (("--evidence", "magic"), "magic"),

@@ -13,7 +13,7 @@ from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import ModelError
 from cam.explanations.explain import explain_images
-from cam.explanations.forward import run_forward, sound
+from cam.explanations.forward import result_or_raise, run_forward
 from cam.explanations.options import TopClasses
 from cam.heads.hooks import forward
 from cam.images.io import resize
@@ -46,7 +46,7 @@ def test_a_batch_without_room_is_run_in_halves(classifier):
     assert sizes == [7, 3, 1, 2, 4, 2, 2]
     for ours, alone in zip(found, pictures(7), strict=True):
         (theirs,) = run_forward(classifier, [alone], classifier.preprocessing)
-        torch.testing.assert_close(sound(ours).logits, sound(theirs).logits)
+        torch.testing.assert_close(result_or_raise(ours).logits, result_or_raise(theirs).logits)
 
 
 def test_a_picture_without_room_is_its_own_error(classifier):
@@ -92,7 +92,7 @@ def test_features_lie_in_memory_as_the_network_was_written_for(channels, mirrore
     found = run_forward(classifier, pictures(3), classifier.preprocessing, mirrored=mirrored)
     inputs = torch.stack([classifier.preprocessing.prepare(picture)[0] for picture in pictures(3)])
     expected = classifier.network((inputs.flip(3) if mirrored else inputs).contiguous())
-    torch.testing.assert_close(torch.stack([sound(each).logits for each in found]), expected.detach())
+    torch.testing.assert_close(torch.stack([result_or_raise(each).logits for each in found]), expected.detach())
 
 
 def test_what_cannot_be_brought_to_the_device_is_an_error_of_the_pictures(classifier, monkeypatch):
@@ -102,7 +102,7 @@ def test_what_cannot_be_brought_to_the_device_is_an_error_of_the_pictures(classi
     monkeypatch.setattr("cam.explanations.forward.put", full)
     results = run_forward(classifier, pictures(2), classifier.preprocessing)
     assert [str(result)[:93] for result in results] == [
-        "Inputs of shape (2, 32, 32, 3) cannot be brought to cpu: MPS backend out of memory. Take smal"
+        "Inputs of shape (2, 32, 32, 3) cannot be moved to cpu: MPS backend out of memory. Use a small"
     ] * 2
 
 
@@ -112,7 +112,7 @@ def test_a_network_that_takes_a_batch_for_one_picture_is_told(classifier):
 
     for_one = replace(classifier, engine=engine)
     (alone,) = run_forward(for_one, pictures(1), classifier.preprocessing)
-    assert sound(alone).logits.shape == (3,)
+    assert result_or_raise(alone).logits.shape == (3,)
     results = run_forward(for_one, pictures(2), classifier.preprocessing)
     assert "gives 1 results and 1 features for 2 inputs. Take one picture at a time (--batch-size 1)" in str(results[1])
 

@@ -41,11 +41,11 @@ def test_without_labels_numbers_are_understood(text: str, target: Target) -> Non
 @pytest.mark.parametrize(
     ("text", "labels", "said"),
     [
-        ("top0", LABELS, "'top0' asks for no class. Ask for top1 or more."),
-        ("6", LABELS, "There is no class 6 among 6. Give an index from 0 to 5."),
-        ("-1", LABELS, "There is no class -1 among 6. Give an index from 0 to 5."),
-        ("-1", None, "-1 is not a class index. Count classes from 0."),
-        ("cat", None, "so 'cat' cannot be looked up. Give them with --labels, or give the class index."),
+        ("top0", LABELS, "'top0' selects no class. Use top1 or more."),
+        ("6", LABELS, "There is no class 6 among 6. Use an index from 0 to 5."),
+        ("-1", LABELS, "There is no class -1 among 6. Use an index from 0 to 5."),
+        ("-1", None, "A class index must be 0 or more, got -1. Count classes from 0."),
+        ("cat", None, "so 'cat' cannot be looked up. Add --labels, or use the class index."),
         ("crane", LABELS, "'crane' is the label of 2 classes: 3 'crane', 5 'crane'. Give the class index."),
         ("dogs", LABELS, "No class has the label 'dogs'; the nearest are 1 'dog'."),
         ("top", LABELS, "No class has the label 'top'"),
@@ -89,7 +89,7 @@ def test_one_logit() -> None:
 
 
 def test_an_index_that_the_model_lacks() -> None:
-    with pytest.raises(UsageError, match=r"There is no class 5 among 5\. Give an index from 0 to 4."):
+    with pytest.raises(UsageError, match=r"There is no class 5 among 5\. Use an index from 0 to 4."):
         resolve([OneClass(5)], LOGITS)
 
 

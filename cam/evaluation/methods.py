@@ -16,7 +16,7 @@ from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit
 from cam.errors import ImageError
 from cam.explanations.compute import build_explanations, compute_maps
-from cam.explanations.forward import ForwardResult, run_forward, sound
+from cam.explanations.forward import ForwardResult, result_or_raise, run_forward
 from cam.explanations.options import ExplainOptions, OneClass
 from cam.tensors import device_and_dtype, wait
 
@@ -71,7 +71,7 @@ def evidence_of(classifier: Classifier, options: Sequence[ExplainOptions]) -> li
     def look(request: MapRequest, fit: Fit | None) -> ForwardResult:
         if fit not in latest or latest[fit][0] is not request:
             (seen,) = run_forward(classifier, [request.image], classifier.preprocessing, fit)
-            latest[fit] = request, sound(seen)
+            latest[fit] = request, result_or_raise(seen)
         return latest[fit][1]
 
     def heats(options: ExplainOptions, request: MapRequest) -> list[Heat]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, ParamSpec, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit, multi_scale
 from cam.errors import CamError, ModelError, UsageError
-from cam.explanations.compute import ComputedMaps, all_classes_of, build_explanations, compute_maps
+from cam.explanations.compute import ComputedMaps, build_explanations, compute_maps
 from cam.explanations.explanation import Explanation
-from cam.explanations.forward import as_model_error, run_forward
+from cam.explanations.forward import ForwardResult, as_model_error, result_or_raise, run_forward
 from cam.explanations.options import ExplainOptions, OneClass, Target, TopClasses
 from cam.images.io import check_image, read_image
 from cam.maps.activation import AllClasses
@@ -28,13 +27,11 @@ from cam.tensors import device_and_dtype, own_stream, wait
 
 Photo: TypeAlias = str | Path | NDArray[np.uint8]
 
-P = ParamSpec("P")
-
-T = TypeVar("T")
+_FAILURES = ModelError, MemoryError, torch.OutOfMemoryError  # these cost their image only
 
 
 class ImageResult(NamedTuple):
-    """What was computed of one image: an explanation for each target class, and what all other maps come from."""
+    """The explanations of one image, one for each target class, and what the maps of all classes come from."""
 
     explanations: list[Explanation]
     all_classes: AllClasses
@@ -57,19 +54,22 @@ def explain(
     Args:
         classifier: from `load_classifier` or `wrap`.
         photo: a file, or (H, W, 3) uint8 RGB.
-        class_idx: the class; None for the predicted one.
+        class_idx: index of the class; None for the predicted class.
         evidence: "logit", "contrast", "margin" or "posterior", as in `ExplainOptions`.
-        against: the other class of a contrast; None for the runner-up.
+        against: index of the other class of a contrast; None for the runner-up.
         fit: "crop" or "whole"; None for the model's own.
-        resolution: shorter side of the input that the map comes from, pixels; None for the model's own.
+        resolution: shorter side, in pixels, of the input that the map comes from; None for the model's own.
         tta: average maps over mirrored and larger inputs (test-time augmentation).
         channels: number of channels to return, those with the largest shares of the logit first.
 
+    Returns:
+        The explanation: `cam.mean() + bias` is its logit.
+
     Raises:
-        ImageError: the file cannot be read as a picture.
-        UsageError: there is no such class, or no such options.
-        ModelError: the network does not run on the picture, its scores are not finite, or a class is set against
-            itself.
+        ImageError: the file cannot be read as an image.
+        UsageError: an argument is wrong, or the classifier has no such class.
+        ModelError: the network does not run on the image, its scores are not finite, or a class would be contrasted
+            with itself.
 
     Example:
         >>> import cam
@@ -78,7 +78,7 @@ def explain(
         True
     """
     options = ExplainOptions(evidence, against, fit, resolution, tta, channels)
-    return next(_explain_each(classifier, [photo], class_idx, options, batch_size=1))
+    return next(_explain_in_batches(classifier, [photo], class_idx, options, batch_size=1))
 
 
 def explain_all(
@@ -94,22 +94,25 @@ def explain_all(
     tta: bool = False,
     channels: int = 0,
 ) -> Iterator[Explanation]:
-    """Explain pictures in batches, in order, with memory for one batch.
+    """Explain images in batches, in order, with memory for one batch.
 
     Args:
         classifier: from `load_classifier` or `wrap`.
         photos: files, or (H, W, 3) uint8 RGB.
-        class_idx: the class to explain in all of them; None for the predicted one of each.
+        class_idx: index of the class to explain in all of them; None for the predicted class of each.
         batch_size: images in one forward pass.
-        evidence: as for `explain`, and so are the others.
-        against: the other class of a contrast.
+        evidence: as for `explain`, and so are all others.
+        against: index of the other class of a contrast.
         fit: "crop" or "whole".
-        resolution: of the input that maps come from.
+        resolution: of the input that the maps come from.
         tta: average maps over several inputs.
         channels: number of channels to return.
 
+    Returns:
+        An iterator over one explanation for each image.
+
     Raises:
-        ImageError, UsageError, ModelError: as for `explain`, when the picture's turn comes.
+        ImageError, UsageError, ModelError: as for `explain`, when the iterator comes to the image.
 
     Example:
         >>> import cam
@@ -118,33 +121,34 @@ def explain_all(
         [(18, 27), (27, 18)]
     """
     options = ExplainOptions(evidence, against, fit, resolution, tta, channels)
-    yield from _explain_each(classifier, photos, class_idx, options, batch_size)
+    yield from _explain_in_batches(classifier, photos, class_idx, options, batch_size)
 
 
-def _explain_each(
+def _explain_in_batches(
     classifier: Classifier, photos: Iterable[Photo], class_idx: int | None, options: ExplainOptions, batch_size: int
 ) -> Iterator[Explanation]:
     if not (class_idx is None or hasattr(class_idx, "__index__")):
-        raise UsageError(f"{class_idx!r} is no class index", "Give its number, as in classifier.labels.index(label)")
-    targets = (TopClasses(1),) if class_idx is None else (OneClass(class_idx),)
+        found = f"class_idx must be an integer, got {class_idx!r}"
+        raise UsageError(found, "Pass the index of the class, as in classifier.labels.index(label)")
     if batch_size < 1:
-        raise UsageError(f"A batch of {batch_size} pictures cannot be run", "Give 1 or more")
+        raise UsageError(f"batch_size must be at least 1, got {batch_size}", "Pass 1 or more")
+    targets = (TopClasses(1),) if class_idx is None else (OneClass(class_idx),)
     remaining = iter(photos)
-    while some := list(islice(remaining, batch_size)):
+    while batch := list(islice(remaining, batch_size)):
         images: list[NDArray[np.uint8]] = []
-        bad: CamError | None = None
-        for photo in some:
+        unreadable: CamError | None = None
+        for photo in batch:
             try:
                 images.append(read_image(photo) if isinstance(photo, (str, Path)) else check_image(photo))
-            except CamError as error:  # the pictures before it come first
-                bad = error
+            except CamError as error:  # raised after the explanations of the images before it
+                unreadable = error
                 break
         for result in explain_images(classifier, images, [targets] * len(images), options):
             if isinstance(result, CamError):
                 raise result
             yield result.explanations[0]
-        if bad is not None:
-            raise bad
+        if unreadable is not None:
+            raise unreadable
 
 
 def explain_images(
@@ -154,76 +158,66 @@ def explain_images(
     options: ExplainOptions | None = None,
     photos: Sequence[Size] | None = None,
 ) -> Iterator[ImageResult | CamError]:
-    """Explain a batch of pictures, all targets of a picture from the same passes.
+    """Explain a batch of images, with all targets of an image from the same forward passes.
 
     Args:
         classifier: from `load_classifier` or `wrap`.
-        images: (H, W, 3) uint8 RGB, of any sizes; those of one input size share a pass.
-        targets: the classes computed of each picture, in order.
-        options: what is asked of every picture; the evidence of its classes by default.
-        photos: (H, W) of the photographs that the images are smaller copies of; the images' own by default.
+        images: (H, W, 3) uint8 RGB, of any sizes; those of one input size share a forward pass.
+        targets: of each image, the classes to explain, in order.
+        options: how to explain them; the default is the evidence of the class itself.
+        photos: (H, W) of the photographs that the images are smaller copies of; by default the sizes of the images.
 
     Returns:
-        For each image, in order, its result, or what went wrong with it.
+        An iterator over the result of each image, in order, or the error that it caused.
 
     Raises:
-        UsageError: a class that the classifier does not have.
+        UsageError: the classifier has no such class.
 
     Example:
         >>> from cam.classifiers.load import load_classifier
         >>> digits, image = load_classifier("digits", device="cpu"), np.zeros((72, 72, 3), np.uint8)
-        >>> (found,) = explain_images(digits, [image], [[OneClass(3), OneClass(7)]], ExplainOptions("margin"))
-        >>> [explanation.class_idx for explanation in found.explanations]
+        >>> (result,) = explain_images(digits, [image], [[OneClass(3), OneClass(7)]], ExplainOptions("margin"))
+        >>> [explanation.class_idx for explanation in result.explanations]
         [3, 7]
     """
     options, device = options or ExplainOptions(), device_and_dtype(classifier.network)[0]
+    computed: list[ComputedMaps | ModelError] = []
+    # Threads with an engine do not wait for each other; without one they share the network, and its stream.
+    with own_stream(device) if classifier.engine else nullcontext():
+        views = _run_views(classifier, images, options, photos)
+        for image_targets, image_views in zip(targets, views, strict=True):
+            try:
+                own, *others = [result_or_raise(view) for view in image_views]
+                computed.append(compute_maps(classifier, image_targets, own, others or [own], options))
+            except _FAILURES as error:
+                computed.append(as_model_error(error))
+        wait(device)  # once for the whole batch
+    for image, maps_or_error in zip(images, computed, strict=True):
+        try:
+            maps = result_or_raise(maps_or_error)
+            result = ImageResult(build_explanations(classifier, image, maps, options), maps.all_classes())
+        except _FAILURES as error:
+            yield as_model_error(error)
+        else:
+            yield result
 
-    def apart() -> AbstractContextManager[None]:  # what has no engine is one network for all threads
-        return own_stream(device) if classifier.engine else nullcontext()
 
-    with apart():
-        found = _wanted(classifier, images, targets, options, photos)
-        wait(device)  # once for all of them
-    for image, computed in zip(images, found, strict=True):
-        with apart():
-            if isinstance(computed, ModelError):
-                yield computed
-            else:
-                yield _attempt(_result, classifier, image, computed, options)
-
-
-def _result(
-    classifier: Classifier, image: NDArray[np.uint8], computed: ComputedMaps, options: ExplainOptions
-) -> ImageResult:
-    return ImageResult(build_explanations(classifier, image, computed, options), all_classes_of(computed))
-
-
-def _wanted(
+def _run_views(
     classifier: Classifier,
     images: Sequence[NDArray[np.uint8]],
-    targets: Sequence[Sequence[Target]],
     options: ExplainOptions,
     photos: Sequence[Size] | None,
-) -> list[ComputedMaps | ModelError]:
-    """Run the network, and ask for the maps of each picture."""
-    run = partial(run_forward, classifier, images, fit=options.fit, photos=photos)
-    own = run(classifier.preprocessing)
-    views = [own]
+) -> Iterator[tuple[ForwardResult | ModelError, ...]]:
+    """Run the network on each image at the model's own input size, then on the other inputs that maps come from."""
+    own = run_forward(classifier, images, classifier.preprocessing, options.fit, photos=photos)
+    passes = [own]
     if options.resolution is not None or options.tta:
-        views = [
-            own if size == classifier.preprocessing and not mirrored else run(size, mirrored=mirrored)
-            for size in multi_scale(classifier.preprocessing, options.resolution, options.tta)
-            for mirrored in ((False, True) if options.tta else (False,))
-        ]
-    return [
-        _attempt(compute_maps, classifier, some, first, seen, options)
-        for some, first, *seen in zip(targets, own, *views, strict=True)
-    ]
-
-
-def _attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | ModelError:
-    """Do something for one picture; what goes wrong with it stays with it."""
-    try:
-        return work(*args, **kwargs)
-    except (ModelError, MemoryError, torch.OutOfMemoryError) as error:
-        return as_model_error(error)
+        for preprocessing in multi_scale(classifier.preprocessing, options.resolution, options.tta):
+            for mirrored in (False, True) if options.tta else (False,):
+                if preprocessing == classifier.preprocessing and not mirrored:
+                    passes.append(own)
+                else:
+                    passes.append(
+                        run_forward(classifier, images, preprocessing, options.fit, mirrored=mirrored, photos=photos)
+                    )
+    return zip(*passes, strict=True)

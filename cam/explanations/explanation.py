@@ -1,9 +1,8 @@
-"""Why a picture got its score for a class, and how that is drawn."""
+"""An explanation: why an image got its score for a class, and how to draw it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -22,20 +21,12 @@ _UNITS = {
     "logit": "evidence (logit)",
     "contrast": "one over the other (logit)",
     "margin": "lead over the others (logit)",
-    "posterior": "probability of each place",
+    "posterior": "probability at each position",
 }
 
 
-class _Style(TypedDict):
-    """How both heat and color bar are colored."""
-
-    vmax: float
-    colormap: str
-    signed: bool
-
-
 @dataclass(frozen=True)
-class Rival:
+class OtherClass:
     """The class that a class is contrasted with; attributes as in `Explanation`."""
 
     class_idx: int
@@ -50,37 +41,45 @@ class Channel:
     """One channel's part in the score for a class.
 
     Attributes:
-        index: of the channel among the last features.
-        share: w_k * mean f_k, logit units; those of all channels and the bias add up to the map's logit.
-        cam: (h, w) float32, logit units: its mean is the share.
+        index: of the channel in the last features.
+        share: w_k * mean f_k, logit units; the shares of all channels and the bias add up to the map's logit.
+        cam: (h, w) float32, logit units; its mean is the share.
     """
 
     index: int
     share: float
     cam: NDArray[np.float32] = field(repr=False)
 
+    @property
+    def vmax(self) -> float:
+        """Largest absolute value of the map."""
+        return float(np.abs(self.cam).max())
+
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a picture got its score for one class: `cam.mean() + bias == map_logit`, which is the logit.
+    """Why an image got its score for one class: `cam.mean() + bias == map_logit`, which is the logit.
 
     Attributes:
-        class_idx: the class.
-        label: its text.
-        logit: its score at the model's own input size.
-        probability: after softmax (the logistic function where there is one logit), in [0, 1].
-        bias: the part of the logit that comes from no place.
-        cam: (h, w) float32, signed, in logit units.
-        evidence_map: (h, w) float32, what is drawn: the cam itself, or another kind of evidence on the same grid.
+        class_idx: index of the class.
+        label: text of the class.
+        logit: score of the class at the model's own input size.
+        probability: softmax of the logits (the logistic function where there is one logit), in [0, 1].
+        bias: part of the logit that comes from no position.
+
+        cam: (h, w) float32, signed, logit units.
+        evidence_map: (h, w) float32, what is drawn: the cam, or another kind of evidence on the same grid.
+        evidence: kind of the evidence: "logit", "contrast", "margin" or "posterior".
+        map_logit: score that the cam adds up to: the logit, or the score of the larger input that the map comes from.
+
         grid: where the cells of the map lie in the network's input.
         frame: where the input of the map lies in the photograph.
-        image: the photograph, (H, W, 3) uint8 RGB, upright; `frame.photo` may be its size before it was read at less.
-        map_logit: score that the cam adds up to: the logit, or that of the larger input that the map comes from.
-        evidence: what the map says of the class.
-        rival: the class it is contrasted with; None for other kinds of evidence.
-        channels: those with the largest shares of the logit, as many as were asked for.
-        dead: whether all the last features are zero.
-        part_of: the logit of which this is one channel's share; None for the whole.
+        image: the photograph, (H, W, 3) uint8 RGB, upright. A large file may be read at a fraction of its size, and
+            `frame.photo` is its full size.
+
+        against: the class of a contrast; None for other kinds of evidence.
+        channels: those with the largest shares of the logit; as many as `ExplainOptions.channels` says.
+        zero_features: True if all the last features are zero.
     """
 
     class_idx: int
@@ -88,76 +87,65 @@ class Explanation:
     logit: float
     probability: float
     bias: float
+
     cam: NDArray[np.float32] = field(repr=False)
     evidence_map: NDArray[np.float32] = field(repr=False)
+    evidence: Evidence
+    map_logit: float
+
     grid: Grid
     frame: Frame
     image: NDArray[np.uint8] = field(repr=False)
-    map_logit: float
-    evidence: Evidence = "logit"
-    rival: Rival | None = None
+
+    against: OtherClass | None = None
     channels: tuple[Channel, ...] = field(default=(), repr=False)
-    dead: bool = False
-    part_of: float | None = None
+    zero_features: bool = False
+
+    @property
+    def title(self) -> str:
+        """The label, or "A over B" for a contrast."""
+        return f"{self.label} over {self.against.label}" if self.against else self.label
+
+    @property
+    def margin(self) -> float | None:
+        """Difference between the logit and that of the other class; None without one."""
+        return self.logit - self.against.logit if self.against else None
 
     @property
     def completeness_error(self) -> float:
         """abs(mean(cam) + bias - logit) / max(1, abs(logit)), no unit; for a contrast, of map and margin."""
         cam, bias, logit = self.cam, self.bias, self.map_logit
-        if self.rival:
-            cam, bias, logit = self.evidence_map, bias - self.rival.bias, logit - self.rival.map_logit
+        if self.against:
+            cam, bias, logit = self.evidence_map, bias - self.against.bias, logit - self.against.map_logit
         return float(completeness_error(torch.from_numpy(cam), torch.tensor(bias), torch.tensor(logit)))
 
     @property
-    def title(self) -> str:
-        """The label, or "A over B"."""
-        return f"{self.label} over {self.rival.label}" if self.rival else self.label
+    def vmax(self) -> float:
+        """Largest absolute value of the map, in its unit: the ends of this image's own color scale."""
+        return float(np.abs(self.evidence_map).max())
 
     @property
-    def margin(self) -> float | None:
-        """By how much the logit exceeds the rival's."""
-        return self.logit - self.rival.logit if self.rival else None
+    def signed(self) -> bool:
+        """True if the map has two signs, False for probabilities."""
+        return self.evidence != "posterior"
 
     @property
     def note(self) -> str:
-        """Why there is nothing to see in the map; "" where there is."""
-        if self.dead:
-            return "dead features: all of them are zero here"
-        if not self.evidence_map.any():
-            return "the map of this class is zero everywhere"
-        if self.evidence_map.max() > 0:
-            return ""
-        return "it wins at no place" if self.evidence == "margin" else "all evidence for this class is negative"
+        """Why the map shows no positive evidence; "" if it does."""
+        return self._note(self.evidence_map, self.evidence)
 
     @property
     def peak(self) -> tuple[int, int]:
         """Pixel (y, x) of the photograph with the most evidence for the class."""
         return peak(self.evidence_map, self.grid, self.frame)
 
-    @property
-    def vmax(self) -> float:
-        """Largest value of the map, up or down, in its unit: the ends of this picture's own color scale."""
-        return float(np.abs(self.evidence_map).max())
-
-    @property
-    def signed(self) -> bool:
-        """Whether the map has two signs; probabilities have not."""
-        return self.evidence != "posterior"
-
     def heat(self) -> NDArray[np.float32]:
-        """Place the map on the photograph: (H, W) float32, in its unit, not a number where nothing was seen."""
+        """Project the map on the photograph: (H, W) float32, in its unit; NaN where the network saw nothing."""
         return project(self.evidence_map, self.grid, self.frame)
 
     def boxes(self, share: float = 0.2) -> list[Box]:
-        """Draw boxes (x0, y0, x1, y1), pixels of the photograph, around heat above a share of its maximum."""
+        """Find boxes (x0, y0, x1, y1), in pixels of the photograph, around heat above a share of its maximum."""
         return boxes_of(self.evidence_map, self.grid, self.frame, share)
-
-    def of_channel(self, channel: Channel) -> Explanation:
-        """Explain one channel's share of the map's logit, with no bias."""
-        label = f"{self.label}: channel {channel.index}"
-        plain = replace(self, label=label, evidence="logit", rival=None, channels=())
-        maps = replace(plain, cam=channel.cam, evidence_map=channel.cam)
-        return replace(maps, logit=channel.share, map_logit=channel.share, bias=0.0, part_of=self.map_logit)
 
     def overlay(
         self,
@@ -168,27 +156,38 @@ class Explanation:
         legend: bool = False,
         box_share: float | None = None,
         max_side: int | None = None,
+        channel: Channel | None = None,
         blended: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """Blend the colored heat over the photograph.
 
         Args:
-            vmax: value at the ends of the color scale, in the map's unit; the map's own largest by default.
+            vmax: value at the ends of the color scale, in the map's unit; the map's largest by default.
             opacity: of the heat: 0 photograph only, 1 heat only.
             colormap: "signed", or the name of an OpenCV color map.
-            legend: whether label, probability, logit and color bar are written below.
-            box_share: draw boxes around the heat above that share of its maximum.
-            max_side: pixels that the longer side has at most; a smaller image is not made larger.
-            blended: the heat over the seen part, where `blend_all` has made it in the same way.
+            legend: write label, probability, logit and a color bar below.
+            box_share: draw boxes around the heat above this share of its maximum.
+            max_side: largest length of the longer side, in pixels; a smaller image is not enlarged.
+            channel: draw the map of one of `channels` instead.
+            blended: the seen part of the photograph with its heat, where it has been computed before.
 
         Returns:
-            (H, W, 3) uint8 RGB of the size of the image, or smaller; with the legend higher, and small ones wider.
+            (H, W, 3) uint8 RGB of the size of the image, or smaller; higher with the legend, and wider if small.
 
         Raises:
-            UsageError: an argument that cannot be right.
+            UsageError: an argument is wrong.
+
+        Example:
+            >>> import cam
+            >>> explanation = cam.explain(cam.load_classifier("digits"), np.zeros((64, 96, 3), np.uint8))
+            >>> explanation.overlay(max_side=48).shape
+            (32, 48, 3)
         """
-        vmax = self.vmax if vmax is None else vmax
-        style = _Style(vmax=vmax, colormap=colormap, signed=self.signed)
+        values = channel.cam if channel else self.evidence_map
+        evidence: Evidence = "logit" if channel else self.evidence
+        largest = float(np.abs(values).max())
+        vmax = largest if vmax is None else vmax
+        signed = evidence != "posterior"
         image = shrink(self.image, max_side)
         height, width = image.shape[:2]
         frame = replace(self.frame, photo=(height, width))
@@ -196,36 +195,63 @@ class Explanation:
         if legend:
             canvas = with_legend(
                 (height, width),
-                title=self.title,
-                details=self._details(),
-                notes=self._notes(vmax),
-                unit=_UNITS[self.evidence],
-                **style,
+                title=f"{self.label}: channel {channel.index}" if channel else self.title,
+                details=self._details(channel),
+                notes=self._notes(values, evidence, vmax, channel),
+                unit=_UNITS[evidence],
+                vmax=vmax,
+                colormap=colormap,
+                signed=signed,
             )
         picture = canvas[:height, :width]
-        draw(picture, image, self.evidence_map, self.grid, frame, opacity=opacity, blended=blended, **style)
+        draw(
+            picture,
+            image,
+            values,
+            self.grid,
+            frame,
+            vmax=vmax,
+            opacity=opacity,
+            colormap=colormap,
+            signed=signed,
+            blended=blended,
+        )
         if box_share is not None:
-            draw_boxes(picture, boxes_of(self.evidence_map, self.grid, frame, box_share))
+            draw_boxes(picture, boxes_of(values, self.grid, frame, box_share))
         return canvas
 
-    def _details(self) -> str:
-        if self.rival:
-            return f"margin {self.margin:+.2f} = logit {self.logit:.2f} - {self.rival.logit:.2f}"
-        if self.part_of is not None:
-            return f"share {self.logit:.2f} of the logit {self.part_of:.2f}"
+    def _note(self, values: NDArray[np.float32], evidence: Evidence) -> str:
+        if self.zero_features:
+            return "dead features: all of them are zero here"
+        if not values.any():
+            return "the map of this class is zero everywhere"
+        if values.max() > 0:
+            return ""
+        return "it wins at no position" if evidence == "margin" else "all evidence for this class is negative"
+
+    def _details(self, channel: Channel | None) -> str:
+        if channel:
+            return f"share {channel.share:.2f} of the logit {self.map_logit:.2f}"
+        if self.against:
+            return f"margin {self.margin:+.2f} = logit {self.logit:.2f} - {self.against.logit:.2f}"
         return f"probability {100 * self.probability:.1f} %   logit {self.logit:.2f}"
 
-    def _notes(self, vmax: float) -> list[str]:
-        """What else has to be known to read the picture, a line each."""
-        (height, width), other = self.frame.input, self.map_logit != self.logit
-        whole = self.evidence == "logit" and self.part_of is None
-        short = [
-            self.note,
-            f"{height} x {width} input" if other else "",
-            f"reaches {self.evidence_map.flat[np.abs(self.evidence_map).argmax()]:+.3g}" if self.vmax > vmax else "",
-            "" if self.frame.seen == (0, 0, self.frame.photo[1], self.frame.photo[0]) else "hatched: not seen",
-        ]
-        terms = f"{self.map_logit - self.bias:.2f} + bias {self.bias:.2f}" if self.bias else ""
-        of_map = "at other inputs: logit" if other else "logit"
-        sums = f"{of_map} {self.map_logit:.2f} = mean of the map {terms}" if whole else ""
-        return [sums, "; ".join(filter(None, short))]
+    def _notes(
+        self, values: NDArray[np.float32], evidence: Evidence, vmax: float, channel: Channel | None
+    ) -> list[str]:
+        """What else a reader of the legend must know, a line each."""
+        other_input = channel is None and self.map_logit != self.logit
+        sum_of_map = ""
+        if evidence == "logit" and channel is None:
+            source = "at other inputs: logit" if other_input else "logit"
+            terms = f"{self.map_logit - self.bias:.2f} + bias {self.bias:.2f}" if self.bias else ""
+            sum_of_map = f"{source} {self.map_logit:.2f} = mean of the map {terms}"
+        short = [self._note(values, evidence)]
+        if other_input:
+            short.append(f"{self.frame.input[0]} x {self.frame.input[1]} input")
+        extreme = values.flat[np.abs(values).argmax()]
+        if abs(extreme) > vmax:
+            short.append(f"reaches {extreme:+.3g}")
+        if self.frame.seen != (0, 0, self.frame.photo[1], self.frame.photo[0]):
+            short.append("hatched: not seen")
+        return [sum_of_map, "; ".join(filter(None, short))]

@@ -1,12 +1,11 @@
-"""Pictures through the network: what it made of each, ready to be spread over the places."""
+"""Images through the network, in batches: logits, features, and what the maps are computed from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
-from typing import TypeAlias
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,25 +21,27 @@ from cam.maps.activation import class_activation_maps
 from cam.maps.geometry import Frame, Grid, Size
 from cam.tensors import device_and_dtype, put
 
-_AT_ONCE = 2**24  # pixels of inputs in one forward pass: 334 of 224 x 224, and fewer of larger ones
+_BATCH_PIXELS = 2**24  # pixels of inputs in one forward pass: 334 of 224 x 224, and fewer of larger ones
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class ForwardResult:
-    """What the network made of one picture.
+    """The network's result for one image.
 
     Attributes:
         logits: (C,) float32, on the CPU.
         probabilities: (C,) float32, on the CPU.
         features: (K, h, w), on the network's device and in its dtype.
-        head: reads them, on the network's device; of one logit both classes.
-        bias: (C,), on the CPU.
-        scale: by which a normalization multiplied this picture; 1 where there is none.
-        tolerance: relative error that the maps stay below.
+        head: of all classes, on the network's device; two classes where the network has one logit.
+        bias: (C,) float32, on the CPU.
+        scale: factor by which a normalization layer scaled this image; 1 without one.
+        tolerance: largest relative error that the maps may have.
         grid: where the cells lie in the input.
         frame: where the input lies in the photograph.
-        mirrored: whether the network saw the input left for right.
-        dead: whether all features are zero.
+        mirrored: True if the input was flipped left to right.
+        zero_features: True if all features are zero.
     """
 
     logits: Tensor
@@ -53,42 +54,33 @@ class ForwardResult:
     grid: Grid
     frame: Frame
     mirrored: bool
-    dead: bool
+    zero_features: bool
 
     @property
     def weight(self) -> Tensor | None:
-        """(C, K), as they count in this picture; None where the features are the class maps themselves."""
+        """(C, K), scaled for this image; None where the features are the class maps themselves."""
         if self.head.kind == "conv-gap" and self.head.weight.shape[0] == self.head.weight.shape[1]:
             return None
         return self.head.weight if self.scale == 1 else self.scale * self.head.weight
 
     def row(self, class_idx: int) -> Tensor:
-        """(K,), of one class."""
+        """Return the weights of one class, (K,), scaled for this image."""
         return self.head.weight[class_idx] * self.scale
 
     def cams(self, classes: Sequence[int]) -> Tensor:
-        """Spread the scores of T classes over the places: (T, h, w) float32, logit units, on the network's device."""
+        """Compute the maps of T classes: (T, h, w) float32, logit units, on the network's device."""
         rows = torch.stack([self.row(class_idx) for class_idx in classes])
         return class_activation_maps(self.features[None], rows)[0]
 
-    def prove(self, cams: Tensor, classes: Sequence[int]) -> None:
-        """See to it that maps (T, h, w), on the CPU, add up to the scores of their classes.
-
-        Raises:
-            ModelError: they do not.
-        """
-        wanted = list(classes)
-        missed = float((cams.mean((1, 2)) + self.bias[wanted] - self.logits[wanted]).abs().max())
-        if not missed <= self.tolerance * max(1.0, float(self.logits.abs().max())):
+    def check_completeness(self, cams: Tensor, classes: Sequence[int]) -> None:
+        """Raise ModelError unless the maps (T, h, w), on the CPU, add up to the logits of their T classes."""
+        indices = list(classes)
+        error = float((cams.mean((1, 2)) + self.bias[indices] - self.logits[indices]).abs().max())
+        if not error <= self.tolerance * max(1.0, float(self.logits.abs().max())):  # also if it is NaN
             raise ModelError(
-                f"The maps of this picture miss the class scores by {missed:.3g} logits",
-                "Look at it as the model was evaluated, with --fit crop and without --resolution and --tta",
+                f"The maps of this image miss the class scores by {error:.3g} logits",
+                "Use the input size that the model was evaluated at: --fit crop, without --resolution and --tta",
             )
-
-
-Result: TypeAlias = ForwardResult | ModelError
-
-Run: TypeAlias = Callable[[NDArray[np.uint8], Sequence[Frame]], list[Result]]
 
 
 def run_forward(
@@ -99,58 +91,44 @@ def run_forward(
     *,
     mirrored: bool = False,
     photos: Sequence[Size] | None = None,
-) -> list[Result]:
-    """Run the network once over pictures of any sizes; those of one input size share a pass.
+) -> list[ForwardResult | ModelError]:
+    """Run the network once over images, (H, W, 3) uint8 RGB of any sizes; those of one input size share a batch.
 
-    Args:
-        classifier: from `load_classifier` or `wrap`.
-        images: (H, W, 3) uint8 RGB, upright.
-        preprocessing: from photograph to input.
-        fit: "crop" or "whole"; the model's own by default.
-        mirrored: whether inputs are turned left for right.
-        photos: (H, W) of the photographs that the images are smaller copies of; the images' own by default.
-
-    Returns:
-        What was made of each picture, in order, or what went wrong with it.
-
-    Example:
-        >>> from cam.classifiers.load import load_classifier
-        >>> digits = load_classifier("digits", device="cpu")
-        >>> (seen,) = run_forward(digits, [np.zeros((72, 96, 3), np.uint8)], digits.preprocessing)
-        >>> seen.logits.shape, seen.features.shape
-        (torch.Size([10]), torch.Size([64, 18, 24]))
+    `photos` are the sizes of the photographs if the images are smaller copies of them. Returns the result of each
+    image, in order, or the error that it caused.
     """
     sizes = photos or [(image.shape[0], image.shape[1]) for image in images]
-    looks = [preprocessing.resize_and_crop(image, fit, size) for image, size in zip(images, sizes, strict=True)]
-    by_size = sorted(range(len(images)), key=lambda index: looks[index][1].input)
-    results: dict[int, Result] = {}
+    prepared = [preprocessing.resize_and_crop(image, fit, size) for image, size in zip(images, sizes, strict=True)]
+    of_size: dict[Size, list[int]] = {}
+    for index, (_, frame) in enumerate(prepared):
+        of_size.setdefault(frame.input, []).append(index)
+
     run = partial(_run, classifier, preprocessing, mirrored)
-    for indices in _batches(by_size, [frame.input for _, frame in looks]):
-        pixels, frames = zip(*(looks[index] for index in indices), strict=True)
-        results.update(zip(indices, _in_halves(run, np.stack(pixels), frames), strict=True))
+    results: dict[int, ForwardResult | ModelError] = {}
+    for (height, width), indices in of_size.items():
+        count = max(1, _BATCH_PIXELS // (height * width))
+        for start in range(0, len(indices), count):
+            batch = indices[start : start + count]
+            pixels, frames = zip(*(prepared[index] for index in batch), strict=True)
+            results.update(zip(batch, _run_in_halves(run, np.stack(pixels), frames), strict=True))
     return [results[index] for index in range(len(images))]
 
 
-def _batches(indices: Sequence[int], sizes: Sequence[Size]) -> Iterator[list[int]]:
-    """Put pictures of one input size together, as many as may be held at once."""
-    for (height, width), same in groupby(indices, key=lambda index: sizes[index]):
-        while batch := list(islice(same, max(1, _AT_ONCE // (height * width)))):
-            yield batch
-
-
-def _in_halves(run: Run, pixels: NDArray[np.uint8], frames: Sequence[Frame]) -> list[Result]:
-    """Run a batch, in halves where the device has no room for the whole."""
+def _run_in_halves(
+    run: Callable[[NDArray[np.uint8], Sequence[Frame]], list[ForwardResult | ModelError]],
+    pixels: NDArray[np.uint8],
+    frames: Sequence[Frame],
+) -> list[ForwardResult | ModelError]:
+    """Run a batch; in halves if it does not fit in the memory of the device."""
     try:
         return run(pixels, frames)
     except (ModelError, torch.OutOfMemoryError) as error:
-        middle = len(frames) // 2
-        if not middle or not isinstance(error.__cause__ or error, torch.OutOfMemoryError):
+        out_of_memory = isinstance(error.__cause__ or error, torch.OutOfMemoryError)
+        if len(frames) == 1 or not out_of_memory:
             return [as_model_error(error)] * len(frames)
-    return [
-        result
-        for some in (slice(None, middle), slice(middle, None))
-        for result in _in_halves(run, pixels[some], frames[some])
-    ]
+    middle = len(frames) // 2
+    first = _run_in_halves(run, pixels[:middle], frames[:middle])
+    return first + _run_in_halves(run, pixels[middle:], frames[middle:])
 
 
 def _run(
@@ -159,79 +137,75 @@ def _run(
     mirrored: bool,
     pixels: NDArray[np.uint8],
     frames: Sequence[Frame],
-) -> list[Result]:
-    height, width = pixels.shape[1:3]
-    inputs = _inputs(preprocessing, pixels, device_and_dtype(classifier.network)[0])
-    logits, features, head = classifier.forward(inputs.flip(3) if mirrored else inputs)
-    logits, probabilities, numbers, bias = _fetch_small_tensors(classifier, logits, features, head)
-    tolerance = max(tolerance_of(features.dtype), tolerance_of(device_and_dtype(classifier.network)[1]))
-    grid = classifier.grid_for((features.shape[2], features.shape[3]), (height, width))
-    found = f"The class scores or features that {classifier.name!r} gives this picture are not finite"
-    not_finite = ModelError(found, "Check its weights, or run it in float32")
-    return [
-        ForwardResult(
-            logits[row],
-            probabilities[row],
-            features[row],
-            head,
-            bias,
-            scale,
-            tolerance,
-            grid,
-            frame,
-            mirrored,
-            not alive,
-        )
-        if finite
-        else not_finite
-        for row, (frame, (scale, alive, finite)) in enumerate(zip(frames, numbers, strict=True))
-    ]
-
-
-def _inputs(preprocessing: Preprocessing, pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+) -> list[ForwardResult | ModelError]:
+    """Run the network on a batch of cropped images, (N, H, W, 3)."""
+    device, dtype = device_and_dtype(classifier.network)
     try:
-        return preprocessing.normalize(put(pixels, device))
+        inputs = preprocessing.normalize(put(pixels, device))
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:  # as other devices than CUDA say it
-        found = f"Inputs of shape {pixels.shape} cannot be brought to {device}: {error}"
-        raise ModelError(found, "Take smaller batches, or another device") from error
+    except RuntimeError as error:  # devices other than CUDA report a full memory this way
+        found = f"Inputs of shape {pixels.shape} cannot be moved to {device}: {error}"
+        raise ModelError(found, "Use a smaller --batch-size, or another --device") from error
+
+    logits, features, head = classifier.forward(inputs.flip(3) if mirrored else inputs)
+    logits, probabilities, bias, statistics = _fetch_small_tensors(classifier, logits, features, head)
+    grid = classifier.grid_for((features.shape[2], features.shape[3]), (pixels.shape[1], pixels.shape[2]))
+    tolerance = max(tolerance_of(features.dtype), tolerance_of(dtype))
+
+    results: list[ForwardResult | ModelError] = []
+    for row, (frame, (scale, zero_features, finite)) in enumerate(zip(frames, statistics, strict=True)):
+        if not finite:
+            found = f"The class scores or features that {classifier.name!r} gives this image are not finite"
+            results.append(ModelError(found, "Check its weights, or run it in float32"))
+            continue
+        result = ForwardResult(
+            logits=logits[row],
+            probabilities=probabilities[row],
+            features=features[row],
+            head=head,
+            bias=bias,
+            scale=scale,
+            tolerance=tolerance,
+            grid=grid,
+            frame=frame,
+            mirrored=mirrored,
+            zero_features=bool(zero_features),
+        )
+        results.append(result)
+    return results
 
 
 def _fetch_small_tensors(
     classifier: Classifier, logits: Tensor, features: Tensor, head: Head
-) -> tuple[Tensor, Tensor, list[list[float]], Tensor]:
-    """Bring what is small to the CPU, with one wait for the device.
+) -> tuple[Tensor, Tensor, Tensor, list[list[float]]]:
+    """Copy what is small to the CPU in one transfer, so that the CPU waits for the device once.
 
-    Returns:
-        Logits and probabilities, (N, C) float32; for each picture the scale of its normalization, whether any feature
-        is not zero and whether all is finite; and the bias, (C,) float32.
+    Returns logits and probabilities, (N, C), and the bias, (C,), float32; and of each image the scale of its
+    normalization, whether all its features are zero and whether everything is finite.
     """
-    most, least = features.amax((1, 2, 3)), features.amin((1, 2, 3))  # what is not finite shows in one of them
-    finite = torch.stack([most, least, logits.amax(1), logits.amin(1)]).isfinite().all(0)
-    numbers = torch.stack([head.scales(features, logits), (most != 0) | (least != 0), finite], 1)
-    parts = logits, classifier.probabilities(logits), numbers, head.bias
-    flat = torch.cat([part.flatten() for part in parts]).cpu().float()
-    told = torch.split(flat, [part.numel() for part in parts])
-    logits, probabilities, numbers, bias = (some.view(part.shape) for some, part in zip(told, parts, strict=True))
-    return logits, probabilities, numbers.tolist(), bias
+    largest, smallest = features.amax((1, 2, 3)), features.amin((1, 2, 3))  # one of them shows NaN and infinity
+    finite = torch.stack([largest, smallest, logits.amax(1), logits.amin(1)]).isfinite().all(0)
+    zero = (largest == 0) & (smallest == 0)
+    statistics = torch.stack([head.scales(features, logits), zero, finite], 1)
+    tensors = logits, classifier.probabilities(logits), head.bias, statistics
+    flat = torch.cat([tensor.flatten() for tensor in tensors]).cpu().float()
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    logits, probabilities, bias, statistics = (
+        part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)
+    )
+    return logits, probabilities, bias, statistics.tolist()
 
 
 def as_model_error(error: Exception) -> ModelError:
-    """Say that a picture does not fit in the memory, if that is what went wrong.
-
-    Example:
-        >>> str(as_model_error(MemoryError()))
-        'There is no room in the memory for this picture. Make it smaller, or use fewer cores (OMP_NUM_THREADS).'
-    """
+    """Return a ModelError as it is, and one that says "out of memory" for any other error."""
     if isinstance(error, ModelError):
         return error
-    remedy = "Make it smaller, or use fewer cores (OMP_NUM_THREADS)"
-    return OutOfMemoryError("There is no room in the memory for this picture", remedy)
+    return OutOfMemoryError("Out of memory for this image", "Make it smaller, or use fewer cores (OMP_NUM_THREADS)")
 
 
-def sound(result: Result) -> ForwardResult:
-    """Give the pass, or raise what went wrong with it."""
+def result_or_raise(result: Value | ModelError) -> Value:
+    """Return the result of an image, or raise the error that it caused."""
     if isinstance(result, ModelError):
         raise result
     return result

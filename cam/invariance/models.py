@@ -17,7 +17,7 @@ from cam.classifiers.labels import name_classes
 from cam.classifiers.load import LoadOptions, load_network, make_classifier
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, HeadError, ModelError
-from cam.explanations.forward import run_forward, sound
+from cam.explanations.forward import result_or_raise, run_forward
 from cam.heads.find import find_head
 from cam.heads.hooks import eval_mode
 from cam.heads.outputs import find_logits
@@ -110,7 +110,7 @@ def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: i
             cam = None
             if class_idx is not None:
                 cams = result.cams([class_idx]).float().cpu()
-                result.prove(cams, [class_idx])
+                result.check_completeness(cams, [class_idx])
                 cam = cams[0].numpy()
             scores.append(ImageScores(result.logits.numpy(), result.probabilities.numpy(), cam))
         return scores

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cam.classifiers.classifier import Classifier
 from cam.errors import CamError, DiskFullError, TransientError
 from cam.explanations.explain import ImageResult
-from cam.explanations.explanation import Explanation
+from cam.explanations.explanation import Channel, Explanation
 from cam.explanations.forward import as_model_error
 from cam.files import shortened
 from cam.images.content import as_fields
@@ -116,8 +116,8 @@ def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -
         "note": explanation.note or None,
         "files": files,
     }
-    if rival := explanation.rival:
-        record["against"] = {"class_idx": rival.class_idx, "label": rival.label, "logit": rival.logit}
+    if other := explanation.against:
+        record["against"] = {"class_idx": other.class_idx, "label": other.label, "logit": other.logit}
         record["margin"] = explanation.margin
     if explanation.channels:
         record["channels"] = [{"channel": part.index, "share": part.share} for part in explanation.channels]
@@ -138,11 +138,10 @@ def _write(
     files: dict[str, str] = {}
     if "overlay" in options.save:
         files["overlay"] = _draw(explanation, folder, stem, vmax, options, blended)
-        parts = [explanation.of_channel(channel) for channel in explanation.channels]
-        largest = max((part.vmax for part in parts), default=0.0)  # one scale, so that channels can be compared
-        for part, channel in zip(parts, explanation.channels, strict=True):
+        largest = max((channel.vmax for channel in explanation.channels), default=0.0)  # so that they can be compared
+        for channel in explanation.channels:
             key = f"channel-{channel.index}"
-            files[key] = _draw(part, folder, f"{stem}.{key}", largest, options)
+            files[key] = _draw(explanation, folder, f"{stem}.{key}", largest, options, channel=channel)
     if "heat" in options.save:
         files["heat"] = f"{stem}.npy"
         folder.write(files["heat"], _bytes(lambda file: np.save(file, explanation.heat())))
@@ -159,6 +158,7 @@ def _draw(
     vmax: float | None,
     options: RunOptions,
     blended: NDArray[np.uint8] | None = None,
+    channel: Channel | None = None,
 ) -> str:
     picture = explanation.overlay(
         vmax=vmax,
@@ -167,6 +167,7 @@ def _draw(
         legend=True,
         box_share=options.box_share if options.boxes else None,
         max_side=options.max_side,
+        channel=channel,
         blended=blended,
     )
     folder.write(f"{stem}.{options.format}", encode(picture, f".{options.format}"))
