@@ -17,7 +17,7 @@ from cam.classifiers.labels import name_classes
 from cam.classifiers.load import LoadOptions, load_network, make_classifier
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, HeadError, ModelError
-from cam.explanations.forward import result_or_raise, run_forward
+from cam.explanations.forward import run_forward
 from cam.heads.find import find_head
 from cam.heads.hooks import eval_mode
 from cam.heads.outputs import find_logits
@@ -106,7 +106,7 @@ def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: i
     """
     if isinstance(model, Classifier):
         scores = []
-        for result in map(sound, run_forward(model, images, model.preprocessing)):
+        for result in map(result_or_raise, run_forward(model, images, model.preprocessing)):
             cam = None
             if class_idx is not None:
                 cams = result.cams([class_idx]).float().cpu()
