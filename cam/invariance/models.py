@@ -17,7 +17,7 @@ from cam.classifiers.labels import name_classes
 from cam.classifiers.load import LoadOptions, load_network, make_classifier
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, HeadError, ModelError
-from cam.explanations.forward import run_forward
+from cam.explanations.forward import result_or_raise, run_forward
 from cam.heads.find import find_head
 from cam.heads.hooks import eval_mode
 from cam.heads.outputs import find_logits
