@@ -49,7 +49,7 @@ BAD = {
     "missing": ("none.jpg", missing, "does not exist"),
     "empty": ("empty.jpg", Path.touch, "is empty"),
     "truncated": ("torn.jpg", truncated, "damaged or cut short"),
-    "text": ("text.jpg", lambda path: path.write_text("not an image"), "not a picture"),
+    "text": ("text.jpg", lambda path: path.write_text("not an image"), "not an image"),
     "script": ("script.jpg", lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "not an image"),
     "folder": ("x.jpg", folder, "is a folder"),
     "huge": ("huge.png", huge, "20000 x 20000"),

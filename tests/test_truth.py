@@ -152,7 +152,7 @@ def test_a_table_of_other_pictures_is_told(tmp_path):
         ("../a.jpg,tench", "names the picture '../a.jpg'"),
         ("/a.jpg,tench", "names the picture '/a.jpg'"),
         (",tench", "names the picture ''"),
-        ("a.jpg," + "x" * 200_000, "Line 1 of .* is no CSV"),
+        ("a.jpg," + "x" * 200_000, "Line 1 of .* is not CSV"),
     ],
 )
 def test_a_bad_table_is_told(tmp_path, text, message):

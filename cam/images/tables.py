@@ -1,4 +1,4 @@
-"""Lists and tables of image paths."""
+"""Read lists of image paths, and tables of ground truth."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from pathlib import Path, PurePosixPath
 from cam.errors import UsageError
 from cam.images.find import Picture
 
-_COLUMNS = ("path", "file", "image", "filename")
+_PATH_COLUMNS = ("path", "file", "image", "filename")
 
-_PICTURES = b"\xff\xd8\xff", b"\x89PNG", b"PK\3\4"  # how JPEG, PNG and zip begin, and no list does
+_BINARY = b"\xff\xd8\xff", b"\x89PNG", b"PK\3\4"  # JPEG, PNG and zip, given to --list by mistake
 
 
 def read_list(source: str) -> list[str]:
-    r"""Read the paths that a list names; relative ones are relative to where the command runs.
+    r"""Read the paths that a list names.
 
-    Paths end with NUL if there is one in the list, else with the line; blank lines do not count. Of a .csv or .tsv
-    it is the column `path`, `file`, `image` or `filename`, or the first where the first row names none of them.
+    Paths end with NUL if the list contains one, else with the line; blank lines do not count. A .csv or .tsv gives its
+    column `path`, `file`, `image` or `filename`, or the first column if the first row has none of these names.
 
     Args:
         source: a file, or "-" for standard input.
 
+    Returns:
+        The paths as written: relative ones are relative to the working directory.
+
     Raises:
-        UsageError: it cannot be read, is no CSV, or names nothing.
+        UsageError: the list cannot be read or names nothing.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -37,127 +40,91 @@ def read_list(source: str) -> list[str]:
         ...     read_list(f"{folder}/a.csv")
         ['1.jpg', '2.jpg']
     """
-    name = "standard input" if source == "-" else repr(source)
-    content = _content(source, name)
-    if content.startswith(_PICTURES):
-        raise UsageError(f"The list in {name} is a picture or an archive", "Give that as an input, without --list")
-    text = _text(content)
+    name = "--list -" if source == "-" else f"--list {source!r}"
+    text = _read_text(source, name, errors="surrogateescape")  # names of files can be any bytes
+    suffix = os.path.splitext(source)[1].lower()  # noqa: PTH122
     if "\0" in text:
         paths = text.split("\0")
-    elif source.lower().endswith((".csv", ".tsv")):
-        paths = _column(text, name, "\t" if source.lower().endswith(".tsv") else ",")
+    elif suffix in (".csv", ".tsv"):
+        rows = [row for _, row in _read_rows(text, name, suffix)]
+        titles = [title.strip().casefold() for title in rows[0]] if rows else []
+        columns = [titles.index(column) for column in _PATH_COLUMNS if column in titles]
+        column = columns[0] if columns else 0
+        paths = [row[column] for row in rows[1 if columns else 0 :] if len(row) > column]
     else:
         paths = [line.removesuffix("\r") for line in text.split("\n")]
     paths = [path for path in paths if path.strip()]
     if not paths:
-        raise UsageError(f"The list in {name} names no picture", "Write a path a line")
+        raise UsageError(f"{name} names no image", "Write one path a line")
     return paths
 
 
-def _content(source: str, name: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path that no file system takes
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"The list in {name} cannot be read ({reason})", "Check the path") from error
-
-
-def _text(data: bytes) -> str:
-    """As paths are decoded, so that any name comes back; with a byte order mark, as that says."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", errors="replace")
-    return os.fsdecode(data.removeprefix(codecs.BOM_UTF8))
-
-
-def _column(text: str, name: str, delimiter: str) -> list[str]:
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
-    except csv.Error as error:
-        raise UsageError(f"The list in {name} is no CSV ({error})", "Export it again") from error
-    titles = [title.strip().casefold() for title in rows[0]] if rows else []
-    named = [titles.index(column) for column in _COLUMNS if column in titles]
-    column = named[0] if named else 0
-    return [row[column] for row in rows[1 if named else 0 :] if len(row) > column]
-
-
 def read_text(path: Path) -> str:
-    """Read a text in UTF-8, with or without a byte order mark, line ends as they are.
-
-    Raises:
-        UsageError: there is no such file, or it is no such text.
-    """
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{str(path)!r} is not text in UTF-8 (byte {error.start})", "Save it as UTF-8") from error
-    except (OSError, ValueError) as error:  # ValueError: a path that no file system takes
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{str(path)!r} cannot be opened ({reason})", "Check the path") from error
+    """Read a text file in UTF-8 or, with a byte order mark, UTF-16, line ends as they are; UsageError if it is not."""
+    return _read_text(str(path), repr(str(path)))
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Read columns of a CSV file, by the names in its first row, or in their order where that row names none.
+    """Read columns of a CSV or TSV file, by the names in its first row, or in their order if that row is data.
 
     Args:
-        path: UTF-8, comma-separated; blank lines do not count.
+        path: the file; blank lines do not count.
         columns: lower-case names of the columns.
 
     Returns:
-        For each row where it stands, for messages, and its texts, one a column, without spaces around them.
-
-    Raises:
-        UsageError: it cannot be read, holds no rows, or a row has too few or too many values.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     size = Path(folder, "labels.csv").write_text("a.jpg, tench, Tinca tinca")
-        ...     read_table(Path(folder, "labels.csv"), ["path", "label", "latin"])[0][1]
-        ['a.jpg', 'tench', 'Tinca tinca']
+        For each row its place for messages ("Line 2 of 'labels.csv'"), and its values, one a column, stripped.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""))
-    try:
-        rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(row)]
-    except csv.Error as error:
-        raise UsageError(f"Line {reader.line_num} of {str(path)!r} is no CSV ({error})", "Export it again") from error
+    name = repr(str(path))
+    rows = [(line, [value.strip() for value in row]) for line, row in _read_rows(read_text(path), name, path.suffix)]
     names = [name.casefold() for name in rows[0][1]] if rows else []
     if set(columns) <= set(names):
         rows = rows[1:]
     else:
         names = list(columns)
     if not rows:
-        raise UsageError(f"{str(path)!r} holds no rows", f"Write rows of {','.join(columns)}")
-    places = [names.index(column) for column in columns]
+        raise UsageError(f"{name} holds no rows", f"Write rows of {','.join(columns)}")
     table = []
     for line, row in rows:
-        where = f"Line {line} of {str(path)!r}"
+        where = f"Line {line} of {name}"
         if len(row) != len(names):
             raise UsageError(f"{where} has {len(row)} values, not {len(names)}", f"Write {','.join(names)}")
-        table.append((where, [row[place] for place in places]))
+        table.append((where, [row[names.index(column)] for column in columns]))
     return table
 
 
 def picture_named(text: str, roots: Sequence[Path], where: str) -> Picture:
-    """Find the picture that a file of ground truth names.
+    """Find the image that a file of ground truth names by its relative path, in the first of some folders that has it.
 
-    Args:
-        text: its path, relative to one of the roots.
-        roots: folders to look in, one after the other.
-        where: what names it, for the message.
-
-    Returns:
-        It in the first root that holds it; in the first of all if none does, so that its failure can be told.
-
-    Raises:
-        UsageError: the path is empty, absolute or leads upwards.
-
-    Example:
-        >>> picture_named("cats/a.jpg", [Path("photos")], "Line 1 of 'labels.csv'").name
-        PurePosixPath('cats/a.jpg')
+    If none has it, it is a missing file in the first folder. `where` names the source for messages.
     """
     name = PurePosixPath(text)
     if not name.parts or name.is_absolute() or ".." in name.parts:
         raise UsageError(f"{where} names the picture {text!r}", "Write its path relative to the folder, without ..")
     paths = [root / name for root in roots]
-    # os.path.exists, because Path.exists raises where a folder above may not be read.
+    # os.path.exists: Path.exists raises if a folder above is not readable.
     return Picture(next((path for path in paths if os.path.exists(path)), paths[0]), name)  # noqa: PTH110
+
+
+def _read_text(source: str, name: str, errors: str = "strict") -> str:
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        if data.startswith(_BINARY):
+            raise UsageError(f"{name} is an image or an archive, not text", "Give an image or an archive as an input")
+        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return data.decode(encoding, errors)
+    except UsageError:
+        raise
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name} is not text in UTF-8 (byte {error.start})", "Save it as UTF-8") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{name} cannot be opened ({reason})", "Check the path") from error
+
+
+def _read_rows(text: str, name: str, suffix: str) -> list[tuple[int, list[str]]]:
+    """Return the rows of a CSV, or TSV if that is the suffix, that are not blank, with the numbers of their lines."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if suffix.lower() == ".tsv" else ",")
+    try:
+        return [(reader.line_num, row) for row in reader if any(row)]
+    except csv.Error as error:
+        raise UsageError(f"Line {reader.line_num} of {name} is not CSV ({error})", "Export it again") from error
