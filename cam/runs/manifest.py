@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from cam.errors import OutputError
-from cam.files import sync, unwritable, write_whole
+from cam.files import unwritable, write_whole
 
 Record: TypeAlias = dict[str, Any]
 
@@ -67,7 +67,7 @@ class ManifestWriter:
     def _append(self) -> None:
         try:
             if self._lines:
-                sync(self._path.parent)
+                os.sync()
             data, self._lines = b"".join(self._lines), []  # at most once, whatever comes between
             with self._path.open("ab", buffering=0) as file:
                 self._write(file, data)
