@@ -1,4 +1,4 @@
-"""A real browser for the tests of the report: Debian's Chromium, wherever one is found."""
+"""Chromium for the tests of the report."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start Chromium, or skip the test with the reason."""
+    """Start Chromium, or skip the test."""
     names = os.environ.get("CAM_TEST_CHROMIUM"), "chromium", "chromium-headless-shell", "chromium-browser"
     program = next(filter(None, map(shutil.which, filter(None, names))), None)
     if program is None:
-        pytest.skip("no Chromium: apt-get install chromium, or name one with CAM_TEST_CHROMIUM")
+        pytest.skip("no Chromium: apt-get install chromium, or set CAM_TEST_CHROMIUM")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
@@ -31,39 +31,39 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, report: Path, hash_: str = "", refused: str = "", **context) -> Iterator[Page]:
-    """Open a report; nothing may go wrong in it but what is to be refused, and nothing be asked of a network."""
-    with browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **context}) as surroundings:
-        page = surroundings.new_page()
-        wrong: list[str] = []
-        page.on("console", lambda message: wrong.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-        page.on("request", lambda request: wrong.append(request.url) if is_outside(request.url) else None)
+    """Open a report. Fail on any error except one that contains `refused`, and on any network request."""
+    with browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **context}) as window:
+        page = window.new_page()
+        errors: list[str] = []
+        page.on("console", lambda message: errors.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: errors.append(f"error: {error}"))
+        page.on("request", lambda request: errors.append(request.url) if is_outside(request.url) else None)
         page.goto(report.as_uri() + hash_)
-        ready(page)
+        wait_for_picture(page)
         yield page
-        assert [each for each in wrong if not refused or refused not in each] == []
-        assert not refused or wrong
-
-
-def pixels(page: Page, canvas: str) -> np.ndarray:
-    """What a canvas shows, (H, W, 4)."""
-    address = page.evaluate("(id) => document.getElementById(id).toDataURL()", canvas)
-    return np.array(Image.open(BytesIO(b64decode(address.partition(",")[2]))).convert("RGBA")).astype(int)
+        assert [error for error in errors if not refused or refused not in error] == []
+        assert not refused or errors
 
 
 def is_outside(url: str) -> bool:
     return not url.startswith(("file:", "data:", "blob:"))
 
 
-def ready(page: Page) -> None:
-    """Wait for the picture of the address."""
+def pixels(page: Page, canvas: str) -> np.ndarray:
+    """RGBA of a canvas, (H, W, 4)."""
+    address = page.evaluate("(id) => document.getElementById(id).toDataURL()", canvas)
+    return np.array(Image.open(BytesIO(b64decode(address.partition(",")[2]))).convert("RGBA")).astype(int)
+
+
+def wait_for_picture(page: Page) -> None:
+    """Wait until the picture of the state is shown."""
     number = page.evaluate("gapcam.state.current.picture")
     page.wait_for_selector(f'html[data-shown="{number}"]', state="attached")
 
 
-def written(page: Page) -> None:
-    """Wait for the address to hold the state; a function that is polled would be refused by the page's policy."""
+def wait_for_address(page: Page) -> None:
+    """Wait until the address holds the state; the page's policy forbids wait_for_function."""
     page.evaluate("""async () => {
         const { toHash, current } = gapcam.state;
-        while (location.hash !== toHash(current)) await new Promise((go) => setTimeout(go, 20));
+        while (location.hash !== toHash(current)) await new Promise((resolve) => setTimeout(resolve, 20));
     }""")

@@ -15,7 +15,7 @@ from browser import chromium, opened
 from click.testing import CliRunner, Result
 from hypothesis import settings
 from playwright.sync_api import Browser, Page
-from reports import errors_reported
+from reports import report_with_errors
 from runs import NAMES, PNG, SAMPLES
 
 from cam.classifiers.classifier import Classifier
@@ -62,7 +62,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path, list[dict[str, Any]]]:
     """A classifier, its report of a few pictures, and their lines of the manifest with the `truth`."""
-    return errors_reported(tmp_path_factory.mktemp("report"))
+    return report_with_errors(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""Reports of small pictures, with names and labels that try to be more than names."""
+"""Reports of small pictures, with file names and labels that contain markup."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,34 +39,51 @@ NAMES = [
 ]
 
 
-def explained(folder: Path, count: int, names: list[str] | None = None) -> cam.Classifier:
+def run_on_photos(folder: Path, count: int, names: Sequence[str] = ()) -> cam.Classifier:
+    """Explain `count` photographs and a broken file, and store evidence in folder/run."""
     torch.manual_seed(7)
     network = gap_linear(5)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     classifier = cam.wrap(network, input_size=32, labels=LABELS)
-    pictures = folder / "photos"
-    pictures.mkdir()
+    photos = folder / "photos"
+    photos.mkdir()
     for number in range(count):
-        name = (names or [])[number] if number < len(names or []) else f"p{number}.png"
-        write_image(pictures / name, photo(36 + number % 3, 48, number))
-    (pictures / "broken.png").write_bytes(b"torn")
+        name = names[number] if number < len(names) else f"p{number}.png"
+        write_image(photos / name, photo(36 + number % 3, 48, number))
+    (photos / "broken.png").write_bytes(b"torn")
     options = RunOptions(outputs=(EvidenceWriter(),), save=frozenset())
-    explain_folder(classifier, find_pictures([pictures]), folder / "run", options)
+    explain_folder(classifier, find_pictures([photos]), folder / "run", options)
     return classifier
 
 
-def errors_reported(folder: Path) -> tuple[cam.Classifier, Path, list[dict]]:
-    """A report with errors among its pictures: every third is said to show the class after the predicted one."""
-    classifier = explained(folder, COUNT, NAMES)
+def report_with_errors(folder: Path) -> tuple[cam.Classifier, Path, list[dict]]:
+    """A report in which every third prediction is wrong; the records get the `truth`."""
+    classifier = run_on_photos(folder, COUNT, NAMES)
     records = [record for record in read_records(folder / "run" / "manifest.jsonl") if record["status"] == "ok"]
-    truth = {r["path"]: (r["targets"][0]["class_idx"] + (i % 3 == 0)) % 5 for i, r in enumerate(records)}
+    for number, record in enumerate(records):
+        record["truth"] = (record["targets"][0]["class_idx"] + (number % 3 == 0)) % 5
     with (folder / "truth.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label"), *truth.items()])
-    report = write_report(folder / "run", str(folder / "truth.csv"))
-    for record in records:
-        record["truth"] = truth[record["path"]]
-    return classifier, report, records
+        csv.writer(file).writerows([("path", "label"), *((r["path"], r["truth"]) for r in records)])
+    return classifier, write_report(folder / "run", str(folder / "truth.csv")), records
+
+
+def report_on_two(classifier: cam.Classifier, out: Path, **explain_options) -> Path:
+    """A report of two photographs that extend beyond the center crop."""
+    photos = out / "photos"
+    photos.mkdir()
+    for seed, size in enumerate([(40, 56), (50, 33)]):
+        write_image(photos / f"{seed}.png", photo(*size, seed))
+    options = RunOptions(explain=ExplainOptions(**explain_options), outputs=(EvidenceWriter(),), save=frozenset())
+    explain_folder(classifier, find_pictures([photos]), out / "run", options)
+    return write_report(out / "run")
+
+
+def forty_maps() -> cam.Classifier:
+    """40 class maps behind a ReLU; with a small size limit not all are stored."""
+    torch.manual_seed(6)
+    network = nn.Sequential(nn.Conv2d(3, 40, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return cam.wrap(network, input_size=32)
 
 
 def state(page, key):
@@ -76,27 +94,22 @@ def listed(page) -> list[int]:
     return page.evaluate("gapcam.list.listed()")
 
 
-def wrong(records: list[dict]) -> list[int]:
-    return [i for i, record in enumerate(records) if record["truth"] != record["targets"][0]["class_idx"]]
+def show_picture(page, number: int) -> None:
+    page.evaluate("(number) => gapcam.state.open(number)", number)
+    page.wait_for_selector(f'html[data-shown="{number}"]', state="attached")
+
+
+def wrong_ones(records: list[dict]) -> list[int]:
+    return [n for n, record in enumerate(records) if record["truth"] != record["targets"][0]["class_idx"]]
 
 
 def index_of(report: Path) -> dict:
     return json.loads(report.read_text("ascii").split('id="index">')[1].split("</script>")[0])
 
 
-def many_maps() -> cam.Classifier:
-    """Class maps behind a ReLU, of which some are kept."""
-    torch.manual_seed(6)
-    network = nn.Sequential(nn.Conv2d(3, 40, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return cam.wrap(network, input_size=32)
+def number_of(report: Path, name: str) -> int:
+    return [row["name"] for row in index_of(report)["pictures"]].index(name)
 
 
-def report_of(classifier: cam.Classifier, out: Path, **question) -> Path:
-    """A report of two photographs, of which parts lie outside the center crop."""
-    folder = out / "photos"
-    folder.mkdir()
-    for seed, size in enumerate([(40, 56), (50, 33)]):
-        write_image(folder / f"{seed}.png", photo(*size, seed))
-    options = RunOptions(explain=ExplainOptions(**question), outputs=(EvidenceWriter(),), save=frozenset())
-    explain_folder(classifier, find_pictures([folder]), out / "run", options)
-    return write_report(out / "run")
+def read_number(locator) -> float:
+    return float(locator.inner_text().replace("\u2212", "-"))

@@ -1,4 +1,4 @@
-"""cam explain --report and cam report, and what is told where they cannot be."""
+"""cam explain --report and cam report: their pages, errors, and reports of resumed and merged runs."""
 
 from __future__ import annotations
 
@@ -6,122 +6,72 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from reports import index_of
-from runs import contents
+from reports import index_of, run_on_photos
+from runs import SAMPLES, contents
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+import cam
+from cam.errors import UsageError
+from cam.images.find import find_pictures
+from cam.report.evidence import EvidenceWriter
+from cam.report.write import write_report
+from cam.runs.manifest import files_of, read_records
+from cam.runs.merge import merge_shards
+from cam.runs.options import RunOptions
+from cam.runs.run import explain_folder
+
+FIVE = "explain", SAMPLES / "five.png", "-m", "digits", "-o"
+COUNT = 14
 
 
-def test_the_command_writes_a_report_and_writes_it_again(run, tmp_path):
-    folder = tmp_path / "in"
-    for name in ("five.png", "sevens.png"):
-        (folder / name[:4]).mkdir(parents=True)
-        shutil.copy(SAMPLES / name, folder / name[:4])
-    out = tmp_path / "out"
-    result = run("explain", folder, "-m", "digits", "-o", out, "--report")
+def test_both_commands_write_the_report(run, tmp_path):
+    photos, out = tmp_path / "in", tmp_path / "out"
+    for name, folder in (("five.png", "5"), ("sevens.png", "8")):
+        (photos / folder).mkdir(parents=True)
+        shutil.copy(SAMPLES / name, photos / folder)
+    result = run("explain", photos, "-m", "digits", "-o", out, "--report", "--truth", "folder")
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines()[-1].endswith("report.html")
-    plain = (out / "report.html").read_bytes()
-    (folder / "five").rename(folder / "5")
-    (folder / "seve").rename(folder / "8")
-    out = tmp_path / "again"
-    run("explain", folder, "-m", "digits", "-o", out, "--report", "--truth", "folder")
+    assert result.output.splitlines()[-1] == str(out / "report.html")
     index = index_of(out / "report.html")
     assert [row["truth"] for row in index["pictures"]] == [5, 8]
-    assert index["summary"]["pairs"][0]["predicted"] == 7
+    assert index["summary"]["confusions"][0]["predicted"] == 7
     with_truth = (out / "report.html").read_bytes()
+    stale = out / "report" / "thumbnails" / "9.js"  # of a run with more pictures
+    stale.parent.mkdir()
+    stale.write_text("")
     assert run("report", out).exit_code == 0
-    assert (out / "report.html").read_bytes() != with_truth
+    assert not stale.exists()
+    assert [row["truth"] for row in index_of(out / "report.html")["pictures"]] == [None, None]
     assert run("report", out, "--truth", "folder").output.strip() == str(out / "report.html")
-    assert (out / "report.html").read_bytes() == with_truth != plain
+    assert (out / "report.html").read_bytes() == with_truth
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
-        (
-            "path,label\nnobody.png,5\n",
-            "names no picture of this run. Write paths as in the manifest, or ends of them, such as",
-        ),
+        ("path,label\nnobody.png,5\n", "names no picture of this run. Write paths as in the manifest, or ends of them"),
         ("path,label\nfive.png,fifty\n", "Line 2 of .* stands for no class"),
         ("path,label\nfive.png,5\nfive.png,6\n", "Line 3 of .* names the picture 'five.png' again"),
         ("", "holds no rows"),
         (None, "cannot be opened"),
     ],
 )
-def test_truth_that_cannot_be_is_told(run, tmp_path, table, said):
+def test_a_bad_truth_file_is_an_error_and_changes_nothing(run, tmp_path, table, message):
     out, truth = tmp_path / "out", tmp_path / "truth.csv"
-    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", out, "--report").exit_code == 0
+    assert run(*FIVE, out, "--report").exit_code == 0
     before = contents(out)
     if table is not None:
         truth.write_text(table)
-    result = run("report", out, "--truth", truth)
-    assert result.exit_code == 2
-    assert re.search(said, result.output), result.output
+    for command in (("report", out), (*FIVE, tmp_path / "new", "--report")):
+        result = run(*command, "--truth", truth)
+        assert result.exit_code == 2
+        assert re.search(message, result.output), result.output
     assert contents(out) == before
+    assert not (tmp_path / "new").exists()
 
 
-def test_wrong_usage_is_told(run, tmp_path):
-    result = run("report", tmp_path / "nowhere")
-    assert (result.exit_code, "holds no finished run" in result.output) == (2, True)
-    assert not (tmp_path / "nowhere").exists()
-    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out").exit_code == 0
-    (tmp_path / "bad.png").write_bytes(b"torn")
-    assert run("explain", tmp_path / "bad.png", "-m", "digits", "-o", tmp_path / "bad", "--report").exit_code == 1
-    assert not (tmp_path / "bad" / "report.html").exists()
-    assert "explained no picture" in run("report", tmp_path / "bad").output
-    result = run("report", tmp_path / "out")
-    assert "kept no evidence for a report. Give cam explain again, with --report and --overwrite" in result.output
-    result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--truth", "folder")
-    assert (result.exit_code, "Give --report too" in result.output) == (2, True)
-    result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--report")
-    assert (result.exit_code, "another --report" in result.output) == (2, True)
-
-
-def test_truth_of_no_picture_is_told_before_the_work(run, tmp_path):
-    (tmp_path / "truth.csv").write_text("nobody.png,5\n")
-    options = "-m", "digits", "-o", tmp_path / "out", "--report", "--truth", tmp_path / "truth.csv"
-    result = run("explain", SAMPLES / "five.png", *options)
-    assert (result.exit_code, "names no picture of this run" in result.output) == (2, True)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_page_of_the_users_own_is_left_alone(run, tmp_path):
-    (tmp_path / "report" / "thumbnails").mkdir(parents=True)
-    own = tmp_path / "report.html", tmp_path / "report" / "thumbnails" / "0.js"
-    for path in own:
-        path.write_text("mine")
-    command = "explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path
-    assert run(*command).exit_code == 0
-    assert run(*command, "--overwrite").exit_code == 0
-    assert [path.read_text() for path in own] == ["mine", "mine"]
-
-
-def test_a_run_that_begins_anew_leaves_no_report_of_another(run, tmp_path):
-    command = "explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out"
-    assert run(*command, "--report").exit_code == 0
-    (tmp_path / "out" / "report" / "thumbnails").mkdir()
-    assert run(*command, "--overwrite").exit_code == 0
-    left = {path.name for path in (tmp_path / "out").rglob("*")} - {"report", "pictures", "model.json"}
-    assert "report.html" not in left
-    assert "thumbnails" not in left
-    assert not any((tmp_path / "out" / "report" / "pictures").iterdir())
-
-
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5])
-def test_evidence_that_is_damaged_is_told(run, tmp_path, share):
-    out = tmp_path / "out"
-    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", out, "--report").exit_code == 0
-    (file,) = (out / "report" / "pictures").iterdir()
-    text = file.read_text()
-    file.write_text(text[: int(share * len(text))])
-    result = run("report", out)
-    assert result.exit_code == 2, result.output
-    assert re.search("five.png' has no evidence in .* Give its cam explain again, with --report", result.output)
-
-
-def test_the_end_of_a_path_names_a_picture_if_it_is_of_one(run, tmp_path):
+def test_a_picture_is_named_by_the_end_of_its_path_if_only_one_has_it(run, tmp_path):
     for folder, name in (("a", "five.png"), ("b", "five.png"), ("b", "sevens.png")):
         (tmp_path / folder).mkdir(exist_ok=True)
         shutil.copy(SAMPLES / name, tmp_path / folder)
@@ -138,22 +88,103 @@ def test_the_end_of_a_path_names_a_picture_if_it_is_of_one(run, tmp_path):
     assert re.search("Line 3 of .* names the picture 'b/sevens.png' again", run("report", out, "--truth", truth).output)
 
 
-def test_parts_of_a_run_are_not_told_the_truth(run, tmp_path):
-    options = "-m", "digits", "-o", tmp_path / "out", "--report", "--truth", "folder", "--shard", "1/2"
-    result = run("explain", SAMPLES / "five.png", *options)
+def test_wrong_usage_is_an_error(run, tmp_path):
+    result = run("report", tmp_path / "nowhere")
+    assert (result.exit_code, "contains no finished run" in result.output) == (2, True)
+    assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "bad.png").write_bytes(b"torn")
+    assert run("explain", tmp_path / "bad.png", "-m", "digits", "-o", tmp_path / "bad", "--report").exit_code == 1
+    assert not (tmp_path / "bad" / "report.html").exists()
+    assert "explained no image" in run("report", tmp_path / "bad").output
+    out = tmp_path / "out"
+    assert run(*FIVE, out).exit_code == 0
+    result = run("report", out)
+    assert "has no evidence for a report. Run cam explain again, with --report and --overwrite" in result.output
+    result = run(*FIVE, out, "--truth", "folder")
+    assert (result.exit_code, "Give --report too" in result.output) == (2, True)
+    result = run(*FIVE, out, "--report")
+    assert (result.exit_code, "another --report" in result.output) == (2, True)
+    result = run(*FIVE, out, "--report", "--truth", "folder", "--shard", "1/2")
     assert (result.exit_code, "Give it to cam report, after cam merge" in result.output) == (2, True)
 
 
-def test_the_option_that_is_another_is_named(run, tmp_path):
-    command = "explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out"
-    assert run(*command).exit_code == 0
-    assert "another --report (false)" in run(*command, "--report").output
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5])
+def test_damaged_evidence_is_an_error(run, tmp_path, share):
+    assert run(*FIVE, tmp_path, "--report").exit_code == 0
+    (file,) = (tmp_path / "report" / "pictures").iterdir()
+    text = file.read_text()
+    file.write_text(text[: int(share * len(text))])
+    result = run("report", tmp_path)
+    assert result.exit_code == 2, result.output
+    assert re.search("five.png' has no evidence in .* Run the same cam explain again, with --report", result.output)
 
 
-def test_thumbnails_of_pictures_that_are_gone_go_too(run, tmp_path):
-    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path, "--report").exit_code == 0
-    stale = tmp_path / "report" / "thumbnails" / "9.js"
-    stale.parent.mkdir()
-    stale.write_text("of a longer run")
-    assert run("report", tmp_path).exit_code == 0
-    assert not stale.exists()
+@pytest.fixture(scope="module")
+def run_and_classifier(tmp_path_factory) -> tuple[Path, cam.Classifier]:
+    folder = tmp_path_factory.mktemp("run")
+    return folder, run_on_photos(folder, COUNT)
+
+
+@pytest.fixture
+def explain(run_and_classifier):
+    """Explain the photographs with evidence into a folder."""
+    folder, classifier = run_and_classifier
+
+    def explain(out: Path, on_record=lambda record: None, **options) -> None:
+        run_options = RunOptions(**{"outputs": (EvidenceWriter(),), "batch_size": 4, **options})
+        explain_folder(classifier, find_pictures([folder / "photos"]), out, run_options, {}, on_record)
+
+    return explain
+
+
+def test_a_resumed_run_has_the_same_report(explain, tmp_path):
+    explain(tmp_path / "whole")
+    write_report(tmp_path / "whole")
+    records = []
+
+    def interrupt(record):
+        records.append(record)
+        if len(records) == 7:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        explain(tmp_path / "cut", interrupt)
+    with pytest.raises(UsageError, match="contains no finished run"):
+        write_report(tmp_path / "cut")
+    explain(tmp_path / "cut")
+    write_report(tmp_path / "cut")
+    assert_same_pictures(tmp_path / "cut", tmp_path / "whole")
+
+
+def assert_same_pictures(out: Path, other: Path) -> None:
+    rows = [index_of(folder / "report.html")["pictures"] for folder in (out, other)]
+    assert [row["name"] for row in rows[0]] == [row["name"] for row in rows[1]]
+    for one, two in zip(*rows, strict=True):
+        assert np.allclose(one["top"], two["top"], atol=1e-4)
+
+
+def test_missing_evidence_is_written_again(explain, tmp_path):
+    explain(tmp_path)
+    names = {name for record in read_records(tmp_path / "manifest.jsonl") for name in files_of(record)}
+    assert sum(name.startswith("report/pictures/") for name in names) == COUNT
+    (missing,) = (tmp_path / "report" / "pictures").glob("p9.png.js")
+    missing.unlink()
+    with pytest.raises(UsageError, match=r"p9\.png' has no evidence in .*--report"):
+        write_report(tmp_path)
+    explain(tmp_path)
+    assert missing.exists()
+    write_report(tmp_path)
+
+
+@pytest.mark.parametrize("folders", [("all", "all"), ("1", "2")], ids=["one folder", "two folders"])
+def test_merged_shards_have_the_report_of_one_run(explain, tmp_path, folders):
+    outs = [tmp_path / folder for folder in folders]
+    for index, out in enumerate(outs, 1):
+        explain(out, shard=(index, 2), scale=3.0)
+    with pytest.raises(UsageError, match="use cam merge first"):
+        write_report(outs[0])
+    merge_shards(outs)
+    write_report(outs[0])
+    explain(tmp_path / "whole", scale=3.0)
+    write_report(tmp_path / "whole")
+    assert_same_pictures(outs[0], tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""The report in a real browser: a picture, its places, keys and filters; names that are no more than names."""
+"""The report in Chromium: pictures, cells, keys and filters; names and labels never become markup."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import opened, ready
-from reports import COUNT, LABELS, NAMES, listed, state, wrong
+from browser import opened, wait_for_picture
+from reports import COUNT, LABELS, NAMES, listed, read_number, show_picture, state, wrong_ones
 
 import cam
 from cam.maps.projection import cell_positions
 
 
-def test_names_are_shown_as_they_are_and_do_nothing(page, reported):
-    _, _, records = reported
-    assert page.locator("#rows .path bdi").all_inner_texts()[: len(NAMES)] == [
-        Path(r["path"]).name for r in records[:6]
-    ]
-    assert set(NAMES) <= {Path(record["path"]).name for record in records}
-    assert page.evaluate("document.title") == f"{reported[0].name}, {COUNT} pictures"
+def test_names_and_labels_are_shown_as_text(page, reported):
+    classifier, _, records = reported
+    names = [Path(record["path"]).name for record in records]
+    assert page.locator("#rows .path bdi").all_inner_texts()[: len(NAMES)] == names[: len(NAMES)]
+    assert set(NAMES) <= set(names)
+    assert page.evaluate("document.title") == f"{classifier.name}, {COUNT} pictures"
     assert page.locator("#rows img[src=x], #chips img, #name img, b").count() == 0
     predicted = [LABELS[record["targets"][0]["class_idx"]] for record in records]
     assert page.locator("#rows .prediction bdi").all_text_contents() == predicted[: page.locator("#rows .row").count()]
     for number, record in enumerate(records[:6]):
-        page.evaluate("(n) => gapcam.state.open(n)", number)
-        ready(page)
+        show_picture(page, number)
         assert page.locator("#name").text_content() == record["name"]
         assert page.locator("#name").get_attribute("title") == record["path"]
         top = page.evaluate("(n) => gapcam.data.index.pictures[n].top.map(([c]) => c)", number)
@@ -37,14 +35,14 @@ def test_names_are_shown_as_they_are_and_do_nothing(page, reported):
     assert page.locator("#summary img").count() == 0
 
 
-def test_the_policy_forbids_the_network_and_code_that_comes_from_elsewhere(reported, browser):
+def test_the_policy_forbids_connections_and_injected_code(reported, browser):
     text = reported[1].read_text("ascii")
     assert "default-src 'none'" in text
-    assert "connect-src" not in text  # so that it is that of default-src
+    assert "connect-src" not in text  # default-src applies
     assert "file:" not in text.split("Content-Security-Policy")[1].split(">")[0]
     assert " onerror=" not in text.replace('\\"', "").split("<script type", 1)[0]
     with opened(browser, reported[1], refused="Content Security Policy") as page:
-        fetched = page.evaluate("() => fetch('https://example.invalid/').then(() => 'there', () => 'refused')")
+        fetched = page.evaluate("() => fetch('https://example.invalid/').then(() => 'loaded', () => 'refused')")
         page.evaluate("""() => {
             const script = document.createElement("script");
             script.textContent = "window.owned = 1";
@@ -55,58 +53,51 @@ def test_the_policy_forbids_the_network_and_code_that_comes_from_elsewhere(repor
         assert (fetched, page.evaluate("window.owned")) == ("refused", None)
 
 
-def test_the_first_picture_is_there_with_its_numbers(page, reported):
+def test_the_first_picture_has_the_numbers_of_python(page, reported):
     classifier, _, records = reported
-    ours = cam.explain(classifier, records[0]["path"])
+    expected = cam.explain(classifier, records[0]["path"])
     assert page.locator("#chips .chip").first.locator(".number").all_inner_texts() == [
-        f"{ours.logit:.2f}".replace("-", "\u2212"),
-        f"{100 * ours.probability:.1f} %",
+        f"{expected.logit:.2f}".replace("-", "\u2212"),
+        f"{100 * expected.probability:.1f} %",
     ]
-    part = float(ours.cam.mean())
-    told = page.locator("#sums").inner_text().replace("\u2212", "-").split(LABELS[ours.class_idx])[1]
-    numbers = [float(number) for number in re.findall(r"-?\d[\d.]*", told.partition(" (cells are kept to 0.0005)")[0])]
-    assert numbers == pytest.approx([ours.cam.size, part, ours.bias, ours.logit, ours.logit], abs=2e-3)
+    text = page.locator("#sums").inner_text().replace("\u2212", "-").split(LABELS[expected.class_idx])[1]
+    numbers = [float(number) for number in re.findall(r"-?\d[\d.]*", text.partition(" (cells are stored to")[0])]
+    sums = [expected.cam.size, float(expected.cam.mean()), expected.bias, expected.logit, expected.logit]
+    assert numbers == pytest.approx(sums, abs=2e-3)
 
 
 @pytest.mark.parametrize(("y", "x"), [(0.3, 0.35), (0.62, 0.5), (0.5, 0.8)])
-def test_a_hovered_place_says_what_python_says(page, reported, y, x):
+def test_a_hovered_cell_has_the_numbers_of_python(page, reported, y, x):
     classifier, _, records = reported
     box = page.locator("#stage").bounding_box()
     page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-    maps = [cam.explain(classifier, records[0]["path"], class_idx) for class_idx in range(5)]
-    ours = maps[0]
-    rows, columns = (np.array(values) for values in cells(ours))
-    height, width = ours.frame.photo
+    explanations = [cam.explain(classifier, records[0]["path"], class_idx) for class_idx in range(5)]
+    first = explanations[0]
+    rows, columns = cell_positions(first.cam.shape, first.grid, first.frame)
+    height, width = first.frame.photo
     row, column = np.abs((rows + 0.5) / height - y).argmin(), np.abs((columns + 0.5) / width - x).argmin()
-    assert page.locator("#place-title").inner_text().startswith(f"Row {row + 1}, column {column + 1} of")
-    expected = sorted(((float(each.cam[row, column]), each.class_idx) for each in maps), reverse=True)
-    shown = page.locator("#place tr")
+    assert page.locator("#cell-title").inner_text().startswith(f"Row {row + 1}, column {column + 1} of")
+    expected = sorted(((float(one.cam[row, column]), one.class_idx) for one in explanations), reverse=True)
+    shown = page.locator("#cell tr")
     assert shown.count() == 5
     for n, (value, class_idx) in enumerate(expected):
         assert shown.nth(n).locator("bdi").inner_text() == LABELS[class_idx]
-        assert float(shown.nth(n).locator(".number").inner_text().replace("\u2212", "-")) == pytest.approx(
-            value, abs=1.1e-3
-        )
+        assert read_number(shown.nth(n).locator(".number")) == pytest.approx(value, abs=1.1e-3)
 
 
-def cells(explanation: cam.Explanation):
-    return cell_positions(explanation.cam.shape, explanation.grid, explanation.frame)
-
-
-def test_nothing_is_said_of_what_was_not_seen(page):
+def test_no_cell_is_shown_outside_of_what_the_network_saw(page):
     box = page.locator("#stage").bounding_box()
     page.mouse.move(box["x"] + 3, box["y"] + box["height"] / 2)
     assert page.locator("#marker").is_hidden()
-    assert "Point at" in page.locator("#place-title").inner_text()
+    assert "Point at" in page.locator("#cell-title").inner_text()
 
 
-def test_a_place_is_pinned_by_a_click_and_by_keys(page):
+def test_clicks_and_keys_pin_a_cell(page):
     box = page.locator("#stage").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    pinned = state(page, "pin")
-    assert pinned is not None
+    assert state(page, "pin") is not None
     page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 3)
-    assert ", pinned" in page.locator("#place-title").inner_text()
+    assert ", pinned" in page.locator("#cell-title").inner_text()
     page.keyboard.press("Escape")
     assert state(page, "pin") is None
     page.locator("#stage").focus()
@@ -121,19 +112,17 @@ def test_a_place_is_pinned_by_a_click_and_by_keys(page):
     assert state(page, "pin") == first
 
 
-KEYS = {"j": 1, "ArrowRight": 1, "k": -1, "ArrowLeft": -1}
-
-
-def test_every_key_does_what_help_says(page, reported):
+def test_every_key_does_what_the_help_says(page):
     top = page.evaluate("gapcam.data.index.pictures[0].top.map(([c]) => c)")
     for key in "54321":
         page.keyboard.press(key)
         assert state(page, "class") == top[int(key) - 1]
-    presses = [(lambda key=key: page.keyboard.press(key), by) for key, by in KEYS.items()]
-    for step, by in [*presses, (lambda: page.click("#next"), 1), (lambda: page.click("#previous"), -1)]:
+    steps = [(lambda key=key: page.keyboard.press(key), by) for key, by in zip("jk", (1, -1), strict=True)]
+    steps += [(lambda: page.keyboard.press("ArrowRight"), 1), (lambda: page.keyboard.press("ArrowLeft"), -1)]
+    for step, by in [*steps, (lambda: page.click("#next"), 1), (lambda: page.click("#previous"), -1)]:
         before = state(page, "picture")
         step()
-        ready(page)
+        wait_for_picture(page)
         assert state(page, "picture") == before + by
     page.keyboard.press("o")
     assert page.locator("#heat-canvas").is_hidden()
@@ -144,7 +133,7 @@ def test_every_key_does_what_help_says(page, reported):
     page.keyboard.press("c")
     assert state(page, "evidence") == "logit"
     page.keyboard.press("/")
-    page.keyboard.type("oj")  # no keys while a text is typed
+    page.keyboard.type("oj")  # typed text is no shortcut
     assert (state(page, "text"), state(page, "heat"), state(page, "picture")) == ("oj", "on", 0)
     page.keyboard.press("Escape")
     page.keyboard.press("s")
@@ -159,35 +148,32 @@ def test_every_key_does_what_help_says(page, reported):
 
 
 def rows_of(page) -> list[dict]:
-    rows = page.evaluate("gapcam.data.index.pictures.map(({ thumbnail, ...row }) => row)")
-    assert len(rows) == COUNT
-    return rows
+    return page.evaluate("gapcam.data.index.pictures.map(({ thumbnail, ...row }) => row)")
 
 
 def test_filters(page, reported):
-    _, _, records = reported
-    rows = rows_of(page)
+    records, rows = reported[2], rows_of(page)
+    wrong = wrong_ones(records)
     page.select_option("#show", "wrong")
-    assert listed(page) == wrong(records) != []
-    assert page.locator("#count").inner_text() == f"{len(wrong(records))} of {COUNT} pictures; 1 not explained"
+    assert listed(page) == wrong != []
+    assert page.locator("#count").inner_text() == f"{len(wrong)} of {COUNT} pictures; 1 failed"
     page.select_option("#show", "right")
-    assert listed(page) == [n for n in range(COUNT) if n not in wrong(records)]
+    assert listed(page) == [n for n in range(COUNT) if n not in wrong]
     page.click("#clear")
     assert listed(page) == list(range(COUNT))
     margins = [row["top"][0][1] - row["top"][1][1] for row in rows]
-    middle = float(np.median(margins))
-    page.locator("#low-margin").press_sequentially(str(middle))  # at once, without leaving the field
-    assert listed(page) == [n for n in range(COUNT) if margins[n] < middle]
+    median = float(np.median(margins))
+    page.locator("#low-margin").press_sequentially(str(median))  # filters without leaving the field
+    assert listed(page) == [n for n in range(COUNT) if margins[n] < median]
     page.click("#clear")
     c = rows[0]["top"][0][0]
     page.fill("#of", f"{c} ")
     page.keyboard.press("Tab")
     assert listed(page) == [n for n, row in enumerate(rows) if c in (row["top"][0][0], row["truth"])]
     page.click("#clear")
-    first = wrong(records)[0]
-    pair = f"{rows[first]['truth']}>{rows[first]['top'][0][0]}"
-    page.select_option("#pair", pair)
-    assert listed(page) == [n for n in wrong(records) if f"{rows[n]['truth']}>{rows[n]['top'][0][0]}" == pair]
+    confusions = [f"{row['truth']}>{row['top'][0][0]}" for row in rows]
+    page.select_option("#confusion", confusions[wrong[0]])
+    assert listed(page) == [n for n in wrong if confusions[n] == confusions[wrong[0]]]
     page.click("#clear")
     page.fill("#text", "QUOTE'")
     assert [records[n]["path"].endswith(NAMES[1]) for n in listed(page)] == [True]
@@ -195,7 +181,7 @@ def test_filters(page, reported):
     assert page.locator("#nothing").is_visible()
 
 
-def test_sorts(page):
+def test_sorting(page):
     rows = rows_of(page)
     keys = {
         "confidence": [row["top"][0][2] for row in rows],
@@ -205,35 +191,29 @@ def test_sorts(page):
     }
     for sort, values in keys.items():
         page.select_option("#sort", sort)
-        down = sort in ("completeness", "border")  # the suspicious first
+        down = sort in ("completeness", "border")  # large values are suspicious
         for largest_first in (down, not down):
             assert [values[n] for n in listed(page)] == sorted(values, reverse=largest_first)
             assert ("largest" in page.locator("#order").inner_text()) == largest_first
             page.click("#order")
 
 
-def test_why_a_not_b_is_one_click(page, reported):
+def test_one_click_explains_why_a_and_not_b(page, reported):
     classifier, _, records = reported
-    number = wrong(records)[1]
+    number = wrong_ones(records)[1]
     page.locator(f"#rows [data-number='{number}']").click()
-    ready(page)
+    wait_for_picture(page)
     page.click("#why")
     record = records[number]
-    target = record["targets"][0]
-    assert (state(page, "evidence"), state(page, "class"), state(page, "against")) == (
-        "contrast",
-        target["class_idx"],
-        record["truth"],
-    )
-    ours = cam.explain(classifier, record["path"], target["class_idx"], evidence="contrast", against=record["truth"])
-    values = page.evaluate("[...gapcam.picture.view.values]")
-    assert np.abs(np.reshape(values, ours.evidence_map.shape) - ours.evidence_map).max() <= 1e-3
-    said = page.locator("#sums div").last.inner_text().split()[-1].replace("\u2212", "-")
-    assert float(said) == pytest.approx(ours.margin, abs=1.1e-3)
+    predicted, truth = record["targets"][0]["class_idx"], record["truth"]
+    assert [state(page, key) for key in ("evidence", "class", "against")] == ["contrast", predicted, truth]
+    expected = cam.explain(classifier, record["path"], predicted, evidence="contrast", against=truth)
+
+    def values():
+        return np.reshape(page.evaluate("[...gapcam.picture.view.values]"), expected.evidence_map.shape)
+
+    assert np.abs(values() - expected.evidence_map).max() <= 1e-3
+    margin = page.locator("#sums div").last.inner_text().split()[-1].replace("\u2212", "-")
+    assert float(margin) == pytest.approx(expected.margin, abs=1.1e-3)
     page.click("#swap")
-    assert (
-        np.abs(
-            np.reshape(page.evaluate("[...gapcam.picture.view.values]"), ours.evidence_map.shape) + ours.evidence_map
-        ).max()
-        <= 1e-3
-    )
+    assert np.abs(values() + expected.evidence_map).max() <= 1e-3

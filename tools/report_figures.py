@@ -1,6 +1,7 @@
-"""Measure the report and show it: writes the figures into docs/report.md, and its pictures from scenes of digits.
+"""Measure the report: write the table of docs/report.md, and screenshots of a report on scenes of digits.
 
-python tools/report_figures.py PHOTOGRAPHS TRUTH.csv needs Chromium, scikit-learn and the weights of squeezenet1_0.
+Usage: python tools/report_figures.py PHOTOGRAPHS TRUTH.csv
+Needs Chromium, scikit-learn and the weights of squeezenet1_0.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ def main() -> None:
     with TemporaryDirectory() as temporary, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         make_scenes(Path(temporary, "scenes"))
-        take_pictures(browser, explain(Path(temporary), "scenes", "digits", "digits", "folder"))
+        take_screenshots(browser, explain(Path(temporary), "scenes", "digits", "digits", "folder"))
         start = time.perf_counter()
         report = explain(Path(temporary), photographs, "photographs", "squeezenet1_0", truth)
         out = report.parent
-        rows = [figures("100", browser, report, time.perf_counter() - start)]
+        rows = [measure("100", browser, report, time.perf_counter() - start)]
         for count in (2_000, 5_000):
-            seconds = multiply(out, Path(temporary, str(count)), count, truth)
-            rows.append(figures(f"{count:,}", browser, Path(temporary, str(count), "report.html"), seconds))
-        write_table(rows, kept(out))
+            seconds = repeat_run(out, Path(temporary, str(count)), count, truth)
+            rows.append(measure(f"{count:,}", browser, Path(temporary, str(count), "report.html"), seconds))
+        write_table(rows, evidence_sizes(out))
         browser.close()
 
 
 def explain(folder: Path, pictures: str, out: str, model: str, truth: str) -> Path:
-    """Run the command in a folder, so that paths in the report are short."""
+    """Run cam explain in a folder, for short paths in the report."""
     cam("explain", pictures, "-m", model, "-o", out, "--report", "--truth", truth, "--quiet", folder=folder)
     return folder / out / "report.html"
 
@@ -61,18 +62,18 @@ def cam(*arguments: str, folder: Path = ROOT) -> None:
 
 
 def make_scenes(folder: Path, count: int = 60) -> None:
-    """Scenes of two digits in a folder called by the larger: some of them are taken for the other."""
+    """Write scenes of two digits, in folders named by the larger digit; the model confuses some."""
     glyphs, classes = uci_digits("test")
     rng = np.random.default_rng(11)
     for number in range(count):
-        chosen = rng.choice(len(glyphs), 2, replace=False)
-        scene = compose(glyphs[chosen], classes[chosen], (72, 96), rng, digit_size=(24, 38))
+        pair = rng.choice(len(glyphs), 2, replace=False)
+        scene = compose(glyphs[pair], classes[pair], (72, 96), rng, digit_size=(24, 38))
         areas = (scene.boxes[:, 2] - scene.boxes[:, 0]) * (scene.boxes[:, 3] - scene.boxes[:, 1])
         image = resize(scene.image, (432, 576), "bicubic")
         write_image(folder / str(scene.classes[areas.argmax()]) / f"scene-{number + 1:02}.png", image)
 
 
-def take_pictures(browser: Browser, report: Path) -> None:
+def take_screenshots(browser: Browser, report: Path) -> None:
     index = json.loads(report.read_text("ascii").split('id="index">')[1].split("</script>")[0])
     rows = index["pictures"]
     wrong = [row["name"] for row in rows if row["truth"] != row["top"][0][0]]
@@ -88,17 +89,17 @@ def take_pictures(browser: Browser, report: Path) -> None:
     plain = f"picture={right}"
     views["picture"] = f"#{plain}&pin={peak(browser, report, plain)}", {}
     for name, (hash_, context) in views.items():
-        with browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}) as surroundings:
-            page = opened(surroundings.new_page(), report, hash_)
+        with browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}) as window:
+            page = opened(window.new_page(), report, hash_)
             page.screenshot(path=DOCS / f"report-{name}.png")
 
 
 def peak(browser: Browser, report: Path, hash_: str) -> int:
-    """The place with the most evidence."""
-    with browser.new_context() as surroundings:
-        page = opened(surroundings.new_page(), report, f"#{hash_}")
-        place = page.evaluate("gapcam.picture.view.values.indexOf(Math.max(...gapcam.picture.view.values))")
-    return int(place)
+    """The cell with the most evidence."""
+    with browser.new_context() as window:
+        page = opened(window.new_page(), report, f"#{hash_}")
+        cell = page.evaluate("gapcam.picture.view.values.indexOf(Math.max(...gapcam.picture.view.values))")
+    return int(cell)
 
 
 def opened(page: Page, report: Path, hash_: str = "") -> Page:
@@ -108,8 +109,8 @@ def opened(page: Page, report: Path, hash_: str = "") -> Page:
     return page
 
 
-def multiply(out: Path, to: Path, count: int, truth: str) -> float:
-    """A run of so many pictures, each of those of another under a number of its own; seconds to write its report."""
+def repeat_run(out: Path, to: Path, count: int, truth: str) -> float:
+    """Copy a run with its images repeated up to `count`; return the seconds that its report takes."""
     classes = dict(row for _, row in read_table(Path(truth), ("path", "label")))
     (to / "report" / "pictures").mkdir(parents=True)
     shutil.copy(out / "report" / "model.json", to / "report")
@@ -129,11 +130,11 @@ def multiply(out: Path, to: Path, count: int, truth: str) -> float:
     return time.perf_counter() - start
 
 
-def figures(name: str, browser: Browser, report: Path, seconds: float) -> list[str]:
+def measure(name: str, browser: Browser, report: Path, seconds: float) -> list[str]:
     loads = []
     for _ in range(5):
-        with browser.new_context(viewport={"width": 1400, "height": 900}) as surroundings:
-            page = surroundings.new_page()
+        with browser.new_context(viewport={"width": 1400, "height": 900}) as window:
+            page = window.new_page()
             page.goto(report.as_uri())
             page.wait_for_selector("html[data-shown]", state="attached")
             loads.append(page.evaluate("performance.getEntriesByName('shown')[0].startTime"))
@@ -152,17 +153,17 @@ def spread(times: Sequence[float]) -> str:
     return f"{statistics.median(times):.1f} / {max(times):.0f}"
 
 
-def kept(out: Path) -> str:
-    """What the evidence of a picture takes beside its photograph and its thumbnail."""
+def evidence_sizes(out: Path) -> str:
+    """Describe the size of the evidence of a picture, without photograph and thumbnail."""
     sizes, classes = [], []
     for path in sorted((out / "report" / "pictures").iterdir()):
-        _, row, evidence, *_ = path.read_text("ascii").splitlines()
-        thumbnail, photo = json.loads(row.removesuffix(","))["thumbnail"], json.loads(evidence)["photo"]
+        _, entry, details, *_ = path.read_text("ascii").splitlines()
+        thumbnail, photo = json.loads(entry.removesuffix(","))["thumbnail"], json.loads(details)["photo"]
         sizes.append((path.stat().st_size - len(thumbnail) - len(photo)) / 1000)
-        classes.append(len(json.loads(evidence)["maps"].get("classes", range(1000))))
+        classes.append(len(json.loads(details)["maps"].get("classes", range(1000))))
     return (
         f"Evidence of a picture, base64: {statistics.median(sizes):.0f} KB, at most {max(sizes):.0f} KB; the maps of "
-        f"{min(classes)} to {max(classes)} of 1000 classes, {statistics.median(classes):.0f} in the middle."
+        f"{min(classes)} to {max(classes)} of 1000 classes, median {statistics.median(classes):.0f}."
     )
 
 

@@ -1,12 +1,12 @@
-/* Milliseconds of what a user does, each with the layout that it causes: run in the page by report_figures.py. */
+/* Milliseconds of each user action with its layout; report_figures.py runs this in the page. */
 async () => {
   const { state, data, list } = gapcam;
   const root = document.documentElement;
-  const pause = (milliseconds) => new Promise((go) => setTimeout(go, milliseconds));
+  const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-  async function timed(act) {
+  async function timed(action) {
     const start = performance.now();
-    await act();
+    await action();
     root.getBoundingClientRect();
     return performance.now() - start;
   }
@@ -14,14 +14,14 @@ async () => {
   /* Resolved as soon as a picture is shown. */
   function shown(number) {
     return new Promise((resolve) => {
-      const there = () => root.dataset.shown === String(number);
-      if (there()) return resolve();
-      const watch = new MutationObserver(() => {
-        if (!there()) return;
-        watch.disconnect();
+      const isShown = () => root.dataset.shown === String(number);
+      if (isShown()) return resolve();
+      const observer = new MutationObserver(() => {
+        if (!isShown()) return;
+        observer.disconnect();
         resolve();
       });
-      watch.observe(root, { attributes: true });
+      observer.observe(root, { attributes: true });
     });
   }
 
@@ -32,7 +32,7 @@ async () => {
     const clientX = left + width * (0.2 + 0.6 * (((i * 37) % 200) / 200));
     const clientY = top + height * (0.1 + 0.8 * (i / 200));
     const move = new PointerEvent("pointermove", { clientX, clientY });
-    await pause(16); // as in use, with what else there is to do in between
+    await pause(16); // a frame, as in use
     times.hover.push(await timed(() => stage.dispatchEvent(move)));
   }
 

@@ -1,1 +1,1 @@
-"""A run as one page in a browser: everything at hand, computed there, without a server."""
+"""The report of a run: one HTML page that a browser opens from disk, without a server or a network."""

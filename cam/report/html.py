@@ -1,4 +1,4 @@
-"""One page that needs nothing else: its parts put together, closed to the network."""
+"""The page: its parts joined into one file that may not connect to anything."""
 
 from __future__ import annotations
 
@@ -10,54 +10,42 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from cam.report.evidence import as_json
+from cam.report.evidence import script_json
 
 _PARTS = files("cam.report") / "page"
 
-# Each may use those before it.
-SCRIPTS = (
+# A script may use the ones before it.
+_SCRIPTS = (
     *("data", "evidence", "geometry", "color", "drawing"),
-    *("state", "format", "filter", "controls", "list", "classes", "place", "picture", "summary"),
+    *("state", "format", "filter", "controls", "list", "classes", "cell", "picture", "summary"),
     *("save", "keyboard", "start"),
 )
 
-STYLES = "base", "list", "picture", "summary"
+_STYLES = "base", "list", "picture", "summary"
 
 
-def make_page(index: dict[str, Any], evidence: Iterable[str], *, shards: bool) -> str:
-    """Put a page together.
+def make_page(index: dict[str, Any], evidence: Iterable[str], *, loads_files: bool) -> str:
+    """Join the parts of the page into ASCII HTML.
 
-    Args:
-        index: what the page knows from the start, ready for JSON.
-        evidence: JSON of the evidence of each picture in the index; none of those that lie in files beside the page.
-        shards: whether it may load such files.
-
-    Returns:
-        HTML, ASCII. Its content security policy allows this script and this style, pictures in the page, and no
-        connection.
-
-    Example:
-        >>> page = make_page({"title": "</script>"}, ["{}"], shards=False)
-        >>> page.count("</script>")
-        3
+    `evidence` is the JSON of each image, none if the page loads it from files. The content security policy allows
+    this script, this style, images in the page and, if needed, scripts from files, but no connection.
     """
-    script = '"use strict";\n' + "".join(_read(f"{name}.js") for name in SCRIPTS)
-    style = "".join(_read(f"{name}.css") for name in STYLES)
+    script = '"use strict";\n' + "".join(_read(f"{name}.js") for name in _SCRIPTS)
+    style = "".join(_read(f"{name}.css") for name in _STYLES)
     policy = (
-        f"default-src 'none'; script-src {_hash(script)}{' file:' if shards else ''}; style-src {_hash(style)}; "
+        f"default-src 'none'; script-src {_hash(script)}{' file:' if loads_files else ''}; style-src {_hash(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    pictures = "".join(
-        f'<script type="application/json" id="evidence-{number}">{text}</script>\n'
-        for number, text in enumerate(evidence)
     )
     return Template(_read("page.html")).substitute(
         title=escape(str(index["title"])).encode("ascii", "xmlcharrefreplace").decode(),
         policy=policy,
         style=style,
         script=script,
-        index=as_json(index),
-        pictures=pictures,
+        index=script_json(index),
+        pictures="".join(
+            f'<script type="application/json" id="evidence-{number}">{text}</script>\n'
+            for number, text in enumerate(evidence)
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Read what a run kept for its report."""
+"""Read back the evidence that a run stored for its report."""
 
 from __future__ import annotations
 
@@ -22,91 +22,62 @@ from cam.runs.manifest import Record, read_records
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A finished run with the evidence of all its pictures.
-
-    Attributes:
-        folder: of the run.
-        about: what it was made with.
-        model: `labels`, `bias`, `logistic` and `weight`, as `model_file` writes them.
-    """
+class RunEvidence:
+    """A finished run (`about` is its run.json) with the evidence of its images; `model` is its model.json."""
 
     folder: RunFolder
     about: dict[str, Any]
     model: dict[str, Any]
 
     @classmethod
-    def open(cls, out: Path) -> Kept:
-        """Open the folder of a run.
-
-        Raises:
-            UsageError: there is no such run, it is not finished, or it kept no evidence.
-
-        Example:
-            >>> Kept.open(Path("nowhere"))
-            Traceback (most recent call last):
-            cam.errors.UsageError: 'nowhere' holds no finished run. Name the folder of a run that is done; ...
-        """
+    def open(cls, out: Path) -> RunEvidence:
+        """Open a folder; UsageError if it holds no finished run, or one without evidence."""
         folder = RunFolder(out)
         about = read_about(folder)
         if "explained" not in about:
-            remedy = "Name the folder of a run that is done; of one made with --shard, after cam merge"
-            raise UsageError(f"{str(out)!r} holds no finished run", remedy)
+            remedy = "Name the folder of a finished run; for a run made with --shard, use cam merge first"
+            raise UsageError(f"{str(out)!r} contains no finished run", remedy)
         if not about["explained"]:
-            raise UsageError(f"The run in {str(out)!r} explained no picture", "Look into its manifest for the reasons")
+            raise UsageError(f"The run in {str(out)!r} explained no image", "See manifest.jsonl for the errors")
         try:
             return cls(folder, about, json.loads((out / MODEL).read_bytes()))
         except (OSError, ValueError):
-            remedy = "Give cam explain again, with --report and --overwrite"
-            raise UsageError(f"The run in {str(out)!r} kept no evidence for a report", remedy) from None
+            remedy = "Run cam explain again, with --report and --overwrite"
+            raise UsageError(f"The run in {str(out)!r} has no evidence for a report", remedy) from None
 
     def records(self) -> Iterator[Record]:
-        """Give the lines of the manifest, in order."""
+        """Yield the lines of the manifest, in order."""
         return read_records(self.folder.manifest)
 
-    def row(self, record: Record) -> dict[str, Any]:
-        """Give what the list of pictures shows of one.
+    def entry(self, record: Record) -> dict[str, Any]:
+        """Read what the list shows of an image; UsageError if its file is missing or damaged."""
+        return self._read_line(record, 1)
 
-        Raises:
-            UsageError: its file is missing or damaged.
-        """
-        return self._line(record, 1)
+    def details(self, record: Record) -> dict[str, Any]:
+        """Read what opening an image needs; UsageError if its file is missing or damaged."""
+        return self._read_line(record, 2)
 
-    def evidence(self, record: Record) -> dict[str, Any]:
-        """Give what is needed to look at a picture.
-
-        Raises:
-            UsageError: its file is missing or damaged.
-        """
-        return self._line(record, 2)
-
-    def _line(self, record: Record, number: int) -> dict[str, Any]:
+    def _read_line(self, record: Record, number: int) -> dict[str, Any]:
         path = self.folder.out / record.get("files", {}).get("report", "")
         try:
             with path.open(encoding="ascii") as file:
-                lines = islice(file, number, None)
-                return dict(json.loads(next(lines).rstrip().removesuffix(",")))
+                line = next(islice(file, number, None))
+            return dict(json.loads(line.rstrip().removesuffix(",")))
         except (OSError, ValueError, StopIteration):
-            found = f"{record['path']!r} has no evidence in {str(self.folder.out)!r}"
-            raise UsageError(found, "Give its cam explain again, with --report") from None
+            problem = f"{record['path']!r} has no evidence in {str(self.folder.out)!r}"
+            raise UsageError(problem, "Run the same cam explain again, with --report") from None
 
-    def cam(self, evidence: dict[str, Any], class_idx: int) -> NDArray[np.float32] | None:
-        """Compute the map of a class, (h, w) float32, logit units, right to 5e-4; None where it was not kept.
-
-        Args:
-            evidence: of a picture.
-            class_idx: the class.
-        """
-        maps = evidence["maps"]
-        if maps["kind"] == "some":
-            kept = {class_idx: row for row, class_idx in enumerate(maps["classes"])}
-            return unpack(maps["values"])[kept[class_idx]] if class_idx in kept else None
+    def cam(self, details: dict[str, Any], class_idx: int) -> NDArray[np.float32] | None:
+        """Compute the map of a class, (h, w) logits, right to 5e-4; None if it is not stored."""
+        maps = details["maps"]
+        if maps["kind"] == "selected" and class_idx not in maps["classes"]:
+            return None
         values = unpack(maps["values"])
-        if maps["kind"] == "classes":
-            return np.asarray(values[class_idx])
-        return np.asarray(maps["scale"] * np.tensordot(self._weight[class_idx], values, 1))
+        if maps["kind"] == "features":
+            return np.asarray(maps["scale"] * np.tensordot(self._weight[class_idx], values, 1))
+        return np.asarray(values[maps["classes"].index(class_idx) if maps["kind"] == "selected" else class_idx])
 
     @cached_property
     def _weight(self) -> NDArray[np.float32]:
-        """(C, K), logits a feature."""
+        """(C, K)."""
         return np.frombuffer(b64decode(self.model["weight"]), "<f4").reshape(len(self.model["labels"]), -1)

@@ -1,4 +1,4 @@
-"""What many pictures have in common: the mean map of each class, and of each confusion the mean contrast."""
+"""What the images of a run have in common: the mean map of each class, and the mean contrast of each confusion."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from cam.report.evidence import QUANTUM
 from cam.report.packing import pack
 
-_BINS = 20
+_BINS = 20  # of the probability of the prediction
 
 
 @dataclass
-class _Pictures:
-    """Some pictures, and the sum of the maps that are known of them."""
+class _MeanMap:
+    """The mean of the maps of `maps` images out of `count`."""
 
     count: int = 0
     maps: int = 0
@@ -26,7 +26,7 @@ class _Pictures:
     def add_map(self, cam: NDArray[np.floating]) -> None:
         if self.total is None:
             self.total = np.zeros(cam.shape)
-        self.total += resampled(cam, self.total.shape)
+        self.total += resample(cam, self.total.shape)
         self.maps += 1
 
     def to_json(self) -> dict[str, Any]:
@@ -35,8 +35,8 @@ class _Pictures:
 
 
 @dataclass
-class _Group(_Pictures):
-    """Pictures of which all is known."""
+class _Group(_MeanMap):
+    """Images with the same prediction, or all images."""
 
     labeled: int = 0
     right: int = 0
@@ -44,65 +44,53 @@ class _Group(_Pictures):
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
     def to_json(self) -> dict[str, Any]:
-        about = {"labeled": self.labeled, "right": self.right, "border": self.border / self.count}
-        return {**super().to_json(), **about, "histogram": self.histogram.tolist()}
+        statistics = {"labeled": self.labeled, "right": self.right, "border": self.border / self.count}
+        return {**super().to_json(), **statistics, "histogram": self.histogram.tolist()}
 
 
 class Summary:
-    """Sums over the pictures of a run, of all, of each predicted class and of each confusion.
-
-    Example:
-        >>> summary = Summary()
-        >>> summary.add({"top": [[3, 9.0, 0.97]], "border": 0.5}, np.ones((7, 7)), truth=3)
-        >>> summary.to_json()["all"]["histogram"][-1]
-        1
-    """
+    """Sums over the images of a run: over all, by predicted class, and by confusion."""
 
     def __init__(self) -> None:
         self._all = _Group()
         self._classes: defaultdict[int, _Group] = defaultdict(_Group)
-        self._pairs: defaultdict[tuple[int, int], _Pictures] = defaultdict(_Pictures)
+        self._confusions: defaultdict[tuple[int, int], _MeanMap] = defaultdict(_MeanMap)
 
-    def add(self, row: dict[str, Any], cam: NDArray[np.floating], truth: int | None) -> None:
-        """Add a picture: its row in the list, and the map of its predicted class, (h, w) in logits."""
-        predicted, _, probability = row["top"][0]
+    def add(self, entry: dict[str, Any], cam: NDArray[np.floating], truth: int | None) -> None:
+        """Add an image: its list entry, and the map of its predicted class, (h, w) logits."""
+        predicted, _, probability = entry["top"][0]
         for group in (self._all, self._classes[predicted]):
             group.count += 1
-            group.border += row["border"]
+            group.border += entry["border"]
             group.histogram[min(int(probability * _BINS), _BINS - 1)] += 1
             group.labeled += truth is not None
             group.right += truth == predicted
             group.add_map(cam)
 
     def add_confusion(self, truth: int, predicted: int, contrast: NDArray[np.floating] | None) -> None:
-        """Add a picture taken for another class, with the predicted over the true class's map, if that is known."""
-        pair = self._pairs[truth, predicted]
-        pair.count += 1
+        """Add a wrong prediction, with the map of the predicted minus the true class if that is stored."""
+        confusion = self._confusions[truth, predicted]
+        confusion.count += 1
         if contrast is not None:
-            pair.add_map(contrast)
+            confusion.add_map(contrast)
 
     def to_json(self) -> dict[str, Any]:
-        """Give what there is of each, those with the most pictures first; means of maps as `pack` gives them."""
+        """Return the groups and confusions, the ones with the most images first."""
         classes = sorted(self._classes.items(), key=lambda item: (-item[1].count, item[0]))
-        pairs = sorted(self._pairs.items(), key=lambda item: (-item[1].count, item[0]))
+        confusions = sorted(self._confusions.items(), key=lambda item: (-item[1].count, item[0]))
         return {
             "all": self._all.to_json(),
             "classes": [{"class": class_idx, **group.to_json()} for class_idx, group in classes],
-            "pairs": [{"truth": truth, "predicted": other, **group.to_json()} for (truth, other), group in pairs],
+            "confusions": [{"truth": pair[0], "predicted": pair[1], **mean.to_json()} for pair, mean in confusions],
         }
 
 
-def resampled(cam: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """Bring a map to another number of cells, linear between their centers; one of the same shape stays as it is.
-
-    Example:
-        >>> resampled(np.array([[1.0, 3.0]]), (2, 4))[0].tolist()
-        [1.0, 1.5, 2.5, 3.0]
-    """
+def resample(cam: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
+    """Bring a map (h, w) to another number of cells, linear between their centers."""
     for axis, cells in enumerate(shape):
-        own = cam.shape[axis]
-        if own != cells:
-            at = (np.arange(cells) + 0.5) * own / cells - 0.5
-            share = np.stack([np.interp(at, np.arange(own), unit) for unit in np.eye(own)], 1)
-            cam = np.moveaxis(np.tensordot(share, cam, (1, axis)), 0, axis)
+        length = cam.shape[axis]
+        if length != cells:
+            positions = (np.arange(cells) + 0.5) * length / cells - 0.5
+            weights = np.stack([np.interp(positions, np.arange(length), unit) for unit in np.eye(length)], 1)
+            cam = np.moveaxis(np.tensordot(weights, cam, (1, axis)), 0, axis)
     return cam

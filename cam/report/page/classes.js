@@ -1,22 +1,21 @@
-/* Which class is looked at, and against which. */
+/* The selected class, and the class that it is compared with. */
 
 gapcam.classes = (() => {
   const { index } = gapcam.data;
   const { probability } = gapcam.evidence;
-  const { byId, element, named, percent, plain, label, searchable, classNamed, complain, noClass } = gapcam.format;
+  const { byId, element, named, percent, plain, label, searchable, findClass, markInvalid, noClass } = gapcam.format;
   const { isWrong } = gapcam.filter;
   const state = gapcam.state;
 
   const chips = byId("chips");
 
-  /* The classes looked at, with what was left open filled in: the predicted class, over the true one of an error or
-     the strongest other. */
-  function chosen({ picture, class: c, against, evidence }) {
+  /* The classes of the state, with defaults: the predicted class, against the true class of an error or the
+     strongest other class. */
+  function selection({ picture, class: selected, against, evidence }) {
     const row = index.pictures[picture];
-    const own = c ?? row.top[0][0];
-    const others = [against, row.truth, ...row.top.map(([each]) => each)];
-    const other = others.find((each) => each !== null && each !== own);
-    return { class: own, against: other, evidence };
+    const target = selected ?? row.top[0][0];
+    const others = [against, row.truth, ...row.top.map(([c]) => c)];
+    return { class: target, against: others.find((c) => c !== null && c !== target), evidence };
   }
 
   function chip(c, logit, share, key) {
@@ -34,36 +33,36 @@ gapcam.classes = (() => {
     return button;
   }
 
-  /* The predicted five, and besides them the true class and the one that was searched. */
-  function showChips(row, picture, own) {
-    const told = row.top.map(([c, logit, share], n) => chip(c, logit, share, String(n + 1)));
-    const known = new Set(row.top.map(([c]) => c));
-    const extra = [...new Set([row.truth, own])].filter((c) => c !== null && !known.has(c));
-    const more = extra.map((c) => chip(c, picture.logits[c], probability(row, picture, c), ""));
-    chips.replaceChildren(...told, ...more);
+  /* The top five classes, the true class and the selected class. */
+  function showChips(row, picture, target) {
+    const top = row.top.map(([c, logit, share], n) => chip(c, logit, share, String(n + 1)));
+    const inTop = new Set(row.top.map(([c]) => c));
+    const others = [...new Set([row.truth, target])].filter((c) => c !== null && !inTop.has(c));
+    const more = others.map((c) => chip(c, picture.logits[c], probability(row, picture, c), ""));
+    chips.replaceChildren(...top, ...more);
     for (const button of chips.children) {
       const c = Number(button.dataset.class);
-      button.setAttribute("aria-pressed", c === own);
+      button.setAttribute("aria-pressed", c === target);
       if (c === row.truth) button.append(element("span", "is-true", "true"));
     }
   }
 
-  function showQuestion(row) {
+  function showWhy(row) {
     const button = byId("why");
     button.hidden = !isWrong(row);
     if (button.hidden) return;
     button.replaceChildren("Why ", named(label(row.top[0][0])), ", not ", named(label(row.truth)), "?");
   }
 
-  /* Show the choice for a picture whose evidence is there. */
+  /* Show the selection for a picture whose evidence is loaded. */
   function show(picture) {
     const row = index.pictures[state.current.picture];
-    const { class: own, against, evidence } = chosen(state.current);
-    showChips(row, picture, own);
-    showQuestion(row);
-    byId("class").value = searchable(own);
+    const { class: target, against, evidence } = selection(state.current);
+    showChips(row, picture, target);
+    showWhy(row);
+    byId("class").value = searchable(target);
     byId("against").value = searchable(against);
-    for (const id of ["class", "against"]) complain(byId(id));
+    for (const id of ["class", "against"]) markInvalid(byId(id));
     byId("against-field").hidden = evidence !== "contrast";
     for (const button of byId("evidence").children) {
       button.setAttribute("aria-pressed", button.value === evidence);
@@ -72,12 +71,12 @@ gapcam.classes = (() => {
 
   for (const id of ["class", "against"]) {
     byId(id).addEventListener("change", (event) => {
-      const c = classNamed(event.target.value);
-      const itself = id === "against" && c === chosen(state.current).class;
-      const wrong = itself ? "It would be held against itself." : noClass(event.target.value);
-      const isRight = c !== undefined && !itself;
-      complain(event.target, isRight ? "" : wrong);
-      if (isRight) state.set({ [id]: c });
+      const c = findClass(event.target.value);
+      const isSame = id === "against" && c === selection(state.current).class;
+      const message = isSame ? "Choose another class to compare with." : noClass(event.target.value);
+      const isValid = c !== undefined && !isSame;
+      markInvalid(event.target, isValid ? "" : message);
+      if (isValid) state.set({ [id]: c });
     });
     byId(id).addEventListener("focus", (event) => event.target.select());
   }
@@ -85,13 +84,13 @@ gapcam.classes = (() => {
     if (event.target.value) state.set({ evidence: event.target.value });
   });
   byId("swap").addEventListener("click", () => {
-    const { class: own, against } = chosen(state.current);
-    state.set({ class: against, against: own });
+    const { class: target, against } = selection(state.current);
+    state.set({ class: against, against: target });
   });
   byId("why").addEventListener("click", () => {
     const row = index.pictures[state.current.picture];
     state.set({ evidence: "contrast", class: row.top[0][0], against: row.truth });
   });
 
-  return { chosen, show };
+  return { selection, show };
 })();

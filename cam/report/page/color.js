@@ -1,10 +1,10 @@
-/* Evidence -> color, as in cam/colormaps.py: entry 1 of a table is -limit, 128 no evidence, 255 +limit. */
+/* Evidence to color, as in cam/drawing/colormaps.py: entry 1 of a table is -vmax, 128 is zero, 255 is +vmax. */
 
 gapcam.color = (() => {
   const { index, bytesOf } = gapcam.data;
   const tables = {};
 
-  /* 256 pixels of a color map, opaque, as a canvas holds them. */
+  /* The 256 opaque pixels of a colormap. */
   function table(name) {
     if (!tables[name]) {
       const rgb = bytesOf(index.drawing.colormaps[name]);
@@ -15,13 +15,12 @@ gapcam.color = (() => {
     return tables[name];
   }
 
-  /* Value in units of the limit -> entry: step = offset + slope * value. Probabilities fill a color map without a
-     middle from end to end. */
+  /* Entry = offset + slope * value / vmax. Probabilities fill a colormap from end to end, unless it has a middle. */
   function scaleOf(name, signed) {
     return !signed && name !== "signed" ? { offset: 1, slope: 254 } : { offset: 128, slope: 127 };
   }
 
-  /* A strip of the whole scale, from its lowest value on the left to its highest. */
+  /* The whole color scale, from the lowest value on the left to the highest. */
   function drawBar(canvas, name, signed) {
     const colors = table(name);
     const { offset, slope } = scaleOf(name, signed);

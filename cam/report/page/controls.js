@@ -1,48 +1,48 @@
-/* Controls that each stand for one key of the state: set by it, and setting it. */
+/* Controls, each bound to one key of the state. */
 
 (() => {
   const { index } = gapcam.data;
-  const { byId, element, isolated, label, searchable, classNamed, complain, noClass } = gapcam.format;
+  const { byId, element, isolated, label, searchable, findClass, markInvalid, noClass } = gapcam.format;
   const state = gapcam.state;
 
-  const SUSPICIOUS = new Set(["completeness", "border"]); // where they are large; elsewhere where they are small
+  const LARGEST_FIRST = new Set(["completeness", "border"]); // the suspicious end comes first
 
-  /* A control with an id; its text is read by `read`, undefined where it cannot be right, and written by `write`. */
-  function bind(id, key, read = String, write = (value) => value ?? "", wrong = noClass) {
+  /* Bind a control to a key: `read` parses its text (undefined if invalid), `write` shows a value. */
+  function bind(id, key, read = String, write = (value) => value ?? "", problem = noClass) {
     const control = byId(id);
     const event = ["range", "search", "number"].includes(control.type) ? "input" : "change";
     control.addEventListener(event, () => {
       const value = read(control.value);
-      complain(control, value === undefined ? wrong(control.value) : "");
+      markInvalid(control, value === undefined ? problem(control.value) : "");
       if (value !== undefined) state.set({ [key]: value });
     });
     state.listen((current, changed) => {
       if (!changed.has(key)) return;
-      complain(control);
+      markInvalid(control);
       if (document.activeElement !== control || event === "change") control.value = write(current[key]);
     });
   }
 
-  const amount = (text) => (text === "" ? null : Number(text) >= 0 ? Number(text) : undefined);
-  const someClass = (c) => (c === null ? "" : searchable(c));
+  const readNumber = (text) => (text === "" ? null : Number(text) >= 0 ? Number(text) : undefined);
+  const classText = (c) => (c === null ? "" : searchable(c));
 
   byId("classes").append(...index.labels.map((_, c) => Object.assign(element("option"), { value: searchable(c) })));
   byId("colormap").append(...Object.keys(index.drawing.colormaps).map((name) => element("option", "", name)));
-  byId("pair").append(
-    ...index.summary.pairs.map(({ truth, predicted, count }) => {
-      const text = `${isolated(label(truth))} taken for ${isolated(label(predicted))} (${count})`;
+  byId("confusion").append(
+    ...index.summary.confusions.map(({ truth, predicted, count }) => {
+      const text = `${isolated(label(truth))} predicted as ${isolated(label(predicted))} (${count})`;
       return Object.assign(element("option", "", text), { value: `${truth}>${predicted}` });
     }),
   );
 
   bind("text", "text");
   bind("show", "show");
-  bind("low-margin", "margin", amount, undefined, () => "Give logits, 0 or more.");
-  bind("of", "of", classNamed, someClass);
-  bind("pair", "pair", (text) => text || null);
+  bind("low-margin", "margin", readNumber, undefined, () => "Must be 0 or more logits.");
+  bind("of", "of", findClass, classText);
+  bind("confusion", "confusion", (text) => text || null);
   bind("sort", "sort");
   byId("sort").addEventListener("change", ({ target }) => {
-    state.set({ order: SUSPICIOUS.has(target.value) ? "down" : "up" });
+    state.set({ order: LARGEST_FIRST.has(target.value) ? "down" : "up" });
   });
   bind("opacity", "opacity", Number);
   bind("threshold", "threshold", Number);
@@ -80,8 +80,8 @@
   byId("clear").addEventListener("click", () => {
     state.set(state.initial(gapcam.filter.keys));
     for (const id of ["text", "low-margin", "of"]) {
-      byId(id).value = ""; // also what could not be understood, of which the state knows nothing
-      complain(byId(id));
+      byId(id).value = ""; // also invalid text, which is not in the state
+      markInvalid(byId(id));
     }
   });
 

@@ -1,12 +1,12 @@
-/* Heat and photograph on canvases. */
+/* Draws heat and photograph on canvases. */
 
 gapcam.drawing = (() => {
   const { between } = gapcam.geometry;
   const { table, scaleOf } = gapcam.color;
 
-  /* Draw a map over the whole canvas: linear between the centers of cells, edge values held; nothing where it was not
-     seen, nor where its size is below a share of the limit. */
-  function drawHeat(canvas, values, { rows, columns, seen }, { limit, colormap, signed, threshold }) {
+  /* Draw a map over the whole canvas: linear between the centers of cells, constant beyond them, transparent where the
+     network saw nothing and where abs(value) is below threshold * vmax. */
+  function drawHeat(canvas, values, { rows, columns, seen }, { vmax, colormap, signed, threshold }) {
     const { width, height } = canvas;
     const context = canvas.getContext("2d");
     const image = context.createImageData(width, height);
@@ -21,7 +21,7 @@ gapcam.drawing = (() => {
     for (let y = y0; y < y1; y++) {
       const [above, part] = [down.cell[y] * w, down.share[y]];
       const below = part ? above + w : above;
-      for (let c = 0; c < w; c++) line[c] = ((1 - part) * values[above + c] + part * values[below + c]) / limit;
+      for (let c = 0; c < w; c++) line[c] = ((1 - part) * values[above + c] + part * values[below + c]) / vmax;
       line[w] = 0;
       for (let x = x0; x < x1; x++) {
         const c = across.cell[x];
@@ -33,7 +33,7 @@ gapcam.drawing = (() => {
     context.putImageData(image, 0, 0);
   }
 
-  /* Draw a photograph; what the network never saw is faded and hatched, with a line around what it saw. */
+  /* Draw a photograph; fade and hatch what the network did not see, and outline what it saw. */
   function drawPhoto(canvas, image, seen) {
     const { width, height } = canvas;
     const context = canvas.getContext("2d");
@@ -63,8 +63,8 @@ gapcam.drawing = (() => {
     context.strokeRect(x0 - 0.5, y0 - 0.5, x1 - x0 + 1, y1 - y0 + 1);
   }
 
-  /* Draw the bare cells of a map, each a square. */
-  function drawCells(canvas, values, columns, { limit, colormap }) {
+  /* Draw each cell of a map as a pixel. */
+  function drawCells(canvas, values, columns, { vmax, colormap }) {
     const colors = table(colormap);
     canvas.width = columns;
     canvas.height = values.length / columns;
@@ -72,8 +72,8 @@ gapcam.drawing = (() => {
     const image = context.createImageData(canvas.width, canvas.height);
     const pixels = new Uint32Array(image.data.buffer);
     const { offset, slope } = scaleOf(colormap, true);
-    values.forEach((value, p) => {
-      pixels[p] = colors[Math.min(255, Math.max(1, Math.round(offset + (slope * value) / limit)))];
+    values.forEach((value, n) => {
+      pixels[n] = colors[Math.min(255, Math.max(1, Math.round(offset + (slope * value) / vmax)))];
     });
     context.putImageData(image, 0, 0);
   }

@@ -1,33 +1,34 @@
-/* The arithmetic of evidence, as in cam/evidence.py: class activation maps M, and what they say of a class.
-   A map is an array of places, row behind row. */
+/* Kinds of evidence, computed from class activation maps M as in cam/maps/evidence.py. A map is an array of cells,
+   row by row. */
 
 gapcam.evidence = (() => {
   const { index, weight } = gapcam.data;
 
-  /* The map of a class in logits; null where it was not kept. */
+  /* The map of a class in logits; null if it is not stored. */
   function cam(picture, c) {
     if (picture.kind === "features") return fromFeatures(picture, c);
-    const row = picture.row ? picture.row.get(c) : c;
-    return row === undefined ? null : picture.values.subarray(row * picture.places, (row + 1) * picture.places);
+    const { position, values, cells } = picture;
+    const n = position ? position.get(c) : c;
+    return n === undefined ? null : values.subarray(n * cells, (n + 1) * cells);
   }
 
-  function fromFeatures({ values, scale, places }, c) {
-    const map = new Float64Array(places);
-    const channels = values.length / places;
+  function fromFeatures({ values, scale, cells }, c) {
+    const map = new Float64Array(cells);
+    const channels = values.length / cells;
     for (let k = 0, i = 0; k < channels; k++) {
       const w = scale * weight[c * channels + k];
-      for (let p = 0; p < places; p++, i++) map[p] += w * values[i];
+      for (let n = 0; n < cells; n++, i++) map[n] += w * values[i];
     }
     return map;
   }
 
-  /* The evidence of a class at a place; a thousand of them take less than their maps. */
-  function at(picture, c, place) {
-    const { kind, values, scale, places } = picture;
-    if (kind !== "features") return cam(picture, c)[place];
-    const channels = values.length / places;
+  /* The evidence of a class at one cell, which takes less than its whole map. */
+  function valueAt(picture, c, cell) {
+    const { kind, values, scale, cells } = picture;
+    if (kind !== "features") return cam(picture, c)[cell];
+    const channels = values.length / cells;
     let sum = 0;
-    for (let k = 0, i = place; k < channels; k++, i += places) sum += weight[c * channels + k] * values[i];
+    for (let k = 0, i = cell; k < channels; k++, i += cells) sum += weight[c * channels + k] * values[i];
     return scale * sum;
   }
 
@@ -39,27 +40,27 @@ gapcam.evidence = (() => {
     logit: (picture, c) => cam(picture, c),
 
     contrast(picture, c, against) {
-      const [own, other] = [cam(picture, c), cam(picture, against)];
-      return own && other && own.map((value, p) => value - other[p]);
+      const [map, other] = [cam(picture, c), cam(picture, against)];
+      return map && other && map.map((value, n) => value - other[n]);
     },
 
     margin(picture, c) {
-      const own = cam(picture, c);
-      if (!own) return null;
+      const map = cam(picture, c);
+      if (!map) return null;
       const { best, winner, second } = picture.leaders;
-      return own.map((value, p) => value - (winner[p] === c ? second[p] : best[p]));
+      return map.map((value, n) => value - (winner[n] === c ? second[n] : best[n]));
     },
 
     posterior(picture, c) {
-      const own = cam(picture, c);
-      if (!own) return null;
-      if (index.logistic) return own.map((value) => 1 / (1 + Math.exp(-value - index.bias[c])));
+      const map = cam(picture, c);
+      if (!map) return null;
+      if (index.logistic) return map.map((value) => 1 / (1 + Math.exp(-value - index.bias[c])));
       const { total } = picture.leaders;
-      return own.map((value, p) => Math.min(1, Math.exp(value + index.bias[c] - total[p]))); // both are rounded
+      return map.map((value, n) => Math.min(1, Math.exp(value + index.bias[c] - total[n]))); // both are rounded
     },
   };
 
-  /* What a map of this kind says of a class; null where the maps it takes were not kept. */
+  /* The map of this kind of evidence; null if the maps that it needs are not stored. */
   function map(picture, { evidence, class: c, against }) {
     return kinds[evidence](picture, c, against);
   }
@@ -70,24 +71,24 @@ gapcam.evidence = (() => {
     return sum / values.length;
   }
 
-  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const peak = (values) => values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
 
-  /* The classes with the most evidence at a place, of those whose maps were kept. */
-  function strongest(picture, place, count) {
-    const found = classesOf(picture).map((c) => ({ class: c, value: at(picture, c, place) }));
-    return found.sort((a, b) => b.value - a.value || a.class - b.class).slice(0, count);
+  /* The classes with the most evidence at a cell, among the stored ones. */
+  function strongest(picture, cell, count) {
+    const classes = classesOf(picture).map((c) => ({ class: c, value: valueAt(picture, c, cell) }));
+    return classes.sort((a, b) => b.value - a.value || a.class - b.class).slice(0, count);
   }
 
-  /* Of a picture; where there is one logit, both classes are among those told. */
+  /* The probability of a class; with one logit both classes are in `top`. */
   function probability(row, picture, c) {
-    const told = row.top.find(([other]) => other === c);
-    if (told) return told[2];
+    const listed = row.top.find(([other]) => other === c);
+    if (listed) return listed[2];
     const [, logit, share] = row.top[0];
     return share * Math.exp(picture.logits[c] - logit);
   }
 
-  /* Whether the maps are those of a larger input than the prediction's. */
+  /* True if the maps come from a larger input than the prediction. */
   const isFiner = ({ logits, mapLogits }) => mapLogits !== logits;
 
-  return { map, cam, mean, largest, strongest, probability, isFiner };
+  return { map, cam, mean, peak, strongest, probability, isFiner };
 })();

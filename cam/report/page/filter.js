@@ -1,4 +1,4 @@
-/* Which pictures are listed, and in which order. */
+/* Filters and order of the list. */
 
 gapcam.filter = (() => {
   const { index } = gapcam.data;
@@ -22,11 +22,11 @@ gapcam.filter = (() => {
     show: (row, show) => show === "all" || (row.truth !== null && isWrong(row) === (show === "wrong")),
     margin: (row, margin) => margin === null || marginOf(row) < margin,
     of: (row, c) => c === null || row.top[0][0] === c || row.truth === c,
-    pair: (row, pair) => pair === null || (isWrong(row) && pair === `${row.truth}>${row.top[0][0]}`),
+    confusion: (row, pair) => pair === null || (isWrong(row) && pair === `${row.truth}>${row.top[0][0]}`),
     text: (row, text) => text === "" || textsOf(row).includes(text.toLowerCase()),
   };
 
-  /* Numbers of the pictures that pass every filter, in the order asked for; equal ones stay in that of the inputs. */
+  /* Numbers of the pictures that pass every filter, sorted; ties stay in the order of the inputs. */
   function listed(state) {
     const measure = measures[state.sort];
     const sign = state.order === "up" ? 1 : -1;

@@ -1,4 +1,4 @@
-/* Numbers and names as they are read, and elements made of them: texts are texts, never markup. */
+/* Formats numbers and names, and makes elements: text from data is never markup. */
 
 gapcam.format = (() => {
   const { index } = gapcam.data;
@@ -7,51 +7,51 @@ gapcam.format = (() => {
   const plain = (value, digits = 3) => (value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(digits);
   const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
-  /* A class as it is shown. */
   const label = (c) => index.labels[c];
-  /* A class as it is searched: labels may be alike, indices are not. */
+  /* The label with the index, since labels may repeat. */
   const searchable = (c) => `${c} ${index.labels[c]}`;
 
-  function classNamed(text) {
-    const words = text.trim().toLowerCase();
-    if (!words) return null;
-    const labels = index.labels.map((each) => each.toLowerCase());
-    const exact = labels.flatMap((each, c) => (each === words ? [c] : []));
-    if (exact.length) return exact.length === 1 ? exact[0] : undefined; // of several none is meant more than the others
-    const numbered = /^(\d+)\b/.exec(words);
+  /* The class that a text names by label, index or part of a label; null for no text, undefined if ambiguous. */
+  function findClass(text) {
+    const query = text.trim().toLowerCase();
+    if (!query) return null;
+    const labels = index.labels.map((name) => name.toLowerCase());
+    const exact = labels.flatMap((name, c) => (name === query ? [c] : []));
+    if (exact.length) return exact.length === 1 ? exact[0] : undefined;
+    const numbered = /^(\d+)\b/.exec(query);
     if (numbered && Number(numbered[1]) < labels.length) return Number(numbered[1]);
-    const found = labels.flatMap((each, c) => (each.includes(words) ? [c] : []));
-    return found.length === 1 ? found[0] : undefined;
+    const matches = labels.flatMap((name, c) => (name.includes(query) ? [c] : []));
+    return matches.length === 1 ? matches[0] : undefined;
   }
 
   const pictures = (count) => `${count} picture${count === 1 ? "" : "s"}`;
 
   const byId = (id) => document.getElementById(id);
 
-  /* An element with classes and content; strings become text. */
+  /* Make an element; strings become text. */
   function element(name, className = "", ...content) {
-    const made = document.createElement(name);
-    if (className) made.className = className;
-    made.append(...content);
-    return made;
+    const node = document.createElement(name);
+    if (className) node.className = className;
+    node.append(...content);
+    return node;
   }
 
-  /* A name from data, in its own direction. */
+  /* A name from data; bdi isolates its writing direction. */
   const named = (text, className = "") => element("bdi", className, text);
 
-  /* Say what is wrong with what a control holds; nothing where all is right. */
-  function complain(control, message = "") {
+  /* Mark a control as invalid, or as valid if there is no message. */
+  function markInvalid(control, message = "") {
     if (message) control.setAttribute("aria-invalid", "true");
     else control.removeAttribute("aria-invalid");
     control.setCustomValidity(message);
     if (message) control.reportValidity();
   }
 
-  const noClass = (text) => `"${text}" is the name of no class, or of several. Choose one of the list.`;
+  const noClass = (text) => `"${text}" matches no class, or several. Choose one from the list.`;
 
-  /* The same where there can be no element: between marks of Unicode. */
+  /* A name where no element is possible; Unicode marks isolate its writing direction. */
   const isolated = (text) => `\u2068${text}\u2069`;
 
-  const words = { signed, plain, percent, pictures, label, searchable, classNamed, isolated, noClass };
-  return { ...words, byId, element, named, complain };
+  const texts = { signed, plain, percent, pictures, label, searchable, findClass, isolated, noClass };
+  return { ...texts, byId, element, named, markInvalid };
 })();

@@ -1,30 +1,30 @@
-/* Where cells lie on the photograph, as in cam/geometry.py; places are shares of its height and width. */
+/* Positions of cells on the photograph, as shares of its height and width (see cam/maps/projection.py). */
 
 gapcam.geometry = (() => {
-  /* For each of n pixels the cell before it and how far on to the next it is, from 0 to 1; held at the ends. */
+  /* For each pixel the cell before it, and how far it is to the next cell, 0 to 1; constant beyond the ends. */
   function between(centers, pixels) {
     const cell = new Uint16Array(pixels);
     const share = new Float32Array(pixels);
     const last = centers.length - 1;
     for (let x = 0, i = 0; x < pixels; x++) {
-      const at = (x + 0.5) / pixels;
-      while (i < last && at >= centers[i + 1]) i++;
+      const position = (x + 0.5) / pixels;
+      while (i < last && position >= centers[i + 1]) i++;
       cell[x] = i;
-      share[x] = i === last || at <= centers[i] ? 0 : (at - centers[i]) / (centers[i + 1] - centers[i]);
+      share[x] = i === last || position <= centers[i] ? 0 : (position - centers[i]) / (centers[i + 1] - centers[i]);
     }
     return { cell, share };
   }
 
-  /* The cell nearest to a place along one axis. */
-  function nearest(centers, at) {
+  /* The cell nearest to a position along one axis. */
+  function nearest(centers, position) {
     let best = 0;
     centers.forEach((center, i) => {
-      if (Math.abs(center - at) < Math.abs(centers[best] - at)) best = i;
+      if (Math.abs(center - position) < Math.abs(centers[best] - position)) best = i;
     });
     return best;
   }
 
-  /* The part of one axis that is nearer to a cell than to any other, within what was seen. */
+  /* The part of one axis that is nearest to a cell, within what the network saw. */
   function extent(centers, i, first, last) {
     const start = i === 0 ? first : (centers[i - 1] + centers[i]) / 2;
     const end = i === centers.length - 1 ? last : (centers[i] + centers[i + 1]) / 2;
@@ -32,8 +32,8 @@ gapcam.geometry = (() => {
   }
 
   /* The box of a cell, as shares of the photograph. */
-  function box({ rows, columns, seen }, place) {
-    const [row, column] = [Math.floor(place / columns.length), place % columns.length];
+  function box({ rows, columns, seen }, cell) {
+    const [row, column] = [Math.floor(cell / columns.length), cell % columns.length];
     const [top, bottom] = extent(rows, row, seen[1], seen[3]);
     const [left, right] = extent(columns, column, seen[0], seen[2]);
     return { left, top, width: right - left, height: bottom - top };

@@ -1,4 +1,4 @@
-/* Keys for what is done most often; none of them while a text is typed. */
+/* Keyboard shortcuts; off while the user types text. */
 
 (() => {
   const { index } = gapcam.data;
@@ -8,8 +8,8 @@
   const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
   function showClass(n) {
-    const found = index.pictures[state.current.picture].top[n];
-    if (found) state.set({ class: found[0] });
+    const entry = index.pictures[state.current.picture].top[n];
+    if (entry) state.set({ class: entry[0] });
   }
 
   const keys = {
@@ -29,7 +29,7 @@
   };
   for (let n = 0; n < 5; n++) keys[n + 1] = () => showClass(n);
 
-  function pressed(event) {
+  function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
     const { target, key } = event;
     if (target === byId("stage") && (ARROWS[key] || key === "Enter")) {
@@ -48,6 +48,6 @@
     action();
   }
 
-  document.addEventListener("keydown", pressed);
+  document.addEventListener("keydown", onKey);
   byId("open-help").addEventListener("click", () => byId("help").showModal());
 })();

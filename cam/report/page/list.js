@@ -1,4 +1,4 @@
-/* The list of pictures: only the rows in sight exist. */
+/* The list of pictures; only rows in view exist. */
 
 gapcam.list = (() => {
   const { index, thumbnail } = gapcam.data;
@@ -7,10 +7,10 @@ gapcam.list = (() => {
   const state = gapcam.state;
 
   const HEIGHT = 64; // pixels a row, as in list.css
-  const SPARE = 4; // rows above and below those in sight
+  const SPARE = 4; // rows above and below the view
 
   const [box, rows, count] = ["list", "rows", "count"].map(byId);
-  const made = new Map(); // position in the list -> element
+  const elements = new Map(); // position in the list -> row
   let order = [];
 
   function verdict(row) {
@@ -19,8 +19,8 @@ gapcam.list = (() => {
     return element("span", "wrong", "\u2260 ", named(label(row.truth)));
   }
 
-  /* What the list is sorted by, where the row would not show it. */
-  function measured(row) {
+  /* The value that the list is sorted by, unless the row shows it already. */
+  function sortValue(row) {
     const { sort } = state.current;
     if (sort === "margin") return `margin ${plain(marginOf(row), 2)}`;
     if (sort === "border") return `border ${percent(row.border)}`;
@@ -39,7 +39,7 @@ gapcam.list = (() => {
       "span",
       "texts",
       element("span", "prediction", named(label(c)), element("span", "number", percent(probability))),
-      element("span", "truth", verdict(row), element("span", "number", measured(row))),
+      element("span", "truth", verdict(row), element("span", "number", sortValue(row))),
       element("span", "path", named(row.name)),
     );
     const button = element("button", isWrong(row) ? "row is-wrong" : "row", image, texts);
@@ -56,40 +56,40 @@ gapcam.list = (() => {
     else button.removeAttribute("aria-current");
   }
 
-  /* Make the rows that are in sight, and let go of the others. */
+  /* Make the rows in view, and remove the others. */
   function show() {
     const first = Math.max(0, Math.floor(box.scrollTop / HEIGHT) - SPARE);
     const last = Math.min(order.length, Math.ceil((box.scrollTop + box.clientHeight) / HEIGHT) + SPARE);
-    for (const [position, button] of made) {
-      const inSight = position >= first && position < last;
-      if (inSight || button === document.activeElement) continue; // which keys go on from
+    for (const [position, button] of elements) {
+      const inView = position >= first && position < last;
+      if (inView || button === document.activeElement) continue; // Tab continues from the focused row
       button.remove();
-      made.delete(position);
+      elements.delete(position);
     }
     for (let position = last - 1; position >= first; position--) {
-      if (made.has(position)) continue;
+      if (elements.has(position)) continue;
       const button = make(position);
-      made.set(position, button);
-      rows.insertBefore(button, made.get(position + 1) ?? null); // so that Tab goes through them downwards
+      elements.set(position, button);
+      rows.insertBefore(button, elements.get(position + 1) ?? null); // in order, for Tab
     }
   }
 
-  /* List anew, from the top unless a picture was chosen as well. */
-  function refill(chosen) {
+  /* Rebuild the list; scroll to the selected picture, or to the top. */
+  function refill(scrollToPicture) {
     order = listed(state.current);
     rows.style.height = `${order.length * HEIGHT}px`;
     rows.replaceChildren();
-    made.clear();
-    const all = index.pictures.length;
-    const failed = index.failed.length ? `; ${index.failed.length} not explained` : "";
-    count.textContent = `${order.length === all ? "" : `${order.length} of `}${pictures(all)}${failed}`;
+    elements.clear();
+    const total = index.pictures.length;
+    const failed = index.failed.length ? `; ${index.failed.length} failed` : "";
+    count.textContent = `${order.length === total ? "" : `${order.length} of `}${pictures(total)}${failed}`;
     byId("nothing").hidden = order.length > 0;
-    if (chosen) reveal();
+    if (scrollToPicture) reveal();
     else box.scrollTop = 0;
     show();
   }
 
-  /* Scroll as little as it takes for the chosen picture to be in sight. */
+  /* Scroll the selected picture into view. */
   function reveal() {
     const position = order.indexOf(state.current.picture);
     if (position < 0) return;
@@ -98,7 +98,7 @@ gapcam.list = (() => {
     else if (top + HEIGHT > box.scrollTop + box.clientHeight) box.scrollTop = top + HEIGHT - box.clientHeight;
   }
 
-  /* Open the picture so many places further down the list. */
+  /* Open the picture `by` rows further down the list. */
   function step(by) {
     if (!order.length) return;
     const position = order.indexOf(state.current.picture);
@@ -112,7 +112,7 @@ gapcam.list = (() => {
     const button = event.target.closest("button");
     if (!button) return;
     state.open(Number(button.dataset.number));
-    if (matchMedia("(max-width: 800px)").matches) byId("center").scrollIntoView(); // which lies below the list there
+    if (matchMedia("(max-width: 800px)").matches) byId("center").scrollIntoView(); // it is above the list
   });
 
   state.listen((current, changed) => {
@@ -120,7 +120,7 @@ gapcam.list = (() => {
     else if (changed.has("picture") || changed.has("view")) {
       reveal();
       show();
-      made.forEach(mark);
+      elements.forEach(mark);
     }
   });
 

@@ -1,91 +1,91 @@
-/* The picture that is looked at: photograph, heat, scale, and the place under the pointer. */
+/* The open picture: photograph, heat, color scale, and the cell under the pointer. */
 
 gapcam.picture = (() => {
   const data = gapcam.data;
   const { index } = data;
-  const { map, cam, largest } = gapcam.evidence;
+  const { map, cam, peak } = gapcam.evidence;
   const { byId, named, percent, plain, label, element } = gapcam.format;
   const { drawHeat, drawPhoto } = gapcam.drawing;
   const { drawBar } = gapcam.color;
-  const { chosen } = gapcam.classes;
+  const { selection } = gapcam.classes;
   const { isWrong } = gapcam.filter;
-  const place = gapcam.place;
+  const cell = gapcam.cell;
   const state = gapcam.state;
 
   const [stage, photo, heat, note] = ["stage", "photo", "heat-canvas", "note"].map(byId);
-  const view = { number: null, picture: null, values: null, hovered: null, limit: 1 };
+  const view = { number: null, picture: null, values: null, hovered: null, vmax: 1 };
 
-  /* Where the color scale ends, and in words whose it is. */
+  /* The end of the color scale, and what the scale is for. */
   function scaleOf(values, { evidence, scale }) {
-    if (scale === "picture") return [largest(values) || 1, "this picture's own scale"];
-    if (evidence === "posterior") return [1, "one scale for all pictures"];
-    return [index.drawing.vmax, "one scale for all pictures"];
+    if (scale === "picture") return [peak(values) || 1, "scale of this picture"];
+    if (evidence === "posterior") return [1, "same scale for all pictures"];
+    return [index.drawing.vmax, "same scale for all pictures"];
   }
 
-  /* What the heat stands for: words, and classes as numbers. */
-  function drawnWords({ class: own, against, evidence }) {
-    const words = {
-      logit: ["Evidence for ", own],
-      contrast: ["Evidence for ", own, " over ", against],
-      margin: ["Where ", own, " leads all others"],
-      posterior: ["Probability of ", own, " by each place alone"],
+  /* What the heat shows: text, with classes as numbers. */
+  function caption({ class: target, against, evidence }) {
+    const captions = {
+      logit: ["Evidence for ", target],
+      contrast: ["Evidence for ", target, " over ", against],
+      margin: ["Where ", target, " leads all other classes"],
+      posterior: ["Probability of ", target, " from each cell alone"],
     };
-    return words[evidence];
+    return captions[evidence];
   }
 
-  function showDrawn(asked) {
-    const parts = drawnWords(asked).map((part) => (typeof part === "number" ? named(label(part)) : part));
-    byId("drawn").replaceChildren(...parts);
+  function showCaption(classes) {
+    const parts = caption(classes).map((part) => (typeof part === "number" ? named(label(part)) : part));
+    byId("caption").replaceChildren(...parts);
   }
 
-  function showScale({ evidence, colormap }, words) {
+  function showScale({ evidence, colormap }, scaleName) {
     const isSigned = evidence !== "posterior";
     drawBar(byId("bar"), colormap, isSigned);
     const format = isSigned ? (value) => plain(value, 1) : percent;
-    const low = isSigned ? -view.limit : 0;
+    const low = isSigned ? -view.vmax : 0;
     byId("low").textContent = format(low);
-    byId("middle").textContent = format((low + view.limit) / 2);
-    byId("high").textContent = format(view.limit);
-    const beyond = largest(view.values) > view.limit * 1.0005 ? `; reaches ${format(largest(view.values))}` : "";
-    byId("scale-note").textContent = `${isSigned ? "logits" : "probability of the place"}, ${words}${beyond}`;
+    byId("middle").textContent = format((low + view.vmax) / 2);
+    byId("high").textContent = format(view.vmax);
+    const beyond = peak(view.values) > view.vmax * 1.0005 ? `; reaches ${format(peak(view.values))}` : "";
+    byId("scale-note").textContent = `${isSigned ? "logits" : "probability of each cell"}, ${scaleName}${beyond}`;
   }
 
-  /* Say which map that is asked for is not there. */
-  function showMissing({ class: own, against }) {
+  /* Say which map is not stored. */
+  function showMissing({ class: target, against }) {
     const { classes } = view.picture;
-    const missing = cam(view.picture, own) ? against : own;
-    const kept = `of this picture the maps of ${classes.length} of ${index.labels.length} classes are.`;
-    note.replaceChildren("The map of ", named(label(missing)), ` was not kept: ${kept}`);
+    const missing = cam(view.picture, target) ? against : target;
+    const stored = `this picture has the maps of ${classes.length} of ${index.labels.length} classes.`;
+    note.replaceChildren("The map of ", named(label(missing)), ` is not stored: ${stored}`);
   }
 
-  /* Show, or not, all that belongs to a map. */
-  function allow(isKept) {
-    byId("legend").hidden = byId("save-picture").disabled = !isKept;
-    heat.hidden = state.current.heat === "off" || !isKept;
+  /* Show or hide everything that needs a map. */
+  function setMapVisible(hasMap) {
+    byId("legend").hidden = byId("save-picture").disabled = !hasMap;
+    heat.hidden = state.current.heat === "off" || !hasMap;
   }
 
   function draw() {
     const current = state.current;
-    view.values = map(view.picture, chosen(current));
+    view.values = map(view.picture, selection(current));
     note.hidden = view.values !== null;
-    allow(view.values !== null);
+    setMapVisible(view.values !== null);
     if (!view.values) {
-      showMissing(chosen(current));
+      showMissing(selection(current));
       return;
     }
-    showDrawn(chosen(current));
+    showCaption(selection(current));
     heat.style.opacity = current.opacity;
-    const [limit, words] = scaleOf(view.values, current);
-    view.limit = limit;
+    const [vmax, scaleName] = scaleOf(view.values, current);
+    view.vmax = vmax;
     const { colormap, threshold } = current;
-    drawHeat(heat, view.values, view.picture, { limit, colormap, signed: current.evidence !== "posterior", threshold });
-    showScale(current, words);
+    drawHeat(heat, view.values, view.picture, { vmax, colormap, signed: current.evidence !== "posterior", threshold });
+    showScale(current, scaleName);
   }
 
-  function showPlace() {
+  function showCell() {
     const { pin } = state.current;
-    const pinned = pin !== null && pin < view.picture.places;
-    place.show(view.picture, pinned ? pin : view.hovered, chosen(state.current), view.values, pinned);
+    const pinned = pin !== null && pin < view.picture.cells;
+    cell.show(view.picture, pinned ? pin : view.hovered, selection(state.current), view.values, pinned);
   }
 
   function showName({ name, path }) {
@@ -102,22 +102,22 @@ gapcam.picture = (() => {
       byId("verdict").append(isWrong(row) ? wrong() : element("span", "right", " \u2713"));
     }
     const { kind, classes } = view.picture;
-    const all = `${index.labels.length} classes, right to 0.0005 logits`;
-    const kept = {
-      features: `the features that give the maps of all ${all}.`,
-      classes: `the maps of all ${all}.`,
-      some:
-        `the maps of ${classes?.length} of ${all}: the strongest at any place, then those with the largest logits. ` +
-        "Margin and posterior are over all.",
+    const all = `${index.labels.length} classes, to \u00b10.0005 logits`;
+    const stored = {
+      features: `the features for the maps of all ${all}.`,
+      all: `the maps of all ${all}.`,
+      selected:
+        `the maps of ${classes?.length} of ${all}: the strongest at any cell, then the largest logits. ` +
+        "Margin and posterior use all classes.",
     };
-    byId("kept").textContent = `Kept of this picture: ${kept[kind]}`;
+    byId("stored").textContent = `Stored for this picture: ${stored[kind]}`;
   }
 
-  /* Get the evidence of the chosen picture, and show it unless another was chosen meanwhile. */
+  /* Load the evidence of the picture, and show it unless the user went on to another. */
   async function open() {
     const number = state.current.picture;
     const picture = await data.evidence(number).catch((error) => {
-      if (number === state.current.picture) showNothing(error.message);
+      if (number === state.current.picture) showError(error.message);
     });
     if (!picture || number !== state.current.picture) return;
     Object.assign(view, { number, picture, hovered: null });
@@ -127,31 +127,31 @@ gapcam.picture = (() => {
     stage.style.setProperty("--ratio", photo.width / photo.height);
     drawPhoto(photo, picture.image, picture.seen);
     showHeading(index.pictures[number]);
-    showChosen();
+    showSelection();
     document.documentElement.dataset.shown = number;
     performance.mark("shown");
     prefetch(number);
   }
 
-  /* Leave nothing of another picture under the name of one that cannot be shown. */
-  function showNothing(why) {
+  /* Clear everything of the earlier picture, and show why this one cannot be shown. */
+  function showError(message) {
     Object.assign(view, { number: null, picture: null, values: null, hovered: null });
     for (const canvas of [photo, heat]) canvas.width = 0;
-    allow(false);
-    for (const id of ["verdict", "chips", "place-title", "place", "sums"]) byId(id).replaceChildren();
+    setMapVisible(false);
+    for (const id of ["verdict", "chips", "cell-title", "cell", "sums"]) byId(id).replaceChildren();
     showName(index.pictures[state.current.picture]);
     note.hidden = byId("marker").hidden = byId("why").hidden = true;
-    byId("kept").textContent = why;
+    byId("stored").textContent = message;
   }
 
-  function showChosen() {
+  function showSelection() {
     gapcam.classes.show(view.picture);
     draw();
-    place.showSums(view.picture, chosen(state.current));
-    showPlace();
+    cell.showSums(view.picture, selection(state.current));
+    showCell();
   }
 
-  /* Those before and behind in the list will most likely be next. */
+  /* Load the neighbors in the list, which will most likely be next. */
   function prefetch(number) {
     const order = gapcam.list.listed();
     const position = order.indexOf(number);
@@ -161,39 +161,39 @@ gapcam.picture = (() => {
     }, 60);
   }
 
-  /* Whether the picture that is chosen is the one in sight: another may be on its way. */
-  const isThere = () => view.number === state.current.picture;
+  /* False while the picture of the state is still loading. */
+  const isLoaded = () => view.number === state.current.picture;
 
-  /* Move the place that is looked at by cells. */
+  /* Move the marker by cells. */
   function step(down, right) {
-    if (!isThere()) return;
+    if (!isLoaded()) return;
     const [h, w] = [view.picture.rows.length, view.picture.columns.length];
     const from = state.current.pin ?? view.hovered ?? Math.floor(h / 2) * w + Math.floor(w / 2);
     const row = Math.min(h - 1, Math.max(0, Math.floor(from / w) + down));
     const column = Math.min(w - 1, Math.max(0, (from % w) + right));
     view.hovered = row * w + column;
     if (state.current.pin !== null) state.set({ pin: view.hovered });
-    else showPlace();
+    else showCell();
   }
 
   function pin() {
-    if (!isThere()) return;
+    if (!isLoaded()) return;
     const { hovered } = view;
-    const isOther = hovered !== null && hovered !== state.current.pin;
-    state.set({ pin: state.current.pin === null || isOther ? hovered : null });
+    const isNew = hovered !== null && hovered !== state.current.pin;
+    state.set({ pin: state.current.pin === null || isNew ? hovered : null });
   }
 
   function follow(event) {
-    if (!isThere()) return;
+    if (!isLoaded()) return;
     const { left, top, width, height } = stage.getBoundingClientRect();
-    view.hovered = place.at(view.picture, (event.clientX - left) / width, (event.clientY - top) / height);
-    if (state.current.pin === null) showPlace();
+    view.hovered = cell.cellAt(view.picture, (event.clientX - left) / width, (event.clientY - top) / height);
+    if (state.current.pin === null) showCell();
   }
 
   stage.addEventListener("pointermove", follow);
   stage.addEventListener("pointerleave", () => {
     view.hovered = null;
-    if (isThere()) showPlace();
+    if (isLoaded()) showCell();
   });
   stage.addEventListener("click", (event) => {
     follow(event);
@@ -202,14 +202,14 @@ gapcam.picture = (() => {
 
   state.listen((current, changed) => {
     if (changed.has("picture")) {
-      byId("save-picture").disabled = true; // until the picture is there
+      byId("save-picture").disabled = true; // until the picture is loaded
       open();
-    } else if (isThere()) {
-      const drawn = ["class", "against", "evidence", "opacity", "heat", "threshold", "scale", "colormap"];
-      if (drawn.some((key) => changed.has(key))) showChosen();
-      else if (changed.has("pin")) showPlace();
+    } else if (isLoaded()) {
+      const keys = ["class", "against", "evidence", "opacity", "heat", "threshold", "scale", "colormap"];
+      if (keys.some((key) => changed.has(key))) showSelection();
+      else if (changed.has("pin")) showCell();
     }
   });
 
-  return { view, step, pin, drawnWords };
+  return { view, step, pin, caption };
 })();

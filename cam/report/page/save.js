@@ -1,17 +1,17 @@
-/* Files to take away: the view as a picture, the table as text. */
+/* Downloads: the view as PNG, the list as CSV. */
 
 gapcam.save = (() => {
   const { index } = gapcam.data;
   const { byId, isolated, percent, plain, label } = gapcam.format;
   const { probability, isFiner } = gapcam.evidence;
-  const { chosen } = gapcam.classes;
+  const { selection } = gapcam.classes;
   const { isWrong, marginOf } = gapcam.filter;
   const { box } = gapcam.geometry;
-  const { drawnWords } = gapcam.picture;
+  const { caption } = gapcam.picture;
   const state = gapcam.state;
 
-  const LEGEND = 78; // pixels below the photograph
-  const LEAST = 280; // pixels across, for the legend to be read
+  const LEGEND_HEIGHT = 78; // pixels, below the photograph
+  const MIN_WIDTH = 280; // pixels, for a readable legend
 
   function download(blob, name) {
     const link = document.createElement("a");
@@ -21,29 +21,29 @@ gapcam.save = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  /* The lines that say what the picture shows. */
+  /* The two lines of text below the photograph. */
   function legend() {
-    const { class: own, against, evidence } = chosen(state.current);
+    const { class: target, against, evidence } = selection(state.current);
     const { picture } = gapcam.picture.view;
-    const share = probability(index.pictures[state.current.picture], picture, own);
+    const share = probability(index.pictures[state.current.picture], picture, target);
     const { mapLogits } = picture;
     const score =
       evidence === "contrast"
-        ? `margin ${plain(mapLogits[own] - mapLogits[against], 2)}`
-        : `probability ${percent(share)}, logit ${plain(mapLogits[own], 2)}`;
-    const whose = isFiner(picture) ? " of this finer input" : "";
-    const words = drawnWords(chosen(state.current));
-    const drawn = words.map((part) => (typeof part === "number" ? isolated(label(part)) : part)).join("");
-    return [`${drawn}: ${score}${whose}`, byId("scale-note").textContent];
+        ? `margin ${plain(mapLogits[target] - mapLogits[against], 2)}`
+        : `probability ${percent(share)}, logit ${plain(mapLogits[target], 2)}`;
+    const resolution = isFiner(picture) ? " at this resolution" : "";
+    const parts = caption(selection(state.current));
+    const text = parts.map((part) => (typeof part === "number" ? isolated(label(part)) : part)).join("");
+    return [`${text}: ${score}${resolution}`, byId("scale-note").textContent];
   }
 
-  /* The photograph with heat, pinned place and legend on one canvas. */
+  /* The photograph with heat, pinned cell and legend on one canvas. */
   function compose() {
     const [photo, heat] = [byId("photo"), byId("heat-canvas")];
-    const times = Math.ceil(LEAST / photo.width);
+    const times = Math.ceil(MIN_WIDTH / photo.width);
     const [width, height] = [times * photo.width, times * photo.height];
     const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [width, height + LEGEND];
+    [canvas.width, canvas.height] = [width, height + LEGEND_HEIGHT];
     const context = canvas.getContext("2d");
     context.fillStyle = "#fff";
     context.fillRect(0, 0, canvas.width, canvas.height);
@@ -55,7 +55,7 @@ gapcam.save = (() => {
     }
     const { picture } = gapcam.picture.view;
     const { pin } = state.current;
-    if (pin !== null && pin < picture.places) {
+    if (pin !== null && pin < picture.cells) {
       const cell = box(picture, pin);
       context.strokeStyle = "#fff";
       context.lineWidth = 2;
@@ -83,13 +83,13 @@ gapcam.save = (() => {
   const fileName = (name) => name.replace(/[^\p{L}\p{N}._-]+/gu, "-").slice(-80);
 
   function savePicture() {
-    const { class: own, evidence } = chosen(state.current);
-    const name = `${fileName(index.pictures[state.current.picture].name)}.${own}.${evidence}.png`;
+    const { class: target, evidence } = selection(state.current);
+    const name = `${fileName(index.pictures[state.current.picture].name)}.${target}.${evidence}.png`;
     compose().toBlob((blob) => download(blob, name), "image/png");
   }
 
-  /* A value of a table: texts that a spreadsheet would take for a formula get an apostrophe before them. */
-  function quoted(value) {
+  /* A CSV field; an apostrophe keeps a spreadsheet from reading text as a formula. */
+  function csvField(value) {
     if (typeof value === "number") return String(value);
     const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
     return `"${text.replaceAll('"', '""')}"`;
@@ -102,9 +102,9 @@ gapcam.save = (() => {
       const truth = row.truth === null ? ["", ""] : [label(row.truth), isWrong(row) ? "wrong" : "right"];
       return [row.path, label(c), c, logit, probability, ...truth, marginOf(row), row.completeness, row.border];
     });
-    const told = ["path", "prediction", "class_idx", "logit", "probability", "truth", "verdict"];
-    const head = [...told, "margin", "completeness_error", "border_share"];
-    return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
+    const names = ["path", "prediction", "class_idx", "logit", "probability", "truth", "verdict"];
+    const header = [...names, "margin", "completeness_error", "border_share"];
+    return [header, ...lines].map((line) => line.map(csvField).join(",")).join("\r\n") + "\r\n";
   }
 
   byId("save-picture").addEventListener("click", savePicture);

@@ -1,4 +1,4 @@
-/* Everything is in place: show what the address asks for. */
+/* Start with the state in the address. */
 
 document.addEventListener("DOMContentLoaded", () => {
   const { index } = gapcam.data;

@@ -1,7 +1,7 @@
-/* What is looked at, and how: one object, kept in the address behind the #, so that a link shows the same. */
+/* What the page shows, and how: one object, also in the address behind the #, so a link shows the same. */
 
 gapcam.state = (() => {
-  const WRITTEN = 350; // milliseconds: Safari refuses to write the address over 100 times in 30 seconds
+  const DELAY = 350; // milliseconds: Safari allows 100 changes of the address in 30 seconds
 
   const { index, addresses } = gapcam.data;
 
@@ -9,21 +9,21 @@ gapcam.state = (() => {
     const value = Number(text);
     return text !== "" && value >= low && value <= high ? value : undefined;
   };
-  const whole = (high) => (text) => (/^\d+$/.test(text) && Number(text) < high ? Number(text) : undefined);
+  const integer = (high) => (text) => (/^\d+$/.test(text) && Number(text) < high ? Number(text) : undefined);
   const oneOf = (...words) => (text) => (words.includes(text) ? text : undefined);
-  const switched = oneOf("on", "off");
-  const anyClass = whole(index.labels.length);
+  const onOff = oneOf("on", "off");
+  const anyClass = integer(index.labels.length);
   const numbers = new Map(addresses.map((name, number) => [name, number]));
 
-  /* Of each key what it is at first, and how its text is read: undefined where it cannot be right. */
+  /* Each key: the initial value, and how to parse its text (undefined if invalid). */
   const keys = {
     view: ["pictures", oneOf("pictures", "summary")],
     picture: [0, (text) => numbers.get(text)],
-    class: [null, anyClass], // null: the predicted one
+    class: [null, anyClass], // null: the predicted class
     evidence: ["logit", oneOf("logit", "contrast", "margin", "posterior")],
-    against: [null, anyClass], // null: the true class of an error, else the runner-up
-    pin: [null, whole(1e6)],
-    heat: ["on", switched],
+    against: [null, anyClass], // null: the true class of an error, or else the runner-up
+    pin: [null, integer(1e6)],
+    heat: ["on", onOff],
     opacity: [index.drawing.opacity, number(0, 1)],
     threshold: [0, number(0, 1)],
     scale: [index.drawing.scale, oneOf("run", "picture")],
@@ -31,14 +31,14 @@ gapcam.state = (() => {
     text: ["", String],
     show: ["all", oneOf("all", "wrong", "right")],
     margin: [null, number(0, 1e9)],
-    of: [null, anyClass], // only pictures predicted as this class, or that show it
-    pair: [null, oneOf(...index.summary.pairs.map(({ truth, predicted }) => `${truth}>${predicted}`))],
+    of: [null, anyClass], // only pictures with this prediction or true class
+    confusion: [null, oneOf(...index.summary.confusions.map(({ truth, predicted }) => `${truth}>${predicted}`))],
     sort: ["input", oneOf("input", "confidence", "margin", "completeness", "border")],
     order: ["up", oneOf("up", "down")],
     summary: [null, anyClass], // null: all classes
   };
   const listeners = [];
-  let waiting;
+  let timer;
   const current = Object.fromEntries(Object.entries(keys).map(([key, [initial]]) => [key, initial]));
 
   function toHash(state) {
@@ -60,45 +60,45 @@ gapcam.state = (() => {
     );
   }
 
-  /* Take over some of it; all who listen are told which keys are other than before. */
-  function take(changes) {
+  /* Change keys, and tell the listeners which ones changed. */
+  function update(changes) {
     const changed = new Set(Object.keys(changes).filter((key) => changes[key] !== current[key]));
     Object.assign(current, changes);
     if (changed.size) for (const listener of listeners) listener(current, changed);
   }
 
   function write() {
-    clearTimeout(waiting);
+    clearTimeout(timer);
     history.replaceState(null, "", toHash(current));
   }
 
-  /* Change some of it, and write it into the address; the browser's Back leads to what was in sight before. */
+  /* Change keys, and the address soon after; Back returns to the earlier view. */
   function set(changes) {
-    const isOther = ["view", "summary"].some((key) => key in changes && changes[key] !== current[key]);
-    if (isOther) {
+    const isNewView = ["view", "summary"].some((key) => key in changes && changes[key] !== current[key]);
+    if (isNewView) {
       write();
       history.pushState(null, "", toHash({ ...current, ...changes }));
     }
-    take(changes);
-    clearTimeout(waiting);
-    waiting = setTimeout(write, WRITTEN);
+    update(changes);
+    clearTimeout(timer);
+    timer = setTimeout(write, DELAY);
   }
 
-  /* Listen to changes, and be told everything at the start. */
+  /* Call a function on every change, and once at the start with all keys. */
   function listen(listener) {
     listeners.push(listener);
   }
 
   function start() {
     Object.assign(current, fromHash(location.hash));
-    addEventListener("hashchange", () => take(fromHash(location.hash)));
+    addEventListener("hashchange", () => update(fromHash(location.hash)));
     for (const listener of listeners) listener(current, new Set(Object.keys(keys)));
   }
 
-  /* What some keys are at first. */
+  /* Initial values of some keys. */
   const initial = (names) => Object.fromEntries(names.map((name) => [name, keys[name][0]]));
 
-  /* Look at another picture, from its predicted class. */
+  /* Open a picture at its predicted class. */
   function open(picture) {
     set({ picture, class: null, against: null, pin: null, view: "pictures" });
   }

@@ -1,29 +1,29 @@
-/* What many pictures have in common: of each class and of all the mean map, of each confusion the mean contrast. */
+/* The summary: the mean map of all pictures and of each class, and the mean contrast of each confusion. */
 
 (() => {
   const { index, unpack } = gapcam.data;
   const { byId, element, named, percent, pictures, plain, label } = gapcam.format;
-  const { largest } = gapcam.evidence;
+  const { peak } = gapcam.evidence;
   const { drawCells } = gapcam.drawing;
   const { drawBar } = gapcam.color;
   const state = gapcam.state;
 
-  const PAIRS = 60; // shown as maps; all of them are among the filters
-  const { all, classes, pairs } = index.summary;
+  const CARDS = 60; // most frequent confusions; the filter lists all
+  const { all, classes, confusions } = index.summary;
 
-  /* Draw a mean map on a canvas of its own scale, and say how far that goes. */
+  /* Draw a mean map up to its own peak, and return the peak. */
   function drawMean(canvas, values, columns) {
-    const limit = largest(values) || 1;
-    drawCells(canvas, values, columns, { limit, colormap: state.current.colormap });
-    return limit;
+    const vmax = peak(values) || 1;
+    drawCells(canvas, values, columns, { vmax, colormap: state.current.colormap });
+    return vmax;
   }
 
-  /* How many pictures the model was how sure of: bars in twentieths. */
+  /* Bars of the number of pictures by probability, in steps of 5 %. */
   function histogram(counts) {
-    const most = Math.max(...counts, 1);
+    const largest = Math.max(...counts, 1);
     const bars = counts.map((count, n) => {
       const bar = element("span");
-      bar.style.height = `${(100 * count) / most}%`;
+      bar.style.height = `${(100 * count) / largest}%`;
       bar.title = `${5 * n} to ${5 * (n + 1)} %: ${count}`;
       return bar;
     });
@@ -45,7 +45,7 @@
   }
 
   async function showGroup(c) {
-    const group = c === null ? all : classes.find((each) => each.class === c);
+    const group = c === null ? all : classes.find((entry) => entry.class === c);
     const [title, body] = [byId("group-title"), byId("group-text")];
     title.replaceChildren(c === null ? "All classes" : named(label(c)));
     byId("group-open").hidden = c === null;
@@ -56,51 +56,51 @@
     }
     const [h, w] = group.map.shape;
     const even = 1 - (Math.max(0, h - 2) * Math.max(0, w - 2)) / (h * w);
-    body.replaceChildren(
-      `${pictures(group.count)}${c === null ? "" : " predicted so"}. Share of the positive evidence in the outermost ` +
-        `cells: ${percent(group.border)}; evenly spread it would be ${percent(even)}.`,
-    );
+    const border = `${percent(group.border)} (${percent(even)} if spread evenly)`;
+    const count = `${pictures(group.count)}${c === null ? "" : " with this prediction"}`;
+    body.replaceChildren(`${count}. Positive evidence in the outermost cells: ${border}.`);
     byId("group-histogram").replaceChildren(histogram(group.histogram));
     const values = await unpack(group.map);
-    if (c !== state.current.summary) return; // another was chosen meanwhile
-    const limit = drawMean(byId("group-map"), values, group.map.shape[1]);
+    if (c !== state.current.summary) return; // the user went on to another
+    const vmax = drawMean(byId("group-map"), values, group.map.shape[1]);
     drawBar(byId("group-bar"), state.current.colormap, true);
-    byId("group-low").textContent = plain(-limit, 1);
-    byId("group-high").textContent = plain(limit, 1);
+    byId("group-low").textContent = plain(-vmax, 1);
+    byId("group-high").textContent = plain(vmax, 1);
   }
 
-  function card(pair) {
+  function card(confusion) {
     const canvas = element("canvas");
-    const predicted = element("span", "", named(label(pair.predicted)));
-    const text = element("span", "texts", predicted, element("span", "wrong", "\u2260 ", named(label(pair.truth))));
-    const note = element("span", "path", pictures(pair.count));
+    const predicted = element("span", "", named(label(confusion.predicted)));
+    const truth = element("span", "wrong", "\u2260 ", named(label(confusion.truth)));
+    const text = element("span", "texts", predicted, truth);
+    const note = element("span", "path", pictures(confusion.count));
     const button = element("button", "card", canvas, text, note);
     button.type = "button";
     button.addEventListener("click", () => {
-      state.set({ ...state.initial(gapcam.filter.keys), pair: `${pair.truth}>${pair.predicted}`, view: "pictures" });
-      const [first] = gapcam.list.listed();
-      const question = { class: pair.predicted, against: pair.truth, evidence: "contrast" };
-      state.set({ picture: first, pin: null, ...question });
+      const { truth, predicted } = confusion;
+      state.set({ ...state.initial(gapcam.filter.keys), confusion: `${truth}>${predicted}`, view: "pictures" });
+      const [picture] = gapcam.list.listed();
+      state.set({ picture, pin: null, class: predicted, against: truth, evidence: "contrast" });
     });
-    showMean(canvas, pair, note);
+    showMean(canvas, confusion, note);
     return button;
   }
 
   async function showMean(canvas, { map, maps, count }, note) {
-    if (maps < count) note.append(maps ? `, map of ${maps}` : ", map not kept");
+    if (maps < count) note.append(maps ? `, map of ${maps}` : ", map not stored");
     if (!map) return;
-    const limit = drawMean(canvas, await unpack(map), map.shape[1]);
-    note.append(`, to \u00b1${limit.toFixed(1)}`);
+    const vmax = drawMean(canvas, await unpack(map), map.shape[1]);
+    note.append(`, to \u00b1${vmax.toFixed(1)}`);
   }
 
   function build() {
     byId("groups").replaceChildren(row(all, null), ...classes.map((group) => row(group, group.class)));
-    byId("pairs").replaceChildren(...pairs.slice(0, PAIRS).map(card));
-    const some = pairs.length > PAIRS ? `the ${PAIRS} most frequent of ` : "";
-    byId("pairs-title").textContent = `Confusions: ${some}${pairs.length}`;
-    byId("confusions").hidden = !pairs.length;
+    byId("cards").replaceChildren(...confusions.slice(0, CARDS).map(card));
+    const prefix = confusions.length > CARDS ? `the ${CARDS} most frequent of ` : "";
+    byId("confusions-title").textContent = `Confusions: ${prefix}${confusions.length}`;
+    byId("confusions").hidden = !confusions.length;
     byId("failures").hidden = !index.failed.length;
-    byId("failures-title").textContent = `Not explained: ${index.failed.length}`;
+    byId("failures-title").textContent = `Failed: ${index.failed.length}`;
     byId("failed").replaceChildren(
       ...index.failed.map(({ path, error }) => element("li", "", named(path), element("span", "path", named(error)))),
     );
