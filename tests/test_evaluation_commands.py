@@ -127,7 +127,7 @@ def test_placement_of_a_digit(run, tmp_path):
 def test_a_background_is_a_color(run, color):
     result = run("evaluate", "placement", SAMPLES / "five.png", "-m", "digits", "--background", color)
     assert result.exit_code == 2
-    assert "is no color" in result.output
+    assert f"--background must be red, green and blue from 0 to 255, such as 0,0,0, got {color!r}." in result.output
 
 
 @pytest.mark.parametrize("benchmark", ["sanity", "faithfulness", "placement"])

@@ -38,7 +38,7 @@ def test_a_pattern_picks_some(run, folder, tmp_path):
 def test_nothing_named_is_a_sentence(run, tmp_path):
     result = run("explain", *DIGITS, "-o", tmp_path)
     assert result.exit_code == 2
-    assert "No pictures were named. Give files, folders, globs or archives, or --list FILE." in result.stderr
+    assert "No inputs. Give images, folders, globs or archives, or --list FILE." in result.stderr
 
 
 def test_what_a_list_names_costs_its_own_line(run, folder, whole, tmp_path):
@@ -107,7 +107,7 @@ def test_parts_of_another_run_leave_its_results_alone(run, folder, tmp_path, fir
 def test_a_part_that_cannot_be_is_told(run, folder, tmp_path, shard):
     result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--shard", shard)
     assert result.exit_code == 2
-    assert f"{shard!r} is no part of a whole. Give such as 1/3, 2/3 or 3/3." in result.stderr
+    assert f"--shard must be a part such as 1/3, 2/3 or 3/3, got {shard!r}." in result.stderr
 
 
 def test_the_first_bad_picture_can_stop_the_run(run, folder, tmp_path):
@@ -196,7 +196,7 @@ def test_what_cannot_be_is_told_before_an_earlier_run_goes(run, whole):
 def test_a_time_that_cannot_be(run, tmp_path):
     result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--timeout", "nan")
     assert result.exit_code == 2
-    assert "--timeout must be more than 0 seconds, got nan. Give a time" in result.stderr
+    assert "--timeout must be a number above 0, got 'nan'." in result.stderr
 
 
 def test_run_json_names_the_engine(run, tmp_path):

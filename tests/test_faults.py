@@ -160,7 +160,7 @@ def stopped(folder: Path, out: Path, how: signal.Signals, times: int = 1) -> tup
 def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how, times):
     code, errors = stopped(folder, tmp_path / "out", how, times)
     assert code == 130
-    done = f"What is done is in {str(tmp_path / 'out')!r}; the same command goes on from there.\n"
+    done = f"Finished images are in {str(tmp_path / 'out')!r}; run the same command to continue.\n"
     assert errors.startswith(STOPPING)
     assert errors.endswith(f"Stopped. {done}")
     failed = [line["path"] for line in runs.lines(tmp_path / "out") if line["status"] == "failed"]

@@ -105,18 +105,18 @@ def test_the_command_measures_a_flattening_network(run, tmp_path, flat):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--box", "1,2,3"), "'1,2,3' is no box"),
+        (("--box", "1,2,3"), "--box must be x0,y0,x1,y1 in pixels"),
         (("--box", "60,0,300,9"), "--box 60,0,300,9 does not lie in the image"),
         (("--canvas", "8"), "--canvas must be larger than the object of 72x72 pixels (HxW), got 8x8"),
-        (("--canvas", "big"), "'big' is no size"),
-        (("--fill", "noise"), "such as 0,0,0. Or mean, blur or reflect."),
+        (("--canvas", "big"), "--canvas must be a side in pixels such as 448"),
+        (("--fill", "noise"), "--fill must be mean, blur, reflect or a color"),
         (("--mask", FIVE, "--box", "0,0,9,9"), "--box and --mask"),
         (("--canvas", 800, "--steps", 100), "10000 positions, more than 4096. Give --steps 64 or fewer"),
         (("-t", "zebra"), "zebra"),
         (("-t", "top2"), "top2"),
         (("--steps", 1), "--steps must be 2 or more"),
         (("--canvas", 72), "got 72x72"),
-        (("--mask", FIVE.parent), "is a folder. Give one picture"),
+        (("--mask", FIVE.parent), "is a folder. Give one image"),
         (("--mask", FIVE.with_name("nowhere.png")), "nowhere.png"),
     ],
 )
@@ -130,11 +130,11 @@ def test_a_bad_option_is_an_error_that_names_it(run, tmp_path, arguments, senten
 def test_notes_mention_random_weights_and_the_object(run, tmp_path):
     result = run("invariance", FIVE, "-m", "digits", "--no-weights", "-o", tmp_path, "--steps", 2, "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert "The weights are random (--no-weights): which class is predicted means nothing." in result.output
+    assert "The weights are random (--no-weights): the predicted class means nothing." in result.output
     first, _ = json.loads((tmp_path / "invariance.json").read_text())["notes"]
     assert first.startswith("The object is the whole image")
     folder = run("invariance", FIVE.parent, "-m", "digits", "-o", tmp_path)
-    assert f"{str(FIVE.parent)!r} is a folder. Give one picture" in folder.output
+    assert f"{str(FIVE.parent)!r} is a folder. Give one image" in folder.output
 
 
 def test_the_demonstration_from_the_shipped_weights(run, tmp_path):
@@ -157,10 +157,10 @@ def test_the_demonstration_from_the_shipped_weights(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "Give one picture to move, or --demo"),
-        ((FIVE, "--demo"), "Give one picture to move, or --demo"),
-        ((FIVE, "--train"), "--train trains the networks of --demo"),
-        (("--demo", "-m", "vgg16", "--steps", 3), "of its own. Take away --model, --steps"),
+        ((), "Give one image to move, or --demo"),
+        ((FIVE, "--demo"), "Give one image to move, or --demo"),
+        ((FIVE, "--train"), "--train is for the networks of --demo"),
+        (("--demo", "-m", "vgg16", "--steps", 3), "--demo has its own networks and images. Remove --model, --steps"),
     ],
 )
 def test_the_command_takes_either_an_image_or_the_demonstration(run, tmp_path, arguments, words):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runs import DIGITS, SAMPLES
+from runs import DIGITS, SAMPLES, lines
 
 
 def test_what_failed_is_told_also_where_a_run_is_cut_short(run, tmp_path, monkeypatch):
@@ -10,7 +10,9 @@ def test_what_failed_is_told_also_where_a_run_is_cut_short(run, tmp_path, monkey
     inputs = SAMPLES / "five.png", tmp_path / "bad.png"
     assert run("explain", *inputs, *DIGITS, "-o", tmp_path / "out").exit_code == 3
 
-    def cut(*_):
+    def cut(classifier, pictures, out, options, arguments, report):
+        for line in lines(out):
+            report(line)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cam.runs.run.explain_folder", cut)
@@ -19,7 +21,7 @@ def test_what_failed_is_told_also_where_a_run_is_cut_short(run, tmp_path, monkey
     heading, failed, stopped = result.stderr.splitlines()
     assert heading.split() == ["failed", "why"]
     assert failed.startswith(f"{tmp_path / 'bad.png'}  '{tmp_path / 'bad.png'}' is not an image")
-    assert stopped.startswith("Stopped. What is done is in ")
+    assert stopped.startswith("Stopped. Finished images are in ")
 
 
 def test_every_command_that_is_cut_short_says_so(run, monkeypatch):
@@ -51,5 +53,5 @@ def test_a_full_disk_behind_what_is_printed_is_one_sentence(run, monkeypatch):
     monkeypatch.setattr("cam.cli.printing.show_models", full)
     result = run("models")
     assert (result.exit_code, result.stdout) == (1, "")
-    told = "What the command prints cannot be written (No space left on device). Free space, or send it elsewhere."
-    assert result.stderr == f"Error: {told}\n"
+    message = "Standard output cannot be written (No space left on device)."
+    assert result.stderr == f"Error: {message} Free disk space, or send the output elsewhere.\n"

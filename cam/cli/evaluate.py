@@ -1,14 +1,31 @@
-"""The commands of `cam evaluate`: each plays one benchmark on pictures and shows who did how well."""
+"""The commands of `cam evaluate`: each runs one benchmark of maps and shows its table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from cam.cli.options import EVIDENCE, SOME_FAILED, Command, classifier_options, color, loading, picked
+from cam.cli.options import (
+    COLOR,
+    EVIDENCE,
+    FRACTION,
+    PATH,
+    SOME_FAILED,
+    Command,
+    Function,
+    add_options,
+    classifier_arguments,
+    classifier_options,
+    json_option,
+    max_pixels_option,
+    option_group,
+    select,
+    whole_number,
+)
 from cam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,71 +33,75 @@ if TYPE_CHECKING:
     from cam.evaluation.methods import Method
     from cam.evaluation.statistics import Evaluation
 
+Progress: TypeAlias = Callable[..., Any]
 
-_PATH = click.Path(path_type=Path)
+_option = option_group("Benchmark")
+_run = option_group("Run")
 
 
-def _benchmark(command: Command) -> Command:
-    """Options of every benchmark."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
-        click.option("-o", "--out", type=_PATH, help="Also write the JSON to this file."),
-        click.option("--max-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True),
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all chance."),
-        classifier_options,
-        click.option(
+def _common_options(function: Function) -> Function:
+    """Add the options of every benchmark."""
+    return add_options(
+        function,
+        _option(
             "--evidence",
             "kinds",
             type=EVIDENCE,
+            metavar="KIND",
             multiple=True,
             default=["logit", "margin", "posterior"],
-            show_default=True,
-            callback=lambda context, parameter, kinds: tuple(dict.fromkeys(kinds)),
-            help="Kinds of evidence to compare. Repeatable.",
+            callback=lambda ctx, parameter, kinds: tuple(dict.fromkeys(kinds)),
+            help="Evidence to compare. Repeatable.",
         ),
-    ):
-        command = option(command)
-    return command
-
-
-def _maps(command: Command) -> Command:
-    option = click.option(
-        "--maps",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        multiple=True,
-        help="Also measure maps made elsewhere: a folder with NAME.npy, (H, W), for picture NAME. Repeatable.",
+        classifier_options,
+        _run("-o", "--out", type=PATH, metavar="FILE", help="Also write the results to this JSON file."),
+        _run("--seed", type=whole_number(0), default=0, help="Random seed."),
+        json_option,
+        max_pixels_option,
     )
-    return option(command)
 
 
-_FIT = click.option(
-    "--fit", type=click.Choice(["crop", "whole"]), help="How the model looks. [default: the model's own]"
+_maps_option = _option(
+    "--maps",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    multiple=True,
+    help="Also compare maps of another tool: NAME.npy, (H, W). Repeatable.",
 )
+_fit_option = _option(
+    "--fit",
+    type=click.Choice(["crop", "whole"]),
+    metavar="crop|whole",
+    show_default="the model's own",
+    help="The center crop or the whole image.",
+)
+_inputs_argument = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 
 
 @click.group()
 def evaluate() -> None:
-    """Measure which maps to trust, beside two baselines: a bell in the middle, and chance.
+    """Compare maps on localization and faithfulness benchmarks.
 
-    Every value has a 95 % interval from the bootstrap.
+    The baselines are a centered Gaussian and uniform noise. Every value has a 95 % bootstrap interval.
 
     Example: cam evaluate grid photos/ -m squeezenet1_0
     """
 
 
+evaluate.command_class = Command
+
+
 @evaluate.command()
-@click.argument("folder", type=_PATH)
-@click.option("--truth", type=_PATH, help="CSV of path,label. [default: one folder a class]")
-@click.option("--size", "sizes", type=click.IntRange(2, 8), multiple=True, default=[2, 3], show_default=True)
-@click.option("--mosaics", type=click.IntRange(min=1), default=50, show_default=True, help="Of each size.")
-@click.option(
-    "--confidence", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="Of the model in a picture."
-)
-@click.option("--save", type=_PATH, help="Folder for the mosaics and their classes, to make maps of them elsewhere.")
-@_maps
-@_benchmark
+@click.argument("folder", type=PATH)
+@_option("--truth", type=PATH, metavar="CSV", show_default="folder names", help="CSV file with columns path,label.")
+@_option("--size", "sizes", type=whole_number(2, 8), multiple=True, default=[2, 3], help="Tiles per side. Repeatable.")
+@_option("--mosaics", type=whole_number(1), default=50, help="Number of mosaics of each size.")
+@_option("--confidence", type=FRACTION, default=0.9, help="Use images whose class has at least this probability.")
+@_option("--save", type=PATH, metavar="FOLDER", help="Write the mosaics and their classes, to make maps for --maps.")
+@_maps_option
+@_common_options
 def grid(folder: Path, truth: Path | None, **options: Any) -> None:
-    """Play the grid pointing game: in a mosaic of classes, does each one's heat lie in its own tile?
+    """Play the grid pointing game: is the heat of a class in its tile of a mosaic?
 
     share: part of the positive evidence in the right tile; hit: whether the peak lies there.
 
@@ -89,24 +110,28 @@ def grid(folder: Path, truth: Path | None, **options: Any) -> None:
     from cam.evaluation.grid import evaluate_grid
     from cam.evaluation.labels import labeled_pictures
 
-    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
+    settings = select(options, "sizes", "mosaics", "confidence", "save", "seed", "max_pixels")
+
+    def run(classifier: Classifier, progress: Progress) -> Evaluation:
         pictures = labeled_pictures(folder, classifier.labels, truth)
-        rules = picked(options, "sizes", "mosaics", "confidence", "seed", "max_pixels", "save")
-        return evaluate_grid(classifier, pictures, lambda whole: _methods(whole, options), progress=progress, **rules)
+        methods = partial(_methods, options=options)
+        return evaluate_grid(classifier, pictures, methods, progress=progress, **settings)
 
     _run_benchmark(options, run, len(options["sizes"]) * options["mosaics"])
 
 
 @evaluate.command()
-@click.argument("dataset", type=_PATH)
-@_FIT
-@_maps
-@_benchmark
+@click.argument("dataset", type=PATH)
+@_fit_option
+@_maps_option
+@_common_options
 def boxes(dataset: Path, **options: Any) -> None:
-    """Measure heat against true boxes: COCO JSON, Pascal VOC XML, or CSV of path,label,x0,y0,x1,y1.
+    """Compare heat with true boxes.
 
-    pointing: the peak in a box; energy: share of positive evidence in boxes; max_box_acc and max_box_acc_v2: boxes
-    from heat against true ones (Choe et al. 2020); px_ap where there are masks.
+    DATASET is COCO JSON, a folder of Pascal VOC XML, or CSV with path,label,x0,y0,x1,y1.
+
+    pointing: the peak is in a box; energy: share of the positive evidence in boxes; max_box_acc and max_box_acc_v2:
+    boxes from heat against true boxes (Choe et al. 2020); px_ap: average precision of pixels, for data with masks.
 
     Example: cam evaluate boxes scenes/ -m digits
     """
@@ -114,25 +139,25 @@ def boxes(dataset: Path, **options: Any) -> None:
     from cam.evaluation.boxes import evaluate_boxes
 
     items = read_boxes(dataset)
+    settings = select(options, "seed", "max_pixels")
 
-    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
-        rules = picked(options, "seed", "max_pixels")
-        return evaluate_boxes(classifier, items, _methods(classifier, options), progress=progress, **rules)
+    def run(classifier: Classifier, progress: Progress) -> Evaluation:
+        return evaluate_boxes(classifier, items, _methods(classifier, options), progress=progress, **settings)
 
     _run_benchmark(options, run, len({item.picture for item in items}))
 
 
 @evaluate.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="PHOTO_OR_FOLDER_OR_GLOB...")
-@click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="Of each curve.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@_FIT
-@_maps
-@_benchmark
+@_inputs_argument
+@_option("--steps", type=whole_number(1), default=50, help="Steps of each curve.")
+@_option("--batch-size", type=whole_number(1), default=32, help="Images in a forward pass.")
+@_fit_option
+@_maps_option
+@_common_options
 def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
-    """Measure how the probability follows the pixels a map calls important.
+    """Measure how the probability follows the pixels that a map calls important.
 
-    insertion (high is good) and deletion (low is good), with a blurred picture and the mean as baselines; average
+    insertion (higher is better) and deletion (lower is better), from and to a blurred image or the mean color; average
     drop and increase in confidence, in %.
 
     Example: cam evaluate faithfulness photos/ -m squeezenet1_0
@@ -141,26 +166,26 @@ def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
     from cam.images.find import find_pictures
 
     pictures = find_pictures(inputs)
+    settings = select(options, "steps", "batch_size", "fit", "seed", "max_pixels")
 
-    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
-        rules = picked(options, "seed", "steps", "batch_size", "fit", "max_pixels")
-        return evaluate_faithfulness(classifier, pictures, _methods(classifier, options), progress=progress, **rules)
+    def run(classifier: Classifier, progress: Progress) -> Evaluation:
+        return evaluate_faithfulness(classifier, pictures, _methods(classifier, options), progress=progress, **settings)
 
     _run_benchmark(options, run, len(pictures))
 
 
 @evaluate.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="PHOTO_OR_FOLDER_OR_GLOB...")
-@click.option("--canvas", type=click.IntRange(min=1), help="Side of the scenes, pixels. [default: the input's]")
-@click.option("--object-size", type=click.IntRange(min=1), help="Side of the objects, pixels. [default: a third]")
-@click.option("--background", callback=color, help="Color of the canvas, such as 0,0,0. [default: the model's mean]")
-@click.option("--each", type=click.IntRange(min=1), default=8, show_default=True, help="Places for each picture.")
-@_benchmark
+@_inputs_argument
+@_option("--canvas", type=whole_number(1), show_default="the input's", help="Side of the scenes, in pixels.")
+@_option("--object-size", type=whole_number(1), show_default="a third", help="Side of the objects, in pixels.")
+@_option("--background", type=COLOR, show_default="the model's mean", help="Color of the canvas, such as 0,0,0.")
+@_option("--each", type=whole_number(1), default=8, help="Positions for each image.")
+@_common_options
 def placement(inputs: tuple[str, ...], **options: Any) -> None:
-    """Measure how far the heat lies from objects pasted at known places: the pictures, shrunk.
+    """Measure the distance of the heat from small objects pasted at known positions.
 
-    Pixels from the object's center to the centroid and the peak of the heat, and the bias along each axis, with the
-    cells of a map where they are measured to be, where arithmetic puts them, and where stretching does.
+    Distances in pixels from the object's center to the centroid and the peak of the heat, and the bias along each axis,
+    with the cells of a map at their measured positions, at the computed ones, and stretched over the image.
 
     Example: cam evaluate placement photos/ -m squeezenet1_0 --evidence logit
     """
@@ -168,21 +193,21 @@ def placement(inputs: tuple[str, ...], **options: Any) -> None:
     from cam.images.find import find_pictures
 
     pictures = find_pictures(inputs)
+    settings = select(options, "kinds", "canvas", "object_size", "background", "each", "seed", "max_pixels")
 
-    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
-        rules = picked(options, "kinds", "canvas", "object_size", "background", "each", "seed", "max_pixels")
-        return evaluate_placement(classifier, pictures, progress=progress, **rules)
+    def run(classifier: Classifier, progress: Progress) -> Evaluation:
+        return evaluate_placement(classifier, pictures, progress=progress, **settings)
 
     _run_benchmark(options, run, len(pictures))
 
 
 @evaluate.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="PHOTO_OR_FOLDER_OR_GLOB...")
-@click.option("--stages", type=click.IntRange(min=2), default=5, show_default=True, help="Of the randomization.")
-@_FIT
-@_benchmark
+@_inputs_argument
+@_option("--stages", type=whole_number(2), default=5, help="Stages of the randomization.")
+@_fit_option
+@_common_options
 def sanity(inputs: tuple[str, ...], **options: Any) -> None:
-    """Measure what every map must pass: it follows the weights, adds up, and moves with the picture.
+    """Check that maps depend on the weights, add up, and move with the image.
 
     Example: cam evaluate sanity photos/ -m squeezenet1_0
     """
@@ -190,10 +215,10 @@ def sanity(inputs: tuple[str, ...], **options: Any) -> None:
     from cam.images.find import find_pictures
 
     pictures = find_pictures(inputs)
+    settings = select(options, "kinds", "stages", "fit", "seed", "max_pixels")
 
-    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
-        rules = picked(options, "kinds", "seed", "stages", "fit", "max_pixels")
-        return evaluate_sanity(classifier, pictures, progress=progress, **rules)
+    def run(classifier: Classifier, progress: Progress) -> Evaluation:
+        return evaluate_sanity(classifier, pictures, progress=progress, **settings)
 
     _run_benchmark(options, run, len(pictures))
 
@@ -207,20 +232,18 @@ def _methods(classifier: Classifier, options: dict[str, Any]) -> list[Method]:
     methods = [*evidence_of(classifier, kinds), *elsewhere, gaussian(), uniform(options["seed"])]
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
-        found = f"Two of the maps to compare have one name: {', '.join(names)}"
-        raise UsageError(found, "Rename the folder given with --maps")
+        message = f"--maps must give every method its own name, got {', '.join(names)}"
+        raise UsageError(message, "Rename the folder")
     return methods
 
 
-def _run_benchmark(
-    options: dict[str, Any], run: Callable[[Classifier, Callable[..., Any]], Evaluation], steps: int
-) -> None:
-    """Load the classifier, run with a bar that shows how far it is, and show the result."""
+def _run_benchmark(options: dict[str, Any], run: Callable[[Classifier, Progress], Evaluation], steps: int) -> None:
+    """Load the classifier, run with a progress bar and show the results."""
     from cam.classifiers.load import load_classifier
     from cam.cli.printing import progress, show_evaluation
     from cam.files import write_whole
 
-    classifier = load_classifier(**loading(options))
+    classifier = load_classifier(**classifier_arguments(options))
     with progress(steps, options["as_json"]) as advance:
         evaluation = run(classifier, advance)
     show_evaluation(evaluation, as_json=options["as_json"])

@@ -1,12 +1,12 @@
-"""cam explain: heat maps of any number of pictures; cam merge: the parts of a run together."""
+"""The command `cam explain`: heat maps of any number of images."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,220 +14,269 @@ import click
 
 from cam.cli.options import (
     EVIDENCE,
+    FRACTION,
     NOTHING_DONE,
+    PATH,
     SOME_FAILED,
     STOPPED,
+    Command,
+    Value,
+    classifier_arguments,
     classifier_options,
-    loading,
-    picked,
-    resolution,
-    save,
-    scale,
-    shard,
+    json_option,
+    max_pixels_option,
+    option_group,
+    quiet_option,
+    select,
     truth_option,
+    whole_number,
 )
 from cam.cli.process import importing, keep_memory
 
 if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
+    from cam.cli.printing import Records
     from cam.runs.options import RunOptions
 
+_SAVED = {"overlay", "heat", "cam"}
+_SAVE = Value(
+    "LIST",
+    lambda text: frozenset(part.strip() for part in text.split(",")),
+    "some of overlay,heat,cam",
+    lambda parts: parts <= _SAVED,
+)
+_SCALE = Value(
+    "SCALE",
+    lambda text: text if text in ("run", "image") else float(text),
+    "run, image or a number above 0",
+    lambda scale: isinstance(scale, str) or 0 < scale < float("inf"),
+)
+_RESOLUTION = Value(
+    "SIZE",
+    str,
+    "pixels such as 448, or a factor such as 2x",
+    lambda text: re.fullmatch(r"[0-9]{1,9}|[0-9]{1,4}(\.[0-9]{1,4})?x", text) is not None,
+)
+_SHARD = Value(
+    "I/N",
+    lambda text: tuple(map(int, text.split("/"))),
+    "a part such as 1/3, 2/3 or 3/3",
+    lambda shard: len(shard) == 2 and 1 <= shard[0] <= shard[1],
+)
+_SECONDS = Value("X", float, "a number above 0", lambda seconds: seconds > 0)
 
-@click.command()
+_input = option_group("Inputs")
+_what = option_group("What to explain")
+_picture = option_group("Picture")
+_speed = option_group("Speed")
+_run = option_group("Run")
+_limit = option_group("Limits")
+
+
+@click.command(cls=Command)
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option(
-    "--list",
-    "list_",
-    metavar="FILE",
-    help="Inputs named in a file, from where you are: a line each, or NUL or CSV; - for stdin.",
+@_input("--list", "list_", metavar="FILE", help="File of inputs: one per line, NUL-separated or CSV; - for stdin.")
+@_input(
+    "--pattern", "patterns", metavar="GLOB", multiple=True, help='Only files like "*.png" or "val/*.jpg". Repeatable.'
 )
-@click.option(
-    "--pattern",
-    "patterns",
-    multiple=True,
-    help='Of the pictures in a folder or an archive those that fit: "*.png", or "val/*.jpg" seen from it. Repeatable.',
-)
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
-@click.option(
+@classifier_options
+@_what(
     "-t",
     "--target",
     "targets",
+    metavar="CLASS",
     multiple=True,
     default=["top1"],
-    show_default=True,
     help="top1, topN, a class index or a label. Repeatable.",
 )
-@click.option(
+@_what(
     "--evidence",
     type=EVIDENCE,
+    metavar="KIND",
     default="logit",
-    show_default=True,
-    help="Of a class: alone, over --against, over the best other class of each place, or each place's probability.",
+    help="logit, contrast, margin or posterior, see above.",
 )
-@click.option("--against", help="With --evidence contrast: a class index, a label or runner-up. [default: runner-up]")
-@classifier_options
-@click.option(
+@_what("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: an index or a label.")
+@_what(
     "--fit",
     type=click.Choice(["crop", "whole"]),
-    help="Look at the center the model was evaluated on, or at all of the picture. [default: the model's own]",
+    metavar="crop|whole",
+    show_default="the model's own",
+    help="The center crop or the whole image.",
 )
-@click.option("--resolution", callback=resolution, help="Finer maps from a larger input: its side (448), or 2x.")
-@click.option("--tta", is_flag=True, help="Average maps over mirrored and larger inputs.")
-@click.option("--channels", type=click.IntRange(min=0), default=0, help="Draw the channels with the largest shares.")
-@click.option(
+@_what(
+    "--resolution", type=_RESOLUTION, help="Finer maps from a larger input: its shorter side (448) or a factor (2x)."
+)
+@_what("--tta", is_flag=True, help="Average the maps over mirrored and larger inputs.")
+@_what("--channels", type=whole_number(0), default=0, help="Also draw the N channels with the largest shares.")
+@_picture("--save", type=_SAVE, default="overlay", help="overlay,heat,cam: images, .npy and .npz files.")
+@_picture("--opacity", type=FRACTION, default=0.5, help="Opacity of the heat, from 0 to 1.")
+@_picture("--colormap", metavar="NAME", default="signed", help="signed, or a color map of OpenCV.")
+@_picture("--scale", type=_SCALE, default="run", help="End of the color scale: run, image, or a number.")
+@_picture("--boxes", is_flag=True, help="Draw boxes around the heat. The manifest always has them.")
+@_picture("--box-share", type=float, metavar="X", default=0.2, help="Box threshold, as a share of the map's maximum.")
+@_picture(
+    "--format",
+    "format_",
+    type=click.Choice(["jpg", "png", "webp"]),
+    metavar="NAME",
+    default="jpg",
+    help="jpg, png or webp.",
+)
+@_picture("--max-side", type=whole_number(1), help="Longer side of the overlays, in pixels; smaller is faster.")
+@_speed(
+    "--batch-size",
+    type=whole_number(1),
+    show_default="4 per core on the CPU, else 32",
+    help="Images in a forward pass.",
+)
+@_speed(
     "--engine",
     type=click.Choice(["auto", "eager", "compile", "onnxruntime"]),
+    metavar="NAME",
     default="auto",
-    show_default=True,
-    help="What runs the network; auto takes what pays for so many pictures.",
+    help="auto, eager, compile or onnxruntime.",
 )
-@click.option(
+@_speed(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),
+    metavar="TYPE",
     default="float32",
-    show_default=True,
-    help="Of the layers on CUDA; head and maps are in float32.",
+    help="On CUDA: float32, bfloat16 or float16.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="[default: 4 on the CPU, on each core, else 32]")
-@click.option(
-    "--save", default="overlay", show_default=True, callback=save, help="Of overlay, heat (.npy), cam (.npz)."
-)
-@click.option(
-    "--scale",
-    default="run",
-    show_default=True,
-    callback=scale,
-    help="One color scale for the run (the median peak of its first 64 pictures), one an image, or its end in logits.",
-)
-@click.option("--boxes", is_flag=True, help="Draw boxes around the heat; the manifest has them always.")
-@click.option("--box-share", type=float, default=0.2, show_default=True, help="Of the maximum, for heat in a box.")
-@click.option("--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of the heat.")
-@click.option("--colormap", default="signed", show_default=True, help="signed, or any of OpenCV's.")
-@click.option("--format", "format_", type=click.Choice(["jpg", "png", "webp"]), default="jpg", show_default=True)
-@click.option("--max-side", type=click.IntRange(min=1), help="Longer side of the overlays, pixels; smaller is faster.")
-@click.option("--max-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
-@click.option("--max-bytes", type=click.IntRange(min=1), default=500_000_000, show_default=True, help="Of a file.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=60, help="Seconds to decode. [default: 60]"
-)
-@click.option(
-    "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="Of a bad picture."
-)
-@click.option("--shard", callback=shard, metavar="I/N", help="Only the I-th of N parts of the pictures; see cam merge.")
-@click.option("--report", is_flag=True, help="Also write OUT/report.html, to look at all of it in a browser.")
+@_run("-o", "--out", type=PATH, metavar="FOLDER", required=True, help="Folder for the results.")
+@_run("--report", is_flag=True, help="Also write OUT/report.html, to browse all results.")
 @truth_option
-@click.option(
-    "--overwrite/--resume", help="Replace the results of an earlier run, or go on with it. [default: --resume]"
+@_run("--overwrite/--resume", help="Replace an earlier run in OUT, or continue it.")
+@_run(
+    "--on-error",
+    type=click.Choice(["skip", "stop"]),
+    metavar="skip|stop",
+    default="skip",
+    help="What to do after a bad image.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, nothing else.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@_run("--shard", type=_SHARD, help="Only the I-th of N parts of the images; join them with cam merge.")
+@json_option
+@quiet_option
+@max_pixels_option
+@_limit("--max-bytes", type=whole_number(1), default=500_000_000, help="Largest file to read, in bytes.")
+@_limit("--timeout", type=_SECONDS, default=60, help="Longest time to decode an image, in seconds.")
 @click.pass_context
 def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> None:
-    """Draw where a model sees its evidence, on the original photographs.
+    """Show where a model sees evidence for a class, as heat maps on the original images.
 
-    INPUT: photographs, folders with all below them, globs, .tar and .zip archives.
+    INPUT is an image, a folder (with all folders below it), a glob, or a .zip or .tar archive.
 
     Example: cam explain photos/ -m squeezenet1_1 -o out --target top5
 
-    The same command again goes on where a run was cut short.
+    Evidence: logit is for the class alone, contrast against one other class, margin against the best other class at
+    each position, posterior the probability of the class at each position.
 
-    Exit status: 0 when all went well, 3 when some pictures failed, 1 when none could be explained or the run had to
-    end, 2 for wrong usage, 130 when it was cut short.
+    Run the same command again to continue a run that was stopped.
+
+    Exit status: 0 if all went well, 1 if no image could be explained or the run failed, 2 for wrong usage, 3 if some
+    images failed, 130 if the run was stopped.
     """
-    out, silent = options["out"], options["quiet"] or options["as_json"]
-    reporting = _reporting(options)
+    if options["truth"] and not options["report"]:
+        raise click.UsageError("--truth is for a report. Give --report too.")
+    if options["truth"] and options["shard"]:
+        raise click.UsageError("A --shard has no report for --truth. Run cam merge, then give --truth to cam report.")
     keep_memory()
-    with _stoppable(ctx):
+    from cam.cli.printing import Records, progress, show_run
+
+    out, silent = options["out"], options["quiet"] or options["as_json"]
+    records = Records(all_failures=options["as_json"])
+    with _stoppable(ctx, records):
         with importing():
             from cam.classifiers.load import load_classifier
-            from cam.cli.printing import progress, show_run
             from cam.evaluation.labels import read_truth
-            from cam.images.find import check_output, find_pictures
-            from cam.images.find import shard as shard_of
+            from cam.images.find import check_output, find_pictures, shard
             from cam.images.tables import read_list
             from cam.report.write import write_report
             from cam.runs.run import explain_folder
         listed = read_list(options["list_"]) if options["list_"] else []
         if not (inputs or listed):
-            raise click.UsageError("No pictures were named. Give files, folders, globs or archives, or --list FILE.")
+            raise click.UsageError("No inputs. Give images, folders, globs or archives, or --list FILE.")
         check_output([*inputs, *listed], out)
         pictures = find_pictures(inputs, exclude=out, patterns=options["patterns"], listed=listed)
-        classifier = load_classifier(**loading(options))
+        classifier = load_classifier(**classifier_arguments(options))
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
-        read_truth(options["truth"], names, classifier.labels)  # before the work
-        count = len(shard_of(pictures, *options["shard"]) if options["shard"] else pictures)
-        given = {max(each.opts, key=len).lstrip("-"): ctx.params[each.name] for each in ctx.command.params if each.name}
+        read_truth(options["truth"], names, classifier.labels)  # its errors come before the work
+        count = len(shard(pictures, *options["shard"]) if options["shard"] else pictures)
+        arguments = {
+            max(parameter.opts, key=len).lstrip("-"): ctx.params[parameter.name]
+            for parameter in ctx.command.params
+            if parameter.name
+        }
         with progress(count, silent) as advance:
-            run = explain_folder(classifier, pictures, out, _wanted(classifier, options), given, advance)
-        show_run(run, as_json=options["as_json"], quiet=options["quiet"])
-        page = write_report(out, options["truth"]) if reporting and run.explained else None
+
+            def report_record(record: dict[str, Any]) -> None:
+                records.add(record)
+                advance(record)
+
+            run = explain_folder(classifier, pictures, out, _run_options(classifier, options), arguments, report_record)
+        show_run(run, records, as_json=options["as_json"], quiet=options["quiet"])
+        page = (
+            write_report(out, options["truth"])
+            if options["report"] and not options["shard"] and run.explained
+            else None
+        )
     if page and not silent:
         click.echo(str(page))
     ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)
 
 
-def _reporting(options: dict[str, Any]) -> bool:
-    """Whether there is a report to write: of parts there is one after cam merge."""
-    if options["truth"] and not options["report"]:
-        raise click.UsageError("--truth tells a report what the pictures show. Give --report too.")
-    if options["truth"] and options["shard"]:
-        raise click.UsageError(
-            "Parts have no report that --truth could tell anything. Give it to cam report, after cam merge."
-        )
-    return options["report"] and not options["shard"]
-
-
-def _wanted(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
-    """What the options of the command come to, with this model."""
+def _run_options(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
+    """Make the options of the library from those of the command line."""
     from cam.explanations.options import ExplainOptions, parse_against, parse_resolution, parse_target
     from cam.images.read import Limits
     from cam.report.evidence import EvidenceWriter
     from cam.runs.options import RunOptions
 
-    explain_options = ExplainOptions(
-        against=parse_against(options["against"], classifier.labels),
-        resolution=parse_resolution(options["resolution"], classifier.preprocessing),
-        **picked(options, "evidence", "fit", "tta", "channels"),
-    )
     return RunOptions(
         targets=tuple(parse_target(text, classifier.labels) for text in options["targets"]),
-        explain=explain_options,
+        explain=ExplainOptions(
+            against=parse_against(options["against"], classifier.labels),
+            resolution=parse_resolution(options["resolution"], classifier.preprocessing),
+            **select(options, "evidence", "fit", "tta", "channels"),
+        ),
         format=options["format_"],
         outputs=(EvidenceWriter(),) if options["report"] else (),
         limits=Limits(options["max_pixels"], options["max_bytes"], options["timeout"]),
-        **picked(options, "save", "scale", "boxes", "box_share", "opacity", "colormap", "max_side"),
-        **picked(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite"),
+        **select(options, "save", "scale", "boxes", "box_share", "opacity", "colormap", "max_side"),
+        **select(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite"),
     )
 
 
 @contextmanager
-def _stoppable(ctx: click.Context) -> Iterator[None]:
-    """Let Ctrl-C and a request to terminate end the run in order, with what is done kept."""
-    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _stop) for number in heard}
+def _stoppable(ctx: click.Context, records: Records) -> Iterator[None]:
+    """On Ctrl-C or a request to terminate, end the run in order and say how to continue it."""
+    signals = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _stop) for number in signals}
     try:
         yield
     except KeyboardInterrupt:
-        how = "the same command" + (" without --overwrite" if ctx.params["overwrite"] else "")
         from cam.cli.printing import show_failures
         from cam.runs.folder import RunFolder
 
         folder = RunFolder(ctx.params["out"], ctx.params["shard"])
-        there = folder.has(folder.manifest.name)
-        done = f"What is done is in {str(folder.out)!r}; {how} goes on from there" if there else "Nothing is done yet"
-        show_failures(folder.manifest)
-        click.echo(f"Stopped. {done}.", err=True)
+        command = "the same command" + (" without --overwrite" if ctx.params["overwrite"] else "")
+        state = "Nothing is done yet"
+        if folder.has(folder.manifest.name):
+            state = f"Finished images are in {str(folder.out)!r}; run {command} to continue"
+        show_failures(records)
+        click.echo(f"Stopped. {state}.", err=True)
         ctx.exit(STOPPED)
     finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is _stop:  # else the process is to end, and more requests must not disturb that
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is _stop:  # after a stop, more requests must not disturb the end of the process
                 signal.signal(number, handler)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Stop at the first request; the next would tear down the threads that are finishing what they have begun."""
-    for heard in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(heard, signal.SIG_IGN)
-    with suppress(OSError):  # nobody listens
-        os.write(2, b"\nStopping, when the pictures in hand are done.\n")  # printing might be what was interrupted
+    """Stop at the first request; another would tear down the threads that finish the images in progress."""
+    for request in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(request, signal.SIG_IGN)
+    with suppress(OSError):  # standard error is closed
+        os.write(2, b"\nStopping after the images in progress.\n")  # print may be what was interrupted
     raise KeyboardInterrupt

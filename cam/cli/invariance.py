@@ -1,9 +1,8 @@
-"""The command `cam invariance`: move a picture, or an object of it, over a canvas and see what becomes of its class."""
+"""The command `cam invariance`: move an image, or an object in it, over a canvas and measure score and heat."""
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,114 +10,117 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from cam.cli.options import classifier_options, color, loading, picked
-
-_PATH = click.Path(path_type=Path)
-
-_RANDOM = "The weights are random (--no-weights): which class is predicted means nothing."
-
-
-def _box(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    if not re.fullmatch(r"-?[0-9]{1,9}(,-?[0-9]{1,9}){3}", value):
-        raise click.BadParameter(f"{value!r} is no box. Give x0,y0,x1,y1 in pixels, such as 40,20,160,140.")
-    return tuple(map(int, value.split(",")))
-
-
-def _canvas(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,6}(x[0-9]{1,6})?", value):
-        raise click.BadParameter(f"{value!r} is no size. Give a side in pixels such as 448, or HxW such as 448x640.")
-    sides = tuple(map(int, value.split("x")))
-    return sides if len(sides) == 2 else sides * 2
-
-
-def _fill(ctx: click.Context, parameter: click.Parameter, value: str) -> str | tuple[int, ...] | None:
-    try:
-        return value if value in ("mean", "blur", "reflect") else color(ctx, parameter, value)
-    except click.BadParameter as error:
-        raise click.BadParameter(f"{error.message} Or mean, blur or reflect.") from None
-
-
-@click.command()
-@click.argument("picture", type=_PATH, required=False)
-@click.option("-o", "--out", type=_PATH, required=True, help="Folder for the figures and the numbers.")
-@click.option("--demo", is_flag=True, help="Instead of a picture: GAP against flatten heads that saw one half only.")
-@click.option("--train", is_flag=True, help="With --demo: train its networks on the spot, in some minutes.")
-@click.option("-t", "--target", default="top1", show_default=True, help="A class index, a label, or top1.")
-@click.option(
-    "--box", callback=_box, help="Move the object in x0,y0,x1,y1, pixels of the picture. [default: all of it]"
+from cam.cli.options import (
+    PATH,
+    Command,
+    Value,
+    classifier_arguments,
+    classifier_options,
+    color,
+    is_color,
+    json_option,
+    max_pixels_option,
+    option_group,
+    quiet_option,
+    select,
+    whole_number,
 )
-@click.option("--mask", type=_PATH, help="Move the object that is white in this picture.")
-@click.option("--canvas", callback=_canvas, help="Input pixels: its side, or HxW. [default: twice the object]")
-@click.option("--steps", type=click.IntRange(min=1), default=8, show_default=True, help="Places along each axis.")
-@click.option(
-    "--fill",
-    default="mean",
-    show_default=True,
-    callback=_fill,
-    help="Of the canvas: mean, blur (the picture), reflect (mirror images of the object, in which the heat may peak, "
-    "so that its distances mean little) or a color such as 0,0,0. It counts: it may change the class.",
+
+_FILLS = {"mean", "blur", "reflect"}
+_FILL = Value(
+    "FILL",
+    lambda text: text if text in _FILLS else color(text),
+    "mean, blur, reflect or a color such as 0,0,0",
+    lambda fill: fill in _FILLS or is_color(fill),
 )
+_BOX = Value(
+    "BOX",
+    lambda text: tuple(map(int, text.split(","))),
+    "x0,y0,x1,y1 in pixels, such as 40,20,160,140",
+    lambda box: len(box) == 4,
+)
+_CANVAS = Value(
+    "SIZE",
+    lambda text: tuple(map(int, text.split("x"))) * (1 if "x" in text else 2),
+    "a side in pixels such as 448, or HxW such as 448x640",
+    lambda sides: len(sides) == 2 and min(sides) > 0,
+)
+_DEMO_OPTIONS = {"--out", "--demo", "--train", "--json", "--quiet"}
+_RANDOM_WEIGHTS = "The weights are random (--no-weights): the predicted class means nothing."
+
+_object = option_group("Object")
+_demo = option_group("Demo")
+_speed = option_group("Speed")
+_run = option_group("Run")
+
+
+@click.command(cls=Command)
+@click.argument("picture", type=PATH, required=False, metavar="IMAGE")
+@_object("-t", "--target", metavar="CLASS", default="top1", help="A class index, a label or top1.")
+@_object("--box", type=_BOX, show_default="the whole image", help="Object as x0,y0,x1,y1 in pixels.")
+@_object("--mask", type=PATH, metavar="FILE", help="Object as the white part of this image.")
+@_object("--canvas", type=_CANVAS, show_default="twice the object", help="Canvas in input pixels: a side, or HxW.")
+@_object("--fill", type=_FILL, default="mean", help="Canvas: mean, blur, reflect, or a color such as 0,0,0.")
+@_object("--steps", type=whole_number(1), default=8, help="Positions along each axis.")
 @classifier_options
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--max-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@_demo("--demo", is_flag=True, help="Instead of IMAGE: compare networks trained on one half of the canvas.")
+@_demo("--train", is_flag=True, help="Train the networks of --demo first, which takes minutes.")
+@_speed("--batch-size", type=whole_number(1), default=32, help="Images in a forward pass.")
+@_run("-o", "--out", type=PATH, metavar="FOLDER", required=True, help="Folder for the figures and the numbers.")
+@json_option
+@quiet_option
+@max_pixels_option
 @click.pass_context
 def invariance(ctx: click.Context, /, picture: Path | None, out: Path, **options: Any) -> None:
-    """Move a picture over a larger canvas: does its class stay, and does its heat move along?
+    """Measure how class and heat change when an image moves over a larger canvas.
 
-    Writes the score and the heat's error over all places as figures, a contact sheet, an animation, and all numbers
-    as invariance.json. A network without an exact map is measured too, by its score alone.
+    Writes the score and the error of the heat at each position as figures, a contact sheet and an animation, and all
+    numbers as invariance.json. A network without exact maps is measured by its score alone.
+
+    The fill may change the class. With reflect, the heat may peak in a mirror image of the object.
 
     Example: cam invariance dog.jpg -m squeezenet1_0 -o out --steps 15
     """
     from cam.invariance.plotting import check_matplotlib
 
     if (picture is None) != options["demo"]:
-        raise click.UsageError("Give one picture to move, or --demo.")
+        raise click.UsageError("Give one image to move, or --demo.")
     if options["train"] and not options["demo"]:
-        raise click.UsageError("--train trains the networks of --demo. Give both.")
+        raise click.UsageError("--train is for the networks of --demo. Give both.")
     if options["box"] and options["mask"]:
-        raise click.UsageError("--box and --mask are two ways to say where the object is. Give one of them.")
-    if picture is None and (idle := _said(ctx) - {"--out", "--demo", "--train", "--json", "--quiet"}):
-        raise click.UsageError(f"--demo has networks and pictures of its own. Take away {', '.join(sorted(idle))}.")
+        raise click.UsageError("--box and --mask both select the object. Give one of them.")
+    if picture is None and (ignored := _given_options(ctx) - _DEMO_OPTIONS):
+        raise click.UsageError(f"--demo has its own networks and images. Remove {', '.join(sorted(ignored))}.")
     check_matplotlib()
     if picture is None:
-        _demonstrate(out, **picked(options, "train", "as_json", "quiet"))
+        _run_demo(out, **select(options, "train", "as_json", "quiet"))
     else:
         _move(picture, out, options, ctx.params)
 
 
-def _said(ctx: click.Context) -> set[str]:
-    """The options that were given."""
-    given = (each for each in ctx.command.params if each.name)
-    return {each.opts[-1] for each in given if ctx.get_parameter_source(each.name) is ParameterSource.COMMANDLINE}
+def _given_options(ctx: click.Context) -> set[str]:
+    named = (parameter for parameter in ctx.command.params if parameter.name)
+    return {option.opts[-1] for option in named if ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE}
 
 
-def _demonstrate(out: Path, *, train: bool, as_json: bool, quiet: bool) -> None:
+def _run_demo(out: Path, *, train: bool, as_json: bool, quiet: bool) -> None:
     from cam.cli.printing import progress
     from cam.invariance.demo.demo import run_demo
     from cam.invariance.demo.training import NETWORKS, TOTAL_EPOCHS
 
     with progress(len(NETWORKS) + train * TOTAL_EPOCHS, quiet or as_json) as advance:
-        found = run_demo(out, train=train, progress=advance)
+        results = run_demo(out, train=train, progress=advance)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(results, indent=2))
     elif not quiet:
-        for each in found["networks"]:
-            seen, unseen = (100 * each[half][0] for half in ("seen", "unseen"))
-            line = f"{each['name']}: {seen:.1f} % right in the half it saw, {unseen:.1f} % in the other"
-            click.echo(f"{line}; {each['parameters']:,} parameters" + _gap(each["small_set_accuracy"]))
+        for network in results["networks"]:
+            seen, unseen = (100 * network[half][0] for half in ("seen", "unseen"))
+            line = f"{network['name']}: {seen:.1f} % right in the half it saw, {unseen:.1f} % in the other"
+            line += f"; {network['parameters']:,} parameters"
+            if few := network["small_set_accuracy"]:
+                line += f"; after few scenes {100 * few['train']:.1f} % of them, {100 * few['test']:.1f} % of others"
+            click.echo(line)
         click.echo(f"Figures and demo.json: {out}")
-
-
-def _gap(few: dict[str, float]) -> str:
-    """What a network that learned from few scenes makes of them, and of others."""
-    return f"; after few scenes {100 * few['train']:.1f} % of them, {100 * few['test']:.1f} % of others" if few else ""
 
 
 def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str, Any]) -> None:
@@ -133,11 +135,11 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
 
     for path in filter(None, (picture, options["mask"])):
         if path.is_dir():
-            raise click.UsageError(f"{str(path)!r} is a folder. Give one picture: cam invariance moves one at a time.")
-    read = picked(options, "max_pixels")
-    image = read_image(picture, **read)
-    mask = read_image(options["mask"], **read).max(2) if options["mask"] else None
-    model = load_any_classifier(**loading(options))
+            raise click.UsageError(f"{str(path)!r} is a folder. Give one image.")
+    max_pixels = options["max_pixels"]
+    image = read_image(picture, max_pixels=max_pixels)
+    mask = read_image(options["mask"], max_pixels=max_pixels).max(2) if options["mask"] else None
+    model = load_any_classifier(**classifier_arguments(options))
     silent = options["quiet"] or options["as_json"]
     with progress(options["steps"] ** 2, silent) as advance:
         result = measure_invariance(
@@ -146,13 +148,13 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
             mask=mask,
             target=parse_target(options["target"], model.labels),
             progress=advance,
-            **picked(options, "box", "canvas", "steps", "fill", "batch_size"),
+            **select(options, "box", "canvas", "steps", "fill", "batch_size"),
         )
     if options["no_weights"]:
-        result = replace(result, notes=(*result.notes, _RANDOM))
+        result = replace(result, notes=(*result.notes, _RANDOM_WEIGHTS))
     write_whole(out / "invariance.json", result.to_json(describe(model, arguments)).encode())
-    written = write_figures(result, out)
+    figures = write_figures(result, out)
     if options["as_json"]:
         click.echo(json.dumps(result.facts(), indent=2))
     elif not silent:
-        click.echo(f"{result}\n{len(written)} figures and invariance.json: {out}")
+        click.echo(f"{result}\n{len(figures)} figures and invariance.json: {out}")

@@ -1,4 +1,4 @@
-"""The commands: each reads its arguments, calls one library function, and prints."""
+"""The command `cam`, and its small commands `inspect` and `models`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import click
 from cam.cli.evaluate import evaluate
 from cam.cli.explain import explain
 from cam.cli.invariance import invariance
-from cam.cli.options import NOTHING_DONE, STOPPED, USAGE, checkpoint_options
+from cam.cli.options import NOTHING_DONE, STOPPED, USAGE, Command, checkpoint_options, json_option
 from cam.cli.runs import merge, report
 from cam.errors import CamError, UsageError
 from cam.version import VERSION
 
 
 class _Group(click.Group):
-    """Turn an error of the library into one sentence and an exit status."""
+    """Turns an error of the library into one sentence and an exit status."""
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -35,31 +37,34 @@ class _Group(click.Group):
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
         except OSError as error:
-            # Of files the library tells by itself; a pipe that is closed click knows.
+            # The library handles errors of files, and click a closed pipe.
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise
-            reason = f"What the command prints cannot be written ({error.strerror})"
-            click.echo(f"Error: {reason}. Free space, or send it elsewhere.", err=True)
+            message = f"Standard output cannot be written ({error.strerror})"
+            click.echo(f"Error: {message}. Free disk space, or send the output elsewhere.", err=True)
             ctx.exit(NOTHING_DONE)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+
+
+@click.group(cls=_Group, context_settings=_SETTINGS)
 @click.version_option(VERSION, prog_name="cam")
 def main() -> None:
     """Exact class activation maps: where did the model look, and why this class?
 
     Example: cam explain dog.jpg -m resnet50 -o out
     """
-    warnings.filterwarnings("ignore", module="PIL")  # notes on broken metadata of sound pictures
-    sys.path.insert(0, str(Path.cwd()))  # so that -m package.module:callable finds the user's own
+    warnings.filterwarnings("ignore", module="PIL")  # about broken metadata of readable images
+    sys.path.insert(0, str(Path.cwd()))  # so that -m package.module:function finds the user's modules
 
 
 @main.command()
 @click.argument("model")
 @checkpoint_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def inspect(model: str, no_weights: bool, as_json: bool, **options: Any) -> None:
-    """Tell a model's head: its kind, where the features are, where its cells look, and the proof.
+    """Show a model's head: its kind, feature layer, grid and receptive field.
 
     Example: cam inspect resnet50 --no-weights
     """
@@ -74,9 +79,9 @@ def inspect(model: str, no_weights: bool, as_json: bool, **options: Any) -> None
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def models(as_json: bool) -> None:
-    """List the models that -m takes by name.
+    """List the names of models.
 
     Example: cam models --json
     """
@@ -90,12 +95,5 @@ def models(as_json: bool) -> None:
         show_models(listed)
 
 
-main.add_command(explain)
-
-main.add_command(merge)
-
-main.add_command(report)
-
-main.add_command(evaluate)
-
-main.add_command(invariance)
+for command in (explain, merge, report, evaluate, invariance):
+    main.add_command(command)

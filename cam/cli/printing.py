@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
-from pathlib import Path
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,11 +13,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Column, Table
 
-from cam.runs.manifest import read_records
-
 if TYPE_CHECKING:
     from cam.classifiers.inspection import Inspection
     from cam.evaluation.statistics import Evaluation
+    from cam.runs.manifest import Record
     from cam.runs.run import Run
 
 
@@ -35,56 +33,62 @@ def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
         yield lambda done: bar.advance(task)
 
 
-def show_run(run: Run, *, as_json: bool, quiet: bool) -> None:
-    """Show what became of the pictures: a short table, what failed and why, and where the results are."""
-    out = run.manifest.parent
+class Records:
+    """The first lines of a manifest, to show when a run ends."""
+
+    def __init__(self, *, all_failures: bool = False) -> None:
+        self.rows: list[tuple[Record, Record]] = []  # an image and a class
+        self.row_count = 0
+        self.failures: dict[str, str] = {}
+        self.failure_count = 0
+        self._max_failures = inf if all_failures else _FAILURES
+
+    def add(self, record: Record) -> None:
+        """Remember a line, if it is one of the first."""
+        self.row_count += len(record["targets"])
+        self.rows += [(record, target) for target in record["targets"][: _ROWS - len(self.rows)]]
+        if record["status"] == "failed":
+            self.failure_count += 1
+            if len(self.failures) < self._max_failures:
+                self.failures[record["path"]] = record["error"]
+
+
+def show_run(run: Run, records: Records, *, as_json: bool, quiet: bool) -> None:
+    """Show the result of a run: a table, failed images with their errors, and where the results are."""
+    out, facts = run.manifest.parent, vars(run)
     if as_json:
-        failed = (record for record in read_records(run.manifest) if record["status"] == "failed")
-        summary = {
-            "explained": run.explained,
-            "failed": run.failed,
-            "earlier": run.earlier,
-            "gone": run.gone,
-            "note": run.note,
-            "out": str(out),
-        }
-        print(json.dumps({**summary, "errors": {record["path"]: record["error"] for record in failed}}, indent=2))
+        counts = {name: value for name, value in facts.items() if name != "manifest"}
+        print(json.dumps({**counts, "out": str(out), "errors": records.failures}, indent=2))
         return
-    show_failures(run.manifest)
-    if not quiet:
-        if run.note:
-            _errors().print(f"[yellow]slower[/] {_plain(run.note)}", soft_wrap=True)
-        _show_totals(run)
-
-
-def show_failures(manifest: Path) -> None:
-    """Show which pictures of a run failed and why, on standard error: a table of the first hundred."""
-    failed = (record for record in read_records(manifest) if record["status"] == "failed")
-    if first := [(record["path"], record["error"]) for record in islice(failed, _FAILURES)]:
-        _show_failed(first)
-    if more := sum(1 for _ in failed):
-        _errors().print(f"... and {more} more failed: {_plain(manifest)}", soft_wrap=True)
-
-
-def _show_failed(rows: Iterable[tuple[str, str]]) -> None:
-    table = Table(Column("failed", overflow="fold"), Column("why", overflow="fold"), box=None, pad_edge=False)
-    for path, why in rows:
-        table.add_row(_plain(path), _plain(why))
-    _errors().print(table)
-
-
-def _show_totals(run: Run) -> None:
+    show_failures(records)
+    if quiet:
+        return
+    if run.note:
+        _errors().print(f"[yellow]slower[/] {_plain(run.note)}", soft_wrap=True)
     console = _console()
-    rows = ((record, target) for record in read_records(run.manifest) for target in record["targets"])
-    if first := list(islice(rows, _ROWS)):
-        console.print(_table(first))
-    if more := sum(1 for _ in rows):
+    if records.rows:
+        console.print(_table(records.rows))
+    if more := records.row_count - len(records.rows):
         console.print(f"... and {more} more in {_plain(run.manifest)}", soft_wrap=True)
     earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
-    totals = f"{run.explained} explained, {run.failed} failed{earlier}"
-    console.print(f"{totals}: {_plain(run.manifest.parent)}", soft_wrap=True)
+    console.print(f"{run.explained} explained, {run.failed} failed{earlier}: {_plain(out)}", soft_wrap=True)
     if run.gone:
         console.print(f"{run.gone} not among the inputs any more, and their results taken away")
+
+
+def show_failures(records: Records) -> None:
+    """Show which images failed and why, on standard error."""
+    if records.failures:
+        _show_failures(records.failures)
+    if more := records.failure_count - len(records.failures):
+        _errors().print(f"... and {more} more failed; see the manifest", soft_wrap=True)
+
+
+def _show_failures(failures: Mapping[str, str]) -> None:
+    table = Table(Column("failed", overflow="fold"), Column("why", overflow="fold"), box=None, pad_edge=False)
+    for path, error in failures.items():
+        table.add_row(_plain(path), _plain(error))
+    _errors().print(table)
 
 
 def show_inspection(inspection: Inspection) -> None:
@@ -102,7 +106,7 @@ def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
         print(evaluation.to_json(), end="")
         return
     if evaluation.failed:
-        _show_failed(evaluation.failed.items())
+        _show_failures(evaluation.failed)
     table = Table("metric", "maps", "value", "95 % interval", "n", box=None)
     for row in evaluation.rows:
         figures = _number(row.value), f"{_number(row.low)} to {_number(row.high)}", str(row.count)

@@ -1,41 +1,36 @@
-"""cam merge and cam report: commands on finished runs."""
+"""Commands on finished runs: `cam merge` and `cam report`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from cam.cli.options import (
-    truth_option,
-)
-
-if TYPE_CHECKING:
-    pass
+from cam.cli.options import PATH, Command, truth_option
 
 
-@click.command()
-@click.argument("outs", nargs=-1, required=True, metavar="OUT...", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("outs", nargs=-1, required=True, metavar="OUT...", type=PATH)
 def merge(outs: tuple[Path, ...]) -> None:
-    """Join the manifests of a run's parts, made with --shard, in the first of their folders.
+    """Join the parts of a run, made with cam explain --shard.
+
+    The joined manifest is in the first folder.
 
     Example: cam merge out
     """
     from cam.runs.merge import merge_shards
 
-    manifest = merge_shards(outs)
-    click.echo(str(manifest))
+    click.echo(str(merge_shards(outs)))
 
 
-@click.command()
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("out", metavar="OUT", type=PATH)
 @truth_option
 def report(out: Path, truth: str | None) -> None:
-    """Write OUT/report.html: where the model looks, why, and what its errors have in common.
+    """Write OUT/report.html: where the model looks, why, and what its errors share.
 
-    OUT is the folder of a run made with --report, or of its parts after cam merge. The page opens without a server
-    and without a network.
+    OUT is the folder of a run made with --report, or of its parts after cam merge. The page needs no server and no
+    internet connection.
 
     Example: cam report out --truth labels.csv
     """
