@@ -13,8 +13,7 @@ from torch import nn
 
 import cam.classifiers.sources.cards
 from cam.classifiers.load import load_classifier, load_network
-from cam.errors import HeadError, UsageError
-from cam.invariance.demo import training
+from cam.errors import HeadError
 from cam.invariance.demo.demo import run_demo, shipped_glyphs, shipped_networks
 from cam.invariance.demo.positions import accuracy_by_position
 from cam.invariance.demo.scenes import uci_digits
@@ -52,36 +51,34 @@ def test_only_the_averaged_head_takes_another_size():
         HeadsCompared("flatten-linear")(wider)
 
 
-def test_linear_behind_the_average_is_a_1x1_convolution_before_it(device):
+def test_a_linear_layer_after_the_average_equals_a_1x1_convolution_before_it(device):
     torch.manual_seed(0)
     network = shipped_networks()["position-gap"].network.double().to(device)
     linear = network.head.linear
     convolution = nn.Conv2d(64, 10, 1).double().to(device)
     convolution.weight.data, convolution.bias.data = linear.weight.data[:, :, None, None], linear.bias.data
-    pictures = torch.randn(3, 3, 32, 64, dtype=torch.float64, device=device)
-    class_maps = convolution(network.features(pictures))
+    images = torch.randn(3, 3, 32, 64, dtype=torch.float64, device=device)
+    class_maps = convolution(network.features(images))
     assert class_maps.shape == (3, 10, 4, 8)
-    assert torch.allclose(class_maps.mean((2, 3)), network(pictures), rtol=0, atol=1e-12)
+    assert torch.allclose(class_maps.mean((2, 3)), network(images), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shift", [(0, 8), (8, 32), (16, 56)])
 def test_a_shift_by_whole_cells_makes_no_difference_with_circular_padding(shift):
     torch.manual_seed(0)
-    pictures = torch.randn(2, 3, 32, 64, dtype=torch.float64)
-    moved = pictures.roll(shift, (2, 3))
+    images = torch.randn(2, 3, 32, 64, dtype=torch.float64)
+    shifted = images.roll(shift, (2, 3))
     average, flattened = (HeadsCompared(head, "circular").double().eval() for head in ("gap-linear", "flatten-linear"))
-    assert torch.allclose(average(moved), average(pictures), rtol=0, atol=1e-12)
-    assert not torch.allclose(flattened(moved), flattened(pictures), rtol=0, atol=1e-3)
+    assert torch.allclose(average(shifted), average(images), rtol=0, atol=1e-12)
+    assert not torch.allclose(flattened(shifted), flattened(images), rtol=0, atol=1e-3)
 
 
 def test_seen_and_unseen_halves_are_disjoint():
-    scenes = make_scenes(*shipped_glyphs(), 60, area=RIGHT_HALF, seed=0)
-    assert scenes.seen.all()
-    assert not scenes.unseen.any()
-    everywhere = make_scenes(*shipped_glyphs(), 60, seed=0)
-    assert everywhere.seen.any()
-    assert everywhere.unseen.any()
-    assert not (everywhere.seen & everywhere.unseen).any()
+    scenes, right = (make_scenes(*shipped_glyphs(), 60, area=area, seed=0) for area in (None, RIGHT_HALF))
+    assert right.seen.all()
+    assert scenes.seen.any()
+    assert scenes.unseen.any()
+    assert not (scenes.seen & scenes.unseen).any()
 
 
 def test_accuracy_is_counted_by_the_centers_of_the_boxes():
@@ -104,12 +101,6 @@ def test_training_learns_and_is_repeatable():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_shipped_glyphs_are_those_of_the_test_part():
-    glyphs, classes = uci_digits("test")
-    assert np.array_equal(shipped_glyphs()[0], glyphs)
-    assert np.array_equal(shipped_glyphs()[1], classes)
-
-
 def test_shipped_networks_reach_the_documented_accuracy():
     scenes = make_scenes(*shipped_glyphs(), 1500, seed=7)
     for name, trained in shipped_networks().items():
@@ -123,7 +114,8 @@ def test_shipped_networks_reach_the_documented_accuracy():
             assert unseen < 0.2, name
 
 
-def test_cards_name_the_heads_and_weights_are_small():
+def test_shipped_files_are_small_and_complete():
+    assert all(map(np.array_equal, shipped_glyphs(), uci_digits("test")))
     files = list(cam.classifiers.sources.cards.FOLDER.glob("position-*.safetensors"))
     assert {file.stem for file in files} == {*NETWORKS, "position-glyphs"}
     assert sum(file.stat().st_size for file in files) < 2_000_000
@@ -157,12 +149,3 @@ def test_code_of_the_documentation_page_runs(block):
     names: dict[str, object] = {"__name__": "__main__"}
     exec(block, names)
     assert {"torch", "nn"} <= names.keys()
-
-
-def test_training_needs_the_digits(monkeypatch):
-    def missing(part):
-        raise UsageError("The digits come with scikit-learn, which is not installed", "Install it")
-
-    monkeypatch.setattr(training, "uci_digits", missing)
-    with pytest.raises(UsageError, match="scikit-learn"):
-        training.train_all(0)

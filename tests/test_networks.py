@@ -1,4 +1,4 @@
-"""The networks written here: their shapes, their sizes, and the published weights they must take."""
+"""The network architectures: shapes, numbers of parameters, and published weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def published_weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return {key.removeprefix("module."): value for key, value in checkpoint["state_dict"].items()}
 
 
-def cifar_pictures(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+def cifar_images(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     files = [(path, label) for label, name in enumerate(CIFAR_CLASSES) for path in sorted((folder / name).iterdir())]
     pixels = torch.from_numpy(np.stack([np.asarray(Image.open(path).convert("RGB")) for path, _ in files]))
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
@@ -36,22 +36,17 @@ def cifar_pictures(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize(
     ("factory", "millions"), [(resnet20, 0.27), (resnet32, 0.46), (resnet44, 0.66), (resnet56, 0.85)]
 )
-def test_number_of_parameters_is_that_of_table_6_of_the_paper(factory, millions):
+def test_numbers_of_parameters_match_table_6_of_the_paper(factory, millions):
     assert round(sum(p.numel() for p in factory().parameters()) / 1e6, 2) == millions
 
 
-def test_published_weights_fit_the_networks_exactly(shared_data):
-    for factory in (resnet20, resnet32, resnet44, resnet56):
-        factory().load_state_dict(published_weights(shared_data / "cifar10/weights", factory.__name__), strict=True)
-
-
 @pytest.mark.parametrize("factory", [resnet20, resnet32, resnet44, resnet56])
-def test_published_weights_recognize_the_cifar_pictures(shared_data, factory):
+def test_published_weights_fit_and_reach_the_accuracy_of_the_card(shared_data, factory):
     network = factory().eval()
-    network.load_state_dict(published_weights(shared_data / "cifar10/weights", factory.__name__))
-    pictures, labels = cifar_pictures(shared_data / "cifar10/images")
+    network.load_state_dict(published_weights(shared_data / "cifar10/weights", factory.__name__), strict=True)
+    images, labels = cifar_images(shared_data / "cifar10/images")
     with torch.no_grad():
-        accuracy = (network(pictures).argmax(1) == labels).float().mean().item()
+        accuracy = (network(images).argmax(1) == labels).float().mean().item()
     assert len(labels) == 500
     assert accuracy >= 0.75
     card = json.loads((MODELS / f"cifar-{factory.__name__}.json").read_text())
@@ -60,13 +55,13 @@ def test_published_weights_recognize_the_cifar_pictures(shared_data, factory):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 50), (96, 64), (8, 8)])
-def test_any_size_of_picture_gives_scores_that_average_a_quarter_size_map(device, size):
+def test_logits_average_the_maps_at_any_image_size(device, size):
     network = resnet20(num_classes=7).to(device).eval()
-    pictures = torch.randn(2, 3, *size, device=device)
+    images = torch.randn(2, 3, *size, device=device)
     with torch.no_grad():
-        features = network.features(pictures)
+        features = network.features(images)
         cams = torch.einsum("ck,nkhw->nchw", network.linear.weight, features)
-        logits = network(pictures)
+        logits = network(images)
     assert features.shape == (2, 64, -(-size[0] // 4), -(-size[1] // 4))
     torch.testing.assert_close(cams.mean((2, 3)) + network.linear.bias, logits, rtol=1e-5, atol=1e-4)
 
@@ -76,12 +71,12 @@ def test_a_stride_of_2_in_the_stem_halves_the_map():
 
 
 @pytest.mark.parametrize("depth", [2, 7, 18, 52])
-def test_a_depth_that_is_not_6n_plus_2_is_refused_by_name(depth):
-    with pytest.raises(UsageError, match=f"depth {depth} is not 6n"):
+def test_a_depth_that_is_not_6n_plus_2_is_an_error(depth):
+    with pytest.raises(UsageError, match=f"depth must be 6n \\+ 2 with n >= 1, got {depth}"):
         CifarResNet(depth)
 
 
-def test_the_shortcut_of_a_halving_block_is_every_second_place_between_zeros():
+def test_the_shortcut_takes_every_second_position_and_pads_channels_with_zeros():
     block = CifarResNet(8, width=2).layer2[0].eval()
     torch.nn.init.zeros_(block.bn2.weight)
     x = torch.arange(32.0).reshape(1, 2, 4, 4)
@@ -91,26 +86,26 @@ def test_the_shortcut_of_a_halving_block_is_every_second_place_between_zeros():
     assert out[0, (0, 3)].abs().sum() == 0
 
 
-def test_network_in_network_scores_are_the_averages_of_its_rectified_class_maps(device):
+def test_network_in_network_averages_its_rectified_class_maps(device):
     network = network_in_network(num_classes=5).to(device).eval()
     torch.nn.init.constant_(network.block3[-2].bias, -0.1)
-    pictures = torch.randn(2, 3, 32, 48, device=device)
+    images = torch.randn(2, 3, 32, 48, device=device)
     with torch.no_grad():
-        maps, logits = network.features(pictures), network(pictures)
+        maps, logits = network.features(images), network(images)
     assert maps.shape == (2, 5, 8, 12)
     assert maps.min() == 0
     torch.testing.assert_close(logits, maps.flatten(2).mean(2))
     assert not any(isinstance(module, torch.nn.Linear) for module in network.modules())
 
 
-def test_the_four_spellings_of_global_average_pooling_agree(device):
+def test_four_ways_of_global_average_pooling_agree(device):
     features = torch.randn(3, 5, 6, 7, device=device)
-    spellings = [
+    pooled_by_torch = [
         torch.nn.AvgPool2d(kernel_size=(6, 7))(features).flatten(1),
         features.view(3, 5, 42).mean(2),
         torch.nn.AdaptiveAvgPool2d(1)(features).flatten(1),
         F.adaptive_avg_pool2d(features, 1).flatten(1),
     ]
     by_hand = sum(features[:, :, y, x] for y in range(6) for x in range(7)) / 42
-    for pooled in (*spellings, global_average_pool(features)):
+    for pooled in (*pooled_by_torch, global_average_pool(features)):
         torch.testing.assert_close(pooled, by_hand)

@@ -16,7 +16,6 @@ from cam.invariance.plotting import (
     PEAK_STYLE,
     check_matplotlib,
     evidence_bar,
-    marks_legend,
     new_figure,
     one_line,
     rectangle,
@@ -192,10 +191,15 @@ def _draw_position(axes: Axes, result: Invariance, row: int, column: int, **titl
 def _add_legend(figure: Figure, axes: Axes | NDArray[Any], result: Invariance) -> None:
     """Explain the marks and the colors of the heat."""
     title, heat = f"{one_line(result.model)}, {one_line(result.label)}", result.equivariance
-    if heat is not None:
+    first = figure.axes[0]
+    handles = first.plot([], [], "s", color="white", markeredgecolor="black", label="outline of the object")
+    if heat is None:
+        title += ": no exact map"
+    else:
         evidence_bar(figure, axes, heat.vmax, f"evidence for {one_line(result.label)} (logit)", fontsize=8)
-    figure.suptitle(title if heat is not None else f"{title}: no exact map", fontsize=10)
-    marks_legend(figure, with_peak=heat is not None)
+        handles += first.plot([], [], label="peak of the heat", **PEAK_STYLE)
+    figure.suptitle(title, fontsize=10)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
 
 
 def _view_size(canvas: Size) -> tuple[float, float]:

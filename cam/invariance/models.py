@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, Unpack
 
@@ -27,25 +27,15 @@ from cam.tensors import device_and_dtype, pick_device
 
 @dataclass(frozen=True)
 class ScoreOnlyClassifier:
-    """A classifier without an exact map.
-
-    Attributes:
-        name: what it was loaded as.
-        network: unwrapped, on its device.
-        preprocessing: from photograph to input.
-        labels: of the classes, in order; two for a network with one logit.
-        reason: why it has no exact map.
-        binary: True if one logit decides between two classes.
-        weights: file the weights came from; None if they came from no file.
-    """
+    """A classifier without an exact map: only its scores can be measured."""
 
     name: str
-    network: nn.Module = field(repr=False)
+    network: nn.Module  # unwrapped, on its device
     preprocessing: Preprocessing
-    labels: tuple[str, ...]
-    reason: str
-    binary: bool = False
-    weights: Path | None = None
+    labels: tuple[str, ...]  # two for a network with one logit
+    reason: str  # why it has no exact map
+    binary: bool = False  # True if one logit decides between two classes
+    weights: Path | None = None  # file that the weights came from
 
     def with_input_size(self, size: Size) -> ScoreOnlyClassifier:
         """Take images of (H, W) pixels without resizing or cropping."""
@@ -74,11 +64,11 @@ Model: TypeAlias = Classifier | ScoreOnlyClassifier
 
 
 class ImageScores(NamedTuple):
-    """Scores of one image: logits and probabilities (C,), and the map (h, w) of one class in logit units."""
+    """Scores of one image, and the map of one class."""
 
-    logits: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    cam: NDArray[np.float32] | None = None
+    logits: NDArray[np.float32]  # (C,)
+    probabilities: NDArray[np.float32]  # (C,)
+    cam: NDArray[np.float32] | None = None  # (h, w), logit units
 
 
 def load_any_classifier(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -27,10 +27,10 @@ _BLUR = 0.1  # standard deviation as a share of the shorter side: keeps colors, 
 
 @dataclass(frozen=True)
 class Cutout:
-    """An object: pixels (h, w, 3) uint8 RGB and alpha (h, w) uint8, 255 where the object is."""
+    """An object cut out of an image."""
 
-    pixels: NDArray[np.uint8] = field(repr=False)
-    alpha: NDArray[np.uint8] = field(repr=False)
+    pixels: NDArray[np.uint8]  # (h, w, 3) RGB
+    alpha: NDArray[np.uint8]  # (h, w), 255 where the object is
 
     @classmethod
     def opaque(cls, pixels: NDArray[np.uint8]) -> Cutout:
@@ -124,21 +124,13 @@ def paste(
 
 @dataclass(frozen=True)
 class Placements:
-    """One object at R x C positions on one canvas.
-
-    Attributes:
-        cutout: the object.
-        background: (H, W, 3) uint8 RGB, the canvas without the object.
-        fill: how the background was painted.
-        ys: y of the object's first pixel, for each of the R rows.
-        xs: x of the object's first pixel, for each of the C columns.
-    """
+    """One object at R x C positions on one canvas."""
 
     cutout: Cutout
-    background: NDArray[np.uint8] = field(repr=False)
-    fill: Fill
-    ys: tuple[int, ...]
-    xs: tuple[int, ...]
+    background: NDArray[np.uint8]  # (H, W, 3) RGB, the canvas without the object
+    fill: Fill  # how the background was painted
+    ys: tuple[int, ...]  # of the object's first pixel, for each of the R rows
+    xs: tuple[int, ...]  # of the object's first pixel, for each of the C columns
 
     @classmethod
     def spread(cls, cutout: Cutout, background: NDArray[np.uint8], steps: int, fill: Fill = "mean") -> Placements:

@@ -22,7 +22,9 @@ _DPI = 110
 
 _FRAMES_PER_SECOND = 4
 
-PEAK_STYLE: dict[str, Any] = {"color": "#00e676", "marker": "P", "markeredgecolor": "black", "markersize": 9}
+PEAK_STYLE: dict[str, Any] = {
+    "color": "#00e676", "linestyle": "", "marker": "P", "markeredgecolor": "black", "markersize": 9
+}  # fmt: skip
 
 
 def check_matplotlib() -> None:
@@ -79,17 +81,6 @@ def rectangle(axes: Axes, box: tuple[float, float, float, float], color: str, li
     x0, y0, x1, y1 = box
     corner = x0 - 0.5, y0 - 0.5
     axes.add_patch(Rectangle(corner, x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=linewidth))
-
-
-def marks_legend(figure: Figure, *, with_peak: bool) -> None:
-    """Explain the outline of the object, and the mark of the peak, below the figure."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    marks: list[Any] = [Patch(facecolor="white", edgecolor="black", label="outline of the object")]
-    if with_peak:
-        marks.append(Line2D([], [], linestyle="", label="peak of the heat", **PEAK_STYLE | {"markersize": 6}))
-    figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
 
 
 def one_line(text: str) -> str:

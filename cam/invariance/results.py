@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,40 +19,27 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class PointTracking:
-    """How a point of the heat follows the object, pixels of the canvas; NaN where a map has no such point.
+    """How a point of the heat follows the object, in pixels of the canvas; NaN where a map has no such point."""
 
-    Attributes:
-        points: (R, C, 2), (y, x) of the point for each position of the object.
-        mean_offset: (y, x) from the object's center to the point, mean over the positions.
-        errors: (R, C), absolute: distance from the object's center to the point.
-        deviations: (R, C), relative: distance from the object's center plus the mean offset to the point; 0 where the
-            point moves exactly with the object, whichever part of it the point marks.
-    """
-
-    points: Floats = field(repr=False)
-    mean_offset: Pair
-    errors: Floats = field(repr=False)
-    deviations: Floats = field(repr=False)
+    points: Floats  # (R, C, 2): (y, x) of the point for each position of the object
+    mean_offset: Pair  # (y, x) from the object's center to the point, mean over the positions
+    errors: Floats  # (R, C): distance from the object's center to the point
+    deviations: Floats  # (R, C): the same once the mean offset is subtracted: 0 if the point moves with the object
 
 
 @dataclass(frozen=True)
 class Equivariance:
     """How the heat of a class follows the object.
 
-    Attributes:
-        cams: (R, C, h, w) float32, logit units, the map for each position.
-        grid: where the cells of the maps lie on the canvas.
-        peak: the center of the hottest cell, no more precise than the stride of the grid.
-        centroid: the centroid of the positive evidence.
-        shift_errors: mean abs(difference) / mean abs(map) after a shift (down, right) of the whole image by one stride,
-            with the map shifted back, over its middle half. What remains is due to padding, and to strides that do
-            not divide the grid's. None if the stride is not a whole number of pixels, or the map is too small.
+    `shift_errors` are mean abs(difference) / mean abs(map) after a shift (down, right) of the whole image by one
+    stride, with the map shifted back, over its middle half. They are due to padding, and to strides that do not divide
+    the grid's. None if the stride is not a whole number of pixels, or the map is too small.
     """
 
-    cams: NDArray[np.float32] = field(repr=False)
-    grid: Grid
-    peak: PointTracking
-    centroid: PointTracking
+    cams: NDArray[np.float32]  # (R, C, h, w), logit units, the map for each position
+    grid: Grid  # where the cells of the maps lie on the canvas
+    peak: PointTracking  # of the center of the hottest cell: no more precise than the stride of the grid
+    centroid: PointTracking  # of the positive evidence
     shift_errors: Pair | None
 
     @property
@@ -63,33 +50,19 @@ class Equivariance:
 
 @dataclass(frozen=True)
 class Invariance:
-    """The score and the heat of one class, with the object at R x C positions.
-
-    Attributes:
-        model: its name.
-        class_idx: the class.
-        labels: of all classes.
-        placements: the object, the canvas and the positions.
-        logits: (R, C) of the class.
-        probabilities: (R, C) of the class, in [0, 1].
-        predicted: (R, C) index of the class with the largest score.
-        predicted_probabilities: (R, C) of that class.
-        equivariance: of the heat; None without an exact map.
-        reason: why there is no exact map; "" if there is one.
-        notes: what to know before reading the numbers, one sentence each.
-    """
+    """The score and the heat of one class, with the object at R x C positions."""
 
     model: str
     class_idx: int
-    labels: tuple[str, ...] = field(repr=False)
+    labels: tuple[str, ...]  # of all classes
     placements: Placements
-    logits: Floats = field(repr=False)
-    probabilities: Floats = field(repr=False)
-    predicted: NDArray[np.integer] = field(repr=False)
-    predicted_probabilities: Floats = field(repr=False)
-    equivariance: Equivariance | None
-    reason: str = ""
-    notes: tuple[str, ...] = ()
+    logits: Floats  # (R, C) of the class
+    probabilities: Floats  # (R, C) of the class
+    predicted: NDArray[np.integer]  # (R, C) index of the class with the largest score
+    predicted_probabilities: Floats  # (R, C) of that class
+    equivariance: Equivariance | None  # None without an exact map
+    reason: str = ""  # why there is no exact map
+    notes: tuple[str, ...] = ()  # what to know before reading the numbers, one sentence each
 
     @property
     def label(self) -> str:

@@ -1,1 +1,1 @@
-"""Networks written here whose class scores are an average over places: one architecture a file."""
+"""Network architectures implemented here, one per file; most end in global average pooling."""

@@ -1,4 +1,4 @@
-"""The residual networks of He et al. 2015 for small pictures (section 4.2): GAP, then one linear layer."""
+"""Residual networks for small images (He et al. 2015, section 4.2): GAP, then one linear layer."""
 
 from __future__ import annotations
 
@@ -13,17 +13,8 @@ from cam.networks.global_average_pooling import global_average_pool
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut without parameters (option A of He et al. 2015).
 
-    Where the block halves the map and widens it, the shortcut takes every second place and fills the new
-    channels with zeros, half of them on either side.
-
-    Args:
-        in_channels: channels that come in.
-        out_channels: channels that go out, `in_channels` or more.
-        stride: 1, or 2 to halve the map.
-
-    Example:
-        >>> BasicBlock(16, 32, stride=2)(torch.zeros(1, 16, 8, 8)).shape
-        torch.Size([1, 32, 4, 4])
+    A block that halves the map and adds channels takes every second position in the shortcut, and pads the new channels
+    with zeros, half of them on each side.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -36,7 +27,7 @@ class BasicBlock(nn.Module):
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in_channels, h, w) to (N, out_channels, ceil(h / stride), ceil(w / stride)), both >= 0."""
+        """(N, in_channels, h, w) to (N, out_channels, ceil(h / stride), ceil(w / stride))."""
         before = self.new_channels // 2
         shortcut = x[:, :, :: self.stride, :: self.stride]
         shortcut = F.pad(shortcut, (0, 0, 0, 0, before, self.new_channels - before))
@@ -47,14 +38,14 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """A residual network of three stages at full, half and quarter resolution (He et al. 2015, section 4.2).
 
-    Its parameters carry the names of the checkpoints in circulation: `conv1`, `bn1`,
-    `layer1..3.N.{conv1,bn1,conv2,bn2}` and `linear`.
+    The parameters have the names of published checkpoints: `conv1`, `bn1`, `layer1..3.N.{conv1,bn1,conv2,bn2}` and
+    `linear`.
 
     Args:
         depth: number of layers with weights, 6n + 2 with n >= 1.
         num_classes: number of class scores.
         width: channels of the first stage; the second has twice, the third four times as many.
-        stem_stride: stride of the first convolution; 2 for pictures larger than CIFAR's.
+        stem_stride: stride of the first convolution; 2 for images larger than CIFAR's.
 
     Raises:
         UsageError: the depth is not of the form 6n + 2.
@@ -67,7 +58,7 @@ class CifarResNet(nn.Module):
     def __init__(self, depth: int, num_classes: int = 10, width: int = 16, stem_stride: int = 1) -> None:
         super().__init__()
         if depth < 8 or depth % 6 != 2:
-            raise UsageError(f"depth {depth!r} is not 6n + 2", "Choose 8, 14, 20, 32, 44, 56 or another of that form")
+            raise UsageError(f"depth must be 6n + 2 with n >= 1, got {depth!r}", "Choose 8, 14, 20, 32, 44 or 56")
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, width, 3, stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -78,25 +69,13 @@ class CifarResNet(nn.Module):
         self.apply(_init_he)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """The last feature maps of pictures of any size.
-
-        Args:
-            x: normalized RGB, (N, 3, H, W).
-
-        Returns:
-            Features, (N, 4 * width, h, w), >= 0; h and w are H and W divided by four times the stem's stride,
-            rounded up.
-
-        Example:
-            >>> CifarResNet(depth=8).features(torch.zeros(1, 3, 40, 64)).shape
-            torch.Size([1, 64, 10, 16])
-        """
+        """Feature maps (N, 4 * width, h, w), >= 0, of images (N, 3, H, W): a quarter of their size, rounded up."""
         x = F.relu(self.bn1(self.conv1(x)))
         features: torch.Tensor = self.layer3(self.layer2(self.layer1(x)))
         return features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores (logits), (N, num_classes), of normalized RGB pictures, (N, 3, H, W), of any size."""
+        """Logits (N, num_classes) of normalized RGB images (N, 3, H, W) of any size."""
         logits: torch.Tensor = self.linear(global_average_pool(self.features(x)))
         return logits
 
@@ -112,40 +91,20 @@ def _init_he(module: nn.Module) -> None:
 
 
 def resnet20(num_classes: int = 10) -> CifarResNet:
-    """The network of 20 layers and 0.27 million parameters.
-
-    Example:
-        >>> sum(p.numel() for p in resnet20().parameters())
-        269722
-    """
+    """Build the network of 20 layers and 0.27 million parameters."""
     return CifarResNet(20, num_classes)
 
 
 def resnet32(num_classes: int = 10) -> CifarResNet:
-    """The network of 32 layers and 0.46 million parameters.
-
-    Example:
-        >>> sum(p.numel() for p in resnet32().parameters())
-        464154
-    """
+    """Build the network of 32 layers and 0.46 million parameters."""
     return CifarResNet(32, num_classes)
 
 
 def resnet44(num_classes: int = 10) -> CifarResNet:
-    """The network of 44 layers and 0.66 million parameters.
-
-    Example:
-        >>> sum(p.numel() for p in resnet44().parameters())
-        658586
-    """
+    """Build the network of 44 layers and 0.66 million parameters."""
     return CifarResNet(44, num_classes)
 
 
 def resnet56(num_classes: int = 10) -> CifarResNet:
-    """The network of 56 layers and 0.85 million parameters.
-
-    Example:
-        >>> sum(p.numel() for p in resnet56().parameters())
-        853018
-    """
+    """Build the network of 56 layers and 0.85 million parameters."""
     return CifarResNet(56, num_classes)

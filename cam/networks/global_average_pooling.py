@@ -1,4 +1,4 @@
-"""Global average pooling: what makes a class score an average over places."""
+"""Global average pooling: it makes a class score an average over positions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 
 
 def global_average_pool(features: torch.Tensor) -> torch.Tensor:
-    """Average every feature map over all its places (Lin et al. 2014, section 3.2).
+    """Average every feature map over all positions (Lin et al. 2014, section 3.2).
 
-    One number is left of each map, whatever its size: a network that ends so takes pictures of any size, and
-    its score forgets where the object stood. Frameworks and papers spell the same average in four ways:
+    Each map becomes one number, whatever its size: a network that ends like this takes images of any size, and its
+    score forgets where the object was. Frameworks and papers write the same average in four ways:
 
-    | spelling | result | works for |
+    | code | result | works for |
     |---|---|---|
     | `AvgPool2d(kernel_size=(h, w))`, the map's own size | (N, K, 1, 1) | that one size |
     | `mean` over a view flattened to (N, K, h * w) | (N, K) | any size |
@@ -19,10 +19,10 @@ def global_average_pool(features: torch.Tensor) -> torch.Tensor:
     | `F.adaptive_avg_pool2d(features, 1)`, a function | (N, K, 1, 1) | any size |
 
     Args:
-        features: feature maps, (N, K, h, w), any floating dtype, range and device.
+        features: feature maps, (N, K, h, w), any floating dtype and device.
 
     Returns:
-        Their averages, (N, K), dtype, unit and device of the features.
+        Their averages, (N, K), same dtype and device.
 
     Example:
         >>> import torch.nn.functional as F

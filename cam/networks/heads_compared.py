@@ -1,4 +1,4 @@
-"""One small body under three heads: what an average over places forgets, and a flattened map remembers."""
+"""One small body under three heads: an average over positions forgets the position, a flattened map does not."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from cam.networks.global_average_pooling import global_average_pool
 HeadName = Literal["gap-linear", "flatten-linear", "flatten-mlp"]
 PaddingMode = Literal["zeros", "circular", "reflect"]
 
-LAYERS = ((16, 2), (32, 1), (32, 2), (64, 1), (64, 2))
-"""Channels and stride of the body's convolutions: together one cell for 8 x 8 pixels."""
-HIDDEN = 64
-"""Width of the layer between the two that are fully connected."""
+LAYERS = ((16, 2), (32, 1), (32, 2), (64, 1), (64, 2))  # channels and stride of the convolutions
+HIDDEN = 64  # units of the hidden layer of `flatten-mlp`
 
 
 class HeadsCompared(nn.Module):
@@ -24,12 +22,11 @@ class HeadsCompared(nn.Module):
 
     Args:
         head: `gap-linear` averages each feature map (Lin et al. 2014, section 3.2), `flatten-linear` has a weight
-            for every place of every map, and `flatten-mlp` two fully connected layers with dropout (Hinton et al.
-            2012), as networks had before.
-        padding_mode: what the convolutions see beyond the border: `zeros`, which tell where it is (Islam et al.
-            2020), the opposite side (`circular`), or the picture mirrored (`reflect`).
+            for every position of every map, `flatten-mlp` two linear layers with dropout (Hinton et al. 2012).
+        padding_mode: of the convolutions: `zeros`, which reveal where the border is (Islam et al. 2020), `circular`
+            (the opposite side) or `reflect` (the mirrored image).
         num_classes: number of class scores.
-        size: (H, W) of the pictures, pixels; `gap-linear` takes any other too.
+        size: (H, W) of the images, pixels; `gap-linear` takes any other size too.
 
     Example:
         >>> HeadsCompared("flatten-linear")(torch.zeros(2, 3, 32, 64)).shape
@@ -52,7 +49,7 @@ class HeadsCompared(nn.Module):
         self.head = _head(head, channels, cells[0] * cells[1], num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores (logits), (N, num_classes), of normalized RGB pictures, (N, 3, H, W)."""
+        """Logits (N, num_classes) of normalized RGB images (N, 3, H, W)."""
         logits: torch.Tensor = self.head(self.features(x))
         return logits
 
@@ -61,7 +58,7 @@ class GlobalAveragePool(nn.Module):
     """`global_average_pool` as a layer: (N, K, h, w) to (N, K)."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Average every map, (N, K, h, w), over its places: (N, K)."""
+        """Average over positions."""
         return global_average_pool(features)
 
 
@@ -70,12 +67,12 @@ def _layer(in_channels: int, out_channels: int, stride: int, padding_mode: Paddi
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
-def _head(name: HeadName, channels: int, places: int, num_classes: int) -> nn.Sequential:
+def _head(name: HeadName, channels: int, cells: int, num_classes: int) -> nn.Sequential:
     if name == "gap-linear":
         return nn.Sequential(OrderedDict(pool=GlobalAveragePool(), linear=nn.Linear(channels, num_classes)))
-    values = channels * places
+    values = channels * cells
     if name == "flatten-linear":
         return nn.Sequential(OrderedDict(flatten=nn.Flatten(), linear=nn.Linear(values, num_classes)))
-    # Without the normalization it gives one answer to all pictures, at the learning rate that the other heads need.
+    # Without BatchNorm it predicts one class for all images, at the learning rate that the other heads need.
     hidden = nn.Sequential(nn.Linear(values, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.ReLU(), nn.Dropout(0.5))
     return nn.Sequential(OrderedDict(flatten=nn.Flatten(), hidden=hidden, linear=nn.Linear(HIDDEN, num_classes)))

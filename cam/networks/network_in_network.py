@@ -1,4 +1,4 @@
-"""Network in Network (Lin et al. 2014): no linear layer; the scores are averages of class maps."""
+"""Network in Network (Lin et al. 2014): no linear layer, the scores are averages of class maps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from cam.networks.global_average_pooling import global_average_pool
 
 
 class NetworkInNetwork(nn.Module):
-    """Three mlpconv blocks for 32x32 pictures, the last with a map a class (Lin et al. 2014, section 3).
+    """Three mlpconv blocks for 32x32 images, the last with one map per class (Lin et al. 2014, section 3).
 
-    The class map is the last layer's own output, ReLU included as in the paper, so no class score is below 0.
+    The class map is the output of the last layer, with ReLU as in the paper, so no class score is below 0.
     The softmax belongs to the loss.
 
     Args:
@@ -30,27 +30,19 @@ class NetworkInNetwork(nn.Module):
         self.shrink = nn.Sequential(nn.MaxPool2d(3, stride=2, padding=1), nn.Dropout(0.5))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """The class maps, (N, num_classes, h, w), >= 0, a quarter of the picture's size rounded up.
-
-        Args:
-            x: normalized RGB, (N, 3, H, W).
-
-        Example:
-            >>> NetworkInNetwork().features(torch.zeros(1, 3, 32, 48)).shape
-            torch.Size([1, 10, 8, 12])
-        """
+        """Class maps (N, num_classes, h, w), >= 0, of images (N, 3, H, W): a quarter of their size, rounded up."""
         x = self.shrink(self.block1(x))
         x = self.shrink(self.block2(x))
         features: torch.Tensor = self.block3(x)
         return features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores (logits), (N, num_classes), of normalized RGB pictures, (N, 3, H, W), of any size."""
+        """Logits (N, num_classes) of normalized RGB images (N, 3, H, W) of any size."""
         return global_average_pool(self.features(x))
 
 
 def _mlpconv(in_channels: int, width: int, hidden: int, out_channels: int, kernel: int) -> nn.Sequential:
-    """A convolution and two 1x1 ones: the same small perceptron at every place (Lin et al. 2014, eq. 2)."""
+    """A convolution and two 1x1 ones: the same small perceptron at every position (Lin et al. 2014, eq. 2)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, width, kernel, padding=kernel // 2),
         nn.ReLU(),
@@ -62,10 +54,5 @@ def _mlpconv(in_channels: int, width: int, hidden: int, out_channels: int, kerne
 
 
 def network_in_network(num_classes: int = 10) -> NetworkInNetwork:
-    """Network in Network with the layer widths its authors used for CIFAR-10.
-
-    Example:
-        >>> sum(p.numel() for p in network_in_network().parameters())
-        966986
-    """
+    """Build the network with the layer widths of the paper for CIFAR-10 (966,986 parameters)."""
     return NetworkInNetwork(num_classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,32 +25,21 @@ Estimate = tuple[float, float, float]  # a value and the ends of its 95 % interv
 class NetworkResult:
     """Accuracy of one network.
 
-    Attributes:
-        name: of its card.
-        head: as in `HeadsCompared`.
-        padding_mode: as in `HeadsCompared`.
-        parameters: of the whole network.
-        head_parameters: of the head.
-        seen: accuracy where the digit lies in the half that the network was trained on.
-        unseen: accuracy where the digit lies in the other half.
-        drop: `seen` - `unseen`.
-        position_r2: share of the variance of the digit's x that a linear readout of the averaged features explains on
-            held-out scenes (R2): 0 if the average tells nothing about the position, 1 if it tells it exactly.
-        small_set_accuracy: as in `TrainedNetwork`.
-        by_position: (8, 16), accuracy by the digit's center; NaN with too few scenes.
+    `position_r2` is the share of the variance of the digit's x that a linear readout of the averaged features explains
+    on held-out scenes (R2): 0 if the average tells nothing about the position, 1 if it tells it exactly.
     """
 
-    name: str
-    head: str
-    padding_mode: str
+    name: str  # of its card
+    head: str  # as in `HeadsCompared`
+    padding_mode: str  # as in `HeadsCompared`
     parameters: int
     head_parameters: int
-    seen: Estimate
-    unseen: Estimate
-    drop: Estimate
+    seen: Estimate  # accuracy where the digit lies in the half that the network was trained on
+    unseen: Estimate  # accuracy where the digit lies in the other half
+    drop: Estimate  # seen - unseen
     position_r2: Estimate
-    small_set_accuracy: Mapping[str, float]
-    by_position: NDArray[np.float64] = field(repr=False)
+    small_set_accuracy: Mapping[str, float]  # as in `TrainedNetwork`
+    by_position: NDArray[np.float64]  # (8, 16), accuracy by the digit's center; NaN with too few scenes
 
 
 def evaluate_network(name: str, trained: TrainedNetwork, scenes: DigitScenes, *, seed: int) -> NetworkResult:

@@ -25,19 +25,12 @@ _PARTS = {"train": slice(0, 1197), "validation": slice(1197, 1397), "test": slic
 
 @dataclass(frozen=True)
 class Scene:
-    """An image of D digits.
+    """An image of D digits."""
 
-    Attributes:
-        image: RGB, (H, W, 3) uint8.
-        boxes: tight boxes around the ink of each digit, (D, 4), xyxy in pixels, ends excluded.
-        classes: the class of each digit, (D,), in the order of the boxes.
-        ink: True where a pixel is more digit than background, (H, W) bool.
-    """
-
-    image: NDArray[np.uint8]
-    boxes: Ints
-    classes: Ints
-    ink: NDArray[np.bool_]
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    boxes: Ints  # (D, 4): tight boxes around the ink, xyxy in pixels, ends excluded
+    classes: Ints  # (D,), in the order of the boxes
+    ink: NDArray[np.bool_]  # (H, W): True where a pixel is more digit than background
 
 
 def uci_digits(part: str) -> tuple[Floats, Ints]:
