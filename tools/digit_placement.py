@@ -11,13 +11,13 @@ import numpy as np
 
 from cam.classifiers.load import load_classifier
 from cam.cli.printing import show_evaluation
-from cam.evaluation.placement import Pasted, measure_placement
+from cam.evaluation.placement import Scene, measure_placement
 from cam.invariance.demo.scenes import compose, uci_digits
 
 SEEDS = range(5)
 
 
-def digits(size: tuple[int, int], seeds: Sequence[int]) -> Iterator[list[list[Pasted]]]:
+def digits(size: tuple[int, int], seeds: Sequence[int]) -> Iterator[list[list[Scene]]]:
     """Every glyph that nothing was learned from, in one scene of (H, W) pixels for each seed."""
     glyphs, classes = uci_digits("test")
     rngs = [np.random.default_rng(seed) for seed in seeds]
@@ -25,7 +25,7 @@ def digits(size: tuple[int, int], seeds: Sequence[int]) -> Iterator[list[list[Pa
         scenes = [compose([glyph], [class_idx], size, rng) for rng in rngs]
         boxes = [scene.boxes[0].tolist() for scene in scenes]
         centers = [((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2) for x0, y0, x1, y1 in boxes]
-        yield [[Pasted("", s.image, class_idx, center)] for s, center in zip(scenes, centers, strict=True)]
+        yield [[Scene("", s.image, class_idx, center)] for s, center in zip(scenes, centers, strict=True)]
 
 
 def main() -> None:

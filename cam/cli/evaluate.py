@@ -30,8 +30,8 @@ from cam.errors import UsageError
 
 if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
+    from cam.evaluation.benchmark import Evaluation
     from cam.evaluation.methods import Method
-    from cam.evaluation.statistics import Evaluation
 
 Progress: TypeAlias = Callable[..., Any]
 
@@ -224,12 +224,10 @@ def sanity(inputs: tuple[str, ...], **options: Any) -> None:
 
 
 def _methods(classifier: Classifier, options: dict[str, Any]) -> list[Method]:
-    from cam.evaluation.methods import evidence_of, gaussian, made_elsewhere, uniform
-    from cam.explanations.options import ExplainOptions
+    from cam.evaluation.methods import evidence_methods, gaussian, saved_maps, uniform
 
-    kinds = [ExplainOptions(kind, fit=options.get("fit")) for kind in options["kinds"]]
-    elsewhere = map(made_elsewhere, options["maps"])
-    methods = [*evidence_of(classifier, kinds), *elsewhere, gaussian(), uniform(options["seed"])]
+    evidence = evidence_methods(classifier, options["kinds"], fit=options.get("fit"))
+    methods = [*evidence, *map(saved_maps, options["maps"]), gaussian(), uniform(options["seed"])]
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         message = f"--maps must give every method its own name, got {', '.join(names)}"

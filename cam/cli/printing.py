@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from cam.classifiers.inspection import Inspection
-    from cam.evaluation.statistics import Evaluation
+    from cam.evaluation.benchmark import Evaluation
     from cam.runs.manifest import Record
     from cam.runs.run import Run
 

@@ -1,20 +1,19 @@
-"""Does the heat of a class lie on its objects? Measured against true boxes, and masks where there are some."""
+"""The boxes benchmark: does the heat of a class lie on its objects?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
 from cam.errors import ImageError
-from cam.evaluation.annotations import Boxed
+from cam.evaluation.annotations import Annotation
+from cam.evaluation.benchmark import Evaluation, Progress, Sample, ignore, run_benchmark
 from cam.evaluation.labels import class_of
-from cam.evaluation.methods import MapRequest, Method
+from cam.evaluation.methods import MapRequest, Method, forward_image, load_image
 from cam.evaluation.metrics import (
     OVERLAPS,
     SCORES,
@@ -31,69 +30,71 @@ from cam.evaluation.metrics import (
     share_inside,
     threshold_ious,
 )
-from cam.evaluation.statistics import Evaluation, Row, Statistic, collect_errors, mean, some_measured
-from cam.images.find import Picture
 from cam.images.io import MAX_PIXELS, read_image
-from cam.images.read import Limits, read_picture
 
 SIDE = 256
-"""Boxes are drawn around every so many-th pixel of larger pictures; Choe et al. take 224 of all."""
+"""Boxes are drawn around every n-th pixel of larger images, at most so many a side; Choe et al. take 224."""
 
 
 def evaluate_boxes(
     classifier: Classifier,
-    items: Sequence[Boxed],
+    annotations: Sequence[Annotation],
     methods: Sequence[Method],
     *,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
-    progress: Callable[[Picture], None] = lambda picture: None,
+    progress: Progress = ignore,
 ) -> Evaluation:
-    """Measure where the heat of each class lies, against the true boxes of its objects.
+    """Compare the heat of each class with the true boxes of its objects.
 
-    `pointing`, `energy`, `max_box_acc`, `max_box_acc_v2` and, where there are masks, `px_ap`, all from 0 to 1 and
-    explained in `cam.evaluation.metrics`. A sample is a class in a picture, with all its boxes.
-
-    Args:
-        classifier: from `load_classifier` or `wrap`.
-        items: from `read_boxes`, those of one picture together.
-        methods: whose heat is measured.
-        seed: of the bootstrap.
-        max_pixels: larger pictures are refused.
-        progress: called with each picture once it is done with.
-
-    Returns:
-        A row a method and metric; `failed` tells of pictures that could not be read, run or matched with their boxes
-        and mask.
-
-    Raises:
-        UsageError: a label that the classifier does not have, or no picture could be measured.
+    The metrics are `pointing`, `energy`, `max_box_acc`, `max_box_acc_v2` and, for annotations with a mask, `px_ap`, all
+    from 0 to 1 and defined in `cam.evaluation.metrics`. A sample is a class in an image, with all its boxes.
     """
-    classes = {label: class_of(classifier.labels, label) for item in items if (label := item.label) is not None}
-    samples: list[list[_Sample]] = [[] for _ in methods]
-    pictures = 0
-    failed: dict[str, str] = {}
-    for picture, same in groupby(items, key=lambda item: item.picture):
-        with collect_errors(failed, picture):
-            measured = _measure(classifier, tuple(same), classes, methods, max_pixels)
-            for each, more in zip(samples, measured, strict=True):
-                each += more
-            pictures += 1
-        progress(picture)
-    some_measured(samples[0], failed)
-    rows = [row for method, each in zip(methods, samples, strict=True) for row in _rows(method, each, seed)]
-    settings = {"thresholds": THRESHOLDS, "side": SIDE, "overlaps": OVERLAPS, "scores": SCORES}
-    return Evaluation("boxes", classifier.name, seed, pictures, settings, tuple(rows), failed)
+    classes = {label: class_of(classifier.labels, label) for item in annotations if (label := item.label) is not None}
+    by_path: dict[str, list[Annotation]] = {}
+    for annotation in annotations:
+        by_path.setdefault(str(annotation.picture.path), []).append(annotation)
+
+    def measure(annotations: list[Annotation]) -> list[Sample]:
+        picture = annotations[0].picture
+        image = load_image(picture, max_pixels)
+        objects = [_Objects.of(annotation, image.shape[:2], max_pixels) for annotation in annotations]
+        class_idxs = [
+            int(forward_image(classifier, image).logits.argmax()) if item.label is None else classes[item.label]
+            for item in annotations
+        ]
+        request = MapRequest(str(picture.name), image, tuple(dict.fromkeys(class_idxs)))
+        samples: list[dict[str, dict[str, Any]]] = [{} for _ in annotations]
+        for method in methods:
+            heats = method.heats(request)
+            for sample, class_idx, true in zip(samples, class_idxs, objects, strict=True):
+                sample[method.name] = _score(heats[class_idx], true)
+        return list(samples)
+
+    return run_benchmark(
+        "boxes",
+        classifier.name,
+        by_path.items(),
+        measure,
+        seed=seed,
+        settings={"thresholds": THRESHOLDS, "side": SIDE, "overlaps": OVERLAPS, "scores": SCORES},
+        statistics={
+            "max_box_acc": max_box_acc,
+            "max_box_acc_v2": max_box_acc_v2,
+            "px_ap": pixel_average_precision,
+        },
+        progress=progress,
+    )
 
 
 @dataclass(frozen=True)
-class _Truth:
-    """Where the objects of one class lie in a picture of (H, W) pixels.
+class _Objects:
+    """Where the objects of one class lie in an image of (H, W) pixels.
 
     Attributes:
-        boxes: (B, 4), none beyond the picture.
+        boxes: (B, 4), clipped to the image.
         inside: (H, W), the pixels in any of them.
-        mask: (H, W), the objects' own pixels; None where they are not known.
+        mask: (H, W), the pixels of the objects themselves; None if unknown.
     """
 
     boxes: Floats
@@ -101,75 +102,29 @@ class _Truth:
     mask: Mask | None
 
     @classmethod
-    def of(cls, item: Boxed, size: tuple[int, int], max_pixels: int) -> _Truth:
-        path, (height, width) = str(item.picture.path), size
-        boxes = np.array(item.boxes).clip(0, (width, height, width, height))
+    def of(cls, annotation: Annotation, size: tuple[int, int], max_pixels: int) -> _Objects:
+        path, (height, width) = str(annotation.picture.path), size
+        boxes = np.array(annotation.boxes).clip(0, (width, height, width, height))
         if (boxes[:, 2:] <= boxes[:, :2]).any():
-            found = f"{path!r} has {width} x {height} pixels, and a box outside of them"
-            raise ImageError(found, "Give its boxes in pixels of the picture upright, as it is shown")
+            problem = f"{path!r} has {width} x {height} pixels, and a box outside of them"
+            raise ImageError(problem, "Give boxes in pixels of the upright image")
         mask = None
-        if item.mask:
-            mask = read_image(item.mask, max_pixels=max_pixels).max(2) > 0
+        if annotation.mask:
+            mask = read_image(annotation.mask, max_pixels=max_pixels).max(2) > 0
             if mask.shape != size or not mask.any():
-                found = f"{str(item.mask)!r} is no mask for {path!r}"
-                raise ImageError(found, f"Give one of {width} x {height} pixels, black outside the objects only")
+                problem = f"The mask {str(annotation.mask)!r} does not fit {path!r}, or is black"
+                raise ImageError(problem, f"Give one of {width} x {height} pixels that is black outside the objects")
         return cls(boxes, box_mask(boxes, size), mask)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """What is kept of one heat."""
-
-    pointing: float
-    energy: float
-    ious: Floats
-    histograms: NDArray[np.int32] | None
-
-    @classmethod
-    def of(cls, heat: Heat, truth: _Truth) -> _Sample:
-        down, along = (-(-side // SIDE) for side in heat.shape)
-        return cls(
-            peak_inside(heat, truth.inside),
-            share_inside(heat, truth.inside),
-            threshold_ious(heat[down // 2 :: down, along // 2 :: along], truth.boxes / (along, down, along, down)),
-            None if truth.mask is None else score_histograms(heat, truth.mask),
-        )
-
-
-def _measure(
-    classifier: Classifier,
-    items: Sequence[Boxed],
-    classes: Mapping[str, int],
-    methods: Sequence[Method],
-    max_pixels: int,
-) -> list[list[_Sample]]:
-    """For each method, the samples of one picture."""
-    picture = items[0].picture
-    image = read_picture(picture, Limits(max_pixels)).image
-    truths = [_Truth.of(item, image.shape[:2], max_pixels) for item in items]
-    class_idxs = [_predicted(classifier, image) if item.label is None else classes[item.label] for item in items]
-    asked = MapRequest(str(picture.name), image, tuple(dict.fromkeys(class_idxs)))  # two labels may mean one class
-    measured = []
-    for method in methods:
-        of_class = dict(zip(asked.class_idxs, method.heats(asked), strict=True))
-        pairs = zip(class_idxs, truths, strict=True)
-        measured.append([_Sample.of(of_class[class_idx], truth) for class_idx, truth in pairs])
-    return measured
-
-
-def _predicted(classifier: Classifier, image: NDArray[np.uint8]) -> int:
-    inputs, _ = classifier.preprocessing.prepare(image)
-    return int(classifier.forward(inputs[None])[0].argmax())
-
-
-def _rows(method: Method, samples: Sequence[_Sample], seed: int) -> list[Row]:
-    columns: dict[str, tuple[NDArray[Any], Statistic]] = {
-        "pointing": (np.array([sample.pointing for sample in samples]), mean),
-        "energy": (np.array([sample.energy for sample in samples]), mean),
-        "max_box_acc": (np.array([sample.ious[:, 0] for sample in samples]), max_box_acc),
-        "max_box_acc_v2": (np.array([sample.ious[:, 1] for sample in samples]), max_box_acc_v2),
+def _score(heat: Heat, true: _Objects) -> dict[str, Any]:
+    down, across = (-(-side // SIDE) for side in heat.shape)
+    thinned = heat[down // 2 :: down, across // 2 :: across]
+    ious = threshold_ious(thinned, true.boxes / (across, down, across, down))
+    values = {
+        "pointing": peak_inside(heat, true.inside),
+        "energy": share_inside(heat, true.inside),
+        "max_box_acc": ious[:, 0],
+        "max_box_acc_v2": ious[:, 1],
     }
-    histograms = np.array([sample.histograms for sample in samples if sample.histograms is not None])
-    if len(histograms):
-        columns["px_ap"] = histograms, pixel_average_precision
-    return [Row.of(method.name, metric, *column, seed=seed) for metric, column in columns.items()]
+    return values if true.mask is None else {**values, "px_ap": score_histograms(heat, true.mask)}

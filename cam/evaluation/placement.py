@@ -1,10 +1,11 @@
-"""Placement: how far from an object does its heat lie, wherever the cells of a map are said to be?"""
+"""The placement benchmark: how far does the heat lie from an object whose position is known?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,14 @@ from numpy.typing import NDArray
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import crop_resized
 from cam.errors import CamError, UsageError
-from cam.evaluation.methods import MapRequest, Method, gaussian, uniform
-from cam.evaluation.statistics import Evaluation, Row, collect_errors, some_measured
-from cam.explanations.explain import explain, explain_images
+from cam.evaluation.benchmark import Evaluation, Progress, Sample, ignore, run_benchmark
+from cam.evaluation.methods import Image, MapRequest, forward_image, gaussian, load_image, uniform
+from cam.explanations.explain import explain_images
 from cam.explanations.explanation import Explanation
 from cam.explanations.options import ExplainOptions, OneClass
 from cam.heads.receptive_field import arithmetic_grid
 from cam.images.find import Picture
 from cam.images.io import MAX_PIXELS
-from cam.images.read import Limits, read_picture
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Grid, Pair, fit_crop, stretched
 
@@ -28,7 +28,27 @@ METRICS = ("centroid_distance", "peak_distance", "bias_y", "bias_x")
 
 CONFIDENCE = 0.3  # smallest probability of an object's class for which it counts as recognized
 
-Rule = Callable[[Explanation], Grid]
+_REMEDY = "The model recognizes none of the objects. Give images it knows, or larger objects (--object-size)"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A canvas with one object on it.
+
+    Attributes:
+        name: distinguishes it from other scenes.
+        image: (H, W, 3) uint8 RGB.
+        class_idx: of the object.
+        center: (y, x) of the object, pixels.
+    """
+
+    name: str
+    image: Image
+    class_idx: int
+    center: Pair
+
+
+Groups: TypeAlias = Sequence[Sequence[Scene]]  # scenes of one object, in groups that count or are left out together
 
 
 def evaluate_placement(
@@ -43,218 +63,166 @@ def evaluate_placement(
     background: tuple[int, int, int] | None = None,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
-    progress: Callable[[Picture], None] = lambda picture: None,
+    progress: Progress = ignore,
 ) -> Evaluation:
-    """Paste shrunk pictures at random known places, and measure how far their heat lies from them.
+    """Paste shrunk images at random known positions, and measure how far their heat lies from them.
 
-    Every scene comes with its mirror image, and both count or none, so that what the left and the right side of an
-    object are like cancels out along x. Metrics and methods are those of `measure_placement`.
+    Every scene comes with its mirror image, and both count or neither, so that differences between the left and the
+    right side of an object cancel out along x. Metrics and methods are those of `measure_placement`.
 
     Args:
-        classifier: from `load_classifier` or `wrap`; its network must take inputs of the canvas's size.
-        pictures: from `find_pictures`; the middle square of each becomes an object.
+        classifier: its network must accept inputs of the canvas's size.
+        pictures: the middle square of each becomes an object.
         kinds: of evidence.
-        truth: the class of each picture where it is known; else the one predicted for the picture alone.
+        truth: the class of each image, if known; else the predicted one.
         canvas: side of the scenes, pixels; by default that of the model's input, 64 or more.
         object_size: side of the objects, pixels; by default a third of the model's input, 32 or more.
-        each: places for each object, every one also mirrored.
-        background: RGB of the canvas; by default the mean color of the model's pictures, which is 0 in its input.
-        seed: of the places, the baselines and the bootstrap.
-        max_pixels: larger pictures are refused.
-        progress: called with each picture once it is done with.
-
-    Returns:
-        What `measure_placement` does; `failed` tells of pictures that cannot be read or run.
-
-    Raises:
-        UsageError: an argument that cannot be right, or no object is recognized.
-        ModelError: the network does not run on the canvas.
+        each: positions for each object; each scene is also mirrored.
+        background: RGB of the canvas; by default the model's mean color, which is 0 in its input.
+        seed: of the positions, the baselines and the bootstrap.
+        max_pixels: larger images fail.
+        progress: called with the path of each image that is done.
     """
     side = min(classifier.preprocessing.crop)
     canvas = max(side, 64) if canvas is None else canvas
     object_size = max(side // 3, 32) if object_size is None else object_size
     if each < 1 or not 1 <= object_size <= canvas:
-        found = f"{each} objects of {object_size} pixels cannot be pasted into {canvas}"
-        raise UsageError(found, "Give 1 or more, smaller than the canvas")
-    failed: dict[str, str] = {}
-    places = np.random.default_rng(seed).integers(0, canvas - object_size + 1, (len(pictures), each, 2))
+        problem = f"{each} objects of {object_size} pixels cannot be pasted into a canvas of {canvas}"
+        raise UsageError(problem, "Give 1 or more, smaller than the canvas")
+    corners = np.random.default_rng(seed).integers(0, canvas - object_size + 1, (len(pictures), each, 2)).tolist()
     color = background or np.rint(255 * np.array(classifier.preprocessing.mean)).clip(0, 255)
     blank = np.full((canvas, canvas, 3), color, np.uint8)
 
-    def objects() -> Iterator[list[tuple[Pasted, ...]]]:
-        for picture, corners in zip(pictures, places.tolist(), strict=True):
-            with collect_errors(failed, picture):
-                image = read_picture(picture, Limits(max_pixels)).image
-                class_idx = truth[picture] if truth and picture in truth else explain(classifier, image).class_idx
-                thing = crop_resized(
-                    image, fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size))
-                )
-                yield paste(str(picture.name), thing, class_idx, blank, corners)
-            progress(picture)
-        if len(failed) == len(pictures):
-            some_measured((), failed)
+    measure_object = _object_measure(classifier, kinds, seed)
 
-    result = measure_placement(classifier, objects(), kinds, seed=seed)
-    settings = {
-        "confidence": CONFIDENCE,
-        "canvas": canvas,
-        "object_size": object_size,
-        "each": each,
-    }
-    return replace(result, settings={**result.settings, **settings}, failed=failed)
+    def measure(item: tuple[Picture, Sequence[Sequence[int]]]) -> list[Sample]:
+        picture, positions = item
+        image = load_image(picture, max_pixels)
+        class_idx = truth[picture] if truth else int(forward_image(classifier, image).logits.argmax())
+        frame = fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size))
+        return measure_object(paste(str(picture.name), crop_resized(image, frame), class_idx, blank, positions))
+
+    return run_benchmark(
+        "placement",
+        classifier.name,
+        [(str(picture.path), (picture, positions)) for picture, positions in zip(pictures, corners, strict=True)],
+        measure,
+        seed=seed,
+        settings={"confidence": CONFIDENCE, "canvas": canvas, "object_size": object_size, "each": each},
+        remedy=_REMEDY,
+        progress=progress,
+    )
 
 
 def measure_placement(
-    classifier: Classifier,
-    objects: Iterable[Sequence[Sequence[Pasted]]],
-    kinds: Sequence[Evidence] = ("logit",),
-    *,
-    seed: int = 0,
+    classifier: Classifier, objects: Iterable[Groups], kinds: Sequence[Evidence] = ("logit",), *, seed: int = 0
 ) -> Evaluation:
-    """Measure how far the heat of known objects lies from them.
-
-    A method is a kind of evidence with the cells where they are measured to be, where convolution arithmetic puts
-    them (if it can be derived) or where stretching the map does; and two baselines. Each object is one sample, the
-    average over those groups of its scenes in all of which it is recognized; one that is not in its very first scene
-    is left out at once.
+    """Measure how far the heat of known objects lies from them, in pixels of the scenes.
 
     - `centroid_distance`: from the object's center to the centroid of the heat above half its maximum.
-    - `peak_distance`: from the object's center to the hottest pixel.
-    - `bias_y`, `bias_x`: by how much the centroid lies below and right of the object's center.
+    - `peak_distance`: from the object's center to the highest pixel.
+    - `bias_y`, `bias_x`: how far the centroid lies below and right of the object's center.
+
+    A method is a kind of evidence with the cells where they are measured, where convolution arithmetic puts them (if it
+    can be derived), or where stretching the map does; and two baselines. Each object is one sample, the average over
+    those groups of scenes in all of which it is recognized; an object that is not in its first scene is left out.
 
     Args:
-        classifier: it looks at every scene as it is, pixel for pixel.
-        objects: for each the scenes that it stands in, all of one size, in groups that count or fail together.
+        classifier: sees every scene pixel for pixel.
+        objects: the scenes of each object, all of one size.
         kinds: of evidence.
         seed: of the baselines and the bootstrap.
-
-    Returns:
-        A row a method and metric, pixels of the scene; `pictures` is the number of objects measured.
-
-    Raises:
-        UsageError: no object is recognized.
-        ModelError: the network does not run on a scene.
     """
-    rules = _rules(classifier)
-    baselines, samples, scenes = [gaussian(), uniform(seed)], [], 0
-    for groups in objects:
-        (first,) = _explained(classifier, groups[0][:1], kinds[0])
-        if first.probability >= CONFIDENCE and (found := _recognized(classifier, groups, kinds)):
-            samples.append(np.mean([_score(*each, list(rules.values()), baselines) for each in found], 0))
-            scenes += len(found)
-    if not samples:
-        raise UsageError(
-            f"{classifier.name!r} recognizes no object", "Give pictures it knows, or larger objects (--object-size)"
-        )
-    names = [*(f"{kind} {rule}" for kind in kinds for rule in rules), *(each.name for each in baselines)]
-    rows = tuple(
-        Row.of(name, metric, np.array(samples)[:, i, j], seed=seed)
-        for i, name in enumerate(names)
-        for j, metric in enumerate(METRICS)
-    )
-    return Evaluation("placement", classifier.name, seed, len(samples), {"scenes": scenes}, rows)
+    items = ((str(number), groups) for number, groups in enumerate(objects))
+    measure = _object_measure(classifier, kinds, seed)
+    settings = {"confidence": CONFIDENCE}
+    return run_benchmark("placement", classifier.name, items, measure, seed=seed, settings=settings, remedy=_REMEDY)
+
+
+def paste(
+    name: str, pixels: Image, class_idx: int, blank: Image, corners: Sequence[Sequence[int]]
+) -> list[tuple[Scene, Scene]]:
+    """Paste an object (h, w, 3) with its upper left corner at each (y, x): pairs of a scene and its mirror image."""
+    height, width = pixels.shape[:2]
+    pairs = []
+    for number, (top, left) in enumerate(corners):
+        image = blank.copy()
+        image[top : top + height, left : left + width] = pixels
+        y, x = top + (height - 1) / 2, left + (width - 1) / 2
+        mirrored = np.ascontiguousarray(image[:, ::-1])
+        mirrored_scene = Scene(f"{name}-{number}-mirrored", mirrored, class_idx, (y, blank.shape[1] - 1 - x))
+        pairs.append((Scene(f"{name}-{number}", image, class_idx, (y, x)), mirrored_scene))
+    return pairs
 
 
 def centroid(heat: NDArray[np.floating]) -> Pair:
-    """Give the centroid (y, x) of the heat (H, W) above half its maximum; where none is positive, of the hottest.
-
-    Example:
-        >>> centroid(np.array([[0.0, 4.0, 4.0, 1.0]]))
-        (0.0, 1.5)
-    """
-    hottest = float(heat.max())
-    mass = np.where(heat >= min(hottest, hottest / 2), heat / hottest if hottest else 1, 0).astype(np.float64)
+    """Compute the centroid (y, x) of the heat above half its maximum; of the highest pixels if none is positive."""
+    highest = float(heat.max())
+    mass = np.where(heat >= min(highest, highest / 2), heat / highest if highest else 1, 0).astype(np.float64)
     y, x = (float(mass.sum(1 - axis) @ np.arange(mass.shape[axis]) / mass.sum()) for axis in (0, 1))
     return y, x
 
 
-def _rules(classifier: Classifier) -> dict[str, Rule]:
-    """The ways of saying where the cells of a map lie."""
+def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int) -> Callable[[Groups], list[Sample]]:
+    """Make the function that measures one object in its scenes."""
     arithmetic = arithmetic_grid(classifier.network, classifier.head.site, classifier.preprocessing.input_shape)
-    rules: dict[str, Rule] = {}
-    if classifier.grid.method == "measured":
-        rules["measured"] = lambda each: each.grid
-    if arithmetic:
-        rules["arithmetic"] = lambda each: arithmetic
-    rules["stretched"] = lambda each: stretched((each.cam.shape[0], each.cam.shape[1]), each.frame.input)
-    return rules
+    baselines = [gaussian(), uniform(seed)]
+
+    def score(scene: Scene, explanations: Sequence[Explanation]) -> dict[str, dict[str, float]]:
+        errors = {}
+        for explanation in explanations:
+            for rule, grid in _grids(explanation, arithmetic).items():
+                moved = replace(explanation, grid=grid)
+                errors[f"{explanation.evidence} {rule}"] = _errors(scene.center, moved.heat(), moved.peak)
+        request = MapRequest(scene.name, scene.image, (scene.class_idx,))
+        for method in baselines:
+            heat = method.heats(request)[scene.class_idx]
+            y, x = np.unravel_index(heat.argmax(), heat.shape)
+            errors[method.name] = _errors(scene.center, heat, (int(y), int(x)))
+        return errors
+
+    def measure(groups: Groups) -> list[Sample]:
+        errors = []
+        for number, group in enumerate(groups):
+            explained = list(zip(*(_explain(classifier, group, kind) for kind in kinds), strict=True))
+            probabilities = [explanations[0].probability for explanations in explained]
+            if number == 0 and probabilities[0] < CONFIDENCE:
+                return []
+            if min(probabilities) >= CONFIDENCE:
+                errors += [score(scene, explanations) for scene, explanations in zip(group, explained, strict=True)]
+        if not errors:
+            return []
+        return [
+            {name: {metric: np.mean([e[name][metric] for e in errors]) for metric in METRICS} for name in errors[0]}
+        ]
+
+    return measure
 
 
-def _recognized(
-    classifier: Classifier, groups: Sequence[Sequence[Pasted]], kinds: Sequence[Evidence]
-) -> list[tuple[Pasted, list[Explanation]]]:
-    """The scenes of groups whose object is recognized in all of them, each with an explanation a kind of evidence."""
-    scenes = [scene for group in groups for scene in group]
-    answers = zip(*(_explained(classifier, scenes, kind) for kind in kinds), strict=True)
-    found: list[tuple[Pasted, list[Explanation]]] = []
-    for group in groups:
-        explained = [(scene, list(next(answers))) for scene in group]
-        if all(explanations[0].probability >= CONFIDENCE for _, explanations in explained):
-            found += explained
-    return found
-
-
-def _explained(classifier: Classifier, scenes: Sequence[Pasted], kind: Evidence) -> Iterator[Explanation]:
+def _explain(classifier: Classifier, scenes: Sequence[Scene], kind: Evidence) -> list[Explanation]:
+    """Explain the class of the object in each scene, pixel for pixel."""
     height, width = scenes[0].image.shape[:2]
-    looking = classifier.with_input_size((height, width))
     targets = [(OneClass(scene.class_idx),) for scene in scenes]
-    for result in explain_images(looking, [scene.image for scene in scenes], targets, ExplainOptions(kind)):
+    images = [scene.image for scene in scenes]
+    explanations = []
+    for result in explain_images(classifier.with_input_size((height, width)), images, targets, ExplainOptions(kind)):
         if isinstance(result, CamError):
             raise result
-        yield result.explanations[0]
+        explanations.append(result.explanations[0])
+    return explanations
 
 
-def _score(
-    scene: Pasted, explanations: Sequence[Explanation], rules: Sequence[Rule], baselines: Sequence[Method]
-) -> list[list[float]]:
-    """The metrics of every method in one scene."""
-    placed = [replace(explanation, grid=rule(explanation)) for explanation in explanations for rule in rules]
-    scores = [_errors(scene.center, centroid(each.heat()), each.peak) for each in placed]
-    asked = MapRequest(scene.name, scene.image, (scene.class_idx,))
-    for (heat,) in (baseline.heats(asked) for baseline in baselines):
-        y, x = np.unravel_index(heat.argmax(), heat.shape)
-        scores.append(_errors(scene.center, centroid(heat), (int(y), int(x))))
-    return scores
+def _grids(explanation: Explanation, arithmetic: Grid | None) -> dict[str, Grid]:
+    """The rules that say where the cells of a map lie."""
+    grids = {
+        "measured": explanation.grid if explanation.grid.method == "measured" else None,
+        "arithmetic": arithmetic,
+        "stretched": stretched((explanation.cam.shape[0], explanation.cam.shape[1]), explanation.frame.input),
+    }
+    return {rule: grid for rule, grid in grids.items() if grid}
 
 
-def _errors(center: Pair, middle: Pair, peak: Pair) -> list[float]:
-    return [math.dist(middle, center), math.dist(peak, center), middle[0] - center[0], middle[1] - center[1]]
-
-
-@dataclass(frozen=True)
-class Pasted:
-    """A canvas with one object on it.
-
-    Attributes:
-        name: tells it from the others.
-        image: (H, W, 3) uint8 RGB.
-        class_idx: of the object.
-        center: (y, x) of the object, pixels.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    class_idx: int
-    center: Pair
-
-
-def paste(
-    name: str, thing: NDArray[np.uint8], class_idx: int, blank: NDArray[np.uint8], corners: Sequence[Sequence[int]]
-) -> list[tuple[Pasted, ...]]:
-    """Paste an object (h, w, 3) at each place (y, x) of its upper left corner: pairs of a scene and its mirror image.
-
-    Example:
-        >>> thing, blank = np.ones((2, 2, 3), np.uint8), np.zeros((4, 8, 3), np.uint8)
-        >>> [scene.center for scene in paste("a", thing, 0, blank, [(1, 0)])[0]]
-        [(1.5, 0.5), (1.5, 6.5)]
-    """
-    height, width = thing.shape[:2]
-    pairs: list[tuple[Pasted, ...]] = []
-    for number, (top, left) in enumerate(corners):
-        image = blank.copy()
-        image[top : top + height, left : left + width] = thing
-        y, x = top + (height - 1) / 2, left + (width - 1) / 2
-        mirrored = np.ascontiguousarray(image[:, ::-1])
-        there = Pasted(f"{name}-{number}-mirrored", mirrored, class_idx, (y, blank.shape[1] - 1 - x))
-        pairs.append((Pasted(f"{name}-{number}", image, class_idx, (y, x)), there))
-    return pairs
+def _errors(center: Pair, heat: NDArray[np.floating], peak: Pair) -> dict[str, float]:
+    y, x = centroid(heat)
+    errors = math.dist((y, x), center), math.dist(peak, center), y - center[0], x - center[1]
+    return dict(zip(METRICS, errors, strict=True))

@@ -1,0 +1,126 @@
+"""The loop that all benchmarks share: images to samples, samples to rows with bootstrap intervals."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from cam.errors import ImageError, ModelError, UsageError
+from cam.evaluation.statistics import Statistic, interval, mean, plain
+
+Sample: TypeAlias = Mapping[str, Mapping[str, Any]]  # method -> metric -> what its statistic takes, a number mostly
+
+Progress: TypeAlias = Callable[[str], None]  # called with the name of each item that is done
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one method: its value, the ends of its 95 % interval, and the number of samples."""
+
+    method: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of one benchmark.
+
+    Attributes:
+        benchmark: its name.
+        model: the classifier whose maps were measured.
+        seed: of everything random, including the bootstrap.
+        pictures: how many were measured.
+        settings: what else decides the numbers, by name.
+        rows: one for each method and metric.
+        failed: images that could not be measured, and why.
+    """
+
+    benchmark: str
+    model: str
+    seed: int
+    pictures: int
+    settings: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Format it as JSON, in the order of the fields."""
+        return json.dumps(plain(asdict(self)), indent=2, allow_nan=False) + "\n"
+
+
+def ignore(name: str) -> None:
+    """Report no progress."""
+
+
+def measure_items(
+    items: Iterable[tuple[str, Item]],
+    measure: Callable[[Item], Result],
+    failed: dict[str, str],
+    progress: Progress = ignore,
+) -> Iterator[Result]:
+    """Measure named items in turn; an item that fails goes into `failed`, by its name."""
+    for name, item in items:
+        try:
+            result = measure(item)
+        except (ImageError, ModelError) as error:
+            failed[name] = str(error)
+        else:
+            yield result
+        progress(name)
+
+
+def run_benchmark(
+    benchmark: str,
+    model: str,
+    items: Iterable[tuple[str, Item]],
+    measure: Callable[[Item], Sequence[Sample]],
+    *,
+    seed: int,
+    settings: Mapping[str, Any],
+    statistics: Mapping[str, Statistic] | None = None,
+    remedy: str = "Give at least one image",
+    progress: Progress = ignore,
+) -> Evaluation:
+    """Measure all items and summarize their samples, with one row for each method and metric.
+
+    Args:
+        benchmark: its name.
+        model: the name of the classifier.
+        items: what is measured, each with the name that `failed` and `progress` use.
+        measure: gives the samples of one item; none leave it out without a failure.
+        seed: of the bootstrap.
+        settings: as in `Evaluation`.
+        statistics: of the metrics that are not averages.
+        remedy: what to do if nothing failed and there is still no sample.
+        progress: called with the name of each item that is done.
+    """
+    failed: dict[str, str] = {}
+    results = list(measure_items(items, measure, failed, progress))
+    measured = [samples for samples in results if samples]
+    if not measured:
+        reason = next(iter(failed.values())) if failed and not results else remedy
+        raise UsageError("Nothing was measured", reason.removesuffix("."))
+    values: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for sample in chain.from_iterable(measured):
+        for method, metrics in sample.items():
+            for metric, value in metrics.items():
+                values[method][metric].append(value)
+    rows = tuple(
+        Row(method, metric, *interval(np.array(numbers), (statistics or {}).get(metric, mean), seed=seed), len(numbers))
+        for method, metrics in values.items()
+        for metric, numbers in metrics.items()
+    )
+    return Evaluation(benchmark, model, seed, len(measured), settings, rows, failed)
