@@ -17,10 +17,10 @@ from PIL import Image
 import cam
 from cam.errors import ModelError, UsageError
 from cam.evaluation.annotations import read_boxes
+from cam.evaluation.benchmark import Evaluation, Row
 from cam.evaluation.boxes import evaluate_boxes
 from cam.evaluation.methods import MapRequest
 from cam.evaluation.metrics import box_mask
-from cam.evaluation.statistics import Evaluation, Row
 from cam.images.io import read_image
 from cam.maps.boxes import component_boxes
 
@@ -35,12 +35,13 @@ class Fixed:
         self.boxes = boxes
         self.asked: list[tuple[str, tuple[int, ...]]] = []
 
-    def heats(self, picture: MapRequest) -> list[np.ndarray]:
+    def heats(self, picture: MapRequest) -> dict[int, np.ndarray]:
         self.asked.append((picture.name, picture.class_idxs))
         if picture.name == "refused.png":
             raise ModelError("It does not run", "Take another")
-        boxes = [self.boxes[picture.name, class_idx] for class_idx in picture.class_idxs]
-        return [box_mask(np.array([box]), picture.image.shape[:2]).astype(np.float32) for box in boxes]
+        boxes = {class_idx: self.boxes[picture.name, class_idx] for class_idx in picture.class_idxs}
+        size = picture.image.shape[:2]
+        return {class_idx: box_mask(np.array([box]), size).astype(np.float32) for class_idx, box in boxes.items()}
 
 
 def picture(path: Path, size: tuple[int, int] = (8, 8), inside: tuple[int, int, int, int] | None = None) -> None:
@@ -104,10 +105,18 @@ def test_a_bad_picture_costs_itself_only(two):
     picture(two / "masks" / "black.png")
     done: list[str] = []
     methods = [Fixed(name, {("a.png", 1): (0, 0, 4, 4)}) for name in ("one", "other")]
-    result = evaluated(two, methods, max_pixels=64, progress=lambda each: done.append(str(each.name)))
+    result = evaluated(two, methods, max_pixels=64, progress=done.append)
     assert (result.pictures, len(result.failed)) == (1, 6)
     assert {row.count for row in result.rows} == {1}
-    assert done == ["gone.png", "a.png", "refused.png", "b.png", "large.png", "odd.png", "black.png"]
+    assert [Path(path).name for path in done] == [
+        "gone.png",
+        "a.png",
+        "refused.png",
+        "b.png",
+        "large.png",
+        "odd.png",
+        "black.png",
+    ]
 
 
 def test_nothing_measured_and_unknown_labels_are_told(two):

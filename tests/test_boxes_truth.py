@@ -81,20 +81,22 @@ def test_a_mask_is_taken_where_its_class_is_known(tmp_path):
 
 
 def test_of_several_data_sets_one_must_be_named(tmp_path):
-    with pytest.raises(UsageError, match="holds no data set"):
+    with pytest.raises(UsageError, match="contains no data set"):
         read_boxes(tmp_path)
     written(tmp_path / "boxes.csv", "a.jpg,dog,0,0,1,1")
     written(tmp_path / ".hidden.csv", "")
     assert len(read_boxes(tmp_path)) == 1
     written(tmp_path / "Annotations" / "a.xml", VOC)
-    with pytest.raises(UsageError, match=r"more than one data set: .*boxes.csv.*Name the file"):
+    with pytest.raises(UsageError, match=r"more than one data set: .*boxes.csv.*Name one"):
         read_boxes(tmp_path)
     assert read_boxes(tmp_path / "boxes.csv")[0].label == "dog"
 
 
 @pytest.mark.parametrize("name", ["none.json", "none.csv", "none.txt", "none"])
 def test_what_is_not_there_is_told(tmp_path, name):
-    with pytest.raises(UsageError, match=rf"{name}' (cannot be opened \(No such file|is no data set)"):
+    with pytest.raises(
+        UsageError, match=rf"{name}' cannot be opened \(No such file|must be COCO JSON, CSV, or a folder .*{name}'"
+    ):
         read_boxes(tmp_path / name)
 
 
@@ -105,8 +107,8 @@ def test_what_is_not_there_is_told(tmp_path, name):
         ("a.jpg,dog,0,zero,1,1", r"Line 2 of .* has the box \['0', 'zero', '1', '1'\]"),
         ("a.jpg,dog,0,nan,1,1", "Line 2 of .* has the box"),
         ("a.jpg,dog,0,0,inf,1", "Line 2 of .* has the box"),
-        ("a.jpg,dog,5,0,5,1", r"Line 2 of .* is the empty box \[5.0, 0.0, 5.0, 1.0\]"),
-        ("a.jpg,dog,0,3,5,1", "Line 2 of .* is the empty box"),
+        ("a.jpg,dog,5,0,5,1", r"Line 2 of .* has the empty box \[5.0, 0.0, 5.0, 1.0\]"),
+        ("a.jpg,dog,0,3,5,1", "Line 2 of .* has the empty box"),
         ("../a.jpg,dog,0,0,1,1", "Line 2 of .* names the picture '../a.jpg'"),
     ],
 )
@@ -119,12 +121,12 @@ def test_a_bad_row_is_told(tmp_path, row, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bbox": [1, 2, 3]}, "Annotation 1 of '.*a.json' cannot be right"),
-        ({"bbox": None}, "Annotation 1 of '.*a.json' cannot be right"),
-        ({"bbox": [1, 2, 0, 3]}, "Annotation 1 of .* is the empty box"),
+        ({"bbox": [1, 2, 3]}, "Annotation 1 of '.*a.json' is invalid"),
+        ({"bbox": None}, "Annotation 1 of '.*a.json' is invalid"),
+        ({"bbox": [1, 2, 0, 3]}, "Annotation 1 of .* has the empty box"),
         ({"bbox": [1, 2, float("nan"), 3]}, "Annotation 1 of .* has the box"),
-        ({"image_id": 99}, r"Annotation 1 of .* cannot be right \(KeyError: 99\)"),
-        ({"category_id": [1]}, "Annotation 1 of .* cannot be right"),
+        ({"image_id": 99}, r"Annotation 1 of .* is invalid \(KeyError: 99\)"),
+        ({"category_id": [1]}, "Annotation 1 of .* is invalid"),
     ],
 )
 def test_a_bad_annotation_is_told(tmp_path, change, message):
@@ -137,24 +139,24 @@ def test_a_bad_annotation_is_told(tmp_path, change, message):
 @pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"images": []}', '{"images": 3, "annotations": []}', "7"])
 def test_json_of_another_kind_is_told(tmp_path, text):
     written(tmp_path / "a.json", text)
-    with pytest.raises(UsageError, match="is not JSON of the COCO kind"):
+    with pytest.raises(UsageError, match="is not COCO JSON"):
         read_boxes(tmp_path)
 
 
 def test_no_boxes_at_all_are_told(tmp_path):
     written(tmp_path / "a.json", json.dumps({**COCO, "annotations": []}))
-    with pytest.raises(UsageError, match="holds no boxes"):
+    with pytest.raises(UsageError, match="contains no boxes"):
         read_boxes(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("</annotation>", "", "is no XML"),
+        ("</annotation>", "", "is not XML"),
         ("<annotation>", '<!DOCTYPE a [<!ENTITY b "bb">]><annotation>', "declares a DOCTYPE"),
         ("<xmin>6", "<xmin>six", r"Object 2 of '.*a.xml' has the box \['six', '7', '8', '9.0'\]"),
         ("<xmin>6</xmin>", "", r"Object 2 of '.*a.xml' has the box \['', '7', '8', '9.0'\]"),
-        ("<xmin>6", "<xmin>9", "Object 2 of .* is the empty box"),
+        ("<xmin>6", "<xmin>9", "Object 2 of .* has the empty box"),
         ("<filename>a.jpg</filename>", "", "names the picture ''"),
     ],
 )

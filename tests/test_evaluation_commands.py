@@ -74,7 +74,7 @@ def test_grid_of_digits_as_json_with_maps_made_elsewhere(run, digits, tmp_path):
     assert values["gaussian", "share 2x2"] == pytest.approx(0.25, abs=0.01)
     (tmp_path / "mine").mkdir()
     missing = run(*arguments, "--maps", tmp_path / "mine")
-    assert missing.exit_code == 1
+    assert missing.exit_code == 2
     assert "There is no map of 'mosaic-2x2-000.png'" in missing.output
     for number in range(3):  # the whole mosaic's heat is in its left upper tile, for every class
         heat = np.zeros((144, 144))

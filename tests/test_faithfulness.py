@@ -18,12 +18,11 @@ import cam
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import UsageError
 from cam.evaluation.faithfulness import (
-    METRICS,
-    _Trial,
+    _Input,
     area,
     drop,
     evaluate_faithfulness,
-    on_input,
+    heat_on_input,
     positive_share,
     ranks,
 )
@@ -32,6 +31,15 @@ from cam.images.find import Picture
 from cam.images.io import read_image, write_image
 from cam.maps.geometry import Frame, Grid, fit_crop
 from cam.maps.projection import project
+
+METRICS = (
+    "insertion_blur",
+    "deletion_blur",
+    "insertion_mean",
+    "deletion_mean",
+    "average_drop",
+    "increase_in_confidence",
+)
 
 
 @dataclass
@@ -56,7 +64,7 @@ class MeanClassifier:
 
 
 def given_heat(name: str, heat: np.ndarray) -> Method:
-    return Method(name, lambda asked: [heat])
+    return Method(name, lambda request: dict.fromkeys(request.class_idxs, heat))
 
 
 WHITE = np.repeat([1.0, 1.0, 1.0, 0.0], 8)[None].repeat(32, 0)  # three quarters of the picture
@@ -142,7 +150,7 @@ def test_pictures_that_cannot_be_read_are_counted(pictures):
     )
     assert result.pictures == 1
     assert len(result.failed) == 1
-    assert seen == [missing, *pictures]
+    assert seen == [str(picture.path) for picture in (missing, *pictures)]
     with pytest.raises(UsageError, match="Nothing was measured"):
         evaluate_faithfulness(MeanClassifier(), [missing], [given_heat("own", WHITE)])
 
@@ -194,7 +202,7 @@ def test_heat_is_read_where_the_pixels_lie(frame):
     x0, y0, x1, y1 = frame.seen
     heat = np.full(frame.photo, np.nan)
     heat[y0:y1, x0:x1] = (3 * ys - 2 * xs)[y0:y1, x0:x1]
-    found = on_input(heat, frame)
+    found = heat_on_input(heat, frame)
     for row, column in [(0, 0), (5, 9), (frame.input[0] - 1, frame.input[1] - 1)]:
         y, x = frame.to_photo((row, column))
         wanted = 3 * np.clip(y, y0, y1 - 1) - 2 * np.clip(x, x0, x1 - 1)
@@ -206,7 +214,7 @@ def test_a_map_placed_and_read_again_is_the_map_placed_on_the_input():
     grid = Grid((3.5, 3.5), (8.0, 8.0), "arithmetic")
     crop = fit_crop((320, 480), 40, (32, 32))  # eight pixels of the photograph for one of the input
     direct = project(cells, grid, Frame((32, 32), (32, 32), (0, 0), (32, 32)))
-    np.testing.assert_allclose(on_input(project(cells, grid, crop), crop), direct, atol=1e-5)
+    np.testing.assert_allclose(heat_on_input(project(cells, grid, crop), crop), direct, atol=1e-5)
 
 
 class Extractor:
@@ -236,9 +244,9 @@ def test_torchcam_measures_the_same(tmp_path):
         write_image(path, rng.integers(0, 256, (16, 16, 3), np.uint8))
         picture = Picture(path, PurePosixPath(path.name))
         found = measured(classifier, [picture], {"own": heat}, steps=32)
-        trial = _Trial.of(classifier, read_image(path), None, 32)
+        trial = _Input.of(classifier, read_image(path), None)
         theirs = Extractor(network, heat), lambda logits: logits.softmax(1)
-        for name, baseline in (("blur", trial.blurred), ("mean", None)):
+        for name, baseline in (("blur", trial.baselines["blur"]), ("mean", None)):
             curves = torchcam.DeletionInsertionMetric(*theirs, steps=32, baseline=baseline)
             curves.update(trial.inputs[None])
             for benchmark in ("insertion", "deletion"):

@@ -11,11 +11,10 @@ from torch import nn
 
 import cam
 from cam.errors import ImageError, UsageError
-from cam.evaluation.grid import compose_mosaic, draw_mosaics, evaluate_grid, sure_pictures
-from cam.evaluation.labels import Labeled, labeled_pictures
-from cam.evaluation.methods import MapRequest, evidence_of, gaussian, made_elsewhere, uniform
-from cam.evaluation.statistics import Evaluation
-from cam.explanations.options import ExplainOptions
+from cam.evaluation.benchmark import Evaluation
+from cam.evaluation.grid import compose_mosaic, confident_images, draw_mosaics, evaluate_grid
+from cam.evaluation.labels import labeled_pictures
+from cam.evaluation.methods import MapRequest, evidence_methods, gaussian, saved_maps, uniform
 from cam.images.find import find_pictures
 from cam.images.io import write_image
 
@@ -57,7 +56,7 @@ def play(colors: cam.Classifier, folder: Path, **rules) -> Evaluation:
         colors,
         labeled_pictures(folder, colors.labels),
         lambda whole: [
-            *evidence_of(whole, [ExplainOptions("logit"), ExplainOptions("margin")]),
+            *evidence_methods(whole, ["logit", "margin"]),
             gaussian(),
             uniform(0),
         ],
@@ -68,11 +67,11 @@ def play(colors: cam.Classifier, folder: Path, **rules) -> Evaluation:
 
 
 def test_only_pictures_the_model_is_right_and_sure_of_take_part(colors, folder):
-    sure, failed = sure_pictures(colors, labeled_pictures(folder, colors.labels), 0.9)
-    assert [str(each.picture.name) for each in sure] == ["blue/1.png", "green/1.png", "red/1.png", "white/1.png"]
+    sure, failed = confident_images(colors, labeled_pictures(folder, colors.labels), 0.9)
+    assert [str(picture.name) for picture in sure] == ["blue/1.png", "green/1.png", "red/1.png", "white/1.png"]
     assert [Path(path).name for path in failed] == ["broken.png"]
-    some, _ = sure_pictures(colors, labeled_pictures(folder, colors.labels), 0.3)
-    assert "red/unsure.png" in [str(each.picture.name) for each in some]  # red 7, white 6.5: 62 %
+    some, _ = confident_images(colors, labeled_pictures(folder, colors.labels), 0.3)
+    assert "red/unsure.png" in [str(picture.name) for picture in some]  # red 7, white 6.5: 62 %
 
 
 def test_the_game_worked_by_hand(colors, folder):
@@ -98,19 +97,19 @@ def test_the_seed_decides(colors, folder):
 
 
 def test_a_mosaic_is_its_tiles_side_by_side(colors, folder):
-    pictures = [each for each in labeled_pictures(folder, colors.labels) if each.picture.name.name == "1.png"]
+    pictures = {p: c for p, c in labeled_pictures(folder, colors.labels).items() if p.name.name == "1.png"}
     (mosaic,) = draw_mosaics(pictures, 2, 1, seed=0)
     image = compose_mosaic(colors, mosaic)
     assert image.shape == (16, 16, 3)
     names = list(COLORS)
-    for number, tile in enumerate(mosaic.tiles):
+    for number, (_, class_idx) in enumerate(mosaic.tiles):
         y, x = 8 * (number // 2), 8 * (number % 2)
-        assert (image[y : y + 8, x : x + 8] == COLORS[names[tile.class_idx]]).all()
+        assert (image[y : y + 8, x : x + 8] == COLORS[names[class_idx]]).all()
 
 
 def test_too_few_classes_are_told(colors, folder):
     pictures = labeled_pictures(folder, colors.labels)
-    with pytest.raises(UsageError, match="of 4 classes, and 3 x 3 tiles need 9"):
+    with pytest.raises(UsageError, match=r"3 x 3 tiles need 9 classes, .* of 4"):
         draw_mosaics(pictures, 3, 1, seed=0)
 
 
@@ -122,7 +121,7 @@ def asked(name: str = "a/dog.jpg", class_idxs: tuple[int, ...] = (3,)) -> MapReq
 def test_maps_made_elsewhere_are_found(tmp_path, name):
     (tmp_path / "a").mkdir()
     np.save(tmp_path / name, np.arange(24).reshape(4, 6))
-    (heat,) = made_elsewhere(tmp_path).heats(asked())
+    heat = saved_maps(tmp_path).heats(asked())[3]
     assert heat.dtype == np.float32
     assert heat[3, 5] == 23
 
@@ -131,15 +130,15 @@ def test_the_map_of_the_class_comes_before_that_of_the_picture(tmp_path):
     (tmp_path / "a").mkdir()
     for number, name in enumerate(["a/dog.jpg.npy", "a/dog.jpg.3.npy", "a/dog.jpg.33.npy"]):
         np.save(tmp_path / name, np.full((4, 6), number))
-    heats = made_elsewhere(tmp_path).heats(asked(class_idxs=(3, 33, 4)))
-    assert [float(heat.max()) for heat in heats] == [1, 2, 0]
+    heats = saved_maps(tmp_path).heats(asked(class_idxs=(3, 33, 4)))
+    assert {class_idx: heat.max() for class_idx, heat in heats.items()} == {3: 1, 33: 2, 4: 0}
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (np.zeros((6, 4)), r"float64 \(6, 4\) for a picture of \(4, 6\)"),
-        (np.zeros((4, 6), "U3"), "one number a pixel"),
+        (np.zeros((6, 4)), r"float64 \(6, 4\) for an image of \(4, 6\)"),
+        (np.zeros((4, 6), "U3"), "one number for each pixel"),
         (np.full((4, 6), np.inf), "infinite"),
         (np.full((4, 6), 1e300), "infinite"),
         (np.array({"code": 1}, object), "cannot be read"),
@@ -151,14 +150,14 @@ def test_a_bad_map_is_told(tmp_path, content, words):
     if content is not None:
         np.save(tmp_path / "a/dog.npy", content, allow_pickle=True)
     with pytest.raises(ImageError, match=words):
-        made_elsewhere(tmp_path).heats(asked())
+        saved_maps(tmp_path).heats(asked())
 
 
 def test_chance_is_decided_by_seed_name_and_class():
-    one, other = uniform(0).heats(asked(class_idxs=(1, 2)))
-    (again,) = uniform(0).heats(asked(class_idxs=(1,)))
-    (elsewhere,) = uniform(0).heats(asked("b.jpg", (1,)))
-    (seeded,) = uniform(1).heats(asked(class_idxs=(1,)))
+    one, other = uniform(0).heats(asked(class_idxs=(1, 2))).values()
+    again = uniform(0).heats(asked(class_idxs=(1,)))[1]
+    elsewhere = uniform(0).heats(asked("b.jpg", (1,)))[1]
+    seeded = uniform(1).heats(asked(class_idxs=(1,)))[1]
     assert (one == again).all()
     for different in (other, elsewhere, seeded):
         assert (one != different).any()
@@ -171,10 +170,8 @@ def test_squeezenet_tells_classes_apart(shared_data, monkeypatch):
     files = find_pictures([shared_data / "imagenet" / "images"])
     result = evaluate_grid(
         squeezenet,
-        [Labeled(file, 10 * number) for number, file in enumerate(files)],
-        lambda whole: evidence_of(
-            whole, [ExplainOptions("logit"), ExplainOptions("margin"), ExplainOptions("posterior")]
-        ),
+        {file: 10 * number for number, file in enumerate(files)},
+        lambda whole: evidence_methods(whole, ["logit", "margin", "posterior"]),
         mosaics=10,
     )
     values = {(row.method, row.metric): row.value for row in result.rows}

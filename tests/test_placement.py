@@ -12,8 +12,8 @@ from torch import nn
 import cam
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import UsageError
-from cam.evaluation.placement import METRICS, Pasted, centroid, evaluate_placement, measure_placement, paste
-from cam.evaluation.statistics import Evaluation
+from cam.evaluation.benchmark import Evaluation
+from cam.evaluation.placement import METRICS, Scene, centroid, evaluate_placement, measure_placement, paste
 from cam.images.find import Picture
 from cam.maps.geometry import Grid
 
@@ -38,10 +38,10 @@ def value(evaluation: Evaluation, method: str, metric: str) -> float:
     return row.value
 
 
-def white_square(top: int, left: int, size: int = 4) -> Pasted:
+def white_square(top: int, left: int, size: int = 4) -> Scene:
     image = np.zeros((32, 32, 3), np.uint8)
     image[top : top + size, left : left + size] = 255
-    return Pasted(f"{top}-{left}", image, 1, (top + (size - 1) / 2, left + (size - 1) / 2))
+    return Scene(f"{top}-{left}", image, 1, (top + (size - 1) / 2, left + (size - 1) / 2))
 
 
 def test_the_heat_of_an_object_that_fills_a_cell_lies_on_it() -> None:
@@ -71,8 +71,9 @@ def test_a_group_counts_only_where_all_its_scenes_are_recognized() -> None:
     black = replace(white_square(8, 8), class_idx=0, image=np.full((32, 32, 3), 255, np.uint8))
     classifier = seeing_white()
     result = measure_placement(classifier, [[[white_square(8, 16)], [white_square(4, 4), black]]])
-    assert (result.pictures, result.settings["scenes"]) == (1, 1)
-    with pytest.raises(UsageError, match="recognizes no object"):
+    assert result.pictures == 1
+    assert value(result, "gaussian", "bias_x") == 15.5 - 17.5  # of the first group alone
+    with pytest.raises(UsageError, match="recognizes none of the objects"):
         measure_placement(classifier, [[[black]]])
 
 
@@ -80,7 +81,7 @@ def test_pictures_are_pasted_at_places_that_the_seed_decides(tmp_path: Path) -> 
     Image.new("RGB", (60, 40), "white").save(tmp_path / "white.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
     pictures = [Picture(tmp_path / name, PurePosixPath(name)) for name in ("white.png", "bad.png")]
-    done: list[Picture] = []
+    done: list[str] = []
     classifier = seeing_white()
 
     def play(seed: int) -> Evaluation:
@@ -88,10 +89,8 @@ def test_pictures_are_pasted_at_places_that_the_seed_decides(tmp_path: Path) -> 
 
     first = play(0)
     assert first.pictures == 1
-    assert first.settings == {
-        "scenes": 6, "confidence": 0.3, "canvas": 64, "object_size": 8, "each": 3
-    }  # fmt: skip
-    assert done == pictures
+    assert first.settings == {"confidence": 0.3, "canvas": 64, "object_size": 8, "each": 3}
+    assert done == [str(picture.path) for picture in pictures]
     assert [row.metric for row in first.rows[:4]] == list(METRICS)
     assert value(first, "logit measured", "centroid_distance") < 1
     assert abs(value(first, "logit measured", "bias_x")) < 0.01  # mirror images
@@ -101,7 +100,7 @@ def test_pictures_are_pasted_at_places_that_the_seed_decides(tmp_path: Path) -> 
 def test_the_class_is_the_known_one(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
     picture = Picture(tmp_path / "white.png", PurePosixPath("white.png"))
-    with pytest.raises(UsageError, match="recognizes no object"):
+    with pytest.raises(UsageError, match="recognizes none of the objects"):
         evaluate_placement(seeing_white(), [picture], truth={picture: 0}, object_size=16)
 
 

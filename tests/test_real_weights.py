@@ -11,8 +11,8 @@ import torchvision
 from PIL import Image
 
 import cam
-from cam.evaluation.placement import Pasted, evaluate_placement, measure_placement
-from cam.evaluation.statistics import Evaluation
+from cam.evaluation.benchmark import Evaluation
+from cam.evaluation.placement import Scene, evaluate_placement, measure_placement
 from cam.images.find import find_pictures
 from cam.images.io import read_image
 from cam.invariance.demo.scenes import compose, uci_digits
@@ -105,6 +105,6 @@ def test_measured_centers_place_digits() -> None:
         scene = compose([glyphs[index]], [int(classes[index])], classifier.preprocessing.crop, rng)
         x0, y0, x1, y1 = scene.boxes[0]
         center = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
-        objects.append([[Pasted(f"{index}", scene.image, int(classes[index]), center)]])
+        objects.append([[Scene(f"{index}", scene.image, int(classes[index]), center)]])
     measured, arithmetic, stretched = distances(measure_placement(classifier, objects))
     assert measured <= min(arithmetic, 0.95 * stretched)

@@ -50,9 +50,9 @@ def test_both_commands_write_the_report(run, tmp_path):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("path,label\nnobody.png,5\n", "names no picture of this run. Write paths as in the manifest, or ends of them"),
-        ("path,label\nfive.png,fifty\n", "Line 2 of .* stands for no class"),
-        ("path,label\nfive.png,5\nfive.png,6\n", "Line 3 of .* names the picture 'five.png' again"),
+        ("path,label\nnobody.png,5\n", "names none of the images. Write their paths, or ends of them"),
+        ("path,label\nfive.png,fifty\n", "Line 2 of .* matches no class"),
+        ("path,label\nfive.png,5\nfive.png,6\n", "Line 3 of .* names the image 'five.png' again"),
         ("", "holds no rows"),
         (None, "cannot be opened"),
     ],
@@ -83,9 +83,11 @@ def test_a_picture_is_named_by_the_end_of_its_path_if_only_one_has_it(run, tmp_p
     truth.write_text("five.png,5\n")
     result = run("report", out, "--truth", truth)
     assert result.exit_code == 2
-    assert re.search("Line 1 of .* means '.*a/five.png' or '.*b/five.png'. Write more of the path than", result.output)
+    assert re.search(
+        "Line 1 of .* matches '.*a/five.png' and '.*b/five.png'. Write more of the path than", result.output
+    )
     truth.write_text("a/five.png,5\nsevens.png,7\nb/sevens.png,7\n")
-    assert re.search("Line 3 of .* names the picture 'b/sevens.png' again", run("report", out, "--truth", truth).output)
+    assert re.search("Line 3 of .* names the image 'b/sevens.png' again", run("report", out, "--truth", truth).output)
 
 
 def test_wrong_usage_is_an_error(run, tmp_path):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -9,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import cam
-from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import UsageError
 from cam.evaluation.sanity import (
-    _picture,
     compare_moved,
     evaluate_sanity,
     layers_from_logits,
@@ -193,24 +190,14 @@ def test_rank_correlation_by_hand():
     assert rank_correlation(np.arange(4.0), np.zeros(4)) == 0
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_input_is_made_a_picture_again(channels):
-    preprocessing = Preprocessing(20, (20, 30), mean=(0.4, 0.5, 0.6)[:channels], std=(0.2, 0.3, 0.1)[:channels])
-    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    inputs, frame = preprocessing.prepare(image)
-    as_it_is = replace(preprocessing, resize=20, crop=frame.input)
-    again, _ = as_it_is.prepare(_picture(inputs, preprocessing))
-    assert torch.equal(again, inputs)
-
-
 def test_the_embedded_model_is_sane():
     classifier = cam.load_classifier("digits", device="cpu")
     samples = find_pictures([Path(__file__).parents[1] / "samples" / name for name in ("five.png", "four-left.png")])
     missing = Picture(Path("missing.png"), PurePosixPath("missing.png"))
-    seen: list[Picture] = []
+    seen: list[str] = []
     result = evaluate_sanity(classifier, [*samples, missing], ["logit"], stages=2, progress=seen.append)
     found = {(row.method, row.metric): row.value for row in result.rows}
-    assert (result.pictures, len(result.failed), seen) == (2, 1, [*samples, missing])
+    assert (result.pictures, len(result.failed), seen) == (2, 1, [str(picture.path) for picture in (*samples, missing)])
     assert abs(found["logit", "rank_correlation@all"]) < 0.6
     assert found["logit", "completeness_error"] <= found["logit", "largest_completeness_error"] < 1e-5
     assert found["logit", "equivariance_error"] < 0.05
@@ -218,5 +205,5 @@ def test_the_embedded_model_is_sane():
 
 
 def test_one_stage_is_no_way(pictures):
-    with pytest.raises(UsageError, match="1 stages do not lead"):
+    with pytest.raises(UsageError, match="stages must be 2 or more, got 1"):
         evaluate_sanity(cam.wrap(by_hand(), input_size=16), pictures, ["logit"], stages=1)

@@ -151,7 +151,7 @@ class _Input:
         heat = heat_on_input(heat, self.frame)
         counts = np.rint(np.linspace(0, heat.size, steps + 1)).astype(np.int64)
         order = torch.from_numpy(ranks(heat, np.random.default_rng(seed))).to(self.inputs.device)
-        batches = torch.from_numpy(counts).to(order.device).split(batch_size)
+        batches = torch.split(torch.from_numpy(counts).to(order.device), batch_size)
         scores = {}
         for name, baseline in self.baselines.items():
             for metric, start, end in (("insertion", baseline, self.inputs), ("deletion", self.inputs, baseline)):

@@ -136,7 +136,7 @@ def compare_moved(here: NDArray[np.floating], there: NDArray[np.floating], strid
 
 def _moved(classifier: Classifier, image: Image, fit: Fit | None, stride: Size) -> tuple[Image, Image]:
     """Cut out the network's input as an image, and the same moved down and right by (y, x) pixels."""
-    pixels, _ = classifier.preprocessing.look(image, fit)
+    pixels, _ = classifier.preprocessing.resize_and_crop(image, fit)
     view = np.broadcast_to(pixels, (*pixels.shape[:2], 3))  # gray inputs have one channel
     y, x = stride
     return view, np.pad(view[:-y, :-x], ((y, 0), (x, 0), (0, 0)), mode="edge")
