@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 
 @contextmanager
@@ -67,3 +67,20 @@ def wait_for_address(page: Page) -> None:
         const { toHash, current } = gapcam.state;
         while (location.hash !== toHash(current)) await new Promise((resolve) => setTimeout(resolve, 20));
     }""")
+
+
+def state(page: Page, key: str):
+    return page.evaluate("(key) => gapcam.state.current[key]", key)
+
+
+def listed(page: Page) -> list[int]:
+    return page.evaluate("gapcam.list.listed()")
+
+
+def show_picture(page: Page, number: int) -> None:
+    page.evaluate("(number) => gapcam.state.open(number)", number)
+    page.wait_for_selector(f'html[data-shown="{number}"]', state="attached")
+
+
+def read_number(locator: Locator) -> float:
+    return float(locator.inner_text().replace("\u2212", "-"))

@@ -86,19 +86,6 @@ def forty_maps() -> cam.Classifier:
     return cam.wrap(network, input_size=32)
 
 
-def state(page, key):
-    return page.evaluate("(key) => gapcam.state.current[key]", key)
-
-
-def listed(page) -> list[int]:
-    return page.evaluate("gapcam.list.listed()")
-
-
-def show_picture(page, number: int) -> None:
-    page.evaluate("(number) => gapcam.state.open(number)", number)
-    page.wait_for_selector(f'html[data-shown="{number}"]', state="attached")
-
-
 def wrong_ones(records: list[dict]) -> list[int]:
     return [n for n, record in enumerate(records) if record["truth"] != record["targets"][0]["class_idx"]]
 
@@ -109,7 +96,3 @@ def index_of(report: Path) -> dict:
 
 def number_of(report: Path, name: str) -> int:
     return [row["name"] for row in index_of(report)["pictures"]].index(name)
-
-
-def read_number(locator) -> float:
-    return float(locator.inner_text().replace("\u2212", "-"))

@@ -7,20 +7,8 @@ import io
 
 import numpy as np
 import pytest
-from browser import opened, pixels, wait_for_address, wait_for_picture
-from reports import (
-    COUNT,
-    LABELS,
-    NAMES,
-    index_of,
-    listed,
-    read_number,
-    report_with_errors,
-    run_on_photos,
-    show_picture,
-    state,
-    wrong_ones,
-)
+from browser import listed, opened, pixels, read_number, show_picture, state, wait_for_address, wait_for_picture
+from reports import COUNT, LABELS, NAMES, index_of, report_with_errors, run_on_photos, wrong_ones
 
 import cam
 from cam.images.io import read_image

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import opened, wait_for_picture
-from reports import COUNT, LABELS, NAMES, listed, read_number, show_picture, state, wrong_ones
+from browser import listed, opened, read_number, show_picture, state, wait_for_picture
+from reports import COUNT, LABELS, NAMES, wrong_ones
 
 import cam
 from cam.maps.projection import cell_positions
@@ -55,6 +55,8 @@ def test_the_policy_forbids_connections_and_injected_code(reported, browser):
 
 def test_the_first_picture_has_the_numbers_of_python(page, reported):
     classifier, _, records = reported
+    stored = "Stored for this picture: the maps of all 5 classes, to \u00b10.0005 logits."
+    assert page.locator("#stored").inner_text() == stored
     expected = cam.explain(classifier, records[0]["path"])
     assert page.locator("#chips .chip").first.locator(".number").all_inner_texts() == [
         f"{expected.logit:.2f}".replace("-", "\u2212"),

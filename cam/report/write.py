@@ -30,21 +30,10 @@ _COLORMAPS = "signed", "cividis", "viridis", "turbo"
 
 
 def write_report(out: Path, truth: str | None = None) -> Path:
-    """Write the report of a run that stored evidence.
+    """Write the page of a run that stored evidence, and return its path; `truth` is for `read_truth`.
 
     Up to 100 images are in the page itself. With more, the page loads the evidence of an image when it is opened, and
     thumbnails a hundred at a time.
-
-    Args:
-        out: folder of the run.
-        truth: the true classes, as `read_truth` reads them.
-
-    Returns:
-        The page.
-
-    Raises:
-        UsageError: the folder contains no finished run with evidence, or the truth cannot be read.
-        OutputError: the report cannot be written.
     """
     run = RunEvidence.open(out)
     with run.folder.locked():
@@ -85,7 +74,12 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
         "title": f"{run.about['model']}, {len(entries)} picture{'s' if len(entries) != 1 else ''}",
         **run.model,
         "drawing": _drawing(run.about, peaks),
-        "about": _about(run.about),
+        "about": {
+            "model": run.about["model"],
+            "head": run.about["head"]["kind"],
+            "weights": run.about["weights"]["sha256"] or run.about["weights"]["tensors_sha256"],
+            "version": run.about["versions"]["gapcam"],
+        },
         "pictures": entries,
         "failed": failed,
         "summary": summary.to_json(),
@@ -112,13 +106,4 @@ def _drawing(about: dict[str, Any], peaks: list[float]) -> dict[str, Any]:
         "opacity": options["opacity"],
         "colormap": colormap,
         "colormaps": {name: b64encode(lookup(name).tobytes()).decode() for name in names},
-    }
-
-
-def _about(about: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "model": about["model"],
-        "head": about["head"]["kind"],
-        "weights": about["weights"]["sha256"] or about["weights"]["tensors_sha256"],
-        "version": about["versions"]["gapcam"],
     }
