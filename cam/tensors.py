@@ -17,93 +17,61 @@ from cam.errors import UsageError
 
 
 class _Streams(threading.local):
-    """Of each thread, a stream for each device."""
+    """The streams of each thread, one for each device."""
 
     def __init__(self) -> None:
-        self.of: dict[torch.device, torch.cuda.Stream] = {}
+        self.of_device: dict[torch.device, torch.cuda.Stream] = {}
 
 
-_own = _Streams()
+_streams = _Streams()
 
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Ask a GPU for what comes on a stream of this thread's own, behind what the stream before was asked for.
+    """Run GPU work on a stream of this thread, so that threads do not wait for each other.
 
-    Threads then do not wait for each other. The main thread goes on with the stream that it has: that is the user's.
-
-    Example:
-        >>> with own_stream(torch.device("cpu")):
-        ...     put(np.zeros(2), torch.device("cpu")).device
-        device(type='cpu')
+    The main thread keeps its current stream, which is the user's.
     """
     if device.type != "cuda" or threading.current_thread() is threading.main_thread():
         yield
         return
-    if device not in _own.of:
-        _own.of[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream = _own.of[device]
-    stream.wait_stream(torch.cuda.current_stream(device))  # that copied the weights
+    if device not in _streams.of_device:
+        _streams.of_device[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = _streams.of_device[device]
+    stream.wait_stream(torch.cuda.current_stream(device))  # which copied the weights
     with torch.cuda.stream(stream):
         yield
 
 
 def put(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Copy an array to a device; on CUDA without waiting for it.
-
-    Example:
-        >>> put(np.zeros((2, 3), np.float32), torch.device("cpu")).shape
-        torch.Size([2, 3])
-    """
+    """Copy an array to a device; on CUDA without waiting for the copy."""
     tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def fetch(tensor: Tensor) -> Tensor:
-    """Copy a tensor to the CPU; on CUDA without waiting for it, so that nobody may look before `wait`.
-
-    Example:
-        >>> fetch(torch.zeros(2, 3)).device
-        device(type='cpu')
-    """
+    """Copy a tensor to the CPU; on CUDA without waiting, so that it must not be read before `wait`."""
     if tensor.device.type != "cuda":
         return tensor.cpu()
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
 def wait(device: torch.device) -> None:
-    """Wait for what this thread has asked of a device, and for nothing else.
-
-    Example:
-        >>> wait(torch.device("cpu"))
-    """
+    """Wait for the GPU work that this thread has started, and for nothing else."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
 
 
 @contextmanager
 def fixed_seed() -> Iterator[None]:
-    """Let layers be initialized with the same random numbers each time, which leaves the caller's as they were.
-
-    Example:
-        >>> with fixed_seed():
-        ...     weight = nn.Linear(2, 3).weight
-        >>> with fixed_seed():
-        ...     weight.equal(nn.Linear(2, 3).weight)
-        True
-    """
+    """Initialize layers with the same random numbers each time, and leave the caller's random state as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         yield
 
 
 def device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Give the device and the floating type a network's inputs must have.
-
-    Example:
-        >>> device_and_dtype(nn.Linear(2, 2).half())
-        (device(type='cpu'), torch.float16)
-    """
+    """Return the device and the floating dtype that a network's inputs must have."""
     for tensor in network.parameters():
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
@@ -111,36 +79,22 @@ def device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 def pick_device(name: str) -> torch.device:
-    """Find the device a name stands for.
-
-    Raises:
-        UsageError: there is no such device here.
-
-    Example:
-        >>> pick_device("cpu")
-        device(type='cpu')
-    """
+    """Return the device with a name: auto, cpu, cuda, cuda:N or mps; raise UsageError if this machine lacks it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"There is no device {name!r}", "Give auto, cpu, cuda, cuda:N or mps") from error
+        raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}", "Choose one") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= count.get(device.type, 0):
-        raise UsageError(f"The device {name!r} was asked for, and this machine has none", "Take --device auto or cpu")
+        raise UsageError(f"--device is {name!r}, which this machine does not have", "Use --device auto or cpu")
     return device
 
 
 @contextmanager
 def no_tf32() -> Iterator[None]:
-    """Let float32 be that: convolutions on CUDA would else round what they multiply to 10 bits (TF32).
-
-    Example:
-        >>> with no_tf32():
-        ...     torch.backends.cudnn.allow_tf32
-        False
-    """
+    """Compute float32 convolutions on CUDA in full: TF32 would round the factors to 10 bits."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -150,15 +104,7 @@ def no_tf32() -> Iterator[None]:
 
 
 def hash_tensors(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of tensors, as 64 hexadecimal digits.
-
-    Args:
-        state: dense tensors of any dtype and shape; their order and device do not count.
-
-    Example:
-        >>> hash_tensors({"weight": torch.zeros(2)})[:8]
-        '054346e3'
-    """
+    """Return the SHA-256 of the names, dtypes, shapes and bytes of dense tensors, in any order and on any device."""
     digest = hashlib.sha256()
     for key in sorted(state):
         tensor = state[key].detach().cpu().contiguous()

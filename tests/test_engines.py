@@ -192,7 +192,7 @@ def test_auto_takes_what_pays(monkeypatch, pictures, installed, name):
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr("cam.engines.checked.find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(UsageError, match=r"needs what is not installed: onnxscript.*gapcam\[onnxruntime\]"):
+    with pytest.raises(UsageError, match=r"needs onnxscript, which is not installed.*gapcam\[onnxruntime\]"):
         make_engine("onnxruntime", *engine_parts(wrapped()))
 
 
@@ -206,9 +206,9 @@ def test_nothing_heavy_is_imported_before_it_is_asked_for():
 @pytest.mark.parametrize(
     ("name", "precision", "sentence"),
     [
-        ("openvino", "float32", "There is no engine 'openvino'. Give one of auto, eager, compile, onnxruntime."),
-        ("eager", "int8", "There is no precision 'int8'. Give one of float32, bfloat16, float16."),
-        ("eager", "bfloat16", "bfloat16 was asked for on cpu, where it is slower than float32 and wrong. Take"),
+        ("openvino", "float32", "--engine must be one of auto, eager, compile, onnxruntime, got 'openvino'."),
+        ("eager", "int8", "--precision must be one of float32, bfloat16, float16, got 'int8'."),
+        ("eager", "bfloat16", "--precision bfloat16 is slower than float32 on cpu, and inexact. Use"),
     ],
 )
 def test_what_there_is_not_is_a_usage_error(name, precision, sentence):

@@ -86,7 +86,7 @@ def test_no_scale_shows_only_zero() -> None:
 
 
 def test_limits_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(UsageError, match="not a vmax"):
+    with pytest.raises(UsageError, match="vmax must be a finite number"):
         legend(32, 32, vmax=float("nan"))
 
 

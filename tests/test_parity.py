@@ -80,13 +80,13 @@ def test_float32_is_that_while_a_run_goes_on(run, folder, tmp_path, monkeypatch)
     """On CUDA convolutions would else have the precision of TF32."""
     seen = []
     before = torch.backends.cudnn.allow_tf32
-    plain = eager.EagerEngine.take
+    plain = eager.EagerEngine.run
 
     def take(self, *args):
         seen.append(torch.backends.cudnn.allow_tf32)
         return plain(self, *args)
 
-    monkeypatch.setattr(eager.EagerEngine, "take", take)
+    monkeypatch.setattr(eager.EagerEngine, "run", take)
     assert run("explain", folder, *DIGITS, "--engine", "eager", "-o", tmp_path / "out").exit_code == 0
     assert set(seen) == {False}
     assert torch.backends.cudnn.allow_tf32 == before

@@ -63,15 +63,15 @@ def test_a_smaller_picture_is_the_mean_over_areas(size: tuple[int, int], max_sid
 
 @pytest.mark.parametrize("max_side", [0, -3])
 def test_a_side_of_no_pixels_is_refused(max_side: int) -> None:
-    with pytest.raises(UsageError, match=f"side of {max_side} pixels is none. Give 1 or more"):
+    with pytest.raises(UsageError, match=f"max_side must be 1 or more, got {max_side}"):
         cam.explain(wrapped(), photo(40, 70)).overlay(max_side=max_side)
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     explanation = cam.explain(wrapped(), photo(40, 70))
-    with pytest.raises(UsageError, match="is not an opacity"):
+    with pytest.raises(UsageError, match="--opacity must be between 0 and 1"):
         explanation.overlay(opacity=1.5)
-    with pytest.raises(UsageError, match="is not a vmax"):
+    with pytest.raises(UsageError, match="vmax must be a finite number"):
         explanation.overlay(vmax=float("nan"))
-    with pytest.raises(UsageError, match="is not a color map"):
+    with pytest.raises(UsageError, match="--colormap must be signed or"):
         explanation.overlay(colormap="virids")

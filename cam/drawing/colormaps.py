@@ -1,4 +1,4 @@
-"""Signed evidence -> color."""
+"""Signed evidence to colors."""
 
 from __future__ import annotations
 
@@ -19,29 +19,16 @@ _ZERO = 128  # the index of no evidence; 1 is -vmax, 255 is +vmax
 
 _STEPS = 127
 
-_FARTHEST = 1e37  # steps that can still be averaged in single precision
+_LARGEST_STEP = 1e37  # single precision can still average it
 
 
 @cache
 def lookup(colormap: str) -> NDArray[np.uint8]:
-    """The colors of evidence from -vmax (index 1) over zero (128) to +vmax (255).
+    """Return the colors of evidence, (256, 3) uint8 RGB, read-only: -vmax at 1, zero at 128, +vmax at 255; 0 repeats 1.
 
-    "signed" is black at zero and grows lighter on both sides, CIELAB lightness in proportion to the
-    evidence: over red and orange to yellow for the class, over blue to cyan against it.
-
-    Args:
-        colormap: "signed", or a color map of OpenCV, with or without "COLORMAP_", in any case; spread
-            from -vmax to +vmax.
-
-    Returns:
-        (256, 3) uint8 RGB, read-only; index 0 repeats index 1.
-
-    Raises:
-        UsageError: an unknown name; the nearest ones are listed.
-
-    Example:
-        >>> lookup("signed")[128], lookup("signed")[255]
-        (array([0, 0, 0], dtype=uint8), array([255, 227,   0], dtype=uint8))
+    "signed" is black at zero and grows lighter on both sides, CIELAB lightness in proportion to the evidence: over
+    red and orange to yellow for the class, over blue to cyan against it. Other names are color maps of OpenCV, with
+    or without "COLORMAP_", in any case.
     """
     name = colormap.lower().removeprefix("colormap_")
     if name == "signed":
@@ -53,7 +40,10 @@ def lookup(colormap: str) -> NDArray[np.uint8]:
         table = np.concatenate([spread[:1], spread])
     else:
         near = get_close_matches(name, ["signed", *_OPENCV], n=5, cutoff=0.4) or ["signed", *sorted(_OPENCV)]
-        raise UsageError(f"{colormap!r} is not a color map", f"Use one of {', '.join(near)}")
+        raise UsageError(
+            f"--colormap must be signed or the name of an OpenCV color map, got {colormap!r}",
+            f"Use one of {', '.join(near)}",
+        )
     table.flags.writeable = False  # shared by all callers
     return table
 
@@ -61,23 +51,10 @@ def lookup(colormap: str) -> NDArray[np.uint8]:
 def colorize(
     values: NDArray[np.floating], vmax: float, colormap: str = "signed", signed: bool = True
 ) -> NDArray[np.uint8]:
-    """Paint evidence, with what lies beyond the ends of the scale in the outermost colors.
+    """Paint evidence (H, W) in the colors of a scale from -vmax to vmax, or from 0 if not signed: (H, W, 3) uint8 RGB.
 
-    Args:
-        values: (H, W) evidence, logit units or a probability; NaN is painted as zero.
-        vmax: evidence of the outermost colors, in the same unit; none at all is shown if it is <= 0.
-        colormap: as in `lookup`.
-        signed: whether the scale runs from -vmax, else from 0; "signed" has its zero in the middle always.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        UsageError: the vmax is not finite, or the color map is unknown.
-
-    Example:
-        >>> colorize(np.array([[-9.0, 0.0, 9.0]]), vmax=4.5)[0, 2]
-        array([255, 227,   0], dtype=uint8)
+    Values beyond the ends get the outermost colors, NaN that of zero; if vmax <= 0 all values do. The color map
+    "signed" always has its zero in the middle.
     """
     return paint(to_steps(values, vmax, colormap, signed), colormap)
 
@@ -85,56 +62,26 @@ def colorize(
 def to_steps(
     values: NDArray[np.floating], vmax: float, colormap: str = "signed", signed: bool = True
 ) -> NDArray[np.float32]:
-    """Put evidence on the scale that `paint` paints: 1 is -vmax, 128 no evidence, 255 +vmax, and on beyond the ends.
+    """Convert evidence to indices of `lookup`, not rounded and not clipped: float32 of the same shape, finite.
 
-    An average of steps is the step of the average, so that the few cells of a map can be put on the scale before they
-    are spread over many pixels.
-
-    Args:
-        values: of any shape, as in `colorize`.
-        vmax: as in `colorize`.
-        colormap: as in `lookup`.
-        signed: as in `colorize`.
-
-    Returns:
-        float32 of the same shape, finite.
-
-    Raises:
-        UsageError: the vmax is not finite.
-
-    Example:
-        >>> to_steps(np.array([-9.0, 0.0, 4.5]), vmax=4.5).tolist()
-        [-126.0, 128.0, 255.0]
+    An average of steps is the step of the average, so the few cells of a map can be converted before they are
+    interpolated to many pixels.
     """
     if not np.isfinite(vmax):
-        raise UsageError(f"{vmax!r} is not a vmax of a color scale", "Give a finite number of logit units")
+        raise UsageError(f"vmax must be a finite number, got {vmax!r}", "Pass the value at the end of the color scale")
     if vmax < np.finfo(np.float32).tiny:
         return np.full(values.shape, _ZERO, np.float32)
     with np.errstate(over="ignore"):  # evidence far beyond a tiny vmax
         steps = _STEPS * np.divide(values, vmax, dtype=np.float32)
         if not signed and colormap.lower() != "signed":
             steps = 2 * steps - _STEPS
-    finite: NDArray[np.float32] = np.nan_to_num(np.clip(steps + _ZERO, -_FARTHEST, _FARTHEST), copy=False, nan=_ZERO)
+    clipped = np.clip(steps + _ZERO, -_LARGEST_STEP, _LARGEST_STEP)
+    finite: NDArray[np.float32] = np.nan_to_num(clipped, copy=False, nan=_ZERO)
     return finite
 
 
 def paint(steps: NDArray[np.float32], colormap: str = "signed") -> NDArray[np.uint8]:
-    """Paint steps from `to_steps`, rounded; what lies beyond the ends in the outermost colors.
-
-    Args:
-        steps: (H, W) float32, H and W at least 1.
-        colormap: as in `lookup`.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        UsageError: the color map is unknown.
-
-    Example:
-        >>> paint(np.array([[-126.0, 128.0, 254.6]], np.float32))[0, 2]
-        array([255, 227,   0], dtype=uint8)
-    """
+    """Paint the steps of `to_steps`, (H, W) and not empty, rounded and clipped: (H, W, 3) uint8 RGB."""
     index = cv2.convertScaleAbs(np.clip(steps, 0, 255))  # which rounds
     four_bytes = cv2.LUT(index, _packed(colormap)).view(np.uint8)
     return np.asarray(cv2.cvtColor(four_bytes.reshape(*steps.shape, 4), cv2.COLOR_RGBA2RGB), np.uint8)
@@ -142,15 +89,15 @@ def paint(steps: NDArray[np.float32], colormap: str = "signed") -> NDArray[np.ui
 
 @cache
 def _packed(colormap: str) -> NDArray[np.int32]:
-    """The colors in four bytes each: OpenCV looks up one number of four bytes much faster than three of one."""
+    """Pack each color in four bytes: OpenCV looks up one number of four bytes much faster than three of one."""
     return np.pad(lookup(colormap), ((0, 0), (0, 1))).view(np.int32).reshape(1, -1)
 
 
 def _half(zero_hue: float, outer_hue: float) -> NDArray[np.uint8]:
-    """(128, 3) uint8 RGB from black on: lightness rises evenly to 90, hue turns, chroma is all sRGB has."""
+    """Return (128, 3) uint8 RGB from black on: lightness rises evenly to 90, hue turns, chroma is all sRGB has."""
     share = np.linspace(0, 1, _STEPS + 1)[:, None]
     hue = np.deg2rad(zero_hue + (outer_hue - zero_hue) * share**2)
-    chroma = np.minimum(np.arange(0, 131, 0.5), 200 * share)  # no leap out of black
+    chroma = np.minimum(np.arange(0, 131, 0.5), 200 * share)  # starts at black
     lab = np.stack(np.broadcast_arrays(90 * share, chroma * np.cos(hue), chroma * np.sin(hue)), -1)
     rgb = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2RGB)
     exists = np.abs(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) - lab).max(-1) < 0.5

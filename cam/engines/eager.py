@@ -35,84 +35,83 @@ class EagerEngine:
     ) -> None:
         self.device, self.dtype = device_and_dtype(network)
         self.head = head
-        self.low = None if precision == "float32" else getattr(torch, precision)
+        self.low_precision = None if precision == "float32" else getattr(torch, precision)
         inputs = random_inputs(2, input_shape).to(self.device, self.dtype)
-        self.network = _folded(eval_copy(network, input_shape).to(self.device), head, inputs)
+        self.network = _fold_batchnorm(eval_copy(network, input_shape).to(self.device), head, inputs)
         self.network = self.network.to(memory_format=torch.channels_last)
-        self._of_thread = threading.local()
+        self._thread = threading.local()
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Give logits (N, C) and features (N, K, h, w)."""
-        inputs = self.place(inputs)
-        tap: FeatureHook | None = getattr(self._of_thread, "tap", None)
-        if tap is None:
-            self._of_thread.tap = tap = self.fresh_tap()
+        """Return logits (N, C) and features (N, K, h, w)."""
+        inputs = self.to_device(inputs)
+        hook: FeatureHook | None = getattr(self._thread, "hook", None)
+        if hook is None:
+            self._thread.hook = hook = self.new_hook()
         with torch.no_grad(), uncompiled():
-            return self.take(tap, inputs)
+            return self.run(hook, inputs)
 
-    def place(self, inputs: Tensor) -> Tensor:
-        """Bring inputs to the network, channels last."""
+    def to_device(self, inputs: Tensor) -> Tensor:
+        """Move inputs to the network's device, channels last."""
         return inputs.to(self.device, self.dtype, non_blocking=True, memory_format=torch.channels_last)
 
-    def take(self, tap: FeatureHook, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the network under a tap in this engine's precision; the head in float32."""
-        if self.low is None:
-            return tap(inputs)
-        with torch.autocast(self.device.type, self.low):
-            logits, features = tap(inputs)
-        return _recomputed(self.head, logits.float(), features.float())
+    def run(self, hook: FeatureHook, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Run a hooked network in this engine's precision, and the head in float32."""
+        if self.low_precision is None:
+            return hook(inputs)
+        with torch.autocast(self.device.type, self.low_precision):
+            logits, features = hook(inputs)
+        logits, features, head = logits.float(), features.float(), self.head
+        scores = features.mean((2, 3)) @ head.weight.T  # in float32, so that the maps add up to the logits
+        return head.scales(features, logits)[:, None] * scores + head.bias, features
 
-    def fresh_tap(self) -> FeatureHook:
+    def new_hook(self) -> FeatureHook:
         """Copy the modules, which may store results between calls, for one thread; the weights are shared."""
         shared = {id(parameter): parameter for parameter in self.network.parameters()}
         return FeatureHook(copy.deepcopy(self.network, shared), self.head.site)
 
 
-def _recomputed(head: Head, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the logits that the features have in float32, so that the maps add up to them."""
-    pooled = features.mean((2, 3)) @ head.weight.T
-    return head.scales(features, logits)[:, None] * pooled + head.bias, features
-
-
-def _folded(network: nn.Module, head: Head, inputs: Tensor) -> nn.Module:
-    """Fold every BatchNorm into the convolution whose result it reads, unless that changes what comes out."""
+def _fold_batchnorm(network: nn.Module, head: Head, inputs: Tensor) -> nn.Module:
+    """Fold each BatchNorm into the convolution before it, unless that changes the logits or the features."""
     folded = copy.deepcopy(network)
     with torch.no_grad(), uncompiled():
-        for convolution, norm in _pairs(folded, inputs):
+        for convolution, norm in _find_pairs(folded, inputs):
             fused = fuse_conv_bn_eval(convolution, norm)
             convolution.weight, convolution.bias = fused.weight, fused.bias
             for module in folded.modules():
-                module._modules.update({key: nn.Identity() for key, part in module._modules.items() if part is norm})
+                children = module._modules
+                children.update({name: nn.Identity() for name, child in children.items() if child is norm})
         expected = FeatureHook(copy.deepcopy(network), head.site)(inputs)
         try:
-            found = FeatureHook(copy.deepcopy(folded), head.site)(inputs)
-        except ModelError:  # the features were the result of a BatchNorm
+            actual = FeatureHook(copy.deepcopy(folded), head.site)(inputs)
+        except ModelError:  # the features were the output of a BatchNorm
             return network
     same = all(
-        got.shape == want.shape and bool((got - want).abs().max() <= 1e-4 * want.abs().max().clamp(min=1))
-        for got, want in zip(found, expected, strict=True)
+        a.shape == e.shape and bool((a - e).abs().max() <= 1e-4 * e.abs().max().clamp(min=1))
+        for a, e in zip(actual, expected, strict=True)
     )
-    return folded if same else network  # another layer reads the convolution too
+    return folded if same else network  # another layer also reads the output of the convolution
 
 
-def _pairs(network: nn.Module, inputs: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """The convolutions of a network whose result goes into a BatchNorm."""
-    results: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are held, so that no two have one id
+def _find_pairs(network: nn.Module, inputs: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Find the convolutions whose output a BatchNorm reads, by running the network once."""
+    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holds the tensors, so that their ids stay unique
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
-    def keep(convolution: nn.Module, _: object, out: Tensor) -> None:
+    def record_output(convolution: nn.Module, _: object, output: Tensor) -> None:
         if isinstance(convolution, nn.Conv2d):
-            results[id(out)] = convolution, out
+            outputs[id(output)] = convolution, output
 
-    def pair(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and id(args[0]) in results:
-            pairs.append((results[id(args[0])][0], norm))
+    def record_pair(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and id(args[0]) in outputs:
+            pairs.append((outputs[id(args[0])][0], norm))
 
-    hooks = [module.register_forward_hook(keep) for module in network.modules() if isinstance(module, nn.Conv2d)]
-    hooks += [
-        module.register_forward_pre_hook(pair) for module in network.modules() if isinstance(module, nn.BatchNorm2d)
-    ]
+    handles = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(record_output))
+        elif isinstance(module, nn.BatchNorm2d):
+            handles.append(module.register_forward_pre_hook(record_pair))
     network(inputs)
-    for hook in hooks:
-        hook.remove()
+    for handle in handles:
+        handle.remove()
     return pairs

@@ -1,4 +1,4 @@
-"""Networks translated for a faster machine: torch's compiler and ONNX Runtime."""
+"""Networks translated for torch's compiler and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -21,14 +21,9 @@ Shape = tuple[int, int, int]
 
 
 def compiled(eager: EagerEngine, shape: Shape) -> Engine:
-    """Compile a network with its weights frozen, for inputs of one size, batches of any size and threads of one core.
+    """Compile the network of an eager engine with frozen weights, for inputs (channels, H, W) in batches of any size.
 
-    Args:
-        eager: the engine whose network is compiled, in its precision.
-        shape: (channels, H, W) of the inputs.
-
-    Raises:
-        Exception: whatever torch's compiler has against the network.
+    It runs on one thread at a time. Raises whatever torch's compiler raises.
     """
     with _quiet():
         module = _exported(eager, shape).module(check_guards=False)
@@ -36,18 +31,20 @@ def compiled(eager: EagerEngine, shape: Shape) -> Engine:
 
         def engine(inputs: Tensor) -> tuple[Tensor, Tensor]:
             if inputs.shape[1:] != shape:
-                raise ModelError(f"It was compiled for inputs of {shape[1]} x {shape[2]}", "Leave others to eager")
+                raise ModelError(
+                    f"It was compiled for inputs of {shape[1]} x {shape[2]}", "Use the eager engine for others"
+                )
             count = len(inputs)
-            if count == 1:  # one picture would be compiled anew
+            if count == 1:  # a batch of one would be compiled again
                 inputs = inputs.repeat(2, 1, 1, 1)
             with torch.no_grad():
-                logits, features = run(eager.place(inputs))
+                logits, features = run(eager.to_device(inputs))
             return logits[:count], features[:count]
 
-        example = eager.place(random_inputs(2, shape))
+        example = eager.to_device(random_inputs(2, shape))
         torch._dynamo.mark_dynamic(example, 0)
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the threads are the caller's; with another number it would be compiled anew
+        torch.set_num_threads(1)  # the caller has the threads; another number would compile again
         try:
             with torch.no_grad():
                 run(example)
@@ -57,14 +54,9 @@ def compiled(eager: EagerEngine, shape: Shape) -> Engine:
 
 
 def onnxruntime(eager: EagerEngine, shape: Shape) -> Engine:
-    """Translate a network for ONNX Runtime; for inputs of any size that its layers do not depend on.
+    """Translate the network of an eager engine for ONNX Runtime, for inputs of any size that its layers accept.
 
-    Args:
-        eager: the engine whose network is translated.
-        shape: (channels, H, W) to record it with.
-
-    Raises:
-        Exception: whatever the translator or the runtime have against the network.
+    Raises whatever the translator or the runtime raises.
     """
     runtime: Any = import_module("onnxruntime")
     with _quiet():
@@ -72,8 +64,8 @@ def onnxruntime(eager: EagerEngine, shape: Shape) -> Engine:
     model: Any = program.model_proto
     _free_sizes(model.graph)
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the threads are the caller's
-    options.log_severity_level = 4  # what goes wrong comes as an exception too
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the caller has the threads
+    options.log_severity_level = 4  # errors are raised, too
     session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
@@ -84,28 +76,28 @@ def onnxruntime(eager: EagerEngine, shape: Shape) -> Engine:
     return engine
 
 
-class _Both(nn.Module):
+class _LogitsAndFeatures(nn.Module):
     """A module that returns logits and features."""
 
     def __init__(self, eager: EagerEngine) -> None:
         super().__init__()
-        self.eager, self.tap = eager, eager.fresh_tap()
-        self.network = self.tap.network
+        self.eager, self.hook = eager, eager.new_hook()
+        self.network = self.hook.network
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self.eager.take(self.tap, inputs)
+        return self.eager.run(self.hook, inputs)
 
 
 def _exported(eager: EagerEngine, shape: Shape) -> torch.export.ExportedProgram:
-    """Record what the network does with inputs of one size, in batches of any size."""
-    example = eager.place(random_inputs(2, shape))
+    """Record the network with inputs of one size, in batches of any size."""
+    example = eager.to_device(random_inputs(2, shape))
     batch = ({0: torch.export.Dim.DYNAMIC},)
     with torch.no_grad():
-        return torch.export.export(_Both(eager).eval(), (example,), dynamic_shapes=batch)
+        return torch.export.export(_LogitsAndFeatures(eager).eval(), (example,), dynamic_shapes=batch)
 
 
 def _free_sizes(graph: Any) -> None:
-    """Forget the sizes a graph was recorded with: most networks run at any, and each is checked before it is used."""
+    """Let inputs have any size: most networks accept it, and each size is checked before it is used."""
     del graph.value_info[:]
     for value in (*graph.input, *graph.output):
         for index, dim in enumerate(value.type.tensor_type.shape.dim):
@@ -115,7 +107,7 @@ def _free_sizes(graph: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to itself what translators have to say about their own code."""
+    """Hide the warnings of translators."""
     level = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
