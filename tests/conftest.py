@@ -78,7 +78,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def invoke(*arguments: object) -> Result:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="cam")
         assert "Traceback" not in result.output
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result

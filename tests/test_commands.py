@@ -1,4 +1,4 @@
-"""`cam inspect`, `cam models`, the help, and every way to start the program."""
+"""`cam inspect`, `cam models`, help, wrong options, and the ways to start the program and to end it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
-from runs import CARD, SAMPLES
+from runs import CARD, DIGITS, SAMPLES, lines
 
 from cam.cli.main import main
 from cam.version import VERSION
 
 ROOT = Path(__file__).parents[1]
-SIDES = [side // 4 for side in CARD["preprocessing"]["crop"]]  # of the embedded model's map
+GRID = [side // 4 for side in CARD["preprocessing"]["crop"]]  # of the embedded model
+GROUPS = ["Inputs", "Model", "What to explain", "Picture", "Speed", "Run", "Limits"]
 
 
-def program(*command: str, cwd: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **changes}
+def program(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_inspect_as_json(run):
+def test_inspect_prints_facts_as_json(run):
     result = run("inspect", "digits", "--json")
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
-    wanted = ["kind", "exact", "feature_layer", "grid", "stride", "offset", "classes", "completeness_error", "reason"]
-    assert set(wanted) <= facts.keys()
-    assert (facts["kind"], facts["exact"], facts["classes"], facts["grid"]) == ("gap-linear", True, 10, SIDES)
+    assert {"feature_layer", "offset"} <= facts.keys()
+    assert (facts["kind"], facts["exact"], facts["classes"], facts["grid"]) == ("gap-linear", True, 10, GRID)
     assert facts["stride"] == [4, 4]
     assert facts["reason"] is None
     assert facts["completeness_error"] < 1e-5
-    assert facts["completeness_error_float64"] < 1e-5  # the head is kept in float32
+    assert facts["completeness_error_float64"] < 1e-5  # the head is in float32
 
 
-def test_inspect_tells_why_a_network_has_no_map(run):
+def test_inspect_gives_the_reason_if_a_network_has_no_map(run):
     result = run("inspect", "alexnet", "--no-weights", "--json", "--input-size", "96")
     facts = json.loads(result.stdout)
     assert result.exit_code == 0
@@ -47,63 +48,13 @@ def test_inspect_tells_why_a_network_has_no_map(run):
     assert len(facts["reason"]) > 20
 
 
-def test_inspect_for_people(run):
+def test_inspect_prints_a_table(run):
     result = run("inspect", "digits")
     assert re.search(r"^kind +gap-linear *$", result.stdout, re.MULTILINE)
-    assert re.search(rf"^grid +{SIDES[0]} x {SIDES[1]} *$", result.stdout, re.MULTILINE)
+    assert re.search(rf"^grid +{GRID[0]} x {GRID[1]} *$", result.stdout, re.MULTILINE)
 
 
-def test_models(run):
-    listed = json.loads(run("models", "--json").stdout)
-    names = [model["name"] for model in listed]
-    assert {"digits", "cifar-resnet20", "resnet50", "squeezenet1_1"} <= set(names)
-    table = run("models").stdout
-    assert all(name in table for name in names)
-
-
-def test_help_of_every_command(run):
-    assert {"explain", "inspect", "models"} <= set(re.findall(r"^  (\w+) ", run("--help").stdout, re.MULTILINE))
-    for command in ("explain", "inspect", "models"):
-        result = run(command, "-h")
-        assert result.exit_code == 0
-        assert f"Example: cam {command}" in result.stdout
-
-
-def test_help_waits_for_no_torch():
-    code = """
-import sys
-from click.testing import CliRunner
-from cam.cli.main import main
-print([CliRunner().invoke(main, line.split()).exit_code for line in ("--help", "explain --help", "--version")])
-print(sorted({"torch", "torchvision", "cv2", "PIL", "numpy"} & set(sys.modules)))
-"""
-    begin = time.perf_counter()
-    done = program(sys.executable, "-c", code)
-    assert done.stdout == "[0, 0, 0]\n[]\n", done.stderr
-    assert time.perf_counter() - begin < 5
-
-
-def test_the_three_ways_to_start_are_one_program(tmp_path):
-    installed = shutil.which("cam", path=str(Path(sys.executable).parent))
-    ways = [[sys.executable, "-m", "cam"], [sys.executable, "cli.py"], *([[installed]] if installed else [])]
-    helps = [program(*way, "explain", "--help") for way in ways]
-    assert {done.returncode for done in helps} == {0}
-    assert len({done.stdout for done in helps}) == 1
-    assert helps[0].stdout.startswith("Usage: cam explain [OPTIONS] INPUT...")
-    assert {program(*way, "--version").stdout for way in ways} == {f"cam, version {VERSION}\n"}
-
-
-def test_a_pipe_gets_no_progress_and_no_colors(tmp_path):
-    arguments = "-m", "cam", "explain", str(SAMPLES / "five.png"), "-m", "digits", "-o", str(tmp_path / "out")
-    done = program(sys.executable, *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "\x1b" not in done.stdout
-    assert done.stdout.endswith(f"1 explained, 0 failed: {tmp_path / 'out'}\n")
-    assert max(map(len, done.stdout.splitlines())) > 10
-
-
-def test_a_network_of_gray_pictures_is_inspected(tmp_path, monkeypatch):
+def test_inspect_takes_a_network_for_gray_images(run, tmp_path, monkeypatch):
     (tmp_path / "gray.py").write_text(
         "from torch import nn\n"
         "def make():\n"
@@ -111,8 +62,169 @@ def test_a_network_of_gray_pictures_is_inspected(tmp_path, monkeypatch):
         "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), *pooled, nn.Linear(4, 2))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    arguments = ["inspect", "gray:make", "--mean", "0.5", "--std", "0.5", "--input-size", "16", "--json"]
-    answer = CliRunner().invoke(main, arguments)
-    assert answer.exit_code == 0, answer.output
-    found = json.loads(answer.stdout)
-    assert (found["kind"], found["input"], found["grid"]) == ("gap-linear", [1, 16, 16], [14, 14])
+    result = run("inspect", "gray:make", "--mean", "0.5", "--std", "0.5", "--input-size", "16", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert (facts["kind"], facts["input"], facts["grid"]) == ("gap-linear", [1, 16, 16], [14, 14])
+
+
+def test_models_lists_names(run):
+    names = [model["name"] for model in json.loads(run("models", "--json").stdout)]
+    assert {"digits", "cifar-resnet20", "resnet50", "squeezenet1_1"} <= set(names)
+    table = run("models").stdout
+    assert all(name in table for name in names)
+
+
+def help_of(command: str) -> str:
+    """The help on a terminal of 100 columns, of which click leaves two empty."""
+    return CliRunner().invoke(main, [*command.split(), "-h"], prog_name="cam", terminal_width=98).stdout
+
+
+def test_help_of_explain_has_groups_and_one_line_for_each_option():
+    text = help_of("explain")
+    assert re.findall(r"^(\S.+):$", text, re.MULTILINE) == GROUPS
+    options = text[text.index("\nInputs:") :].splitlines()
+    assert all(re.match(r"  -|\S.+:$|$", line) for line in options), options
+    columns = {len(re.match(r"  -.+?  +", line)[0]) for line in options if line.startswith("  -")}
+    assert len(columns) == 1  # one column of help texts over all groups
+
+
+@pytest.mark.parametrize("command", ["merge", "report", "models", "inspect", "invariance", "evaluate sanity"])
+def test_help_of_every_command_is_short(command):
+    text = help_of(command)
+    assert "Example: cam " + command in text
+    assert not re.findall(r"^ {8,}\S", text, re.MULTILINE)  # a second line of an option
+
+
+def test_help_imports_no_torch_and_takes_no_time():
+    code = """
+import sys
+from click.testing import CliRunner
+from cam.cli.main import main
+print([CliRunner().invoke(main, line.split()).exit_code for line in ("--help", "explain --help", "--version")])
+print(sorted({"torch", "torchvision", "cv2", "PIL", "numpy"} & set(sys.modules)))
+"""
+    start = time.perf_counter()
+    result = program(sys.executable, "-c", code)
+    assert result.stdout == "[0, 0, 0]\n[]\n", result.stderr
+    assert time.perf_counter() - start < 5  # on a busy machine
+
+
+@pytest.mark.parametrize(
+    ("option", "suggestion"),
+    [
+        ("--alpha", "Did you mean --opacity?"),
+        ("--alpha=0.3", "Did you mean --opacity?"),
+        ("--class", "Did you mean --target?"),
+        ("--method", "Did you mean --evidence?"),
+        ("--img", "Did you mean INPUT?"),
+        ("--image-path", "Did you mean INPUT?"),
+        ("--cmap", "Did you mean --colormap?"),
+        ("--output", "Did you mean --out?"),
+        ("--arch", "Did you mean --model?"),
+        ("--layer", "No layer is needed: the head is found automatically; cam inspect shows it."),
+        ("--opacty", "Did you mean --opacity?"),
+        ("--nonsense", "See cam explain --help."),
+    ],
+)
+def test_a_wrong_option_is_answered_with_the_right_one(run, option, suggestion):
+    result = run("explain", "dog.jpg", "-o", "out", option)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: No such option: {option.partition('=')[0]}. {suggestion}\n")
+
+
+def test_an_option_of_another_command_is_not_suggested(run):
+    result = run("evaluate", "grid", "photos", "--alpha", "1")
+    assert result.stderr.endswith("Error: No such option: --alpha. See cam evaluate grid --help.\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "must_be"),
+    [
+        ("--opacity", "1.5", "a number from 0 to 1"),
+        ("--channels", "-1", "a whole number of 0 or more"),
+        ("--batch-size", "many", "a whole number of 1 or more"),
+        ("--mean", "0,5;1", "numbers separated by commas, such as 0.5,0.5,0.5"),
+        ("--scale", "0", "run, image or a number above 0"),
+        ("--scale", "nan", "run, image or a number above 0"),
+        ("--save", "heat,maps", "some of overlay,heat,cam"),
+        ("--save", "", "some of overlay,heat,cam"),
+        ("--shard", "4/3", "a part such as 1/3, 2/3 or 3/3"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_the_right_ones(run, tmp_path, option, value, must_be):
+    result = run("explain", SAMPLES, *DIGITS, "-o", tmp_path / "out", option, value)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: {option} must be {must_be}, got {value!r}.\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_ways_to_start_are_one_program():
+    installed = shutil.which("cam", path=str(Path(sys.executable).parent))
+    commands = [[sys.executable, "-m", "cam"], [sys.executable, "cli.py"], *([[installed]] if installed else [])]
+    helps = [program(*command, "explain", "--help") for command in commands]
+    assert {result.returncode for result in helps} == {0}
+    assert len({result.stdout for result in helps}) == 1
+    assert helps[0].stdout.startswith("Usage: cam explain [OPTIONS] INPUT...")
+    assert {program(*command, "--version").stdout for command in commands} == {f"cam, version {VERSION}\n"}
+
+
+def test_a_pipe_gets_no_progress_bar_and_no_colors(tmp_path):
+    arguments = "-m", "cam", "explain", str(SAMPLES / "five.png"), "-m", "digits", "-o", str(tmp_path / "out")
+    result = program(sys.executable, *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "\x1b" not in result.stdout
+    assert result.stdout.endswith(f"1 explained, 0 failed: {tmp_path / 'out'}\n")
+
+
+def test_a_stopped_run_shows_its_failures(run, tmp_path, monkeypatch):
+    (tmp_path / "bad.png").write_text("text")
+    inputs = SAMPLES / "five.png", tmp_path / "bad.png"
+    assert run("explain", *inputs, *DIGITS, "-o", tmp_path / "out").exit_code == 3
+
+    def stop(classifier, pictures, out, options, arguments, report):
+        for line in lines(out):
+            report(line)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cam.runs.run.explain_folder", stop)
+    result = run("explain", *inputs, *DIGITS, "-o", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (130, "")
+    heading, failed, stopped = result.stderr.splitlines()
+    assert heading.split() == ["failed", "why"]
+    assert failed.startswith(f"{tmp_path / 'bad.png'}  '{tmp_path / 'bad.png'}' is not an image")
+    assert stopped.startswith("Stopped. Finished images are in ")
+
+
+def test_any_command_can_be_stopped(run, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cam.classifiers.inspection.inspect_model", stop)
+    result = run("inspect", "digits")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+
+
+def test_a_narrow_terminal_cuts_no_name(run, tmp_path, monkeypatch):
+    folder = tmp_path / "a very long folder of photographs of the year"
+    folder.mkdir()
+    for number in (1, 2):
+        (folder / f"photograph-number-{number}.jpg").write_text("text")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    table = run("explain", folder, *DIGITS, "-o", tmp_path / "out").stderr
+    assert "…" not in table
+    for number in (1, 2):
+        assert table.count(f"number-{number}") == 2  # in its column, and in the reason
+
+
+def test_a_full_disk_behind_standard_output_is_one_sentence(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cam.cli.printing.show_models", full)
+    result = run("models")
+    assert (result.exit_code, result.stdout) == (1, "")
+    message = "Standard output cannot be written (No space left on device)."
+    assert result.stderr == f"Error: {message} Free disk space, or send the output elsewhere.\n"

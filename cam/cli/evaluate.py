@@ -12,6 +12,7 @@ import click
 from cam.cli.options import (
     COLOR,
     EVIDENCE,
+    FIT,
     FRACTION,
     PATH,
     SOME_FAILED,
@@ -47,7 +48,6 @@ def _common_options(function: Function) -> Function:
             "--evidence",
             "kinds",
             type=EVIDENCE,
-            metavar="KIND",
             multiple=True,
             default=["logit", "margin", "posterior"],
             callback=lambda ctx, parameter, kinds: tuple(dict.fromkeys(kinds)),
@@ -68,13 +68,7 @@ _maps_option = _option(
     multiple=True,
     help="Also compare maps of another tool: NAME.npy, (H, W). Repeatable.",
 )
-_fit_option = _option(
-    "--fit",
-    type=click.Choice(["crop", "whole"]),
-    metavar="crop|whole",
-    show_default="the model's own",
-    help="The center crop or the whole image.",
-)
+_fit_option = _option("--fit", type=FIT, show_default="the model's own", help="The center crop or the whole image.")
 _inputs_argument = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 
 
@@ -194,11 +188,7 @@ def placement(inputs: tuple[str, ...], **options: Any) -> None:
 
     pictures = find_pictures(inputs)
     settings = select(options, "kinds", "canvas", "object_size", "background", "each", "seed", "max_pixels")
-
-    def run(classifier: Classifier, progress: Progress) -> Evaluation:
-        return evaluate_placement(classifier, pictures, progress=progress, **settings)
-
-    _run_benchmark(options, run, len(pictures))
+    _run_benchmark(options, partial(evaluate_placement, pictures=pictures, **settings), len(pictures))
 
 
 @evaluate.command()
@@ -216,11 +206,7 @@ def sanity(inputs: tuple[str, ...], **options: Any) -> None:
 
     pictures = find_pictures(inputs)
     settings = select(options, "kinds", "stages", "fit", "seed", "max_pixels")
-
-    def run(classifier: Classifier, progress: Progress) -> Evaluation:
-        return evaluate_sanity(classifier, pictures, progress=progress, **settings)
-
-    _run_benchmark(options, run, len(pictures))
+    _run_benchmark(options, partial(evaluate_sanity, pictures=pictures, **settings), len(pictures))
 
 
 def _methods(classifier: Classifier, options: dict[str, Any]) -> list[Method]:
@@ -235,7 +221,7 @@ def _methods(classifier: Classifier, options: dict[str, Any]) -> list[Method]:
     return methods
 
 
-def _run_benchmark(options: dict[str, Any], run: Callable[[Classifier, Progress], Evaluation], steps: int) -> None:
+def _run_benchmark(options: dict[str, Any], run: Callable[..., Evaluation], steps: int) -> None:
     """Load the classifier, run with a progress bar and show the results."""
     from cam.classifiers.load import load_classifier
     from cam.cli.printing import progress, show_evaluation
@@ -243,7 +229,7 @@ def _run_benchmark(options: dict[str, Any], run: Callable[[Classifier, Progress]
 
     classifier = load_classifier(**classifier_arguments(options))
     with progress(steps, options["as_json"]) as advance:
-        evaluation = run(classifier, advance)
+        evaluation = run(classifier, progress=advance)
     show_evaluation(evaluation, as_json=options["as_json"])
     if options["out"]:
         write_whole(options["out"], evaluation.to_json().encode())

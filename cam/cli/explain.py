@@ -14,6 +14,7 @@ import click
 
 from cam.cli.options import (
     EVIDENCE,
+    FIT,
     FRACTION,
     NOTHING_DONE,
     PATH,
@@ -66,7 +67,7 @@ _SHARD = Value(
 _SECONDS = Value("X", float, "a number above 0", lambda seconds: seconds > 0)
 
 _input = option_group("Inputs")
-_what = option_group("What to explain")
+_target = option_group("What to explain")
 _picture = option_group("Picture")
 _speed = option_group("Speed")
 _run = option_group("Run")
@@ -80,7 +81,7 @@ _limit = option_group("Limits")
     "--pattern", "patterns", metavar="GLOB", multiple=True, help='Only files like "*.png" or "val/*.jpg". Repeatable.'
 )
 @classifier_options
-@_what(
+@_target(
     "-t",
     "--target",
     "targets",
@@ -89,26 +90,12 @@ _limit = option_group("Limits")
     default=["top1"],
     help="top1, topN, a class index or a label. Repeatable.",
 )
-@_what(
-    "--evidence",
-    type=EVIDENCE,
-    metavar="KIND",
-    default="logit",
-    help="logit, contrast, margin or posterior, see above.",
-)
-@_what("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: an index or a label.")
-@_what(
-    "--fit",
-    type=click.Choice(["crop", "whole"]),
-    metavar="crop|whole",
-    show_default="the model's own",
-    help="The center crop or the whole image.",
-)
-@_what(
-    "--resolution", type=_RESOLUTION, help="Finer maps from a larger input: its shorter side (448) or a factor (2x)."
-)
-@_what("--tta", is_flag=True, help="Average the maps over mirrored and larger inputs.")
-@_what("--channels", type=whole_number(0), default=0, help="Also draw the N channels with the largest shares.")
+@_target("--evidence", type=EVIDENCE, default="logit", help="logit, contrast, margin or posterior, see above.")
+@_target("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: an index or a label.")
+@_target("--fit", type=FIT, show_default="the model's own", help="The center crop or the whole image.")
+@_target("--resolution", type=_RESOLUTION, help="Finer maps from a larger input: shorter side (448) or factor (2x).")
+@_target("--tta", is_flag=True, help="Average the maps over mirrored and larger inputs.")
+@_target("--channels", type=whole_number(0), default=0, help="Also draw the N channels with the largest shares.")
 @_picture("--save", type=_SAVE, default="overlay", help="overlay,heat,cam: images, .npy and .npz files.")
 @_picture("--opacity", type=FRACTION, default=0.5, help="Opacity of the heat, from 0 to 1.")
 @_picture("--colormap", metavar="NAME", default="signed", help="signed, or a color map of OpenCV.")
@@ -116,12 +103,7 @@ _limit = option_group("Limits")
 @_picture("--boxes", is_flag=True, help="Draw boxes around the heat. The manifest always has them.")
 @_picture("--box-share", type=float, metavar="X", default=0.2, help="Box threshold, as a share of the map's maximum.")
 @_picture(
-    "--format",
-    "format_",
-    type=click.Choice(["jpg", "png", "webp"]),
-    metavar="NAME",
-    default="jpg",
-    help="jpg, png or webp.",
+    "--format", "format_", type=click.Choice(["jpg", "png", "webp"]), default="jpg", help="Format of the overlays."
 )
 @_picture("--max-side", type=whole_number(1), help="Longer side of the overlays, in pixels; smaller is faster.")
 @_speed(
@@ -133,14 +115,12 @@ _limit = option_group("Limits")
 @_speed(
     "--engine",
     type=click.Choice(["auto", "eager", "compile", "onnxruntime"]),
-    metavar="NAME",
     default="auto",
     help="auto, eager, compile or onnxruntime.",
 )
 @_speed(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    metavar="TYPE",
     default="float32",
     help="On CUDA: float32, bfloat16 or float16.",
 )
@@ -148,13 +128,7 @@ _limit = option_group("Limits")
 @_run("--report", is_flag=True, help="Also write OUT/report.html, to browse all results.")
 @truth_option
 @_run("--overwrite/--resume", help="Replace an earlier run in OUT, or continue it.")
-@_run(
-    "--on-error",
-    type=click.Choice(["skip", "stop"]),
-    metavar="skip|stop",
-    default="skip",
-    help="What to do after a bad image.",
-)
+@_run("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="What to do after a bad image.")
 @_run("--shard", type=_SHARD, help="Only the I-th of N parts of the images; join them with cam merge.")
 @json_option
 @quiet_option

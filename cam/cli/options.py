@@ -66,14 +66,17 @@ class Command(click.Command):
             parameter.metavar.rstrip(".") for parameter in self.params if parameter.nargs == -1 and parameter.metavar
         ]
         alias = ALIASES.get(name)
-        matches = [alias] if alias in known else get_close_matches(name, known, 1)
+        matches = [option for option in known if option == alias] if alias else get_close_matches(name, known, 1, 0.7)
         return f"{message} Did you mean {matches[0]}?" if matches else f"{message} See {ctx.command_path} --help."
 
 
 class Option(click.Option):
-    """An option that the help lists in a group."""
+    """An option that the help lists in a group, with short names for its values."""
 
     def __init__(self, *names: Any, group: str, **settings: Any) -> None:
+        if isinstance(settings.get("type"), click.Choice):
+            choices = "|".join(settings["type"].choices)
+            settings["metavar"] = choices if len(choices) <= 12 else "NAME"
         super().__init__(*names, **settings)
         self.group = group
 
@@ -130,6 +133,7 @@ def is_color(value: tuple[int, ...]) -> bool:
 FRACTION = Value("X", float, "a number from 0 to 1", lambda number: 0 <= number <= 1)
 NUMBERS = Value("X,X,X", numbers, "numbers separated by commas, such as 0.5,0.5,0.5")
 COLOR = Value("R,G,B", color, "red, green and blue from 0 to 255, such as 0,0,0", is_color)
+FIT = click.Choice(["crop", "whole"])
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])
 PATH = click.Path(path_type=Path)
 

@@ -1,4 +1,4 @@
-"""What the commands show on the terminal."""
+"""What the commands print."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _ROWS, _FAILURES = 20, 100
 
 @contextmanager
 def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
-    """Show progress on standard error where that is a terminal; give what moves it on by one picture."""
+    """Show a progress bar on standard error if that is a terminal; yields the function that advances it."""
     console = Console(stderr=True)
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=silent or not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
-        yield lambda done: bar.advance(task)
+        yield lambda step: bar.advance(task)
 
 
 class Records:
-    """The first lines of a manifest, to show when a run ends."""
+    """The records to show at the end of a run: the first rows and failures."""
 
     def __init__(self, *, all_failures: bool = False) -> None:
         self.rows: list[tuple[Record, Record]] = []  # an image and a class
@@ -44,7 +44,7 @@ class Records:
         self._max_failures = inf if all_failures else _FAILURES
 
     def add(self, record: Record) -> None:
-        """Remember a line, if it is one of the first."""
+        """Count a record, and keep it if it is one of the first."""
         self.row_count += len(record["targets"])
         self.rows += [(record, target) for target in record["targets"][: _ROWS - len(self.rows)]]
         if record["status"] == "failed":
@@ -78,8 +78,7 @@ def show_run(run: Run, records: Records, *, as_json: bool, quiet: bool) -> None:
 
 def show_failures(records: Records) -> None:
     """Show which images failed and why, on standard error."""
-    if records.failures:
-        _show_failures(records.failures)
+    _show_failures(records.failures)
     if more := records.failure_count - len(records.failures):
         _errors().print(f"... and {more} more failed; see the manifest", soft_wrap=True)
 
@@ -88,11 +87,12 @@ def _show_failures(failures: Mapping[str, str]) -> None:
     table = Table(Column("failed", overflow="fold"), Column("why", overflow="fold"), box=None, pad_edge=False)
     for path, error in failures.items():
         table.add_row(_plain(path), _plain(error))
-    _errors().print(table)
+    if failures:
+        _errors().print(table)
 
 
 def show_inspection(inspection: Inspection) -> None:
-    """Show what is known of a model's head, a line a fact."""
+    """Show the facts about a model's head, one per line."""
     table = Table.grid(padding=(0, 2))
     for name, value in inspection.to_json().items():
         if value is not None:
@@ -101,12 +101,11 @@ def show_inspection(inspection: Inspection) -> None:
 
 
 def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
-    """Show who did how well: a table with a row for each metric and method, or JSON."""
+    """Show the results of a benchmark: a row for each metric and method, or JSON."""
     if as_json:
         print(evaluation.to_json(), end="")
         return
-    if evaluation.failed:
-        _show_failures(evaluation.failed)
+    _show_failures(evaluation.failed)
     table = Table("metric", "maps", "value", "95 % interval", "n", box=None)
     for row in evaluation.rows:
         figures = _number(row.value), f"{_number(row.low)} to {_number(row.high)}", str(row.count)
@@ -119,7 +118,7 @@ def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
 
 
 def show_models(models: Sequence[dict[str, str]]) -> None:
-    """Show the names that -m takes."""
+    """Show the names for -m."""
     table = Table("model", "from", "description", box=None)
     for model in models:
         table.add_row(*(_plain(model[key]) for key in ("name", "source", "description")))
@@ -127,13 +126,13 @@ def show_models(models: Sequence[dict[str, str]]) -> None:
 
 
 def _console() -> Console:
-    """Standard output; wide where it is no terminal, so that lines stay whole in a pipe."""
+    """Standard output; wide unless it is a terminal, so that a pipe gets whole lines."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=200)
 
 
 def _errors() -> Console:
-    """Standard error; so wide where it is no terminal that a row is a line."""
+    """Standard error; unless it is a terminal, so wide that an error is one line."""
     console = Console(stderr=True, highlight=False)
     return console if console.is_terminal else Console(stderr=True, highlight=False, width=10_000)
 
@@ -165,15 +164,11 @@ def _fact(value: object) -> str:
 
 
 def printable(text: object) -> str:
-    r"""Leave nothing in a text that a terminal cannot print, or would obey.
-
-    Example:
-        >>> printable("a\x1b[2Jb")
-        'a?[2Jb'
-    """
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text)).encode("utf-8", "replace").decode()
+    """Replace what a terminal cannot print, or would obey as a command."""
+    characters = (character if character.isprintable() else "?" for character in str(text))
+    return "".join(characters).encode("utf-8", "replace").decode()
 
 
 def _plain(text: object) -> str:
-    """Names and labels are data, and no markup."""
+    """Escape the markup of rich: names and labels are data."""
     return escape(printable(text))
