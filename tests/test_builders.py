@@ -17,7 +17,7 @@ from torch import nn
 
 from cam.classifiers.load import load_classifier
 from cam.classifiers.sources.cards import FOLDER, card_names, read_card
-from cam.classifiers.sources.registry import build, list_models
+from cam.classifiers.sources.registry import build_network, list_models
 from cam.classifiers.sources.torchvision import torchvision_names
 from cam.errors import ModelError, UsageError, WeightsError
 from cam.networks.cifar_resnet import resnet20
@@ -27,7 +27,7 @@ def test_a_checkpoint_says_how_many_classes(tmp_path):
     torch.manual_seed(1)
     network = torchvision.models.resnet18(weights=None, num_classes=10)
     torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, tmp_path / "n")
-    built = build("resnet18", weights=tmp_path / "n")
+    built = build_network("resnet18", weights=tmp_path / "n")
     assert same(built.network.state_dict(), network.state_dict())
     assert built.weights == tmp_path / "n"
 
@@ -35,10 +35,10 @@ def test_a_checkpoint_says_how_many_classes(tmp_path):
 @pytest.mark.parametrize("nest", ["state_dict", "model", "model_state_dict", "ema", None])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module.model."])
 def test_nests_and_prefixes_are_unwrapped(tmp_path, nest, prefix):
-    network = build("cifar-resnet20", random_weights=True).network
+    network = build_network("cifar-resnet20", random_weights=True).network
     state = {f"{prefix}{key}": value for key, value in network.state_dict().items()}
     torch.save({nest: state, "epoch": 3} if nest else state, tmp_path / "net.pt")
-    assert same(build("cifar-resnet20", weights=tmp_path / "net.pt").network.state_dict(), network.state_dict())
+    assert same(build_network("cifar-resnet20", weights=tmp_path / "net.pt").network.state_dict(), network.state_dict())
 
 
 def test_cards_follow_the_checkpoint_too(tmp_path):
@@ -50,32 +50,32 @@ def test_cards_follow_the_checkpoint_too(tmp_path):
 
 
 def test_keys_that_are_missing_or_left_over_are_named(tmp_path):
-    state = build("cifar-resnet20", random_weights=True).network.state_dict()
+    state = build_network("cifar-resnet20", random_weights=True).network.state_dict()
     state["stray"] = state.pop("linear.bias")
     torch.save(state, tmp_path / "net.pt")
     with pytest.raises(WeightsError) as refusal:
-        build("cifar-resnet20", weights=tmp_path / "net.pt")
+        build_network("cifar-resnet20", weights=tmp_path / "net.pt")
     assert "missing 'linear.bias'" in str(refusal.value)
     assert "left over 'stray'" in str(refusal.value)
 
 
 def test_a_checkpoint_with_code_runs_only_when_told_to(tmp_path):
-    state = build("cifar-resnet20", random_weights=True).network.state_dict()
+    state = build_network("cifar-resnet20", random_weights=True).network.state_dict()
     torch.save({"state_dict": state, "bomb": Bomb(tmp_path / "ran")}, tmp_path / "net.pt")
     with pytest.raises(WeightsError, match="--unsafe-pickle"):
-        build("cifar-resnet20", weights=tmp_path / "net.pt")
+        build_network("cifar-resnet20", weights=tmp_path / "net.pt")
     assert not (tmp_path / "ran").exists()
-    build("cifar-resnet20", weights=tmp_path / "net.pt", unsafe_pickle=True)
+    build_network("cifar-resnet20", weights=tmp_path / "net.pt", unsafe_pickle=True)
     assert (tmp_path / "ran").exists()
 
 
 def test_a_card_without_weights_says_what_to_give():
     with pytest.raises(WeightsError, match="--weights"):
-        build("cifar-resnet20")
+        build_network("cifar-resnet20")
 
 
 def test_the_embedded_model_is_the_file_that_its_card_names():
-    built = build("digits")
+    built = build_network("digits")
     card = read_card("digits")
     assert built.weights == card.weights
     assert built.labels == tuple("0123456789")
@@ -87,7 +87,7 @@ def test_the_embedded_model_is_the_file_that_its_card_names():
 )
 def test_an_unknown_model_lists_near_names(name, near):
     with pytest.raises(ModelError) as refusal:
-        build(name)
+        build_network(name)
     assert repr(name) in str(refusal.value)
     assert near in str(refusal.value)
 
@@ -193,24 +193,26 @@ def test_the_embedded_model_is_found_in_the_users_folder_too(user_folder):
 )
 def test_a_factory_that_fails_is_told_in_a_sentence(in_that_folder, model, found):
     with pytest.raises((ModelError, UsageError)) as refusal:
-        build(model)
+        build_network(model)
     assert found in str(refusal.value)
 
 
 def test_a_factory_takes_the_classes_of_its_checkpoint(in_that_folder):
-    network = build("mymodel:make").network
+    network = build_network("mymodel:make").network
     assert network[3].out_features == 3
     network[3] = nn.Linear(8, 11)
     torch.save(network.state_dict(), in_that_folder / "eleven.pt")
-    assert same(build("mymodel:make", weights=in_that_folder / "eleven.pt").network.state_dict(), network.state_dict())
+    assert same(
+        build_network("mymodel:make", weights=in_that_folder / "eleven.pt").network.state_dict(), network.state_dict()
+    )
 
 
 def test_a_factory_that_takes_no_classes_is_told_to(in_that_folder):
-    network = build("mymodel:fixed").network
+    network = build_network("mymodel:fixed").network
     torch.save(network.state_dict(), in_that_folder / "three.pt")
-    built = build("mymodel:fixed", weights=in_that_folder / "three.pt")
+    built = build_network("mymodel:fixed", weights=in_that_folder / "three.pt")
     assert same(built.network.state_dict(), network.state_dict())
     network[3] = nn.Linear(8, 11)
     torch.save(network.state_dict(), in_that_folder / "eleven.pt")
     with pytest.raises(WeightsError, match=r"eleven\.pt' have 11 classes.*take `num_classes`"):
-        build("mymodel:fixed", weights=in_that_folder / "eleven.pt")
+        build_network("mymodel:fixed", weights=in_that_folder / "eleven.pt")

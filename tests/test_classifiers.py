@@ -1,7 +1,9 @@
-"""A classifier is what its owner asked for, on a device that is there, whatever mode torch is in."""
+"""A classifier has the preprocessing, labels and device that the caller gave, in any autograd mode."""
 
 from __future__ import annotations
 
+import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,14 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from cam.classifiers.inspection import inspect_model
 from cam.classifiers.load import load_classifier, wrap
 from cam.errors import CamError, UsageError
 from cam.tensors import pick_device
 
 
 class Shifted(nn.Module):
-    """Cells of 4 x 4 pixels whose evidence is their upper left pixel, checkpointed if wanted."""
+    """Cells of 4 x 4 pixels whose evidence is their upper left pixel, perhaps with checkpointing."""
 
     def __init__(self, checkpointed: bool = False) -> None:
         super().__init__()
@@ -34,8 +37,7 @@ class Shifted(nn.Module):
 
 
 @pytest.fixture
-def nothing_remembered(tmp_path, monkeypatch) -> Path:
-    """The cache, empty."""
+def empty_cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path
 
@@ -43,45 +45,72 @@ def nothing_remembered(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("made_in_mode", [True, False])
 @pytest.mark.parametrize("checkpointed", [True, False])
-def test_the_grid_is_measured_in_any_mode(nothing_remembered, device, mode, made_in_mode, checkpointed):
+def test_the_grid_is_measured_in_any_mode(empty_cache, device, mode, made_in_mode, checkpointed):
     network = Shifted(checkpointed).to(device)
     with mode():
         classifier = wrap(Shifted(checkpointed).to(device) if made_in_mode else network, input_size=32)
     assert classifier.grid.method == "measured"
     assert classifier.grid.stride == (4, 4)
     assert classifier.grid.offset == pytest.approx((0, 0), abs=1e-6)  # stretching says 1.5
-    assert len([path for path in nothing_remembered.rglob("*") if path.is_file()]) == 1
+    assert len([path for path in empty_cache.rglob("*") if path.is_file()]) == 1
     assert classifier.network.training
 
 
 @pytest.mark.parametrize(
     "name", ["nonsense", "cuda:99", "cuda:-1", "cuda:1000000", "", "meta", "cpu:3", "mps:5", "cuda:x"]
 )
-def test_a_device_that_is_not_there_is_a_usage_error(name):
-    with pytest.raises(UsageError) as refusal:
+def test_a_missing_device_is_a_usage_error(name):
+    with pytest.raises(UsageError, match=re.escape(repr(name))):
         pick_device(name)
-    assert repr(name) in str(refusal.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
-def test_cuda_asked_for_and_absent():
+def test_cuda_without_a_gpu_is_a_usage_error():
     with pytest.raises(UsageError, match=r"'cuda'.*--device auto or cpu"):
         load_classifier("digits", device="cuda")
 
 
-def test_adjusted_preprocessing_reaches_the_classifier():
+def test_the_callers_preprocessing_reaches_the_classifier():
     classifier = load_classifier("digits", input_size=40, mean=(0.1, 0.2, 0.3), std=(1, 1, 1), device="cpu")
     assert classifier.preprocessing.crop == (40, 40)
     assert classifier.preprocessing.mean == (0.1, 0.2, 0.3)
-    with pytest.raises(UsageError, match="do not go together"):
+    with pytest.raises(UsageError, match="mean and std must have 3 numbers each"):
         load_classifier("digits", mean=(0.1,), device="cpu")
 
 
-def test_labels_must_be_as_many_as_the_classes():
+def test_every_class_needs_a_label():
     with pytest.raises(UsageError, match="2 labels for the 10 classes"):
         load_classifier("digits", labels=["a", "b"], device="cpu")
 
 
-def test_a_model_that_takes_no_color_is_an_error_of_ours():
+def test_inputs_that_do_not_fit_the_network_are_a_cam_error():
     with pytest.raises(CamError, match="does not run"):
         load_classifier("digits", mean=(0.5,), std=(0.5,), device="cpu")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(
+    ("load", "limit"),
+    [
+        (lambda: load_classifier("digits", device="cpu"), 2),
+        (lambda: wrap(Shifted(), input_size=32), 2),
+        (lambda: inspect_model("digits"), 3),
+    ],
+    ids=["load_classifier", "wrap", "inspect_model"],
+)
+def test_loading_copies_the_network_at_most_twice(empty_cache, monkeypatch, load, limit, cached):
+    torch.manual_seed(0)
+    if cached:
+        load()
+        torch.manual_seed(0)
+    copied: list[object] = []
+    deepcopy = copy.deepcopy
+
+    def counting(value, memo=None, *rest):
+        if isinstance(value, nn.Module) and memo is None:
+            copied.append(value)
+        return deepcopy(value, memo, *rest)
+
+    monkeypatch.setattr(copy, "deepcopy", counting)
+    load()
+    assert len(copied) == (limit - 1 if cached and limit == 3 else 0 if cached else limit)

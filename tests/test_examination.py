@@ -1,7 +1,8 @@
-"""What is remembered of a network is what was found, is proved again, and is never used for another network."""
+"""A cached head analysis is the one that was found, is proved again, and is never used for another network."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,30 +16,29 @@ from torch import Tensor, nn
 from cam.classifiers.inspection import inspect_model
 from cam.classifiers.load import load_classifier, wrap
 from cam.errors import HeadError
-from cam.heads import examine as examination
-from cam.heads.examine import Findings, examine, recall, remember
+from cam.heads import examine
+from cam.heads.examine import HeadAnalysis, analyze_head
 
 SHAPE = (3, 32, 32)
-LOOKS = {"input_size": 32}
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
-    """Nothing is remembered yet."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    """Folder of the cache, still missing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "gapcam" / "networks"
 
 
 @pytest.fixture
 def searches(monkeypatch) -> list[nn.Module]:
-    """The networks whose head was looked for."""
-    seen: list[nn.Module] = []
-    find = examination.find_head
-    monkeypatch.setattr(examination, "find_head", lambda network, shape: seen.append(network) or find(network, shape))
-    return seen
+    """The networks whose head was searched for."""
+    networks: list[nn.Module] = []
+    find = examine.find_head
+    monkeypatch.setattr(examine, "find_head", lambda network, shape: networks.append(network) or find(network, shape))
+    return networks
 
 
-def made(kind: str = "gap-linear", device: torch.device | str = "cpu") -> nn.Module:
+def small_network(kind: str = "gap-linear", device: torch.device | str = "cpu") -> nn.Module:
     torch.manual_seed(3)
     network = NETWORKS[kind]()
     for parameter in network.parameters():
@@ -46,36 +46,36 @@ def made(kind: str = "gap-linear", device: torch.device | str = "cpu") -> nn.Mod
     return network.to(device)
 
 
-def same(one: Findings, other: Findings) -> bool:
+def same(one: HeadAnalysis, other: HeadAnalysis) -> bool:
     heads = one.head.weight.equal(other.head.weight) and one.head.bias.equal(other.head.bias)
-    rest = [replace(each, head=replace(each.head, weight=None, bias=None)) for each in (one, other)]
+    rest = [replace(analysis, head=replace(analysis.head, weight=None, bias=None)) for analysis in (one, other)]
     return heads and rest[0] == rest[1] and repr(one.head.site) == repr(other.head.site)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_the_second_examination_gives_the_same_to_the_last_bit(kind, mode, searches, device):
-    first = examine(made(kind, device), SHAPE)
+def test_the_cached_analysis_is_bitwise_the_same(kind, mode, searches, device):
+    first = analyze_head(small_network(kind, device), SHAPE)
     with mode():
-        second = examine(made(kind, device), SHAPE)
+        second = analyze_head(small_network(kind, device), SHAPE)
     assert len(searches) == 1
     assert same(first, second)
     assert not second.head.weight.is_inference()
     assert second.head.weight.device.type == device.type
 
 
-def test_tokens_and_channels_of_a_site_come_back(searches):
-    class Tokens(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.fc = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 5)
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 5)
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.fc(self.conv(x).flatten(2).transpose(1, 2).relu().mean(1))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).flatten(2).transpose(1, 2).relu().mean(1))
 
-    torch.manual_seed(0)
-    network = Tokens()
-    first, second = examine(network, SHAPE), examine(network, SHAPE)
+
+def test_tokens_and_channels_of_a_site_are_cached(searches):
+    first, second = analyze_head(Tokens(), SHAPE), analyze_head(Tokens(), SHAPE)
     assert len(searches) == 1
     assert (first.head.site.channel, first.head.site.tokens) == (2, (0, 0))
     assert same(first, second)
@@ -94,32 +94,28 @@ def changed_buffer(network: nn.Module) -> None:
     network[1].running_mean += 0.01
 
 
-def changed_precision(network: nn.Module) -> None:
-    network.double()
-
-
-@pytest.mark.parametrize("change", [changed_weight, changed_stride, changed_buffer, changed_precision])
-def test_another_network_is_examined_anew(change, searches):
-    examine(made(), SHAPE)
-    network = made()
+@pytest.mark.parametrize("change", [changed_weight, changed_stride, changed_buffer, nn.Module.double])
+def test_another_network_is_analyzed_again(change, searches):
+    analyze_head(small_network(), SHAPE)
+    network = small_network()
     change(network)
-    findings = examine(network, SHAPE)
+    analysis = analyze_head(network, SHAPE)
     assert len(searches) == 2
-    assert findings.grid.stride == ((4, 4) if change is changed_stride else (2, 2))
+    assert analysis.grid.stride == ((4, 4) if change is changed_stride else (2, 2))
 
 
-@pytest.mark.parametrize("name", ["VERSION", "_VERSION"])
-def test_another_version_or_input_is_examined_anew(name, searches, monkeypatch):
-    examine(made(), SHAPE)
-    examine(made(), (3, 48, 48))
+@pytest.mark.parametrize("name", ["VERSION", "_CACHE_VERSION"])
+def test_another_version_or_input_is_analyzed_again(name, searches, monkeypatch):
+    analyze_head(small_network(), SHAPE)
+    analyze_head(small_network(), (3, 48, 48))
     assert len(searches) == 2
-    monkeypatch.setattr(examination, name, "another")
-    examine(made(), SHAPE)
+    monkeypatch.setattr(examine, name, "another")
+    analyze_head(small_network(), SHAPE)
     assert len(searches) == 3
 
 
 class Scaled(nn.Module):
-    """Of a scale that neither its weights nor its description tell."""
+    """Has a scale that neither its weights nor its description show."""
 
     def __init__(self, scale: float, shift: float = 0.0) -> None:
         super().__init__()
@@ -133,65 +129,84 @@ class Scaled(nn.Module):
 
 
 @pytest.mark.parametrize("other", [Scaled(2.0), Scaled(1.0, 0.3)], ids=["head", "features"])
-def test_code_that_changed_under_the_same_weights_is_noticed(other, searches):
-    before = examine(Scaled(1.0), SHAPE)
-    after = examine(other, SHAPE)
+def test_changed_code_with_the_same_weights_is_noticed(other, searches):
+    before = analyze_head(Scaled(1.0), SHAPE)
+    after = analyze_head(other, SHAPE)
     assert len(searches) == 2
     assert after.tensors_sha256 == before.tensors_sha256
     torch.testing.assert_close(after.head.weight, other.scale * other.fc.weight.detach())
-    assert examine(other, SHAPE).head.weight.equal(after.head.weight)
+    assert analyze_head(other, SHAPE).head.weight.equal(after.head.weight)
     assert len(searches) == 2
 
 
-def test_an_entry_whose_head_is_a_little_wrong_is_thrown_away(searches, cache):
-    network = made()
-    true = examine(network, SHAPE)
-    (file,) = (path for path in cache.rglob("*") if path.is_file())
-    key = examination._key(network, SHAPE, true.tensors_sha256)
-    wrong = replace(true, head=replace(true.head, bias=true.head.bias + 0.1))
-    remember(examination._to_bytes(wrong, torch.zeros(5)), *key)
-    assert file.read_bytes()[32:] == recall(*key)
-    assert same(examine(network, SHAPE), true)
-    assert len(searches) == 2
-    assert same(examine(network, SHAPE), true)
-    assert len(searches) == 2
-
-
-@pytest.mark.parametrize("data", [b"", b"{}", b"{}\n", b"null\n12345678", b"\xff\n", b'{"kind": "gap-linear"}\nx'])
-def test_an_entry_that_makes_no_sense_is_thrown_away(data, searches):
-    network = made()
-    true = examine(network, SHAPE)
-    remember(data, *examination._key(network, SHAPE, true.tensors_sha256))
-    assert same(examine(network, SHAPE), true)
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"text", "cut short", "other bias", "other scores", "no grid"])
+def test_a_damaged_or_wrong_entry_is_replaced(damage, searches, cache):
+    analysis = analyze_head(small_network(), SHAPE)
+    (file,) = cache.iterdir()
+    if isinstance(damage, bytes):
+        file.write_bytes(damage)
+    elif damage == "cut short":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        entry = torch.load(file, weights_only=True)
+        if damage == "no grid":
+            del entry["grid"]
+        else:
+            entry[damage.removeprefix("other ")] += 0.1
+        torch.save(entry, file)
+    for _ in range(2):
+        assert same(analyze_head(small_network(), SHAPE), analysis)
     assert len(searches) == 2
 
 
-def test_a_head_that_is_refused_is_not_remembered(cache):
+def test_the_entries_used_last_stay(cache, searches, monkeypatch):
+    monkeypatch.setattr(examine, "_MAX_ENTRIES", 2)
+    for seconds, kind in enumerate(("gap-linear", "conv-gap")):
+        analyze_head(small_network(kind), SHAPE)
+        (newest,) = (path for path in cache.iterdir() if path.stat().st_mtime > 1000)
+        os.utime(newest, (seconds, seconds))
+    analyze_head(small_network("gap-linear"), SHAPE)  # now the one used last
+    analyze_head(small_network("one-logit"), SHAPE)
+    assert len(list(cache.iterdir())) == 2
+    analyze_head(small_network("gap-linear"), SHAPE)
+    assert len(searches) == 3
+    analyze_head(small_network("conv-gap"), SHAPE)
+    assert len(searches) == 4
+
+
+def test_a_cache_that_cannot_be_written_is_ignored(tmp_path, monkeypatch, searches):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert same(analyze_head(small_network(), SHAPE), analyze_head(small_network(), SHAPE))
+    assert len(searches) == 2
+
+
+def test_a_refused_head_is_not_cached(cache):
     network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
     with pytest.raises(HeadError, match="not-gap"):
-        examine(network, SHAPE)
-    assert not [path for path in cache.rglob("*") if path.is_file()]
+        analyze_head(network, SHAPE)
+    assert not cache.exists()
 
 
-def test_a_network_of_one_size_is_remembered_with_its_grid_measured_again(searches):
+def test_a_network_that_takes_one_size_only_is_cached(searches):
     network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 2))
-    first, second = examine(network, SHAPE), examine(network, SHAPE)
+    first, second = analyze_head(network, SHAPE), analyze_head(network, SHAPE)
     assert len(searches) == 1
     assert first.grid.method == "stretched"
     assert same(first, second)
 
 
-def test_a_network_whose_layers_wait_for_their_first_input(searches):
+def test_lazy_layers_are_initialized(searches):
     network = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(2))
-    assert wrap(network, **LOOKS).head.weight.shape == (2, 4)
-    assert wrap(network, **LOOKS).head.weight.shape == (2, 4)
+    for _ in range(2):
+        assert wrap(network, input_size=32).head.weight.shape == (2, 4)
     assert len(searches) == 1
 
 
-def test_a_network_inspected_is_one_remembered_and_its_float64_proof_stays_with_the_inspection(searches):
+def test_an_inspection_fills_the_cache_and_keeps_its_float64_proof(searches):
     inspected = inspect_model("cifar-resnet20", random_weights=True).classifier
     loaded = load_classifier("cifar-resnet20", random_weights=True, device="cpu")
-    assert not searches  # the inspection looks for itself
+    assert not searches  # the inspection searches by itself
     assert inspected.head.weight.equal(loaded.head.weight)
     assert inspected.grid == loaded.grid
     assert inspected.proof.error64 < 1e-6
@@ -199,14 +214,14 @@ def test_a_network_inspected_is_one_remembered_and_its_float64_proof_stays_with_
 
 
 @pytest.mark.parametrize("model", ["cifar-resnet20", "squeezenet1_1"])
-def test_random_weights_are_the_same_each_time_and_leave_the_random_numbers_alone(model):
+def test_random_weights_are_reproducible_and_leave_the_random_state_alone(model):
     before = torch.get_rng_state()
     one, other = (load_classifier(model, random_weights=True, input_size=64, device="cpu") for _ in range(2))
     assert one.tensors_sha256 == other.tensors_sha256
     assert torch.get_rng_state().equal(before)
 
 
-def test_models_that_are_not_torchvisions_do_not_wait_for_it(cache):
+def test_torchvision_is_imported_only_for_its_own_models():
     program = "import sys, cam; cam.load_classifier('digits', device='cpu'); print('torchvision' in sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert answer.stdout == "False\n"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

@@ -77,11 +77,11 @@ def test_crop_is_within_two_levels_of_torchvisions_own_of_a_picture(size, resize
 def test_presets_of_published_weights_are_taken_over(name):
     import torchvision
 
-    from cam.classifiers.sources.registry import build
+    from cam.classifiers.sources.registry import build_network
 
     entry = getattr(torchvision.models, name).DEFAULT
     model = name.removesuffix("_Weights").lower()
-    looks = build(model, random_weights=True).preprocessing
+    looks = build_network(model, random_weights=True).preprocessing
     made, _ = looks.prepare(photo((300, 260)))
     assert_within_two_levels(made, entry.transforms()(Image.fromarray(photo((300, 260)))))
 

@@ -1,75 +1,59 @@
-"""Checkpoints: read without running code, fitted to a network key by key, and hashed."""
+"""Checkpoints: read without running code, and loaded into a network key by key."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cam.errors import WeightsError
+from cam.heads.outputs import unwrap
 
 NESTS = ("state_dict", "model", "model_state_dict", "ema")
-
 PREFIXES = ("module.", "model.", "_orig_mod.")
 
-# Where torch says what code it refused; a TorchScript archive is code as a whole.
-CODE = re.compile(r"unsupported global:? (?:GLOBAL )?(\S+)|TorchScript", re.IGNORECASE)
+# How torch names the code that it refused; a TorchScript archive is code as a whole.
+_CODE = re.compile(r"unsupported global:? (?:GLOBAL )?(\S+)|TorchScript", re.IGNORECASE)
 
 
 def read_checkpoint(path: str | Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, taken out of its nesting, without running any code in it.
-
-    Args:
-        path: a safetensors file, or one written by `torch.save` in its zip or its older format.
-        unsafe_pickle: let the file run its own code while it is read; only for files you trust.
-
-    Returns:
-        Tensors by key, on the CPU, with the shapes and dtypes they were saved with.
-
-    Raises:
-        WeightsError: no readable file, no checkpoint, no tensors in it, or code that it wants to run.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     torch.save({"epoch": 3, "model": {"fc.weight": torch.ones(2, 4)}}, Path(folder, "net.pt"))
-        ...     read_checkpoint(Path(folder, "net.pt"))["fc.weight"].shape
-        torch.Size([2, 4])
-    """
-    content = _read(Path(path), unsafe_pickle)
-    if not (state := _unnest(content)):
-        kind = [repr(key) for key in content] if isinstance(content, Mapping) else [type(content).__name__]
+    """Read the tensors of a checkpoint on the CPU, taken out of its nesting, without running code unless unsafe."""
+    path = Path(path)
+    head = _first_bytes(path)
+    try:
+        if head[8:9] == b"{" or path.suffix.lower() == ".safetensors":
+            content: object = load_file(path, device="cpu")
+        elif head.startswith((b"PK\x03\x04", b"\x80")):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about pickle protocols
+                content = torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
+        else:
+            remedy = "Give a safetensors file, or one written by torch.save"
+            raise WeightsError(f"{str(path)!r} is not a checkpoint", remedy)
+    except WeightsError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
+        raise _read_error(repr(str(path)), error, unsafe_pickle) from error
+    state = _unnest(content)
+    if not state:
+        keys = [repr(key) for key in content] if isinstance(content, Mapping) else [type(content).__name__]
         remedy = "Save network.state_dict() and give that file"
-        raise WeightsError(f"{str(path)!r} holds no weights, only {_some(kind)}", remedy)
+        raise WeightsError(f"{str(path)!r} holds no weights, only {_listed(keys)}", remedy)
     return state
 
 
-def _read(path: Path, unsafe_pickle: bool) -> object:
-    """What the file holds; the format is known by its first bytes."""
-    head = _head(path)
-    try:
-        if head[8:9] == b"{" or path.suffix.lower() == ".safetensors":
-            return load_file(path, device="cpu")
-        if head.startswith((b"PK\x03\x04", b"\x80")):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about pickle protocols: either it reads or we say why not
-                return torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
-    except Exception as error:  # a damaged file makes the readers stumble in any way
-        raise _refusal(repr(str(path)), error, unsafe_pickle) from error
-    remedy = "Give a safetensors file, or one written by torch.save"
-    raise WeightsError(f"{str(path)!r} is not a checkpoint", remedy)
-
-
-def _head(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     name = repr(str(path))
     try:
-        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+        if path.exists() and not path.is_file():  # a pipe would block
             raise WeightsError(f"{name} is a folder or a device, not a file", "Give the checkpoint itself")
         with path.open("rb") as file:
             head = file.read(9)
@@ -83,21 +67,20 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _refusal(name: str, error: Exception, unsafe_pickle: bool) -> WeightsError:
-    """Why a file that starts like a checkpoint was not read."""
-    code = CODE.search(str(error))
+def _read_error(name: str, error: Exception, unsafe_pickle: bool) -> WeightsError:
+    code = _CODE.search(str(error))
     if code and not unsafe_pickle:
         remedy = "Convert it to safetensors, or pass --unsafe-pickle if you trust the file"
-        return WeightsError(f"{name} runs code when it is read: it wants {code[1] or code[0]!r}", remedy)
+        return WeightsError(f"{name} runs code when it is read: it needs {code[1] or code[0]!r}", remedy)
     if unsafe_pickle and isinstance(error, ImportError | AttributeError):
-        remedy = "Run from the folder that holds that code, or convert the file to safetensors"
-        return WeightsError(f"{name} needs Python code that is not here ({error})", remedy)
+        remedy = "Add the folder that holds that code to PYTHONPATH, or convert the file to safetensors"
+        return WeightsError(f"{name} needs Python code that cannot be imported ({error})", remedy)
     remedy = "Copy or download it again, or save it again as safetensors"
-    return WeightsError(f"{name} is damaged, or not written as torch.save and safetensors do", remedy)
+    return WeightsError(f"{name} is damaged, or not in the format of torch.save or safetensors", remedy)
 
 
 def _unnest(content: object, depth: int = 3) -> dict[str, Tensor]:
-    """The innermost tensors by key, or none; the depth has a limit because a pickle can hold itself."""
+    """The innermost tensors by key; the depth is limited because a pickle can contain itself."""
     if isinstance(content, nn.Module):
         content = content.state_dict()
     if not isinstance(content, Mapping):
@@ -105,60 +88,51 @@ def _unnest(content: object, depth: int = 3) -> dict[str, Tensor]:
     for nest in NESTS if depth else ():
         if nest in content and (state := _unnest(content[nest], depth - 1)):
             return state
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    return {key: value.detach() for key, value in tensors.items() if isinstance(key, str)}
+    return {key: value.detach() for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+
+
+def fill_weights(
+    network: nn.Module, factory: Callable[..., nn.Module], arguments: dict[str, Any], file: Path, unsafe_pickle: bool
+) -> nn.Module:
+    """Load a checkpoint into a network, built again if the checkpoint has another number of classes."""
+    own = network.state_dict()
+    state = strip_prefixes(read_checkpoint(file, unsafe_pickle=unsafe_pickle), own.keys())
+    classes = class_count({name: tensor.shape for name, tensor in own.items()}, state)
+    if classes is not None:
+        parameters = inspect.signature(factory).parameters
+        if "num_classes" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            raise WeightsError(
+                f"The weights of {str(file)!r} have {classes} classes, and the network has another number",
+                "Let its factory take `num_classes` and build a network of that many",
+            )
+        network = unwrap(factory(**{**arguments, "num_classes": classes}))
+    load_weights(network, state, str(file))
+    return network
 
 
 def strip_prefixes(state: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """Take off the prefixes that wrappers put before every key, as far as the network's own keys ask for.
+    """Strip the prefixes that wrappers put before every key, until most keys are those of the network.
 
-    Only `module.`, `model.` and `_orig_mod.` go, in any order and number. Keys without a dot (the
-    `n_averaged` of an averaged model) carry none and stay.
-
-    Args:
-        state: tensors by key.
-        expected: the keys of the network that the tensors are for.
-
-    Returns:
-        The same tensors under the keys of which most are expected; the fewest prefixes go.
-
-    Example:
-        >>> state = {"module.model.fc.weight": torch.zeros(2, 4)}
-        >>> list(strip_prefixes(state, ["model.fc.weight"])), list(strip_prefixes(state, ["fc.weight"]))
-        (['model.fc.weight'], ['fc.weight'])
+    Keys without a dot (the `n_averaged` of an averaged model) have no prefix.
     """
-    expected = set(expected)
-    return max(_stripped(dict(state)), key=lambda candidate: len(expected & candidate.keys()))
-
-
-def _stripped(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """`state`, then with one shared prefix off, then with two, ..."""
+    best = state = dict(state)
     while True:
-        yield state
         dotted = [key for key in state if "." in key]
         prefix = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in dotted)), "")
         shorter = {key.removeprefix(prefix): value for key, value in state.items()}
-        # Two keys that would become one: there the prefix is part of a name.
+        # If two keys become one, the prefix is part of a name.
         if shorter.keys() == state.keys() or len(shorter) < len(state):
-            return
+            return best
         state = shorter
+        if len(state.keys() & set(expected)) > len(best.keys() & set(expected)):
+            best = state
 
 
 def class_count(shapes: Mapping[str, Sequence[int]], state: Mapping[str, Tensor]) -> int | None:
-    """How many classes a checkpoint has, if the number of classes is all that sets it apart from a network.
+    """Number of classes of a checkpoint, if it differs from the network's and nothing else does; else None.
 
-    Args:
-        shapes: shape of every tensor of the network, built with some other number of classes.
-        state: tensors of the checkpoint by key.
-
-    Returns:
-        The new first dimension, if all tensors of another shape (weight and bias of the classifier, and of
-        auxiliary heads) differ in the first dimension only, from the same number to the same; else None.
-
-    Example:
-        >>> network = {"conv.weight": (8, 3, 3, 3), "fc.weight": (1000, 8), "fc.bias": (1000,)}
-        >>> class_count(network, {"fc.weight": torch.zeros(10, 8), "fc.bias": torch.zeros(10)})
-        10
+    All tensors of another shape (the classifier's and those of auxiliary heads) must differ in the first dimension
+    only, from the same number to the same.
     """
     pairs = [(tuple(shape), tuple(state[key].shape)) for key, shape in shapes.items() if key in state]
     pairs = [(old, new) for old, new in pairs if old != new]
@@ -169,35 +143,26 @@ def class_count(shapes: Mapping[str, Sequence[int]], state: Mapping[str, Tensor]
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Put a checkpoint into a network: every tensor, or on an error none.
+    """Load every tensor of a checkpoint into a network, or raise a WeightsError and load none.
 
-    `num_batches_tracked` may be missing: old checkpoints lack it, and evaluation does not read it.
-
-    Args:
-        network: receives the tensors, on its own device and in its own dtypes.
-        state: tensors by the network's own keys.
-        source: where they come from, for the error message.
-
-    Raises:
-        WeightsError: keys that are missing, left over, of another shape, or integers in place of floats.
-
-    Example:
-        >>> network = nn.Linear(2, 1)
-        >>> load_weights(network, {"weight": torch.tensor([[3.0, 4.0]]), "bias": torch.zeros(1)}, "doc.pt")
-        >>> network(torch.ones(1, 2)).item()
-        7.0
+    `num_batches_tracked` may be missing: old checkpoints lack it, and evaluation does not use it.
     """
     merged = network.state_dict()
     own = {key: value for key, value in merged.items() if isinstance(value, Tensor)}
-    pairs = [(key, state[key], own[key]) for key in own if key in state]
-    missing = [repr(key) for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [repr(key) for key in state if key not in own]
-    unlike = [f"{key!r} {_form(new)} for {_form(old)}" for key, new, old in pairs if not _fits(new, old)]
-    faults = {"missing": missing, "left over": extra, "of another form": unlike}
-    if said := [f"{fault} {_some(keys)}" for fault, keys in faults.items() if keys]:
-        remedy = "Check that they belong to this very model and were saved from the bare network"
-        raise WeightsError(f"The weights of {source!r} do not fit the network: {'; '.join(said)}", remedy)
-    # Into the network's own dictionary, because it carries the versions by which modules convert old weights.
+    problems = {
+        "missing": [repr(key) for key in own if key not in state and not key.endswith("num_batches_tracked")],
+        "unexpected": [repr(key) for key in state if key not in own],
+        "of another shape or dtype": [
+            f"{key!r} {_form(state[key])} for {_form(old)}"
+            for key, old in own.items()
+            if key in state and not _fits(state[key], old)
+        ],
+    }
+    if any(problems.values()):
+        message = "; ".join(f"{problem} {_listed(keys)}" for problem, keys in problems.items() if keys)
+        remedy = "Check that they belong to this model and were saved from the unwrapped network"
+        raise WeightsError(f"The weights of {source!r} do not fit the network: {message}", remedy)
+    # Into the network's own dictionary, because it holds the versions by which modules convert old weights.
     merged.update(state)
     network.load_state_dict(merged)
 
@@ -212,20 +177,12 @@ def _form(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _some(names: Sequence[str], shown: int = 5) -> str:
+def _listed(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def hash_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits.
-
-    Raises:
-        WeightsError: nothing readable at `path`, or nothing in it.
-
-    Example:
-        >>> hash_file(__file__) == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-        True
-    """
-    _head(Path(path))
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    _first_bytes(Path(path))
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,7 +19,7 @@ from cam.tensors import device_and_dtype
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network whose head is known and proved, ready to explain pictures.
+    """A network whose head is known and proved, ready to explain images.
 
     Attributes:
         name: what it was loaded as.
@@ -27,10 +27,10 @@ class Classifier:
         head: weight and bias, on the network's device.
         preprocessing: from photograph to input.
         labels: of the classes, in order. A network with one logit has two: against and for.
-        grid: where the cells of a map lie in an input.
+        grid: where the cells of a map are in an input.
         proof: how well the maps of random inputs added up.
         tensors_sha256: of the network's tensors when its head was proved, as `hash_tensors` gives it.
-        weights: file the weights came from; None where they did not come from a file.
+        weights: file the weights came from, if any.
         engine: runs the network faster; None runs it as it is, one thread at a time.
     """
 
@@ -47,8 +47,12 @@ class Classifier:
 
     @property
     def binary(self) -> bool:
-        """Whether one logit decides between two classes."""
+        """True if one logit decides between two classes."""
         return self.head.classes == 1
+
+    def to(self, device: torch.device) -> Classifier:
+        """Move the network, in place, and the head to a device."""
+        return replace(self, network=self.network.to(device), head=self.head.to(device))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Head]:
         """Run the network once, from any number of threads.
@@ -57,8 +61,8 @@ class Classifier:
             inputs: (N, channels, H, W) float32, normalized, on any device.
 
         Returns:
-            Logits (N, C) float32 and features (N, K, h, w), on the network's device, and the head to read them
-            with. One logit z is spelled out as two, -z against and z for the class.
+            Logits (N, C) float32 and features (N, K, h, w), on the network's device, and the head that reads them.
+            One logit z becomes two: -z against and z for the class.
 
         Raises:
             ModelError: the network does not run on inputs of this size.
@@ -71,17 +75,23 @@ class Classifier:
             (torch.Size([2, 2]), torch.Size([2, 4, 14, 14]))
         """
         try:
-            logits, features = (self.engine or self._as_it_is)(inputs)
+            if self.engine:
+                logits, features = self.engine(inputs)
+            else:
+                inputs = inputs.to(*device_and_dtype(self.network)).contiguous()
+                logits, features = forward(self.network, self.head.site, inputs)
         except CamError:
             raise
-        except Exception as error:  # whatever a stranger's network may raise
+        except Exception as error:  # a user's network may raise anything
             raise ModelError(
                 f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {str(error).rstrip('.')}",
-                "Look at the size it was made for (--fit crop, no --resolution, no --tta), or take smaller batches",
+                "Give inputs of the size it was made for (--fit crop, no --resolution, no --tta), or smaller batches",
             ) from error
         if {len(logits), len(features)} != {len(inputs)}:
-            found = f"{self.name!r} gives {len(logits)} results and {len(features)} features for {len(inputs)} inputs"
-            raise ModelError(found, "Take one picture at a time (--batch-size 1), or mend the network")
+            raise ModelError(
+                f"{self.name!r} gives {len(logits)} results and {len(features)} features for {len(inputs)} inputs",
+                "Give one image at a time (--batch-size 1), or fix the network",
+            )
         logits, head = logits.float(), self.head
         if self.binary:
             logits = torch.cat((-logits, logits), 1)
@@ -89,31 +99,14 @@ class Classifier:
             head = replace(head, weight=weight, bias=bias)
         return logits, features, head
 
-    def _as_it_is(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return forward(self.network, self.head.site, inputs.to(*device_and_dtype(self.network)).contiguous())
-
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Turn logits (N, C) into probabilities: softmax, or the logistic function where there is one logit.
-
-        Example:
-            >>> import cam
-            >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-            >>> cam.wrap(network, input_size=16).probabilities(torch.zeros(1, 2)).tolist()
-            [[0.5, 0.5]]
-        """
+        """Turn logits (N, C) into probabilities: softmax, or the logistic function if there is one logit."""
         return logits.sigmoid() if self.binary else logits.softmax(1)
 
     def with_input_size(self, size: Size) -> Classifier:
-        """Look at pictures of (H, W) pixels as they are, neither resized nor cropped.
-
-        Example:
-            >>> import cam
-            >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-            >>> cam.wrap(network, input_size=16).with_input_size((32, 48)).preprocessing.frame((32, 48)).input
-            (32, 48)
-        """
+        """Take images of (H, W) pixels as they are, neither resized nor cropped."""
         return replace(self, preprocessing=self.preprocessing.with_input_size(size))
 
     def grid_for(self, cells: Size, input_size: Size) -> Grid:
-        """Give the grid for a map of (h, w) cells over an input of (H, W) pixels."""
+        """Grid of a map of (h, w) cells over an input of (H, W) pixels."""
         return stretched(cells, input_size) if self.grid.method == "stretched" else self.grid

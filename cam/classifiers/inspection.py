@@ -1,14 +1,17 @@
-"""Look into a model's head without explaining a picture: what kind it is, where, and how well it is proved."""
+"""Inspect a model's head without explaining an image: its kind, its site, and how well it is proved."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Unpack
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from cam.classifiers.classifier import Classifier
-from cam.classifiers.load import LoadOptions, load_network, make_classifier
+from cam.classifiers.load import load_network, make_classifier
 from cam.heads.copies import random_inputs
 from cam.heads.find import HeadReport, find_head
+from cam.heads.prove import prove_head
 from cam.heads.receptive_field import arithmetic_grid
 from cam.maps.geometry import Grid, Size
 
@@ -19,10 +22,10 @@ class Inspection:
 
     Attributes:
         model: its name.
-        input_shape: (channels, H, W) the head was looked at with.
+        input_shape: (channels, H, W) the head was found with.
         head_report: what the head is, and where the features are.
-        classifier: with the proof and the measured grid; None where there is no exact map.
-        cells: (h, w) of the map at that input; None likewise.
+        classifier: with the proof and the measured grid; None if there is no exact map.
+        cells: (h, w) of the map at that input; None if there is no exact map.
         arithmetic: where convolution arithmetic puts the cells, if it can be derived.
     """
 
@@ -34,12 +37,7 @@ class Inspection:
     arithmetic: Grid | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Lay it out for `cam inspect --json`.
-
-        Example:
-            >>> Inspection("vgg16", (3, 224, 224), HeadReport("not-gap", "it flattens")).to_json()["exact"]
-            False
-        """
+        """Contents of `cam inspect --json`."""
         site, head, arithmetic = self.head_report.site, self.head_report.head, self.arithmetic
         measured = self.classifier and self.classifier.grid
         proof = self.classifier and self.classifier.proof
@@ -64,30 +62,44 @@ class Inspection:
         }
 
 
-def inspect_model(model: str, **loading: Unpack[LoadOptions]) -> Inspection:
+def inspect_model(
+    model: str,
+    *,
+    weights: str | Path | None = None,
+    input_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    random_weights: bool = False,
+    unsafe_pickle: bool = False,
+) -> Inspection:
     """Find a model's head, prove it in its own precision and in float64, and measure its grid.
 
-    Args:
-        model: a card's name, a torchvision classification builder, or `package.module:callable`.
-        **loading: `weights`, `input_size`, `mean`, `std`, `random_weights` and `unsafe_pickle`, as for `load_network`.
+    The arguments are those of `load_classifier`.
 
     Raises:
         ModelError: there is no such model, or it cannot be built or run.
-        WeightsError: its weights cannot be had, read or fitted.
+        WeightsError: its weights cannot be downloaded, read or loaded.
 
     Example:
         >>> inspection = inspect_model("cifar-resnet20", random_weights=True)
         >>> inspection.head_report.kind, inspection.cells, inspection.classifier.proof.error64 < 1e-6
         ('gap-linear', (8, 8), True)
     """
-    built = load_network(model, **loading)
-    network, shape = built.network, built.preprocessing.input_shape
-    head_report = find_head(network, shape)
-    if head_report.head is None:
-        return Inspection(model, shape, head_report)
-    classifier = make_classifier(model, built, head_report.head, in_float64=True)
+    loaded = load_network(
+        model,
+        weights=weights,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+        random_weights=random_weights,
+        unsafe_pickle=unsafe_pickle,
+    )
+    network, shape = loaded.network, loaded.preprocessing.input_shape
+    report = find_head(network, shape)
+    if report.head is None:
+        return Inspection(model, shape, report)
+    classifier = make_classifier(model, loaded, report.head)
+    classifier = replace(classifier, proof=prove_head(network, report.head, shape, in_float64=True))
     _, features, _ = classifier.forward(random_inputs(1, shape))
     cells = features.shape[2], features.shape[3]
-    return Inspection(
-        model, shape, head_report, classifier, cells, arithmetic_grid(network, head_report.head.site, shape)
-    )
+    return Inspection(model, shape, report, classifier, cells, arithmetic_grid(network, report.head.site, shape))

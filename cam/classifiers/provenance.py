@@ -1,4 +1,4 @@
-"""Say what a result was made with."""
+"""What a result was made with."""
 
 from __future__ import annotations
 
@@ -20,53 +20,47 @@ from cam.version import VERSION
 _LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "pillow", "onnxruntime")
 
 
-class Loaded(Protocol):
-    """A network and what belongs to it, whatever its head."""
+class _Model(Protocol):
+    """A network with or without an exact head."""
 
     @property
-    def name(self) -> str:
-        """What it was loaded as."""
+    def name(self) -> str: ...
 
     @property
-    def network(self) -> nn.Module:
-        """Unwrapped, on its device."""
+    def network(self) -> nn.Module: ...
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """From photograph to input."""
+    def preprocessing(self) -> Preprocessing: ...
 
     @property
-    def weights(self) -> Path | None:
-        """File the weights came from; None where they did not come from a file."""
+    def weights(self) -> Path | None: ...
 
 
-def describe(model: Loaded, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe versions, arguments, model, weights and device, and of a `Classifier` its head, ready for JSON.
-
-    Args:
-        model: with or without an exact head.
-        arguments: of the command.
-
-    Example:
-        >>> import cam
-        >>> about = describe(cam.load_classifier("cifar-resnet20", random_weights=True), {})
-        >>> about["head"]["kind"], len(about["weights"]["tensors_sha256"])
-        ('gap-linear', 64)
-    """
+def describe(model: _Model, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe versions, arguments, model, weights and device, and the head if it is exact, ready for JSON."""
     device, dtype = device_and_dtype(model.network)
+    head: dict[str, Any] = {}
+    if isinstance(model, Classifier):
+        site = model.head.site
+        head = {
+            "head": {"kind": model.head.kind, "feature_layer": site.layer, "operation": site.operation},
+            "proof": asdict(model.proof),
+            "grid": asdict(model.grid),
+        }
+        sha256 = model.tensors_sha256
+    else:
+        sha256 = hash_tensors(model.network.state_dict())
     file = model.weights
     return {
         "versions": versions(),
         "arguments": dict(arguments),
         "model": model.name,
         "weights": {
-            "file": None if file is None else str(file),
-            "sha256": None if file is None else hash_file(file),
-            "tensors_sha256": model.tensors_sha256
-            if isinstance(model, Classifier)
-            else hash_tensors(model.network.state_dict()),
+            "file": str(file) if file else None,
+            "sha256": hash_file(file) if file else None,
+            "tensors_sha256": sha256,
         },
-        **(_head(model) if isinstance(model, Classifier) else {}),
+        **head,
         "preprocessing": asdict(model.preprocessing),
         "device": str(device),
         "dtype": str(dtype).removeprefix("torch."),
@@ -74,31 +68,11 @@ def describe(model: Loaded, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of this tool, of Python and of the libraries that results depend on.
-
-    Example:
-        >>> list(versions())[:3]
-        ['gapcam', 'python', 'torch']
-    """
-    return {
-        "gapcam": VERSION,
-        "python": platform.python_version(),
-        **{name: found for name in _LIBRARIES if (found := _version(name))},
-    }
-
-
-def _version(library: str) -> str | None:
-    """None where it is not installed, as what is an extra."""
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
-
-
-def _head(classifier: Classifier) -> dict[str, Any]:
-    site = classifier.head.site
-    return {
-        "head": {"kind": classifier.head.kind, "feature_layer": site.layer, "operation": site.operation},
-        "proof": asdict(classifier.proof),
-        "grid": asdict(classifier.grid),
-    }
+    """Versions of this tool, of Python and of the installed libraries that results depend on."""
+    libraries = {}
+    for name in _LIBRARIES:
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:  # an optional one
+            continue
+    return {"gapcam": VERSION, "python": platform.python_version(), **libraries}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import click
@@ -56,7 +54,6 @@ def main() -> None:
     Example: cam explain dog.jpg -m resnet50 -o out
     """
     warnings.filterwarnings("ignore", module="PIL")  # about broken metadata of readable images
-    sys.path.insert(0, str(Path.cwd()))  # so that -m package.module:function finds the user's modules
 
 
 @main.command()

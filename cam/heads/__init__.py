@@ -1,1 +1,17 @@
-"""Find the head of a classifier by running it, and prove it."""
+"""Finding and proving the head of a classifier: where its features are, and what turns them into logits."""
+
+from cam.heads.find import HeadReport, find_head
+from cam.heads.head import Head, Site
+from cam.heads.prove import Proof, prove_head
+from cam.heads.receptive_field import arithmetic_grid, measure_receptive_field
+
+__all__ = [
+    "Head",
+    "HeadReport",
+    "Proof",
+    "Site",
+    "arithmetic_grid",
+    "find_head",
+    "measure_receptive_field",
+    "prove_head",
+]

@@ -13,19 +13,9 @@ from cam.tensors import device_and_dtype
 
 
 def random_inputs(number: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
-    """Make network inputs that differ in color, contrast and grain.
+    """Network inputs (number, channels, H, W), float32, that differ in color, contrast and texture.
 
-    Args:
-        number: how many, at least 2 to differ.
-        shape: (channels, H, W).
-        seed: the same seed gives the same inputs.
-
-    Returns:
-        (number, channels, H, W), float32, about zero mean and unit variance as after normalization.
-
-    Example:
-        >>> random_inputs(2, (3, 8, 6)).shape
-        torch.Size([2, 3, 8, 6])
+    Their mean is about zero and their variance about one, as after normalization. Give at least 2 if they must differ.
     """
     generator = torch.Generator().manual_seed(seed)
     channels, height, width = shape
@@ -40,20 +30,11 @@ def random_inputs(number: int, shape: tuple[int, int, int], seed: int = 0) -> Te
     return torch.addcmul(tint, texture, contrast)
 
 
-def eval_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Copy a network, without gradients and in evaluation mode, to a device that knows float64.
-
-    Args:
-        network: a classifier, not wrapped.
-        input_shape: (channels, H, W) that it was made for.
+def run_once(network: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Run a network on one random input, which initializes its lazy layers and fills its caches.
 
     Raises:
-        ModelError: the network does not run on such an input.
-
-    Example:
-        >>> twin = eval_copy(nn.Conv2d(3, 4, 3), (3, 8, 8))
-        >>> twin.weight.shape, twin.training
-        (torch.Size([4, 3, 3, 3]), False)
+        ModelError: the network does not run on an input of that shape, or is a TorchScript module.
     """
     if isinstance(network, torch.jit.ScriptModule):
         raise ModelError(
@@ -62,12 +43,17 @@ def eval_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Modul
         )
     inputs = random_inputs(1, input_shape).to(*device_and_dtype(network))
     try:
-        with eval_mode(network):  # fills its caches, and leaves no tensor that cannot be copied
+        with eval_mode(network):
             network(inputs)
-    except Exception as error:  # whatever a stranger's network may raise
+    except Exception as error:  # a user's network may raise anything
         raise ModelError(
             f"The network does not run on an input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}",
-            "Give the size it was made for (--input-size), one --mean and --std if it takes gray pictures, or mend it",
+            "Give the size it was made for (--input-size), one --mean and --std if it takes gray images, or fix it",
         ) from error
-    twin = copy.deepcopy(network).eval().requires_grad_(False)
-    return twin.cpu() if inputs.device.type == "mps" else twin
+
+
+def eval_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
+    """Copy an unwrapped network in evaluation mode, without gradients, on a device that supports float64."""
+    run_once(network, input_shape)  # also replaces tensors that cannot be copied
+    network_copy = copy.deepcopy(network).eval().requires_grad_(False)
+    return network_copy.cpu() if device_and_dtype(network)[0].type == "mps" else network_copy

@@ -11,18 +11,19 @@ from torch import Tensor
 
 from cam.maps.activation import image_scales
 
+Kind = Literal["gap-linear", "conv-gap", "gap-norm-linear", "nonlinear", "one-token", "not-gap"]
+
 
 @dataclass(frozen=True)
 class Site:
-    """One call inside a network whose result are the features; sites are equal when the call is the same.
+    """One call inside a network that returns the features; sites are equal if the call is the same.
 
     Attributes:
         layer: name of the innermost module that makes the call, "" for the network itself.
         operation: name of the function called, such as `relu_`.
-        occurrence: which of the calls of that operation made while the layer runs, from 0, in one forward pass.
+        occurrence: which call of that operation while the layer runs, from 0, in one forward pass.
         channel: dimension of the tensor that holds the channels.
-        tokens: how many tokens in front and at the end are no places (class and register tokens), where the places
-            are a row of tokens; else None.
+        tokens: number of class and register tokens at the start and at the end, if the positions are a row of tokens.
     """
 
     layer: str
@@ -32,11 +33,7 @@ class Site:
     tokens: tuple[int, int] | None = field(default=None, compare=False)
 
     def to_grid(self, tensor: Tensor, input_size: tuple[int, int]) -> Tensor:
-        """Lay the tensor taken at this site out as features (N, K, h, w).
-
-        Args:
-            tensor: what the call returned, (N, ...), channels and places in this site's own order.
-            input_size: (H, W) of the network's input, whose aspect tells how tokens stand in rows.
+        """Rearrange what the call returned, (N, ...), as features (N, K, h, w) of an input of (H, W) pixels.
 
         Example:
             >>> Site("", "relu", 0, channel=2, tokens=(1, 0)).to_grid(torch.zeros(1, 7, 16), (64, 96)).shape
@@ -50,24 +47,16 @@ class Site:
         return tokens.reshape(*tokens.shape[:2], *token_grid(tokens.shape[2], input_size))
 
 
-def token_grid(places: int, input_size: tuple[int, int]) -> tuple[int, int]:
-    """Arrange a number of places in rows and columns with the aspect of the input.
-
-    Example:
-        >>> token_grid(6, (64, 96))
-        (2, 3)
-    """
+def token_grid(count: int, input_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a number of tokens, with the aspect ratio closest to that of the input (H, W)."""
     height, width = input_size
-    pairs = [(rows, places // rows) for rows in range(1, places + 1) if places % rows == 0]
-    return min(pairs, key=lambda pair: abs(math.log(pair[0] * width / (pair[1] * height))))
-
-
-Kind = Literal["gap-linear", "conv-gap", "gap-norm-linear", "nonlinear", "one-token", "not-gap"]
+    shapes = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
+    return min(shapes, key=lambda shape: abs(math.log(shape[0] * width / (shape[1] * height))))
 
 
 @dataclass(frozen=True)
 class Head:
-    """What turns features into logits: logit = scale * mean over places of (weight @ features) + bias.
+    """What turns features into logits: logit = scale * mean over positions of (weight @ features) + bias.
 
     Attributes:
         kind: how the head is built.
@@ -87,24 +76,15 @@ class Head:
         return len(self.bias)
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Head:
-        """Move weight and bias.
-
-        Example:
-            >>> head = Head("gap-linear", Site("", "relu", 0), torch.eye(2), torch.zeros(2))
-            >>> head.to("cpu", torch.float64).weight.dtype
-            torch.float64
-        """
+        """Move weight and bias to a device and dtype."""
         return replace(self, weight=self.weight.to(device, dtype), bias=self.bias.to(device, dtype))
 
     def scales(self, features: Tensor, logits: Tensor) -> Tensor:
-        """Give the number by which a normalization multiplies each picture; 1 where there is no normalization.
+        """Scale of each image's normalization, (N,); 1 without a normalization.
 
         Args:
             features: (N, K, h, w).
             logits: (N, C).
-
-        Returns:
-            (N,), in the weight's dtype, no unit.
 
         Example:
             >>> head = Head("gap-linear", Site("", "relu", 0), torch.eye(2), torch.zeros(2))

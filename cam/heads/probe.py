@@ -1,10 +1,11 @@
-"""Watch every call a network makes, put another tensor in the place of a result, and hold scales constant."""
+"""Experiments on a network: record every call, replace a call's result, and hold normalization scales constant."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from cam.heads.head import Site
-from cam.heads.hooks import operation_name
+from cam.heads.hooks import operation_name, uncompiled
+from cam.heads.outputs import find_logits
 
 Call = Callable[..., Any]
 
@@ -60,7 +62,7 @@ def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) 
 
 
 # Normalizations with the division by the scale held constant; the subtraction of a mean is linear and stays.
-_NORMALISATIONS: dict[Call, Call] = {
+_NORMALIZATIONS: dict[Call, Call] = {
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     F.rms_norm: _rms_norm,
@@ -69,12 +71,15 @@ _NORMALISATIONS: dict[Call, Call] = {
     F.cosine_similarity: _cosine_similarity,
 }
 
-# How a normalization written by hand applies its scale.
+# How a handwritten normalization applies its scale.
 _SCALINGS = {"div", "div_", "mul", "mul_", "true_divide"}
 
+# Calls that take nearly all of a network's time.
+_COSTLY = {"conv2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "conv3d", "conv_transpose2d"}
 
-def _hold(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Make the call, with the scale of a normalization taken for a constant of the picture."""
+
+def _call_with_constant_scale(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Make the call, but treat the scale of a normalization as a constant of each image."""
     name = operation_name(func)
     if name in _SCALINGS and len(args) == 2 and all(isinstance(arg, Tensor) for arg in args):
         x, y = args
@@ -82,34 +87,30 @@ def _hold(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return func(x, y.detach(), **kwargs)
         if name == "mul" and _is_scale(x, y):
             return func(x.detach(), y, **kwargs)
-    return _NORMALISATIONS.get(func, func)(*args, **kwargs)
+    return _NORMALIZATIONS.get(func, func)(*args, **kwargs)
 
 
 def _is_scale(scale: Tensor, x: Tensor) -> bool:
-    """Whether one tensor holds one number a picture for another, perhaps expanded: a gate for each channel does not."""
+    """True if a tensor holds one number for each image of another, perhaps expanded; a gate for each channel is not."""
     one_each = all(size == 1 or step == 0 for size, step in zip(scale.shape[1:], scale.stride()[1:], strict=True))
     return scale.ndim > 0 and x.ndim > 0 and one_each and scale.shape[0] == x.shape[0] < x.numel()
 
 
-# Calls that take nearly all of a network's time.
-_COSTLY = {"conv2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "conv3d", "conv_transpose2d"}
-
-
 class Probe(TorchFunctionMode):
-    """See every call of one forward pass, the functional ones too.
+    """Sees every call of one forward pass, functional ones too.
 
     Args:
-        stack: names of the modules that are running, kept by `watching`.
-        batch: number of inputs; only results with that many rows are of interest.
-        inject: site and tensor that takes the place of that call's result.
-        hold: whether to hold the scales of normalizations constant.
-        shapes: what an earlier pass recorded. Up to the injected site costly calls then return random numbers of
-            their shape: the head must be what it is whatever the layers before it say, so they need not be run.
+        stack: names of the modules that are running, kept by `track_modules`.
+        batch: number of inputs; features have that many rows.
+        inject: a site and the tensor that replaces the result of its call.
+        hold: True to hold the scales of normalizations constant.
+        shapes: shapes recorded by an earlier pass. Before the injected site, costly calls then return random numbers
+            of their shape: the head does not depend on what the layers before it compute, so they need not run.
 
     Attributes:
-        calls: site and shape of the result of every call that could be the features, in order.
-        shapes: shape of the result of every costly call.
-        injected: whether the call to inject at was made.
+        calls: site and result shape of every call that could return the features, in order.
+        shapes: result shape of every costly call.
+        injected: True if the call to inject at was made.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Probe(TorchFunctionMode):
         super().__init__()
         self.stack, self.batch, self.inject, self.hold = stack, batch, inject, hold
         self.skipped = shapes or {}
-        self.seen: Counter[tuple[str, str]] = Counter()
+        self.counts: Counter[tuple[str, str]] = Counter()
         self.calls: list[tuple[Site, torch.Size]] = []
         self.shapes: dict[Site, torch.Size] = {}
         self.injected = False
@@ -134,58 +135,44 @@ class Probe(TorchFunctionMode):
     ) -> Any:
         if func is torch._C._set_grad_enabled:
             return None  # a no_grad block inside the network would hide the head from autograd
-        # So would inference_mode. Autograd's own copies survive calls in place and stand above those of checkpointing.
-        with torch.inference_mode(False), saved_tensors_hooks(torch.clone, lambda copy: copy):
-            return self._watch(func, args, kwargs or {})
+        # inference_mode would too. Autograd's own copies survive in-place calls and override those of checkpointing.
+        with torch.inference_mode(False), saved_tensors_hooks(torch.clone, lambda saved: saved):
+            return self._record(func, args, kwargs or {})
 
-    def _watch(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        site = self._count(operation_name(func))
+    def _record(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        operation = operation_name(func)
+        site = Site(self.stack[-1], operation, self.counts[self.stack[-1], operation])
+        for layer in set(self.stack):
+            self.counts[layer, operation] += 1
         out = self._call(site, func, args, kwargs)
         if not isinstance(out, Tensor):
             return out
-        if site.operation in _COSTLY:
+        if operation in _COSTLY:
             self.shapes[site] = out.shape
         if self.inject and self.inject[0] == site:
             self.injected = True
-            out = _replace(out, self.inject[1], args)
-        if _could_be_features(out, self.batch):
+            injected = self.inject[1].to(out.dtype)
+            in_place = any(out is argument for argument in args)  # then the caller keeps its own argument
+            out = out.copy_(injected) if in_place else injected.clone()
+        if (
+            out.is_floating_point()
+            and out.ndim in (3, 4)
+            and out.shape[0] == self.batch
+            and sum(size > 1 for size in out.shape[1:]) >= 2  # channels, and more than one position
+        ):
             self.calls.append((site, out.shape))
         return out
 
-    def _count(self, operation: str) -> Site:
-        site = Site(self.stack[-1], operation, self.seen[self.stack[-1], operation])
-        for layer in set(self.stack):
-            self.seen[layer, operation] += 1
-        return site
-
     def _call(self, site: Site, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if site in self.skipped and not self.injected:
-            like = next(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+            like = next(arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor))
             return torch.randn(self.skipped[site], generator=self.generator).to(like)
-        return _hold(func, args, kwargs) if self.hold else func(*args, **kwargs)
-
-
-def _could_be_features(out: Tensor, batch: int) -> bool:
-    """Whether a result has one row an input, channels, and more than one place."""
-    return (
-        out.is_floating_point()
-        and out.ndim in (3, 4)
-        and out.shape[0] == batch
-        and sum(size > 1 for size in out.shape[1:]) >= 2
-    )
-
-
-def _replace(out: Tensor, other: Tensor, args: tuple[Any, ...]) -> Tensor:
-    """Put another tensor in the place of a result, also where the caller keeps its own argument (in-place calls)."""
-    other = other.to(out.dtype)
-    if any(out is argument for argument in args):
-        return out.copy_(other)
-    return other.clone()
+        return _call_with_constant_scale(func, args, kwargs) if self.hold else func(*args, **kwargs)
 
 
 @contextmanager
-def watching(network: nn.Module) -> Iterator[list[str]]:
-    """Keep the names of the modules that are running, innermost last; the hooks are gone afterwards."""
+def track_modules(network: nn.Module) -> Iterator[list[str]]:
+    """Yield a list of the names of the modules that are running, innermost last; remove the hooks afterwards."""
     stack = [""]
     handles = []
     for name, module in network.named_modules():
@@ -197,3 +184,23 @@ def watching(network: nn.Module) -> Iterator[list[str]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An evaluation copy of a network, different inputs (N, channels, H, W), and result shapes of costly calls."""
+
+    network: nn.Module
+    inputs: Tensor
+    shapes: Mapping[Site, torch.Size] = field(default_factory=dict)
+
+    def run(self, inject: tuple[Site, Tensor] | None = None, hold: bool = False) -> tuple[Tensor, Probe]:
+        """Run the network once under a probe, always with gradients: logits (N, C) and the probe."""
+        shapes = self.shapes if inject else {}
+        with (
+            track_modules(self.network) as stack,
+            uncompiled(),
+            torch.enable_grad(),
+            Probe(stack, len(self.inputs), inject, hold, shapes) as probe,
+        ):
+            return find_logits(self.network(self.inputs)), probe

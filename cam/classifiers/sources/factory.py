@@ -1,27 +1,52 @@
-"""Networks from `package.module:callable`."""
+"""Networks from `package.module:callable`, which may be in the working directory."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
 
+from cam.classifiers.checkpoints import fill_weights
 from cam.classifiers.preprocessing import Preprocessing
-from cam.classifiers.sources.base import LoadedNetwork, fill_weights, import_callable
+from cam.classifiers.sources.base import LoadedNetwork, import_callable
 from cam.errors import ModelError
 from cam.heads.outputs import unwrap
 
 
 def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> LoadedNetwork:
-    """Call a factory of the user."""
-    factory = import_callable(model)
-    try:
-        made = factory()
-    except (Exception, SystemExit) as error:  # whatever a stranger's factory may raise
-        raise ModelError(f"{model!r} failed: {type(error).__name__}: {error}", "Mend the factory") from error
-    if not isinstance(made, nn.Module):
-        raise ModelError(
-            f"{model!r} gave a {type(made).__name__}", "Let it take no arguments and return a torch.nn.Module"
-        )
-    network = fill_weights(unwrap(made), factory, {}, weights, unsafe_pickle) if weights else unwrap(made)
+    """Import a user's factory and call it."""
+    with _working_directory_on_path():
+        factory = import_callable(model)
+        try:
+            network = factory()
+        except (Exception, SystemExit) as error:  # a user's factory may raise anything
+            raise ModelError(f"{model!r} failed: {type(error).__name__}: {error}", "Fix the factory") from error
+        if not isinstance(network, nn.Module):
+            raise ModelError(
+                f"{model!r} must return a torch.nn.Module, got {type(network).__name__}",
+                "Let it take no arguments and return the network",
+            )
+        network = unwrap(network)
+        if weights:
+            network = fill_weights(network, factory, {}, weights, unsafe_pickle)
     return LoadedNetwork(network, Preprocessing(), weights=weights)
+
+
+@contextmanager
+def _working_directory_on_path() -> Iterator[None]:
+    """Import from the working directory too, but last: a file of the name of a library never replaces the library."""
+    try:
+        folder = str(Path.cwd())
+    except OSError as error:
+        raise ModelError("The working directory does not exist", "Change to a folder that exists") from error
+    if folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

@@ -13,47 +13,31 @@ from cam.errors import ModelError
 
 
 def list_models() -> list[dict[str, str]]:
-    """List every model that has a name: the cards, then torchvision's builders.
+    """List every named model with its source and description: the cards, then torchvision's builders.
 
     Example:
         >>> list_models()[0]["name"]
         'cifar-resnet20'
     """
-    cards = [read_card(name) for name in card_names()]
-    shipped = [{"name": card.name, "source": "card", "description": card.description} for card in cards]
-    return shipped + [
+    cards = [{"name": name, "source": "card", "description": read_card(name).description} for name in card_names()]
+    return cards + [
         {"name": name, "source": "torchvision", "description": "ImageNet, 1000 classes"} for name in torchvision_names()
     ]
 
 
-def build(
+def build_network(
     model: str, *, weights: Path | None = None, random_weights: bool = False, unsafe_pickle: bool = False
 ) -> LoadedNetwork:
-    """Build the network a name stands for.
-
-    Args:
-        model: a card's name, a torchvision classification builder, or `package.module:callable`.
-        weights: checkpoint to put into it instead of its own weights.
-        random_weights: leave the weights as they are initialized.
-        unsafe_pickle: let the checkpoint run code while it is read.
-
-    Raises:
-        ModelError: there is no such model, or it cannot be built.
-        WeightsError: its weights cannot be had, read or fitted.
-
-    Example:
-        >>> build("cifar-resnet20", random_weights=True).network.linear.out_features
-        10
-    """
+    """Build the network of a card, a torchvision builder or `package.module:callable`."""
     if ":" in model:
         return from_factory(model, weights, unsafe_pickle)
     if model in card_names():
         return from_card(model, weights, random_weights, unsafe_pickle)
     if model in torchvision_names():
         return from_torchvision(model, weights, random_weights, unsafe_pickle)
-    known = card_names() + torchvision_names()
-    near = ", ".join(difflib.get_close_matches(model, known, 4, 0.4)) or "resnet50, squeezenet1_1, digits"
+    similar = difflib.get_close_matches(model, card_names() + torchvision_names(), 4, 0.4)
     raise ModelError(
         f"There is no model {model!r}",
-        f"Did you mean {near}? `cam models` lists all; a network of your own is given as package.module:callable",
+        f"Did you mean {', '.join(similar) or 'resnet50, squeezenet1_1, digits'}? `cam models` lists all; "
+        "give your own network as package.module:callable",
     )

@@ -16,29 +16,25 @@ from typing import Any
 import torch
 from torch import nn
 
+from cam.classifiers.checkpoints import fill_weights
 from cam.classifiers.preprocessing import Preprocessing
-from cam.classifiers.sources.base import LoadedNetwork, fill_weights
+from cam.classifiers.sources.base import LoadedNetwork
 from cam.errors import WeightsError
 from cam.tensors import fixed_seed
 
 
 def torchvision_names() -> list[str]:
-    """List torchvision's classification builders.
-
-    Example:
-        >>> "resnet50" in torchvision_names()
-        True
-    """
-    models = _torchvision()
+    """Names of torchvision's classification builders."""
+    models = _torchvision_models()
     names: list[str] = models.list_models(module=models)
     return names
 
 
 def from_torchvision(name: str, weights: Path | None, random_weights: bool, unsafe_pickle: bool) -> LoadedNetwork:
     """Build one of torchvision's classifiers."""
-    entry = _torchvision().get_model_weights(name).DEFAULT
+    entry = _torchvision_models().get_model_weights(name).DEFAULT
     preset = entry.transforms()
-    looks = Preprocessing(
+    preprocessing = Preprocessing(
         preset.resize_size[0],
         (preset.crop_size[0], preset.crop_size[0]),
         tuple(preset.mean),
@@ -47,45 +43,46 @@ def from_torchvision(name: str, weights: Path | None, random_weights: bool, unsa
     )
     labels = tuple(entry.meta["categories"])
     if weights is None and not random_weights:
-        return LoadedNetwork(_pretrained(name, entry), looks, labels, _cached_file(entry))
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
+        return LoadedNetwork(_pretrained(name, entry, file), preprocessing, labels, file)
     network = _untrained(name)
     if weights is not None:
         network = fill_weights(network, lambda **arguments: _untrained(name, **arguments), {}, weights, unsafe_pickle)
-    return LoadedNetwork(network, looks, labels, weights)
+    return LoadedNetwork(network, preprocessing, labels, weights)
 
 
-def _torchvision() -> Any:
-    """Its models, imported only for those who want one: that takes as long as torch itself."""
+def _torchvision_models() -> Any:
+    """Imported only when needed: it takes as long as torch itself."""
     return importlib.import_module("torchvision.models")
 
 
 def _untrained(name: str, **arguments: Any) -> nn.Module:
     with fixed_seed(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # googlenet and inception_v3 announce a new initialization
-        network: nn.Module = _torchvision().get_model(name, weights=None, **arguments)
+        network: nn.Module = _torchvision_models().get_model(name, weights=None, **arguments)
     return network
 
 
-def _pretrained(name: str, entry: Any) -> nn.Module:
-    """Let torchvision fetch, check and load its weights; a file in its cache is taken as it is."""
-    file, watched = _cached_file(entry), sys.stderr.isatty()
+def _pretrained(name: str, entry: Any, file: Path) -> nn.Module:
+    """Let torchvision download, check and load its weights; a file in its cache is used as it is."""
+    terminal = sys.stderr.isatty()
     try:
-        with _weights_only(), redirect_stdout(sys.stderr if watched else io.StringIO()):  # ours is for results
-            network: nn.Module = _torchvision().get_model(name, weights=entry, progress=watched)
+        with _weights_only(), redirect_stdout(sys.stderr if terminal else io.StringIO()):  # stdout is for results
+            network: nn.Module = _torchvision_models().get_model(name, weights=entry, progress=terminal)
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise WeightsError(
-            f"The weights of {name!r} cannot be fetched ({getattr(error, 'reason', error)})",
+            f"The weights of {name!r} cannot be downloaded ({getattr(error, 'reason', error)})",
             f"Put the file {file.name} into {str(file.parent)!r}, or set TORCH_HOME to a folder that has "
             f"hub/checkpoints/{file.name}; the embedded model works offline: -m digits",
         ) from error
     except OSError as error:
         raise WeightsError(
-            f"{str(file)!r} cannot be read or written ({error})", "Mend it, or set TORCH_HOME"
+            f"{str(file)!r} cannot be read or written ({error})", "Correct its permissions, or set TORCH_HOME"
         ) from error
-    except Exception as error:  # a wrong hash, a torn file, code in a pickle, other keys: all mean another file
+    except Exception as error:  # a wrong hash, a truncated file, code in a pickle, or other keys
         raise WeightsError(
             f"The weights of {name!r} in {str(file)!r} cannot be used: {error}",
-            "Remove the file so that it is fetched again",
+            "Remove the file so that it is downloaded again",
         ) from error
     return network
 
@@ -103,7 +100,3 @@ def _weights_only() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def _cached_file(entry: Any) -> Path:
-    return Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
