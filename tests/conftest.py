@@ -73,9 +73,8 @@ def page(browser: Browser, reported: tuple[Classifier, Path, list[dict[str, Any]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def run() -> Callable[..., Result]:
     """Run a command in this process."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
 
     def invoke(*arguments: object) -> Result:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="cam")

@@ -1,4 +1,4 @@
-"""A name becomes a network: cards, torchvision's builders, and factories in a user's own folder."""
+"""A name becomes a network: cards, torchvision's builders, and factories in the working directory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from cam.errors import ModelError, UsageError, WeightsError
 from cam.networks.cifar_resnet import resnet20
 
 
-def test_a_checkpoint_says_how_many_classes(tmp_path):
+def test_the_checkpoint_determines_the_number_of_classes(tmp_path):
     torch.manual_seed(1)
     network = torchvision.models.resnet18(weights=None, num_classes=10)
     torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, tmp_path / "n")
-    built = build_network("resnet18", weights=tmp_path / "n")
-    assert same(built.network.state_dict(), network.state_dict())
-    assert built.weights == tmp_path / "n"
+    loaded = build_network("resnet18", weights=tmp_path / "n")
+    assert same(loaded.network.state_dict(), network.state_dict())
+    assert loaded.weights == tmp_path / "n"
 
 
 @pytest.mark.parametrize("nest", ["state_dict", "model", "model_state_dict", "ema", None])
@@ -41,7 +41,7 @@ def test_nests_and_prefixes_are_unwrapped(tmp_path, nest, prefix):
     assert same(build_network("cifar-resnet20", weights=tmp_path / "net.pt").network.state_dict(), network.state_dict())
 
 
-def test_cards_follow_the_checkpoint_too(tmp_path):
+def test_the_checkpoint_determines_the_number_of_classes_of_a_card(tmp_path):
     network = resnet20(num_classes=7)
     save_file(network.state_dict(), tmp_path / "seven.safetensors")
     classifier = load_classifier("cifar-resnet20", weights=tmp_path / "seven.safetensors", device="cpu")
@@ -49,17 +49,17 @@ def test_cards_follow_the_checkpoint_too(tmp_path):
     assert classifier.labels == tuple(f"class {index}" for index in range(7))  # not CIFAR's ten
 
 
-def test_keys_that_are_missing_or_left_over_are_named(tmp_path):
+def test_missing_and_unexpected_keys_are_named(tmp_path):
     state = build_network("cifar-resnet20", random_weights=True).network.state_dict()
     state["stray"] = state.pop("linear.bias")
     torch.save(state, tmp_path / "net.pt")
     with pytest.raises(WeightsError) as refusal:
         build_network("cifar-resnet20", weights=tmp_path / "net.pt")
     assert "missing 'linear.bias'" in str(refusal.value)
-    assert "left over 'stray'" in str(refusal.value)
+    assert "unexpected 'stray'" in str(refusal.value)
 
 
-def test_a_checkpoint_with_code_runs_only_when_told_to(tmp_path):
+def test_the_code_in_a_checkpoint_runs_only_with_unsafe_pickle(tmp_path):
     state = build_network("cifar-resnet20", random_weights=True).network.state_dict()
     torch.save({"state_dict": state, "bomb": Bomb(tmp_path / "ran")}, tmp_path / "net.pt")
     with pytest.raises(WeightsError, match="--unsafe-pickle"):
@@ -74,11 +74,10 @@ def test_a_card_without_weights_says_what_to_give():
         build_network("cifar-resnet20")
 
 
-def test_the_embedded_model_is_the_file_that_its_card_names():
-    built = build_network("digits")
-    card = read_card("digits")
-    assert built.weights == card.weights
-    assert built.labels == tuple("0123456789")
+def test_the_embedded_model_has_the_weights_and_labels_of_its_card():
+    loaded = build_network("digits")
+    assert loaded.weights == read_card("digits").weights
+    assert loaded.labels == tuple("0123456789")
 
 
 @pytest.mark.parametrize(
@@ -100,22 +99,11 @@ def test_every_name_is_listed_once():
     assert all((FOLDER / f"{name}.json").is_file() for name in card_names())
 
 
-def in_user_folder(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cam", *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 MYMODEL = """
 import torch
 from torch import nn
 from models.parts import body
-from cli import CLASSES
+from settings import CLASSES
 
 def make(num_classes=CLASSES):
     torch.manual_seed(0)
@@ -139,9 +127,9 @@ number = 3
 
 @pytest.fixture
 def user_folder(tmp_path) -> Path:
-    """A user's project with names like ours."""
+    """A user's project, with a package called `models`."""
     (tmp_path / "mymodel.py").write_text(MYMODEL)
-    (tmp_path / "cli.py").write_text("CLASSES = 3\n")
+    (tmp_path / "settings.py").write_text("CLASSES = 3\n")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "parts.py").write_text("from torch import nn\nbody = lambda: nn.Conv2d(3, 8, 3, 2)\n")
     (tmp_path / "broken.py").write_text("def make(:\n")
@@ -151,9 +139,9 @@ def user_folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def in_that_folder(user_folder, monkeypatch) -> Iterator[Path]:
-    """That project importable, and forgotten afterwards."""
-    monkeypatch.syspath_prepend(str(user_folder))
+def in_user_folder(user_folder, monkeypatch) -> Iterator[Path]:
+    """That project as the working directory; its modules are unloaded afterwards."""
+    monkeypatch.chdir(user_folder)
     before = set(sys.modules)
     yield user_folder
     for name in set(sys.modules) - before:
@@ -161,24 +149,49 @@ def in_that_folder(user_folder, monkeypatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def test_a_factory_in_the_users_folder_is_found_and_not_shadowed(user_folder):
-    done = in_user_folder(user_folder, "inspect", "mymodel:make", "--input-size", "32", "--json")
-    assert done.returncode == 0, done.stderr
-    assert '"kind": "gap-linear"' in done.stdout
-    assert '"classes": 3' in done.stdout
+def cam_in(folder: Path, *arguments: str) -> str:
+    """Run the command in a folder; as the installed program, it does not put the folder on the path."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-P", "-m", "cam", *arguments]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
-def test_the_embedded_model_is_found_in_the_users_folder_too(user_folder):
-    done = in_user_folder(user_folder, "inspect", "digits")
-    assert done.returncode == 0, done.stderr
-    assert "gap-linear" in done.stdout
+def test_a_factory_in_the_working_directory_is_found_but_shadows_no_library(user_folder):
+    for name in ("cv2", "torch", "json", "onnxruntime"):
+        (user_folder / f"{name}.py").write_text("raise SystemExit('imported from the working directory')\n")
+    output = cam_in(user_folder, "inspect", "mymodel:make", "--input-size", "32", "--json")
+    assert '"kind": "gap-linear"' in output
+    assert '"classes": 3' in output
+    assert "gap-linear" in cam_in(user_folder, "inspect", "digits")
+
+
+def test_the_working_directory_is_on_the_path_only_while_a_factory_is_used(in_user_folder):
+    before = list(sys.path)
+    assert str(in_user_folder) not in before
+    build_network("digits")
+    build_network("mymodel:make")
+    with pytest.raises(ModelError):
+        build_network("mymodel:fails")
+    assert sys.path == before
+
+
+def test_a_deleted_working_directory_is_one_sentence(tmp_path, monkeypatch, run):
+    (tmp_path / "deleted").mkdir()
+    monkeypatch.chdir(tmp_path / "deleted")
+    (tmp_path / "deleted").rmdir()
+    result = run("inspect", "mymodel:make")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: The working directory does not exist. Change to a folder that exists.\n"
+    assert run("inspect", "digits").exit_code == 0
 
 
 @pytest.mark.parametrize(
-    ("model", "found"),
+    ("model", "message"),
     [
         ("mymodel:fails", "LookupError: no such part"),
-        ("mymodel:gives_text", "gave a str"),
+        ("mymodel:gives_text", "must return a torch.nn.Module, got str"),
         ("mymodel:needs_more", "missing 1 required positional argument"),
         ("mymodel:number", "not callable"),
         ("mymodel:nothing", "nothing"),
@@ -191,28 +204,28 @@ def test_the_embedded_model_is_found_in_the_users_folder_too(user_folder):
         ("script:make", "SystemExit: 2"),
     ],
 )
-def test_a_factory_that_fails_is_told_in_a_sentence(in_that_folder, model, found):
+def test_a_factory_that_fails_is_one_sentence(in_user_folder, model, message):
     with pytest.raises((ModelError, UsageError)) as refusal:
         build_network(model)
-    assert found in str(refusal.value)
+    assert message in str(refusal.value)
 
 
-def test_a_factory_takes_the_classes_of_its_checkpoint(in_that_folder):
+def test_a_factory_takes_the_classes_of_its_checkpoint(in_user_folder):
     network = build_network("mymodel:make").network
     assert network[3].out_features == 3
     network[3] = nn.Linear(8, 11)
-    torch.save(network.state_dict(), in_that_folder / "eleven.pt")
+    torch.save(network.state_dict(), in_user_folder / "eleven.pt")
     assert same(
-        build_network("mymodel:make", weights=in_that_folder / "eleven.pt").network.state_dict(), network.state_dict()
+        build_network("mymodel:make", weights=in_user_folder / "eleven.pt").network.state_dict(), network.state_dict()
     )
 
 
-def test_a_factory_that_takes_no_classes_is_told_to(in_that_folder):
+def test_a_factory_must_take_num_classes_for_a_checkpoint_with_other_classes(in_user_folder):
     network = build_network("mymodel:fixed").network
-    torch.save(network.state_dict(), in_that_folder / "three.pt")
-    built = build_network("mymodel:fixed", weights=in_that_folder / "three.pt")
-    assert same(built.network.state_dict(), network.state_dict())
+    torch.save(network.state_dict(), in_user_folder / "three.pt")
+    loaded = build_network("mymodel:fixed", weights=in_user_folder / "three.pt")
+    assert same(loaded.network.state_dict(), network.state_dict())
     network[3] = nn.Linear(8, 11)
-    torch.save(network.state_dict(), in_that_folder / "eleven.pt")
+    torch.save(network.state_dict(), in_user_folder / "eleven.pt")
     with pytest.raises(WeightsError, match=r"eleven\.pt' have 11 classes.*take `num_classes`"):
-        build_network("mymodel:fixed", weights=in_that_folder / "eleven.pt")
+        build_network("mymodel:fixed", weights=in_user_folder / "eleven.pt")

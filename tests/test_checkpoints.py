@@ -55,7 +55,7 @@ def test_both_torch_formats_are_read(tmp_path: Path, name: str, zipped: bool) ->
 
 def test_a_pickle_protocol_that_torch_cannot_read_safely(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "a.pt", pickle_protocol=4)
-    assert "not written as torch.save and safetensors do" in refusal(tmp_path / "a.pt").found
+    assert "not in the format of torch.save or safetensors" in refusal(tmp_path / "a.pt").found
     assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
 
 
@@ -128,7 +128,8 @@ def test_code_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.delitem(globals(), "Custom")
     error = refusal(tmp_path / "a.pt", unsafe_pickle=True)
     assert "Custom" in error.found
-    assert "not here" in error.found
+    assert "cannot be imported" in error.found
+    assert "PYTHONPATH" in error.remedy
 
 
 def test_missing(tmp_path: Path) -> None:

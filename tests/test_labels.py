@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cam.classifiers.labels import check_labels, find_class, read_labels
+from cam.classifiers.labels import find_class, name_classes, read_labels
 from cam.errors import UsageError
 
 
@@ -82,21 +82,21 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, labels: list[str])
         ("[]", "holds no labels"),
         ("{}", "holds no labels"),
         ('["cat", "", "dog"]', "Entry 1 of"),
-        ('["cat", 7]', "is 7, not a text"),
-        ('["cat", []]', "is [], not a text"),
+        ('["cat", 7]', "must be text, got 7"),
+        ('["cat", []]', "must be text, got []"),
         ('{"0": "cat", "2": "dog"}', "has 2 labels but none for class 1"),
         ('{"1": "cat", "2": "dog"}', "none for class 0"),
-        ('{"cat": -1, "dog": 0}', "none for class 1"),
+        ('{"cat": -1, "dog": 0}', "has the class index '-1'"),
         ('{"0": "cat", "0": "dog"}', "has two labels for class 0, 'cat' and 'dog'"),
         ('{"0": "cat", "00": "dog"}', "has two labels for class 0, 'cat' and 'dog'"),
         ('{"cat": 0, "dog": 0}', "has two labels for class 0, 'cat' and 'dog'"),
-        ('{"cat": "dog"}', "the key 'cat', which is no class index"),
-        ('{"cat": true}', "the key 'cat', which is no class index"),
-        ('{"0": null}', "is None, not a text"),
-        ('{"' + "9" * 5000 + '": "cat"}', "which is no class index"),
-        ("{0: 'tench', 1: 'goldfish'}", "starts like JSON but is none"),
-        ('["cat",\n"dog"', "starts like JSON but is none"),
-        ("[" * 100_000, "starts like JSON but is none"),
+        ('{"cat": "dog"}', "has the class index 'cat'"),
+        ('{"cat": true}', "has the class index 'cat'"),
+        ('{"0": null}', "must be text, got None"),
+        ('{"' + "9" * 5000 + '": "cat"}', "has the class index"),
+        ("{0: 'tench', 1: 'goldfish'}", "must be JSON"),
+        ('["cat",\n"dog"', "must be JSON"),
+        ("[" * 100_000, "must be JSON"),
         (b"\xff\xfec\x00a\x00t\x00", "is not text in UTF-8 (byte 0)"),
         (b"cat\n\xe4", "is not text in UTF-8 (byte 4)"),
     ],
@@ -106,7 +106,7 @@ def test_doubtful_labels_are_refused(tmp_path: Path, content: str | bytes, said:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("cat\ndog\n", "is none"), ('"cat"', "neither a list nor a map"), ("3", "neither")]
+    ("content", "said"), [("cat\ndog\n", "must be JSON"), ('"cat"', "map, got str"), ("3", "map, got int")]
 )
 def test_a_json_file_must_be_json_with_labels(tmp_path: Path, content: str, said: str) -> None:
     assert said in refusal(write(tmp_path, content, "labels.json")).found
@@ -114,20 +114,29 @@ def test_a_json_file_must_be_json_with_labels(tmp_path: Path, content: str, said
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "There is no file" in refusal(tmp_path / "labels.txt").found
-    assert "is a folder" in refusal(tmp_path).found
-    assert "cannot be opened" in refusal(Path("a\0b")).found
+    assert "cannot be read (Is a directory)" in refusal(tmp_path).found
+    assert "cannot be read" in refusal(Path("a\0b")).found
 
     def deny(self: Path, encoding: str) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", deny)  # permissions do not bind root, who may run the tests
-    assert "cannot be opened (Permission denied)" in refusal(tmp_path / "labels.txt").found
+    assert "cannot be read (Permission denied)" in refusal(tmp_path / "labels.txt").found
 
 
-def test_check_labels() -> None:
-    check_labels(["cat", "dog"], 2)
-    with pytest.raises(UsageError, match="There are 2 labels for the 10 classes"):
-        check_labels(["cat", "dog"], 10)
+@pytest.mark.parametrize(
+    ("labels", "model_labels", "classes", "names"),
+    [
+        (["a", "b"], ["cat", "dog"], 2, ("a", "b")),
+        (None, ["cat", "dog"], 2, ("cat", "dog")),
+        (None, ["cat", "dog"], 3, ("class 0", "class 1", "class 2")),
+        (["dog"], None, 1, ("not dog", "dog")),
+        (["cat", "dog"], None, 1, ("cat", "dog")),
+        (None, None, 1, ("negative", "positive")),
+    ],
+)
+def test_classes_are_named_by_the_caller_else_by_the_model_else_by_number(labels, model_labels, classes, names):
+    assert name_classes(labels, model_labels, classes) == names
 
 
 LABELS = ["tench, Tinca tinca", "crane", "tabby cat", "Tiger Cat", "Straße", "crane", "catamaran", "hot dog"]

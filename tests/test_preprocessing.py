@@ -154,7 +154,7 @@ def test_long_pictures_are_within_a_gray_level_of_torchvision(interpolation, mon
     image = photo((9, 200))
     looks = Preprocessing(60, (64, 64), mean=(0, 0, 0), std=(1, 1, 1), interpolation=interpolation)
     expected, _ = looks.prepare(image)
-    monkeypatch.setattr("cam.classifiers.preprocessing._LARGEST", 0)
+    monkeypatch.setattr("cam.classifiers.preprocessing._MAX_PIXELS", 0)
     made, _ = looks.prepare(image)
     torch.testing.assert_close(made, expected, rtol=0, atol=1.01 / 255)
 
@@ -169,8 +169,8 @@ def test_long_pictures_are_within_a_gray_level_of_torchvision(interpolation, mon
         ({"std": (0.2, float("nan"), 0.2)}, "nan"),
         ({"std": (0.2, float("inf"), 0.2)}, "inf"),
         ({"mean": (0.2, float("nan"), 0.2)}, "nan"),
-        ({"resize": 0}, "0 pixels"),
-        ({"crop": (4, -1)}, "-1 pixels"),
+        ({"resize": 0}, "at least 1 pixel, got 0"),
+        ({"crop": (4, -1)}, "at least 1 pixel, got -1"),
         ({"interpolation": "best"}, "'best'"),
     ],
 )

@@ -85,7 +85,7 @@ def test_the_environment_is_as_it_was(checkpoints, monkeypatch, before):
     else:
         monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", before)
     (checkpoints / NAME).write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(WeightsError, match=r"Remove the file so that it is fetched again\.$"):
+    with pytest.raises(WeightsError, match=r"Remove the file so that it is downloaded again\.$"):
         build_network("squeezenet1_1")
     assert os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD") == before
 

@@ -75,7 +75,7 @@ def test_an_averaged_model_leaves_its_counter_over() -> None:
     network = nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
     state = strip_prefixes(AveragedModel(network).state_dict(), network.state_dict().keys())
     assert set(state) == {"fc.weight", "fc.bias", "n_averaged"}
-    with pytest.raises(WeightsError, match="left over 'n_averaged'\\. "):
+    with pytest.raises(WeightsError, match="unexpected 'n_averaged'\\. "):
         load_weights(network, state, "averaged.pt")
 
 
@@ -148,13 +148,13 @@ def broken(fault: str) -> tuple[dict[str, Tensor], str]:
     good = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
     return {
         "missing": ({"weight": good["weight"]}, "missing 'bias'"),
-        "extra": ({**good, "scale": torch.ones(1)}, "left over 'scale'"),
-        "shape": ({**good, "bias": torch.ones(5)}, "of another form 'bias' float32 (5,) for float32 (2,)"),
+        "extra": ({**good, "scale": torch.ones(1)}, "unexpected 'scale'"),
+        "shape": ({**good, "bias": torch.ones(5)}, "of another shape or dtype 'bias' float32 (5,) for float32 (2,)"),
         "integers": ({**good, "bias": torch.ones(2, dtype=torch.int8)}, "'bias' int8 (2,) for float32 (2,)"),
-        "sparse": ({**good, "weight": good["weight"].to_sparse()}, "of another form 'weight'"),
+        "sparse": ({**good, "weight": good["weight"].to_sparse()}, "of another shape or dtype 'weight'"),
         "all": (
             {"w": good["weight"], "bias": torch.ones(1)},
-            "missing 'weight'; left over 'w'; of another form 'bias'",
+            "missing 'weight'; unexpected 'w'; of another shape or dtype 'bias'",
         ),
     }[fault]
 
@@ -168,7 +168,7 @@ def test_a_faulty_checkpoint_is_named_and_changes_nothing(fault: str) -> None:
         load_weights(network, state, "runs/best.pt")
     assert said in caught.value.found
     assert "'runs/best.pt'" in caught.value.found
-    assert "this very model" in caught.value.remedy
+    assert "this model" in caught.value.remedy
     assert same(network.state_dict(), before)
 
 
@@ -176,7 +176,7 @@ def test_long_lists_of_keys_are_cut() -> None:
     state = {f"layer{i}": torch.ones(1) for i in range(9)}
     with pytest.raises(WeightsError) as caught:
         load_weights(nn.Identity(), state, "a.pt")
-    assert "left over 'layer0', 'layer1', 'layer2', 'layer3', 'layer4' and 4 more" in caught.value.found
+    assert "unexpected 'layer0', 'layer1', 'layer2', 'layer3', 'layer4' and 4 more" in caught.value.found
 
 
 def test_hash_file(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_the_published_resnet20_loads(shared_data: Path) -> None:
 
 def test_a_published_checkpoint_of_another_depth_is_refused(shared_data: Path) -> None:
     state = unwrapped(read_checkpoint(shared_data / "cifar10" / "weights" / "resnet56-4bfd9763.th"))
-    with pytest.raises(WeightsError, match=r"left over 'layer1.3.conv1.weight', .* and 175 more"):
+    with pytest.raises(WeightsError, match=r"unexpected 'layer1.3.conv1.weight', .* and 175 more"):
         load_weights(resnet20(), state, "resnet56-4bfd9763.th")
 
 
