@@ -76,7 +76,7 @@ def test_an_output_without_class_scores_is_named(output, found):
     ],
 )
 def test_several_outputs_without_a_name_are_not_guessed_among(output, found):
-    with pytest.raises(ModelError, match=found + ".*return the logits alone"):
+    with pytest.raises(ModelError, match=found + ".*Return the logits alone"):
         find_logits(output)
 
 

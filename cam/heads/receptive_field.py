@@ -155,8 +155,10 @@ def arithmetic_grid(network: nn.Module, site: Site, input_shape: tuple[int, int,
         Grid(offset=(5.0, 5.0), stride=(4.0, 4.0), method='arithmetic', extent=(0.0, 0.0))
     """
     inputs = random_inputs(1, input_shape).to(*device_and_dtype(network))
-    with eval_mode(network), track_modules(network) as stack, _Follower(stack, site, inputs) as follower:
-        network(inputs)
+    with eval_mode(network), track_modules(network) as stack:
+        follower = _Follower(stack, site, inputs)
+        with follower:
+            network(inputs)
     return follower.grid
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, Unpack
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.labels import name_classes
-from cam.classifiers.load import LoadOptions, load_network, make_classifier
+from cam.classifiers.load import load_network, make_classifier
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, HeadError, ModelError
 from cam.explanations.forward import result_or_raise, run_forward
@@ -72,9 +72,9 @@ class ImageScores(NamedTuple):
 
 
 def load_any_classifier(
-    model: str, *, labels: Sequence[str] | None = None, device: str = "auto", **loading: Unpack[LoadOptions]
+    model: str, *, labels: Sequence[str] | None = None, device: str = "auto", **loading: Any
 ) -> Model:
-    """Load a network like `load_classifier`, even if it has no exact map."""
+    """Load a network with the arguments of `load_classifier`, even if it has no exact map."""
     torch_device = pick_device(device)
     loaded = load_network(model, **loading)
     try:
@@ -85,7 +85,7 @@ def load_any_classifier(
         scorer = ScoreOnlyClassifier(model, network, loaded.preprocessing, (), error.found, weights=loaded.weights)
         classes = scorer.forward(torch.zeros(1, *loaded.preprocessing.input_shape)).shape[1]
         return replace(scorer, binary=classes == 1, labels=name_classes(labels, loaded.labels, classes))
-    return replace(classifier, network=classifier.network.to(torch_device), head=classifier.head.to(torch_device))
+    return classifier.to(torch_device)
 
 
 def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: int | None = None) -> list[ImageScores]:
