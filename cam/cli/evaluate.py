@@ -210,10 +210,10 @@ def sanity(inputs: tuple[str, ...], **options: Any) -> None:
 
 
 def _methods(classifier: Classifier, options: dict[str, Any]) -> list[Method]:
-    from cam.evaluation.methods import evidence_methods, gaussian, saved_maps, uniform
+    from cam.evaluation.methods import baselines, evidence_methods, saved_maps
 
     evidence = evidence_methods(classifier, options["kinds"], fit=options.get("fit"))
-    methods = [*evidence, *map(saved_maps, options["maps"]), gaussian(), uniform(options["seed"])]
+    methods = [*evidence, *map(saved_maps, options["maps"]), *baselines(options["seed"])]
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         message = f"--maps must give every method its own name, got {', '.join(names)}"

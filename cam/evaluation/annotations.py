@@ -22,19 +22,12 @@ _Object: TypeAlias = tuple[Picture, str | None, Box]
 
 @dataclass(frozen=True)
 class Annotation:
-    """The objects of one class in one image.
-
-    Attributes:
-        picture: the file; it may be missing.
-        label: of the class; None for the class that the model predicts.
-        boxes: (x0, y0, x1, y1) in pixels of the upright image, ends excluded.
-        mask: an image of the same size that is black outside the objects.
-    """
+    """The objects of one class in one image."""
 
     picture: Picture
-    label: str | None
-    boxes: tuple[Box, ...]
-    mask: Path | None
+    label: str | None  # None for the class that the model predicts
+    boxes: tuple[Box, ...]  # (x0, y0, x1, y1) in pixels of the upright image, ends excluded
+    mask: Path | None  # an image of the same size that is black outside the objects
 
 
 def read_boxes(dataset: Path) -> list[Annotation]:

@@ -14,10 +14,8 @@ import numpy as np
 from cam.errors import ImageError, ModelError, UsageError
 from cam.evaluation.statistics import Statistic, interval, mean, plain
 
-Sample: TypeAlias = Mapping[str, Mapping[str, Any]]  # method -> metric -> what its statistic takes, a number mostly
-
+Sample: TypeAlias = Mapping[str, Mapping[str, Any]]  # method -> metric -> value, as its statistic takes it
 Progress: TypeAlias = Callable[[str], None]  # called with the name of each item that is done
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -36,25 +34,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of one benchmark.
-
-    Attributes:
-        benchmark: its name.
-        model: the classifier whose maps were measured.
-        seed: of everything random, including the bootstrap.
-        pictures: how many were measured.
-        settings: what else decides the numbers, by name.
-        rows: one for each method and metric.
-        failed: images that could not be measured, and why.
-    """
+    """The result of one benchmark."""
 
     benchmark: str
     model: str
-    seed: int
-    pictures: int
-    settings: Mapping[str, Any]
-    rows: tuple[Row, ...]
-    failed: Mapping[str, str] = field(default_factory=dict)
+    seed: int  # of everything random, including the bootstrap
+    pictures: int  # how many were measured
+    settings: Mapping[str, Any]  # what else decides the numbers, by name
+    rows: tuple[Row, ...]  # one for each method and metric
+    failed: Mapping[str, str] = field(default_factory=dict)  # images that could not be measured, and why
 
     def to_json(self) -> str:
         """Format it as JSON, in the order of the fields."""
@@ -87,25 +75,17 @@ def run_benchmark(
     model: str,
     items: Iterable[tuple[str, Item]],
     measure: Callable[[Item], Sequence[Sample]],
+    settings: Mapping[str, Any],
     *,
     seed: int,
-    settings: Mapping[str, Any],
     statistics: Mapping[str, Statistic] | None = None,
     remedy: str = "Give at least one image",
     progress: Progress = ignore,
 ) -> Evaluation:
-    """Measure all items and summarize their samples, with one row for each method and metric.
+    """Measure named items and summarize their samples, with one row for each method and metric.
 
-    Args:
-        benchmark: its name.
-        model: the name of the classifier.
-        items: what is measured, each with the name that `failed` and `progress` use.
-        measure: gives the samples of one item; none leave it out without a failure.
-        seed: of the bootstrap.
-        settings: as in `Evaluation`.
-        statistics: of the metrics that are not averages.
-        remedy: what to do if nothing failed and there is still no sample.
-        progress: called with the name of each item that is done.
+    An item without samples is left out; `remedy` says what to do if all are. `statistics` are those of the metrics that
+    are not averages.
     """
     failed: dict[str, str] = {}
     results = list(measure_items(items, measure, failed, progress))

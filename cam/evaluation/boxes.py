@@ -10,30 +10,21 @@ import numpy as np
 
 from cam.classifiers.classifier import Classifier
 from cam.errors import ImageError
+from cam.evaluation import metrics
 from cam.evaluation.annotations import Annotation
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, ignore, run_benchmark
 from cam.evaluation.labels import class_of
 from cam.evaluation.methods import MapRequest, Method, forward_image, load_image
-from cam.evaluation.metrics import (
-    OVERLAPS,
-    SCORES,
-    THRESHOLDS,
-    Floats,
-    Heat,
-    Mask,
-    box_mask,
-    max_box_acc,
-    max_box_acc_v2,
-    peak_inside,
-    pixel_average_precision,
-    score_histograms,
-    share_inside,
-    threshold_ious,
-)
+from cam.evaluation.statistics import Statistic
 from cam.images.io import MAX_PIXELS, read_image
 
-SIDE = 256
-"""Boxes are drawn around every n-th pixel of larger images, at most so many a side; Choe et al. take 224."""
+SIDE = 256  # boxes are drawn around every n-th pixel of larger images, at most so many a side; Choe et al. take 224
+
+_STATISTICS: dict[str, Statistic] = {
+    "max_box_acc": metrics.max_box_acc,
+    "max_box_acc_v2": metrics.max_box_acc_v2,
+    "px_ap": metrics.pixel_average_precision,
+}
 
 
 def evaluate_boxes(
@@ -50,7 +41,8 @@ def evaluate_boxes(
     The metrics are `pointing`, `energy`, `max_box_acc`, `max_box_acc_v2` and, for annotations with a mask, `px_ap`, all
     from 0 to 1 and defined in `cam.evaluation.metrics`. A sample is a class in an image, with all its boxes.
     """
-    classes = {label: class_of(classifier.labels, label) for item in annotations if (label := item.label) is not None}
+    labels = dict.fromkeys(annotation.label for annotation in annotations)
+    classes = {label: class_of(classifier.labels, label) for label in labels if label is not None}
     by_path: dict[str, list[Annotation]] = {}
     for annotation in annotations:
         by_path.setdefault(str(annotation.picture.path), []).append(annotation)
@@ -64,42 +56,26 @@ def evaluate_boxes(
             for item in annotations
         ]
         request = MapRequest(str(picture.name), image, tuple(dict.fromkeys(class_idxs)))
-        samples: list[dict[str, dict[str, Any]]] = [{} for _ in annotations]
+        samples: list[dict[str, Any]] = [{} for _ in annotations]
         for method in methods:
             heats = method.heats(request)
             for sample, class_idx, true in zip(samples, class_idxs, objects, strict=True):
                 sample[method.name] = _score(heats[class_idx], true)
         return list(samples)
 
-    return run_benchmark(
-        "boxes",
-        classifier.name,
-        by_path.items(),
-        measure,
-        seed=seed,
-        settings={"thresholds": THRESHOLDS, "side": SIDE, "overlaps": OVERLAPS, "scores": SCORES},
-        statistics={
-            "max_box_acc": max_box_acc,
-            "max_box_acc_v2": max_box_acc_v2,
-            "px_ap": pixel_average_precision,
-        },
-        progress=progress,
-    )
+    grids = {"thresholds": metrics.THRESHOLDS, "scores": metrics.SCORES}
+    settings = {**grids, "side": SIDE, "overlaps": metrics.OVERLAPS}
+    items, name = by_path.items(), classifier.name
+    return run_benchmark("boxes", name, items, measure, settings, seed=seed, statistics=_STATISTICS, progress=progress)
 
 
 @dataclass(frozen=True)
 class _Objects:
-    """Where the objects of one class lie in an image of (H, W) pixels.
+    """Where the objects of one class lie in an image of (H, W) pixels."""
 
-    Attributes:
-        boxes: (B, 4), clipped to the image.
-        inside: (H, W), the pixels in any of them.
-        mask: (H, W), the pixels of the objects themselves; None if unknown.
-    """
-
-    boxes: Floats
-    inside: Mask
-    mask: Mask | None
+    boxes: metrics.Floats  # (B, 4), clipped to the image
+    inside: metrics.Mask  # the pixels in any of them
+    mask: metrics.Mask | None  # the pixels of the objects themselves, if known
 
     @classmethod
     def of(cls, annotation: Annotation, size: tuple[int, int], max_pixels: int) -> _Objects:
@@ -114,17 +90,17 @@ class _Objects:
             if mask.shape != size or not mask.any():
                 problem = f"The mask {str(annotation.mask)!r} does not fit {path!r}, or is black"
                 raise ImageError(problem, f"Give one of {width} x {height} pixels that is black outside the objects")
-        return cls(boxes, box_mask(boxes, size), mask)
+        return cls(boxes, metrics.box_mask(boxes, size), mask)
 
 
-def _score(heat: Heat, true: _Objects) -> dict[str, Any]:
+def _score(heat: metrics.Heat, true: _Objects) -> dict[str, Any]:
     down, across = (-(-side // SIDE) for side in heat.shape)
     thinned = heat[down // 2 :: down, across // 2 :: across]
-    ious = threshold_ious(thinned, true.boxes / (across, down, across, down))
+    ious = metrics.threshold_ious(thinned, true.boxes / (across, down, across, down))
     values = {
-        "pointing": peak_inside(heat, true.inside),
-        "energy": share_inside(heat, true.inside),
+        "pointing": metrics.peak_inside(heat, true.inside),
+        "energy": metrics.share_inside(heat, true.inside),
         "max_box_acc": ious[:, 0],
         "max_box_acc_v2": ious[:, 1],
     }
-    return values if true.mask is None else {**values, "px_ap": score_histograms(heat, true.mask)}
+    return values if true.mask is None else {**values, "px_ap": metrics.score_histograms(heat, true.mask)}

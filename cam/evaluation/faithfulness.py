@@ -63,15 +63,9 @@ def evaluate_faithfulness(
         heats = {method.name: method.heats(request)[network_input.class_idx] for method in methods}
         return [{name: network_input.score(heat, steps, batch_size, seed) for name, heat in heats.items()}]
 
-    return run_benchmark(
-        "faithfulness",
-        classifier.name,
-        [(str(picture.path), picture) for picture in pictures],
-        measure,
-        seed=seed,
-        settings={"steps": steps, "fit": fit or classifier.preprocessing.fit, "blur": _BLUR},
-        progress=progress,
-    )
+    items = [(str(picture.path), picture) for picture in pictures]
+    settings = {"steps": steps, "fit": fit or classifier.preprocessing.fit, "blur": _BLUR}
+    return run_benchmark("faithfulness", classifier.name, items, measure, settings, seed=seed, progress=progress)
 
 
 def heat_on_input(heat: NDArray[np.floating], frame: Frame) -> NDArray[np.float64]:
@@ -117,23 +111,14 @@ def area(shares: NDArray[np.floating], probabilities: NDArray[np.floating]) -> f
 
 @dataclass(frozen=True)
 class _Input:
-    """An image as the network sees it, and the class whose probability is followed.
-
-    Attributes:
-        classifier: computes the probability.
-        frame: where the input lies in the photograph.
-        inputs: (channels, H, W), normalized, on the network's device.
-        baselines: what pixels are replaced with, by name; like `inputs`.
-        class_idx: the predicted class.
-        probability: of the class, in [0, 1].
-    """
+    """An image as the network sees it, and the class whose probability is followed."""
 
     classifier: Classifier
     frame: Frame
-    inputs: Tensor
-    baselines: Mapping[str, Tensor]
-    class_idx: int
-    probability: float
+    inputs: Tensor  # (channels, H, W), normalized, on the network's device
+    baselines: Mapping[str, Tensor]  # what pixels are replaced with, by name; like `inputs`
+    class_idx: int  # the predicted class
+    probability: float  # of the class
 
     @classmethod
     def of(cls, classifier: Classifier, image: Image, fit: Fit | None) -> _Input:

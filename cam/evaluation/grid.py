@@ -51,20 +51,9 @@ def evaluate_grid(
     its peak lies there; chance is 1 / n^2. A sample is a mosaic, over whose tiles both are averaged. Mosaics share
     images, so that intervals are a little narrow.
 
-    Args:
-        classifier: its network must accept inputs n times as large.
-        classes: the true class of each image.
-        methods: makes those to compare, for a classifier whose inputs are whole mosaics.
-        sizes: of the mosaics, n.
-        mosaics: number of each size.
-        confidence: smallest probability of the true class.
-        seed: of the mosaics and the bootstrap.
-        max_pixels: larger images fail.
-        save: folder for the mosaics and `mosaics.csv`, name and class of every tile, for maps of other tools.
-        progress: called with the name of each mosaic that is done.
-
-    Returns:
-        An evaluation whose `pictures` is the number of images that the model classifies with confidence.
+    `methods` makes those to compare for a classifier whose inputs are whole mosaics. `save` is a folder for the mosaics
+    and `mosaics.csv`, name and class of every tile, for maps of other tools. The `pictures` of the result are those
+    that the model classifies with confidence.
     """
     confident, failed = confident_images(classifier, classes, confidence, max_pixels)
     drawn = {mosaic.name: mosaic for size in sizes for mosaic in draw_mosaics(confident, size, mosaics, seed)}
@@ -81,9 +70,8 @@ def evaluate_grid(
         return [_score(image, mosaic, methods_of[mosaic.size])]
 
     settings = {"sizes": sizes, "mosaics": mosaics, "confidence": confidence}
-    evaluation = run_benchmark(
-        "grid", classifier.name, drawn.items(), measure, seed=seed, settings=settings, progress=progress
-    )
+    items, name = drawn.items(), classifier.name
+    evaluation = run_benchmark("grid", name, items, measure, settings, seed=seed, progress=progress)
     return replace(evaluation, pictures=len(confident), failed={**failed, **evaluation.failed})
 
 

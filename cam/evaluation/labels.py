@@ -69,13 +69,10 @@ def labeled_pictures(folder: Path, labels: Sequence[str], csv: Path | None = Non
 
 
 def read_truth(source: str | None, pictures: Iterable[tuple[str, str]], labels: Sequence[str]) -> Truth:
-    """Read the true class of each image.
+    """Read the true class of each image, given its path and name as in the manifest.
 
-    Args:
-        source: "folder" if each image lies in a folder named after its class; a CSV of path,label, where a path is the
-            image's path, its name, or the end of just one path; None if nothing is known.
-        pictures: path and name of each image, as in the manifest.
-        labels: of the model's classes, in order.
+    The source is "folder" if each image lies in a folder named after its class; a CSV of path,label, where a path is
+    the image's path, its name, or the end of just one path; or None if nothing is known.
     """
     if source is None:
         return lambda path: None

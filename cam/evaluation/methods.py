@@ -25,36 +25,24 @@ from cam.maps.evidence import Evidence
 from cam.tensors import device_and_dtype, wait
 
 Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
-
 Heat: TypeAlias = NDArray[np.float32]  # (H, W), NaN where nothing was seen
 
 
 @dataclass(frozen=True, eq=False)
 class MapRequest:
-    """An image and the classes to compute heat for.
+    """An image and the classes to compute heat for."""
 
-    Attributes:
-        name: of the image, relative, as in `cam.images.find.Picture`.
-        image: (H, W, 3) uint8 RGB.
-        class_idxs: the classes.
-    """
-
-    name: str
+    name: str  # relative, as in `cam.images.find.Picture`
     image: Image
     class_idxs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Method:
-    """Something that computes maps.
-
-    Attributes:
-        name: in the table.
-        heats: gives the heat (H, W) float32 of every class. Raises ImageError or ModelError if it cannot.
-    """
+    """Something that computes maps, by its name in the table."""
 
     name: str
-    heats: Callable[[MapRequest], dict[int, Heat]]
+    heats: Callable[[MapRequest], dict[int, Heat]]  # by class; raises ImageError or ModelError
 
 
 def load_image(picture: Picture, max_pixels: int) -> Image:
@@ -117,6 +105,11 @@ def uniform(seed: int) -> Method:
     return Method("uniform", heats)
 
 
+def baselines(seed: int) -> list[Method]:
+    """Make the two baselines that ignore the image."""
+    return [gaussian(), uniform(seed)]
+
+
 def saved_maps(folder: Path) -> Method:
     """Make a method of maps that another tool wrote: `.npy` files of (H, W) numbers, named after their images.
 
@@ -131,32 +124,28 @@ def saved_maps(folder: Path) -> Method:
 
 
 def _read_map(folder: Path, request: MapRequest, class_idx: int) -> Heat:
-    path = _find_map(folder, request.name, class_idx)
-    try:
-        with path.open("rb") as file:
-            heat = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"The map {str(path)!r} cannot be read: {error}", "Write it with numpy.save") from error
-    if heat.shape != request.image.shape[:2] or heat.dtype.kind not in "fiub":
-        problem = f"The map {str(path)!r} is {heat.dtype} {heat.shape} for an image of {request.image.shape[:2]}"
-        raise ImageError(problem, "Write one number for each pixel of the upright image")
-    with np.errstate(over="ignore"):
-        heat = np.asarray(heat, np.float32)
-    if np.isinf(heat).any() or np.isnan(heat).all():
-        problem = f"The map {str(path)!r} has infinite values, or only NaN"
-        raise ImageError(problem, "Write finite numbers, and NaN only where the image was not seen")
-    return heat
-
-
-def _find_map(folder: Path, name: str, class_idx: int) -> Path:
-    path = folder / name
+    path = folder / request.name
     candidates = [
         path.with_name(f"{path.name}.{class_idx}.npy"),
         *sorted(path.parent.glob(f"{escape(path.name)}.{class_idx}-*.npy")),
         path.with_name(f"{path.name}.npy"),
         path.with_suffix(".npy"),
     ]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise ImageError(f"There is no map of {name!r} in {str(folder)!r}", f"Write one as {path.name + '.npy'!r}")
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if file is None:
+        problem = f"There is no map of {request.name!r} in {str(folder)!r}"
+        raise ImageError(problem, f"Write one as {path.name + '.npy'!r}")
+    try:
+        with file.open("rb") as opened:
+            heat = np.lib.format.read_array(opened, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"The map {str(file)!r} cannot be read: {error}", "Write it with numpy.save") from error
+    if heat.shape != request.image.shape[:2] or heat.dtype.kind not in "fiub":
+        problem = f"The map {str(file)!r} is {heat.dtype} {heat.shape} for an image of {request.image.shape[:2]}"
+        raise ImageError(problem, "Write one number for each pixel of the upright image")
+    with np.errstate(over="ignore"):
+        heat = np.asarray(heat, np.float32)
+    if np.isinf(heat).any() or np.isnan(heat).all():
+        problem = f"The map {str(file)!r} has infinite values, or only NaN"
+        raise ImageError(problem, "Write finite numbers, and NaN only where the image was not seen")
+    return heat

@@ -14,7 +14,7 @@ from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import crop_resized
 from cam.errors import CamError, UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, ignore, run_benchmark
-from cam.evaluation.methods import Image, MapRequest, forward_image, gaussian, load_image, uniform
+from cam.evaluation.methods import Image, MapRequest, baselines, forward_image, load_image
 from cam.explanations.explain import explain_images
 from cam.explanations.explanation import Explanation
 from cam.explanations.options import ExplainOptions, OneClass
@@ -33,19 +33,12 @@ _REMEDY = "The model recognizes none of the objects. Give images it knows, or la
 
 @dataclass(frozen=True)
 class Scene:
-    """A canvas with one object on it.
-
-    Attributes:
-        name: distinguishes it from other scenes.
-        image: (H, W, 3) uint8 RGB.
-        class_idx: of the object.
-        center: (y, x) of the object, pixels.
-    """
+    """A canvas with one object on it."""
 
     name: str
     image: Image
     class_idx: int
-    center: Pair
+    center: Pair  # (y, x) of the object, pixels
 
 
 Groups: TypeAlias = Sequence[Sequence[Scene]]  # scenes of one object, in groups that count or are left out together
@@ -70,18 +63,9 @@ def evaluate_placement(
     Every scene comes with its mirror image, and both count or neither, so that differences between the left and the
     right side of an object cancel out along x. Metrics and methods are those of `measure_placement`.
 
-    Args:
-        classifier: its network must accept inputs of the canvas's size.
-        pictures: the middle square of each becomes an object.
-        kinds: of evidence.
-        truth: the class of each image, if known; else the predicted one.
-        canvas: side of the scenes, pixels; by default that of the model's input, 64 or more.
-        object_size: side of the objects, pixels; by default a third of the model's input, 32 or more.
-        each: positions for each object; each scene is also mirrored.
-        background: RGB of the canvas; by default the model's mean color, which is 0 in its input.
-        seed: of the positions, the baselines and the bootstrap.
-        max_pixels: larger images fail.
-        progress: called with the path of each image that is done.
+    The middle square of each image becomes an object of its class in `truth`, by default the predicted one. `canvas`
+    and `object_size` are sides in pixels, by default that of the model's input (64 or more) and a third of it (32 or
+    more). `each` is the number of positions. `background` is by default the model's mean color, 0 in its input.
     """
     side = min(classifier.preprocessing.crop)
     canvas = max(side, 64) if canvas is None else canvas
@@ -102,16 +86,10 @@ def evaluate_placement(
         frame = fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size))
         return measure_object(paste(str(picture.name), crop_resized(image, frame), class_idx, blank, positions))
 
-    return run_benchmark(
-        "placement",
-        classifier.name,
-        [(str(picture.path), (picture, positions)) for picture, positions in zip(pictures, corners, strict=True)],
-        measure,
-        seed=seed,
-        settings={"confidence": CONFIDENCE, "canvas": canvas, "object_size": object_size, "each": each},
-        remedy=_REMEDY,
-        progress=progress,
-    )
+    items = [(str(picture.path), (picture, positions)) for picture, positions in zip(pictures, corners, strict=True)]
+    settings = {"confidence": CONFIDENCE, "canvas": canvas, "object_size": object_size, "each": each}
+    name = classifier.name
+    return run_benchmark("placement", name, items, measure, settings, seed=seed, remedy=_REMEDY, progress=progress)
 
 
 def measure_placement(
@@ -125,18 +103,12 @@ def measure_placement(
 
     A method is a kind of evidence with the cells where they are measured, where convolution arithmetic puts them (if it
     can be derived), or where stretching the map does; and two baselines. Each object is one sample, the average over
-    those groups of scenes in all of which it is recognized; an object that is not in its first scene is left out.
-
-    Args:
-        classifier: sees every scene pixel for pixel.
-        objects: the scenes of each object, all of one size.
-        kinds: of evidence.
-        seed: of the baselines and the bootstrap.
+    those groups of scenes in all of which it is recognized; an object that is not in its first scene is left out. All
+    scenes of an object have one size, and the network sees them pixel for pixel.
     """
     items = ((str(number), groups) for number, groups in enumerate(objects))
-    measure = _object_measure(classifier, kinds, seed)
-    settings = {"confidence": CONFIDENCE}
-    return run_benchmark("placement", classifier.name, items, measure, seed=seed, settings=settings, remedy=_REMEDY)
+    measure, settings = _object_measure(classifier, kinds, seed), {"confidence": CONFIDENCE}
+    return run_benchmark("placement", classifier.name, items, measure, settings, seed=seed, remedy=_REMEDY)
 
 
 def paste(
@@ -166,7 +138,6 @@ def centroid(heat: NDArray[np.floating]) -> Pair:
 def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int) -> Callable[[Groups], list[Sample]]:
     """Make the function that measures one object in its scenes."""
     arithmetic = arithmetic_grid(classifier.network, classifier.head.site, classifier.preprocessing.input_shape)
-    baselines = [gaussian(), uniform(seed)]
 
     def score(scene: Scene, explanations: Sequence[Explanation]) -> dict[str, dict[str, float]]:
         errors = {}
@@ -175,7 +146,7 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
                 moved = replace(explanation, grid=grid)
                 errors[f"{explanation.evidence} {rule}"] = _errors(scene.center, moved.heat(), moved.peak)
         request = MapRequest(scene.name, scene.image, (scene.class_idx,))
-        for method in baselines:
+        for method in baselines(seed):
             heat = method.heats(request)[scene.class_idx]
             y, x = np.unravel_index(heat.argmax(), heat.shape)
             errors[method.name] = _errors(scene.center, heat, (int(y), int(x)))
@@ -190,11 +161,9 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
                 return []
             if min(probabilities) >= CONFIDENCE:
                 errors += [score(scene, explanations) for scene, explanations in zip(group, explained, strict=True)]
-        if not errors:
-            return []
-        return [
-            {name: {metric: np.mean([e[name][metric] for e in errors]) for metric in METRICS} for name in errors[0]}
-        ]
+        methods = errors[0] if errors else ()
+        mean = {name: {metric: np.mean([e[name][metric] for e in errors]) for metric in METRICS} for name in methods}
+        return [mean] if errors else []
 
     return measure
 

@@ -18,16 +18,7 @@ from cam.classifiers.preprocessing import Fit
 from cam.errors import UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Row, Sample, ignore, run_benchmark
 from cam.evaluation.faithfulness import heat_on_input
-from cam.evaluation.methods import (
-    Heat,
-    Image,
-    MapRequest,
-    evidence_methods,
-    forward_image,
-    gaussian,
-    load_image,
-    uniform,
-)
+from cam.evaluation.methods import Heat, Image, MapRequest, baselines, evidence_methods, forward_image, load_image
 from cam.explanations.options import TopClasses, resolve
 from cam.heads.copies import eval_copy, random_inputs
 from cam.heads.find import find_head
@@ -72,28 +63,24 @@ def evaluate_sanity(
         result = forward_image(classifier, image, fit)
         class_idx, runner_up = resolve([TopClasses(2)], result.logits)
         request = MapRequest(str(picture.name), image, (class_idx,))
-        stride = max(1, round(result.grid.stride[0])), max(1, round(result.grid.stride[1]))
+        stride = y, x = max(1, round(result.grid.stride[0])), max(1, round(result.grid.stride[1]))
 
         def heats(state: Classifier, request: MapRequest, fit: Fit | None) -> dict[str, Heat]:
-            methods = [*evidence_methods(state, kinds, fit=fit, against=runner_up), gaussian(), uniform(seed)]
+            methods = [*evidence_methods(state, kinds, fit=fit, against=runner_up), *baselines(seed)]
             return {method.name: method.heats(request)[class_idx] for method in methods}
 
         def cells(state: Classifier) -> dict[str, NDArray[np.float64]]:
             """Read the heat of each method at one pixel of the input for each cell."""
-            on_input = {name: heat_on_input(heat, result.frame) for name, heat in heats(state, request, fit).items()}
-            return {
-                name: heat[stride[0] // 2 :: stride[0], stride[1] // 2 :: stride[1]] for name, heat in on_input.items()
-            }
+            of_method = heats(state, request, fit).items()
+            return {name: heat_on_input(heat, result.frame)[y // 2 :: y, x // 2 :: x] for name, heat in of_method}
 
         original = cells(classifier)
         sample: dict[str, dict[str, float]] = {name: {} for name in original}
         for layer, state in states.items():
             for name, randomized_map in cells(state).items():
                 sample[name][f"rank_correlation@{layer}"] = rank_correlation(original[name], randomized_map)
-        at_input = classifier.with_input_size(result.frame.input)
-        here, there = (
-            heats(at_input, replace(request, image=view), "crop") for view in _moved(classifier, image, fit, stride)
-        )
+        at_input, views = classifier.with_input_size(result.frame.input), _moved(classifier, image, fit, stride)
+        here, there = (heats(at_input, replace(request, image=view), "crop") for view in views)
         for name in here:
             error, correlation = compare_moved(here[name], there[name], stride)
             sample[name] |= {"equivariance_error": error, "equivariance_correlation": correlation}
@@ -102,15 +89,9 @@ def evaluate_sanity(
         sample.setdefault("logit", {})["completeness_error"] = errors[-1]
         return [sample]
 
-    evaluation = run_benchmark(
-        "sanity",
-        classifier.name,
-        [(str(picture.path), picture) for picture in pictures],
-        measure,
-        seed=seed,
-        settings={"stages": stages, "fit": fit or classifier.preprocessing.fit},
-        progress=progress,
-    )
+    items = [(str(picture.path), picture) for picture in pictures]
+    settings = {"stages": stages, "fit": fit or classifier.preprocessing.fit}
+    evaluation = run_benchmark("sanity", classifier.name, items, measure, settings, seed=seed, progress=progress)
     largest = max(errors)  # a maximum has no bootstrap interval
     row = Row("logit", "largest_completeness_error", largest, largest, largest, len(errors))
     return replace(evaluation, rows=(*evaluation.rows, row))
