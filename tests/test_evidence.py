@@ -45,7 +45,7 @@ def test_channels_by_hand():
 def test_parts_make_no_difference_and_no_part_is_larger(monkeypatch, at_once):
     features, weight = torch.randn(6, 5, 4), torch.randn(9, 6)
     whole = margins(features, weight, [3, 8]), posteriors(features, weight, torch.zeros(9), [3], torch.sigmoid)
-    monkeypatch.setattr(evidence, "_AT_ONCE", at_once)
+    monkeypatch.setattr(evidence, "_MAX_SCORES", at_once)
     sizes = []
     original = evidence.class_activation_maps
     monkeypatch.setattr(

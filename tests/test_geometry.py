@@ -22,11 +22,10 @@ SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
 
 @given(SIZES, st.sampled_from([(256, (224, 224)), (342, (299, 299)), (32, (32, 32)), (64, (96, 80))]))
-def test_points_of_a_crop_come_back_and_its_middle_is_the_middle_of_the_photograph(
+def test_the_middle_of_a_crop_is_the_middle_of_the_photograph(
     photo: tuple[int, int], sizes: tuple[int, tuple[int, int]]
 ) -> None:
     frame = fit_crop(photo, *sizes)
-    assert frame.to_input(frame.to_photo((3.25, -7.5))) == pytest.approx((3.25, -7.5), abs=1e-6)
     middle = frame.to_photo(((frame.input[0] - 1) / 2, (frame.input[1] - 1) / 2))
     pixel = max(photo[0] / frame.resized[0], photo[1] / frame.resized[1])  # one pixel of the input, in the photograph
     assert middle == pytest.approx(((photo[0] - 1) / 2, (photo[1] - 1) / 2), abs=0.51 * pixel + 1e-6)

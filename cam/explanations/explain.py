@@ -101,7 +101,7 @@ def explain_all(
         photos: files, or (H, W, 3) uint8 RGB.
         class_idx: index of the class to explain in all of them; None for the predicted class of each.
         batch_size: images in one forward pass.
-        evidence: as for `explain`, and so are all others.
+        evidence: as for `explain`, and so are the others.
         against: index of the other class of a contrast.
         fit: "crop" or "whole".
         resolution: of the input that the maps come from.

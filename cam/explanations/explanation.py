@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,37 +186,19 @@ class Explanation:
         """
         values = channel.cam if channel else self.evidence_map
         evidence: Evidence = "logit" if channel else self.evidence
-        largest = float(np.abs(values).max())
-        vmax = largest if vmax is None else vmax
-        signed = evidence != "posterior"
+        vmax = float(np.abs(values).max()) if vmax is None else vmax
+        style: dict[str, Any] = {"vmax": vmax, "colormap": colormap, "signed": evidence != "posterior"}
         image = shrink(self.image, max_side)
         height, width = image.shape[:2]
-        frame = replace(self.frame, photo=(height, width))
         canvas = np.empty(image.shape, np.uint8)
         if legend:
-            canvas = with_legend(
-                (height, width),
-                title=f"{self.label}: channel {channel.index}" if channel else self.title,
-                details=self._details(channel),
-                notes=self._notes(values, evidence, vmax, channel),
-                unit=_UNITS[evidence],
-                vmax=vmax,
-                colormap=colormap,
-                signed=signed,
-            )
+            title = f"{self.label}: channel {channel.index}" if channel else self.title
+            details, notes = self._details(channel), self._notes(values, evidence, vmax, channel)
+            unit = _UNITS[evidence]
+            canvas = with_legend((height, width), title=title, details=details, notes=notes, unit=unit, **style)
+        frame = replace(self.frame, photo=(height, width))
         picture = canvas[:height, :width]
-        draw(
-            picture,
-            image,
-            values,
-            self.grid,
-            frame,
-            vmax=vmax,
-            opacity=opacity,
-            colormap=colormap,
-            signed=signed,
-            blended=blended,
-        )
+        draw(picture, image, values, self.grid, frame, opacity=opacity, blended=blended, **style)
         if box_share is not None:
             draw_boxes(picture, boxes_of(values, self.grid, frame, box_share))
         return canvas

@@ -1,4 +1,4 @@
-"""The mathematics of class activation maps, as pure functions of tensors."""
+"""Class activation maps, and proofs that they add up."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
-    """Spread class scores over the places they come from (Zhou et al. 2016, eq. 2).
+    """Compute class activation maps, which show where class scores come from (Zhou et al. 2016, eq. 2).
 
     Args:
         features: last spatial feature maps, (N, K, h, w), any floating dtype.
-        weight: rows of the head for T classes, (T, K), or one set a picture, (N, T, K), logits a feature.
+        weight: rows of the head for T classes, (T, K), or one set an image, (N, T, K), logits per unit of a feature.
 
     Returns:
         Signed maps (N, T, h, w), float32 (float64 if the weight is), in logit units: their mean over
@@ -26,25 +26,24 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
         >>> class_activation_maps(features, torch.tensor([[1.0, -1.0]])).tolist()
         [[[[1.0, 1.0]]]]
     """
-    places = features.flatten(2).to(weight.dtype)
-    cams = torch.matmul(weight, places)
+    cams = torch.matmul(weight, features.flatten(2).to(weight.dtype))
     return cams.view(*cams.shape[:2], *features.shape[2:])
 
 
 def image_scales(pooled: Tensor, weight: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
-    """Recover the one number by which a normalization scaled each picture.
+    """Recover the one number by which a normalization layer scaled each image.
 
     Behind a normalization `logit_c - bias_c = s * weight_c . mean(f)` with the same `s` for all classes:
     C equations in one unknown, solved by least squares. Completeness still tests the other C - 1.
 
     Args:
-        pooled: features averaged over the places, (N, K).
+        pooled: features averaged over the positions, (N, K).
         weight: rows of the head, (C, K), up to a common factor.
         bias: (C,), in logit units.
         logits: class scores, (N, C).
 
     Returns:
-        Scales (N,), no unit; 1 where every class score is its bias.
+        Scales (N,), no unit; 1 if every class score is its bias.
 
     Example:
         >>> pooled, weight = torch.tensor([[1.0, 2.0]]), torch.eye(2)
@@ -58,12 +57,12 @@ def image_scales(pooled: Tensor, weight: Tensor, bias: Tensor, logits: Tensor) -
 
 
 def completeness_error(cams: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
-    """Measure how far the maps are from proving themselves: abs(mean(cam) + bias - logit) / max(1, abs(logit)).
+    """Measure how far maps miss the logits: abs(mean(cam) + bias - logit) / max(1, abs(logit)).
 
     Args:
         cams: maps (..., h, w), logit units.
         bias: (...), logit units.
-        logits: class scores the network gave, (...).
+        logits: class scores of the network, (...).
 
     Returns:
         Relative errors (...), no unit, at least 0.
@@ -77,16 +76,16 @@ def completeness_error(cams: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class AllClasses:
-    """What the maps of all classes of one picture are computed from.
+    """What the maps of all classes of one image are computed from.
 
     Attributes:
         logits: (C,) float32, at the model's own input size.
         probabilities: (C,) float32.
-        map_logits: (C,) float32, what the maps add up to.
+        map_logits: (C,) float32, scores that the maps add up to.
         bias: (C,) float32, logit units.
         features: (K, h, w), any floating dtype.
-        weight: rows of the head (C, K); None where the features are the maps themselves.
-        scale: by which a normalization multiplied this picture; 1 where there is none.
+        weight: rows of the head (C, K); None if the features are the maps themselves.
+        scale: factor by which a normalization layer scaled this image; 1 without one.
     """
 
     logits: Tensor = field(repr=False)
@@ -98,7 +97,7 @@ class AllClasses:
     scale: float = 1.0
 
     def cams(self) -> NDArray[np.float32]:
-        """Spread the scores of all classes over the places: (C, h, w) float32, logit units.
+        """Compute the maps of all classes: (C, h, w) float32, logit units.
 
         Example:
             >>> import torch

@@ -1,8 +1,8 @@
-"""Boxes around heat: what stands out of a map, as rectangles in a picture."""
+"""Boxes around heat."""
 
 from __future__ import annotations
 
-import math
+from math import ceil, floor
 
 import cv2
 import numpy as np
@@ -13,18 +13,18 @@ from cam.maps.projection import project
 
 Box = tuple[int, int, int, int]
 
-_ROUNDING = 1e-6  # pixels: an edge between two of them belongs to neither
+_ROUNDING = 1e-6  # pixels: edges this near to the edge of a pixel do not touch the next one
 
 
 def component_boxes(mask: NDArray[np.bool_]) -> list[Box]:
-    """Draw a box around each connected component of a mask, corners counting as connected.
+    """Find a box around each connected component of a mask; pixels connect at corners, too.
 
     Args:
         mask: (H, W) bool.
 
     Returns:
-        Boxes (x0, y0, x1, y1) in pixels, ends excluded, that of the component with most pixels first; of equal ones
-        the topmost, then the leftmost. None in a mask without pixels.
+        Boxes (x0, y0, x1, y1) in pixels, ends excluded, the component with most pixels first; of equal ones the
+        topmost, then the leftmost.
 
     Example:
         >>> component_boxes(np.array([[1, 0, 0, 0], [0, 0, 1, 1]], bool))
@@ -32,16 +32,16 @@ def component_boxes(mask: NDArray[np.bool_]) -> list[Box]:
     """
     if not mask.size:  # OpenCV would crash
         return []
-    pixels, quickest = mask.astype(np.uint8), cv2.CCL_BBDT  # OpenCV's own choice takes half as long again
-    _, _, found, _ = cv2.connectedComponentsWithStatsWithAlgorithm(pixels, 8, cv2.CV_32S, quickest)
-    ranked = sorted(found[1:].tolist(), key=lambda stats: (-stats[4], stats[1], stats[0]))  # the first is what is left
-    return [(x, y, x + width, y + height) for x, y, width, height, _ in ranked]
+    pixels, fastest = mask.astype(np.uint8), cv2.CCL_BBDT
+    _, _, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(pixels, 8, cv2.CV_32S, fastest)
+    components = sorted(stats[1:].tolist(), key=lambda row: (-row[4], row[1], row[0]))  # the first is the background
+    return [(x, y, x + width, y + height) for x, y, width, height, _ in components]
 
 
 def boxes_of(cam: NDArray[np.floating], grid: Grid, frame: Frame, share: float = 0.2) -> list[Box]:
-    """Draw boxes around the heat above a share of its maximum (Zhou et al. 2016, section 3.2).
+    """Find boxes around the heat above a share of its maximum (Zhou et al. 2016, section 3.2).
 
-    The heat is looked at with the pixels of the network's input, so that edges are true to one of those.
+    The heat is computed at the pixels of the network's input, so edges are exact to one of those.
 
     Args:
         cam: (h, w), any unit.
@@ -50,8 +50,8 @@ def boxes_of(cam: NDArray[np.floating], grid: Grid, frame: Frame, share: float =
         share: of the maximum, above 0 and below 1.
 
     Returns:
-        Boxes (x0, y0, x1, y1) in pixels of the photograph, ends excluded, that of the largest component first;
-        none where there is no positive evidence.
+        Boxes (x0, y0, x1, y1) in pixels of the photograph, ends excluded, the largest component first; none without
+        positive evidence.
 
     Example:
         >>> frame = Frame((8, 16), (4, 8), (0, 0), (4, 8))
@@ -59,22 +59,16 @@ def boxes_of(cam: NDArray[np.floating], grid: Grid, frame: Frame, share: float =
         [(8, 0, 16, 8)]
     """
     heat = project(cam, grid, Frame(frame.input, frame.input, (0, 0), frame.input))
-    peak = heat.max()
-    if not peak > 0:
+    maximum = heat.max()
+    if not maximum > 0:
         return []
-    boxes = (_on_photo(box, frame) for box in component_boxes(heat >= share * peak))
-    return [box for box in boxes if box[0] < box[2] and box[1] < box[3]]  # none in the padding of a small picture
-
-
-def _on_photo(box: Box, frame: Frame) -> Box:
-    """The pixels of the photograph that a box of the input touches, as far as they were seen."""
-    x0, y0, x1, y1 = box
-    top, left = frame.to_photo((y0 - 0.5, x0 - 0.5))
-    bottom, right = frame.to_photo((y1 - 0.5, x1 - 0.5))
     first_x, first_y, last_x, last_y = frame.seen
-    return (
-        max(first_x, math.floor(left + 0.5 + _ROUNDING)),
-        max(first_y, math.floor(top + 0.5 + _ROUNDING)),
-        min(last_x, math.ceil(right + 0.5 - _ROUNDING)),
-        min(last_y, math.ceil(bottom + 0.5 - _ROUNDING)),
-    )
+    boxes = []
+    for x0, y0, x1, y1 in component_boxes(heat >= share * maximum):
+        top, left = frame.to_photo((y0 - 0.5, x0 - 0.5))
+        bottom, right = frame.to_photo((y1 - 0.5, x1 - 0.5))
+        x0, y0 = max(first_x, floor(left + 0.5 + _ROUNDING)), max(first_y, floor(top + 0.5 + _ROUNDING))
+        x1, y1 = min(last_x, ceil(right + 0.5 - _ROUNDING)), min(last_y, ceil(bottom + 0.5 - _ROUNDING))
+        if x0 < x1 and y0 < y1:  # not in the padding of a small image
+            boxes.append((x0, y0, x1, y1))
+    return boxes

@@ -1,12 +1,11 @@
-"""What a map can say of a class: its evidence, or where it wins against the others.
+"""Kinds of evidence for a class: its own, or compared with that for other classes.
 
-The head is linear, so the maps of all classes at all places cost one matrix product, and classes can be
-compared place by place.
+The head is linear, so one matrix product gives the maps of all classes, and they can be compared at each position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -16,22 +15,19 @@ from cam.maps.activation import class_activation_maps
 
 Evidence = Literal["logit", "contrast", "margin", "posterior"]
 
-# Class scores worked on at once, of which a few copies are held: together no more than those of 1000 classes of 64
-# pictures of 13 x 13 places. Larger inputs go in parts.
-_AT_ONCE = 1000 * 64 * 13 * 13 // 4
+_MAX_SCORES = 2_700_000  # class scores in memory at once, in a few copies: those of 1000 classes at 52 x 52 positions
 
 
 def margins(features: Tensor, weight: Tensor | None, classes: Sequence[int]) -> Tensor:
-    """Say where each class wins: its evidence less the largest of any other class at that place.
+    """Compute where each class wins: its evidence less the largest of any other class at each position.
 
     Args:
-        features: of one picture, (K, h, w), any floating dtype.
-        weight: rows of the head for all classes, (C, K), two classes or more; None where K is C and the features are
-            the maps themselves.
-        classes: the T classes that are asked for.
+        features: of one image, (K, h, w), any floating dtype.
+        weight: rows of the head, (C, K), at least two classes; None if the features are the maps of the C classes.
+        classes: indices of T classes.
 
     Returns:
-        Maps (T, h, w) in the weight's dtype (float32 without), logit units; above 0 where the class wins.
+        Maps (T, h, w) in the weight's dtype (float32 without weight), logit units; above 0 where the class wins.
 
     Example:
         >>> features = torch.tensor([[[1.0, 3.0]], [[0.0, 5.0]]])  # (K, h, w) = (2, 1, 2)
@@ -43,7 +39,7 @@ def margins(features: Tensor, weight: Tensor | None, classes: Sequence[int]) -> 
         (best, second), (winner, _) = cams.topk(2, dim=0)
         return torch.stack([cams[c] - torch.where(winner == c, second, best) for c in classes])
 
-    return _place_by_place(features, weight, margin)
+    return _map_positions(features, weight, margin)
 
 
 def posteriors(
@@ -53,14 +49,14 @@ def posteriors(
     classes: Sequence[int],
     probabilities: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Say what the classifier would make of each place alone: the probability of a class given M + bias there.
+    """Compute the probability of each class at each position alone, given the scores M + bias there.
 
     Args:
-        features: of one picture, (K, h, w), any floating dtype.
+        features: of one image, (K, h, w), any floating dtype.
         weight: as in `margins`.
         bias: (C,), logit units.
-        classes: the T classes that are asked for.
-        probabilities: turns logits (N, C) into probabilities (N, C).
+        classes: indices of T classes.
+        probabilities: converts logits (N, C) to probabilities (N, C).
 
     Returns:
         Maps (T, h, w) in the bias's dtype, from 0 to 1.
@@ -73,17 +69,17 @@ def posteriors(
     """
 
     def posterior(cams: Tensor) -> Tensor:
-        at_places = probabilities((cams + bias[:, None]).T)
-        return torch.stack([at_places[:, c] for c in classes])
+        values = probabilities((cams + bias[:, None]).T)
+        return torch.stack([values[:, c] for c in classes])
 
-    return _place_by_place(features, weight, posterior)
+    return _map_positions(features, weight, posterior)
 
 
 def channel_maps(features: Tensor, weight: Tensor) -> Tensor:
     """Split the map of one class into its channels: w_k * f_k, whose mean is the channel's share of the logit.
 
     Args:
-        features: of one picture, (K, h, w).
+        features: of one image, (K, h, w).
         weight: row of the head for the class, (K,).
 
     Returns:
@@ -96,13 +92,11 @@ def channel_maps(features: Tensor, weight: Tensor) -> Tensor:
     return features.to(weight.dtype) * weight[:, None, None]
 
 
-def _place_by_place(features: Tensor, weight: Tensor | None, read: Callable[[Tensor], Tensor]) -> Tensor:
-    """Read something off the scores of all classes (C, places), never more of them at once than may be held."""
-    size = max(1, _AT_ONCE // len(features if weight is None else weight))
-    parts = [read(cams) for cams in _cams_in_parts(features, weight, size)]
-    return torch.cat(parts, 1).view(-1, *features.shape[1:])
-
-
-def _cams_in_parts(features: Tensor, weight: Tensor | None, size: int) -> Iterator[Tensor]:
-    for places in torch.split(features.flatten(1), size, dim=1):
-        yield places.float() if weight is None else class_activation_maps(places[None, :, None], weight)[0, :, 0]
+def _map_positions(features: Tensor, weight: Tensor | None, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Compute maps from the scores of all classes (C, positions), a limited number of positions at a time."""
+    count = max(1, _MAX_SCORES // len(features if weight is None else weight))
+    maps = []
+    for part in torch.split(features.flatten(1), count, dim=1):
+        cams = part.float() if weight is None else class_activation_maps(part[None, :, None], weight)[0, :, 0]
+        maps.append(compute(cams))
+    return torch.cat(maps, 1).view(-1, *features.shape[1:])
