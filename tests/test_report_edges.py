@@ -38,7 +38,7 @@ def test_a_map_that_is_not_stored_is_named(browser, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def many_pictures(tmp_path_factory):
-    """A report with files beside the page."""
+    """A report whose page loads files."""
     folder = tmp_path_factory.mktemp("many")
     run_on_photos(folder, 101)
     return write_report(folder / "run")

@@ -156,7 +156,7 @@ def spread(times: Sequence[float]) -> str:
 def evidence_sizes(out: Path) -> str:
     """Describe the size of the evidence of a picture, without photograph and thumbnail."""
     sizes, classes = [], []
-    for path in sorted((out / "report" / "pictures").iterdir()):
+    for path in sorted((out / "report" / "pictures").rglob("*.js")):
         _, entry, details, *_ = path.read_text("ascii").splitlines()
         thumbnail, photo = json.loads(entry.removesuffix(","))["thumbnail"], json.loads(details)["photo"]
         sizes.append((path.stat().st_size - len(thumbnail) - len(photo)) / 1000)

@@ -43,27 +43,22 @@ class EvidenceWriter:
     min_side = PHOTO_SIDE
 
     def write_model(self, folder: RunFolder, classifier: Classifier) -> None:
-        """Write labels, bias and, where features are stored, the weight of the head."""
-        folder.write(MODEL, model_json(classifier))
+        """Write `labels`, `bias` (C,), `logistic` (True if one logit decides between two classes) and `weight`.
+
+        The weight is base64 of (C, K) little-endian float32, or null where maps are stored instead of features.
+        """
+        weight, bias = classifier.head.weight.cpu(), classifier.head.bias.cpu()
+        if classifier.binary:
+            weight, bias = torch.cat((-weight, weight)), torch.cat((-bias, bias))
+        encoded = b64encode(weight.numpy().astype("<f4").tobytes()).decode() if _stores_features(weight) else None
+        model = {"labels": classifier.labels, "bias": bias.tolist(), "logistic": classifier.binary, "weight": encoded}
+        folder.write(MODEL, json.dumps(model).encode())
 
     def write(self, folder: RunFolder, name: PurePath, result: ImageResult) -> str:
         """Write the evidence of one image, and return the name of its file."""
         first, file = result.explanations[0], f"report/pictures/{shortened(name)}.js"
         folder.write(file, evidence_script(result.all_classes, first.image, first.grid, first.frame))
         return file
-
-
-def model_json(classifier: Classifier) -> bytes:
-    """Write `labels`, `bias` (C,), `logistic` (True if one logit decides between two classes) and `weight`.
-
-    The weight is base64 of (C, K) little-endian float32, or null where maps are stored instead of features.
-    """
-    weight, bias = classifier.head.weight.cpu(), classifier.head.bias.cpu()
-    if classifier.binary:
-        weight, bias = torch.cat((-weight, weight)), torch.cat((-bias, bias))
-    encoded = b64encode(weight.numpy().astype("<f4").tobytes()).decode() if _stores_features(weight) else None
-    model = {"labels": classifier.labels, "bias": bias.tolist(), "logistic": classifier.binary, "weight": encoded}
-    return json.dumps(model).encode()
 
 
 def evidence_script(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, frame: Frame) -> bytes:
@@ -127,12 +122,12 @@ def _jpeg(image: NDArray[np.uint8], side: int) -> str:
 
 
 def pack_maps(evidence: AllClasses, cams: NDArray[np.float32]) -> dict[str, Any]:
-    """Pack what the maps (C, h, w) of all classes, or of as many as fit, are computed from to half a `QUANTUM`.
+    """Pack the maps (C, h, w) of all classes, right to half a `QUANTUM`, or of as many as fit.
 
-    The `kind` is "features" (with the image's `scale`) where there are fewer channels than classes, else "all". Where
-    either takes over 140 KB it is "selected" (with the indices `classes`): the predicted five, then the classes among
-    the five strongest at any cell, then those with the largest logits. The `leaders` (4, h, w) give margins and
-    posteriors over all classes at every cell: the largest evidence, its class, the second largest evidence, and the
+    The `kind` is "features" if there are fewer channels than classes: the page computes the maps from them and the
+    image's `scale`. Else it is "all". If either takes over 140 KB, it is "selected", with the indices `classes`: the
+    predicted five, then the five strongest at any cell, then the largest logits. The `leaders` (4, h, w) give margins
+    and posteriors over all classes at every cell: the largest evidence, its class, the second largest evidence, and the
     logarithm of the sum of exp(M + bias).
     """
     leaders = pack(_leaders(cams, evidence.bias.cpu().numpy()), QUANTUM)

@@ -1,4 +1,4 @@
-"""Write report.html, and the thumbnails beside it if there are many images."""
+"""Write report.html, and files of thumbnails if there are many images."""
 
 from __future__ import annotations
 
