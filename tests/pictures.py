@@ -1,4 +1,4 @@
-"""Files of pictures, some with headers made by hand."""
+"""Make image files, some from hand-made headers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from garbage import chunk
 from PIL import Image
 
 
@@ -22,7 +21,17 @@ def save(path: Path, array: np.ndarray, **options: object) -> Path:
     return path
 
 
-def png(width: int, height: int, bits: int = 1, color_type: int = 0, rows: bytes = b"") -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
+def png(
+    width: int,
+    height: int,
+    bits: int = 1,
+    color: int = 0,
+    content: bytes = b"",
+    extra: tuple[tuple[bytes, bytes], ...] = (),
+) -> bytes:
+    """A PNG with this header, compressed rows `content`, and extra chunks before them."""
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+    chunks = (b"IHDR", header), *extra, (b"IDAT", content or zlib.compress(b"")), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )

@@ -1,4 +1,4 @@
-"""How a refusal reads: one sentence of what was found, one of what to do about it, and nothing else."""
+"""Check error messages: one sentence says what is wrong, one what to do about it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import re
 from click.testing import Result
 
 
-def one_sentence(text: str) -> None:
-    """What was found, then what to do about it."""
+def check_message(text: str) -> None:
     assert "\n" not in text
     assert "Traceback" not in text
     assert re.search(r"\. [A-Z].*\.$", text), text
 
 
-def refused(result: Result, status: int, *found: str) -> None:
+def refused(result: Result, status: int, *parts: str) -> None:
+    """Check that a command ended with this status, and with one message that contains these parts."""
     assert result.exit_code == status, result.output
     assert result.stdout == ""
     message = result.stderr.strip().splitlines()[-1].removeprefix("Error: ")
-    one_sentence(message)
-    for part in found:
+    check_message(message)
+    for part in parts:
         assert part in message

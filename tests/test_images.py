@@ -68,7 +68,7 @@ def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> 
 def test_sixteen_bit_color_agrees_with_sixteen_bit_gray(tmp_path: Path) -> None:
     values = (0, 255, 256, 32768, 65535)
     rows = b"\0" + b"".join(struct.pack(">HHH", value, value, value) for value in values)
-    (tmp_path / "a.png").write_bytes(png(5, 1, bits=16, color_type=2, rows=rows))
+    (tmp_path / "a.png").write_bytes(png(5, 1, 16, 2, rows))
     assert read_image(tmp_path / "a.png")[0, :, 1].tolist() == [0, 0, 1, 128, 255]
 
 

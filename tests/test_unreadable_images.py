@@ -110,7 +110,7 @@ def test_zero_size(tmp_path: Path) -> None:
 
 def test_the_pixel_limit_is_checked_on_the_header(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
-    path.write_bytes(png(20000, 20000))  # 400 million pixels that are not even there
+    path.write_bytes(png(20000, 20000, 1, 0, b""))  # 400 million pixels that are not even there
     refused(path, "has 20000 x 20000 pixels, over the limit of 100000000. .*--max-pixels")
     refused(path, "is damaged or cut short", max_pixels=400_000_000)  # past the limit, it is decoded
 

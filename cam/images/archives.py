@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cam.errors import ImageError
-from cam.images.content import Fingerprint, check_bytes, fingerprint, open_regular
+from cam.images.content import Fingerprint, check_bytes, fingerprint, open_regular, reason
 
 _SUFFIX = re.compile(r"\.(zip|tar|t(gz|bz2?|xz|zst)|tar\.(gz|bz2?|xz|zst|lz|lzma|z))\Z", re.IGNORECASE)
 
@@ -32,19 +32,12 @@ _METHOD = ("is packed by an unsupported method", "Pack the archive with deflate,
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive.
-
-    Attributes:
-        archive: the archive.
-        info: the entry as `zipfile` or `tarfile` lists it.
-        fingerprint: size and time that the archive declares.
-        refusal: why the file must not be read, and what to do; None if it may be read.
-    """
+    """A file in an archive."""
 
     archive: Path
     info: zipfile.ZipInfo | tarfile.TarInfo
-    fingerprint: Fingerprint
-    refusal: tuple[str, str] | None
+    fingerprint: Fingerprint  # as the archive declares them
+    refusal: tuple[str, str] | None  # why it must not be read, and what to do
 
     @property
     def name(self) -> str:
@@ -70,7 +63,7 @@ def list_members(archive: Path) -> list[Member]:
             return list(_list_zip(file, archive) if is_zip else _list_tar(file, archive))
         except Exception as error:  # zipfile and tarfile raise nearly anything on a hostile file
             remedy = "Copy or pack it again, or unpack the files that are intact"
-            raise ImageError(f"The archive {name} is damaged or cut short ({_reason(error)})", remedy) from error
+            raise ImageError(f"The archive {name} is damaged or cut short ({reason(error)})", remedy) from error
 
 
 def _list_zip(file: BinaryIO, archive: Path) -> Iterator[Member]:
@@ -112,11 +105,7 @@ def _list_tar(file: BinaryIO, archive: Path) -> Iterator[Member]:
 
 
 def read_member(member: Member, path: str, max_bytes: int) -> bytes:
-    """Read a file in an archive, never more than its declared size; `path` is its name in errors.
-
-    Raises:
-        ImageError: it is too large, empty, damaged, or refused.
-    """
+    """Read a file in an archive, never more than its declared size; ImageError if it is too large or damaged."""
     if member.refusal:
         problem, remedy = member.refusal
         raise ImageError(f"{path!r} {problem}", remedy)
@@ -133,15 +122,12 @@ def read_member(member: Member, path: str, max_bytes: int) -> bytes:
     except (ImageError, MemoryError):
         raise
     except Exception as error:
-        raise ImageError(f"{path!r} is damaged or cut short ({_reason(error)})", "Pack the archive again") from error
+        raise ImageError(f"{path!r} is damaged or cut short ({reason(error)})", "Pack the archive again") from error
 
 
 @lru_cache(maxsize=4)
 def _open_zip(archive: Path, fingerprint: Fingerprint | None) -> zipfile.ZipFile:
-    """Open a zip once, for all threads: listing it takes long, and `ZipFile` locks each of its reads.
-
-    The fingerprint is part of the key of the cache: an archive that changed is opened again.
-    """
+    """Open a zip once for all threads, as listing it takes long; if its fingerprint changes, open it again."""
     open_regular(archive).close()  # raises if it is gone
     return zipfile.ZipFile(archive)
 
@@ -149,7 +135,3 @@ def _open_zip(archive: Path, fingerprint: Fingerprint | None) -> zipfile.ZipFile
 def leads_out(name: str) -> bool:
     """True if a path in an archive is absolute or leads upwards, on any operating system."""
     return bool(re.match(r"[/\\]|[A-Za-z]:", name)) or ".." in re.split(r"[/\\]", name)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__

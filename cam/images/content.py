@@ -76,3 +76,8 @@ def check_bytes(size: int, path: str, max_bytes: int) -> None:
     if size > max_bytes:
         message = f"{path!r} has {size} bytes, over the limit of {max_bytes}"
         raise ImageError(message, "Make it smaller, or raise --max-bytes if you trust the file")
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of the message of an error, or its type if it has none."""
+    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__

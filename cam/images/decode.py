@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cam.errors import ImageError
+from cam.images.content import reason
 
 Image.init()
 
@@ -38,27 +39,17 @@ _STRIP_PIXELS = 2**18  # converted at once: their copies stay in the processor's
 
 _counting = Lock()
 
-_lifted: list[int | None] = []
+_lifted: list[int | None] = []  # Pillow's limit, once for each image that is being decoded
 
 
 def decode_image(
     content: bytes, path: str, max_pixels: int, at_least: int | None = None
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Decode an image file as a person sees it: upright, its first frame, transparency over white.
+    """Decode an image file to (H, W, 3) uint8 RGB as a person sees it; return also (H, W) of the whole upright image.
 
-    Args:
-        content: of the file.
-        path: its name in errors.
-        max_pixels: largest height times width that is decoded; checked on the header.
-        at_least: pixels that are needed of the shorter side. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size,
-            which takes half the time, if that leaves three times as many: resized to what is needed, a photograph
-            then differs by less than 1 of 255 in the mean, 99 of 100 values by at most 5. None: all pixels.
-
-    Returns:
-        (H, W, 3) uint8 RGB, 16 bits a channel scaled to 8; and the (H, W) of the whole upright image.
-
-    Raises:
-        ImageError: it is damaged, too large or not an image.
+    If only `at_least` pixels are needed of the shorter side, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which
+    takes half the time, as long as three times as many are left. Resized to what is needed, a photograph then differs
+    by less than 1 of 255 in the mean, 99 of 100 values by at most 5.
     """
     name = repr(path)
     try:
@@ -70,8 +61,7 @@ def decode_image(
         remedy = "Convert it to JPEG or PNG, or copy it again if it should be one"
         raise ImageError(f"{name} is not an image in a supported format", remedy) from None
     except Exception as error:  # decoders raise nearly anything on a hostile file
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ImageError(f"{name} is damaged or cut short ({reason})", "Copy or export it again") from error
+        raise ImageError(f"{name} is damaged or cut short ({reason(error)})", "Copy or export it again") from error
 
 
 def _decode(
@@ -123,10 +113,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 @contextmanager
 def _pillow_limit_lifted() -> Iterator[None]:
-    """Replace Pillow's limit by `max_pixels`; other users of Pillow have theirs back as soon as nothing is decoded.
-
-    Counted, not locked: a decoder that hangs must not stop the others.
-    """
+    """Lift Pillow's limit while anything is decoded; counted, not locked, so that none waits for another."""
     with _counting:
         _lifted.append(_lifted[0] if _lifted else Image.MAX_IMAGE_PIXELS)
         Image.MAX_IMAGE_PIXELS = None
