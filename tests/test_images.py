@@ -1,8 +1,11 @@
-"""Pictures of every form are read as they look, and resized as torchvision does it."""
+"""Images of every form are read as they look, resized as by torchvision, and written whole or not at all."""
 
 from __future__ import annotations
 
+import io
+import stat
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +15,21 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from cam.errors import UsageError
-from cam.images.io import read_image, resize
+from cam.errors import OutputError, UsageError
+from cam.files import write_whole
+from cam.images import read_image, resize, write_image
+from cam.images.io import encode
 
-# What is read
-
-
-def test_lossless_formats_come_back_to_the_bit(tmp_path: Path) -> None:
-    array = photograph()
-    for suffix in ("png", "bmp", "tiff", "ppm"):
-        assert np.array_equal(read_image(save(tmp_path / f"a.{suffix}", array)), array)
+# Reading
 
 
-def test_the_array_is_writable_and_contiguous(tmp_path: Path) -> None:
-    array = read_image(save(tmp_path / "a.png", photograph()))
-    assert array.flags.writeable
-    assert array.flags.c_contiguous
-    assert array.dtype == np.uint8
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm"])
+def test_lossless_formats_are_read_exactly(tmp_path: Path, suffix: str) -> None:
+    image = read_image(save(tmp_path / f"a.{suffix}", photograph()))
+    assert np.array_equal(image, photograph())
+    assert image.flags.writeable
+    assert image.flags.c_contiguous
+    assert image.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_the_array_is_writable_and_contiguous(tmp_path: Path) -> None:
     [(1, "00"), (2, "01"), (3, "11"), (4, "10"), (5, "00"), (6, "01"), (7, "11"), (8, "10")],
 )
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "webp"])
-def test_exif_orientations_are_undone(tmp_path: Path, orientation: int, corner: str, suffix: str) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, corner: str, suffix: str) -> None:
     """A red marker stored at the top left belongs, by the EXIF standard, at `corner` (bottom, right)."""
     stored = np.full((16, 32, 3), 255, np.uint8)
     stored[:4, :6] = (255, 0, 0)
@@ -44,13 +45,8 @@ def test_exif_orientations_are_undone(tmp_path: Path, orientation: int, corner: 
     exif[0x0112] = orientation
     upright = read_image(save(tmp_path / f"a.{suffix}", stored, exif=exif))
     assert upright.shape == ((16, 32, 3) if orientation < 5 else (32, 16, 3))
-    found = {
-        f"{int(bottom)}{int(right)}"
-        for bottom in (False, True)
-        for right in (False, True)
-        if upright[-1 if bottom else 0, -1 if right else 0, 1] < 128
-    }
-    assert found == {corner}
+    red = {f"{bottom}{right}" for bottom in (0, 1) for right in (0, 1) if upright[-bottom, -right, 1] < 128}
+    assert red == {corner}
 
 
 def test_broken_exif_does_not_spoil_sound_pixels(tmp_path: Path) -> None:
@@ -65,10 +61,9 @@ def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> 
     assert image[0].tolist() == [[value] * 3 for value in (0, 0, 1, 128, 255)]
 
 
-def test_sixteen_bit_color_agrees_with_sixteen_bit_gray(tmp_path: Path) -> None:
-    values = (0, 255, 256, 32768, 65535)
-    rows = b"\0" + b"".join(struct.pack(">HHH", value, value, value) for value in values)
-    (tmp_path / "a.png").write_bytes(png(5, 1, 16, 2, rows))
+def test_sixteen_bit_color_is_scaled_as_gray_is(tmp_path: Path) -> None:
+    rows = b"\0" + b"".join(struct.pack(">HHH", *[value] * 3) for value in (0, 255, 256, 32768, 65535))
+    (tmp_path / "a.png").write_bytes(png(5, 1, 16, 2, zlib.compress(rows)))
     assert read_image(tmp_path / "a.png")[0, :, 1].tolist() == [0, 0, 1, 128, 255]
 
 
@@ -90,15 +85,12 @@ def test_transparency_lies_over_white(tmp_path: Path) -> None:
     assert image.tolist() == [[[200, 0, 0], [255, 255, 255], [204, 204, 204]]]  # 255 - 51
     la = np.array([[[10, 255], [10, 0]]], np.uint8)
     assert read_image(save(tmp_path / "b.png", la)).tolist() == [[[10] * 3, [255] * 3]]
-
-
-def test_transparent_palette_entries_lie_over_white(tmp_path: Path) -> None:
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.putpixel((1, 0), 1)
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
     for suffix in ("png", "gif"):
-        picture.save(tmp_path / f"a.{suffix}", transparency=1)
-        assert read_image(tmp_path / f"a.{suffix}").tolist() == [[[10, 20, 30], [255, 255, 255]]]
+        palette.save(tmp_path / f"c.{suffix}", transparency=1)
+        assert read_image(tmp_path / f"c.{suffix}").tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
@@ -110,9 +102,8 @@ def test_the_first_frame_is_read(tmp_path: Path, suffix: str) -> None:
 
 
 def test_the_content_counts_not_the_suffix(tmp_path: Path) -> None:
-    save(tmp_path / "a.png", photograph(5, 7))
-    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    assert np.array_equal(read_image(tmp_path / "a.jpg"), photograph(5, 7))
+    path = save(tmp_path / "a.png", photograph(5, 7)).rename(tmp_path / "a.jpg")
+    assert np.array_equal(read_image(path), photograph(5, 7))
 
 
 # Resizing
@@ -120,12 +111,82 @@ def test_the_content_counts_not_the_suffix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("size", [(7, 9), (24, 11), (61, 50)])
-def test_resize_is_that_of_torchvision(interpolation: str, size: tuple[int, int]) -> None:
-    image = photograph()
-    theirs = F.resize(Image.fromarray(image), list(size), InterpolationMode(interpolation))
-    assert np.array_equal(resize(image, size, interpolation), np.asarray(theirs))
+def test_resize_equals_torchvision(interpolation: str, size: tuple[int, int]) -> None:
+    expected = F.resize(Image.fromarray(photograph()), list(size), InterpolationMode(interpolation))
+    assert np.array_equal(resize(photograph(), size, interpolation), np.asarray(expected))
 
 
 def test_resize_refuses_unknown_interpolations() -> None:
     with pytest.raises(UsageError, match=r"interpolation must be one of .*bicubic.*, got 'cubic'"):
         resize(photograph(), (2, 2), "cubic")
+
+
+# Writing
+
+
+def test_png_keeps_every_pixel_and_the_order_of_colors(tmp_path: Path) -> None:
+    write_image(tmp_path / "new" / "folder" / "a.png", photograph())
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "folder" / "a.png")), photograph())
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_lossy_formats_are_close(suffix: str) -> None:
+    image = photograph(240, 320)
+    decoded = Image.open(io.BytesIO(encode(image, suffix)))
+    assert decoded.format == {".jpg": "JPEG", ".webp": "WEBP"}[suffix]
+    assert np.abs(np.asarray(decoded.convert("RGB")).astype(int) - image).mean() < 2
+    assert len(encode(image, suffix, quality=20)) < len(encode(image, suffix))
+
+
+def test_images_that_cannot_be_encoded() -> None:
+    with pytest.raises(UsageError, match=r"'\.gif' is not a format that can be written\. Use \.jpg, \.png, \.webp"):
+        encode(photograph(), ".gif")
+    with pytest.raises(OutputError, match=r"a \.webp file cannot hold 16384 x 1 pixels\. Use \.png"):
+        encode(np.zeros((1, 16384, 3), np.uint8), ".webp")
+
+
+@pytest.mark.parametrize(("suffix", "longest"), [(".jpg", 65500), (".webp", 16383), (".png", 1_000_000)])
+def test_the_longest_sides_can_be_encoded(suffix: str, longest: int) -> None:
+    assert Image.open(io.BytesIO(encode(np.zeros((1, longest, 3), np.uint8), suffix))).size == (longest, 1)
+
+
+def test_written_files_have_default_permissions_and_replace_older_ones(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_whole(tmp_path / "a", b"old")
+    write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "plain"]
+
+
+@pytest.mark.parametrize("method", ["replace", "open"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, error: BaseException
+) -> None:
+    write_whole(tmp_path / "a", b"old")
+    original = Path.open
+
+    def fail(self: Path, *mode: str) -> None:
+        if method == "open":
+            with original(self, "wb") as file:
+                file.write(b"ne")
+        raise error
+
+    monkeypatch.setattr(Path, method, fail)
+    with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
+        write_whole(tmp_path / "a", b"new")
+    monkeypatch.undo()
+    if isinstance(error, OSError):
+        assert "cannot be written (No space left on device). Choose another" in str(caught.value)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "a", tmp_path / "folder", tmp_path / ("n" * 300), tmp_path / "nu\0ll"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_whole(path, b"data")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
