@@ -8,21 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from batches import oddly_labeled, records_of, run, unlike_pictures
+from runs import explain_into, lines, oddly_labeled, write_odd_photos
 
 import cam
 from cam.classifiers.checkpoints import hash_file
 from cam.classifiers.classifier import Classifier
 from cam.errors import UsageError
-from cam.explanations.options import OneClass, TopClasses
+from cam.explanations.options import ExplainOptions, OneClass, TopClasses
 from cam.images.find import find_pictures
 from cam.images.io import read_image
 from cam.runs.options import RunOptions
 from cam.runs.run import explain_folder
 from cam.tensors import hash_tensors
 
-RECORD_KEYS = ["index", "path", "name", "status", "error", "retry", "bytes", "modified"]
-RECORD_KEYS += ["size", "targets"]
+RECORD_KEYS = ["index", "path", "name", "status", "error", "bytes", "modified", "size", "targets"]
 TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "completeness_error"]
 TARGET_KEYS += ["evidence", "map_input", "map_logit", "peak", "boxes", "note", "files"]
 
@@ -34,18 +33,23 @@ def classifier() -> Classifier:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    return unlike_pictures(tmp_path / "in")
+    return write_odd_photos(tmp_path / "in")
+
+
+def run(classifier: Classifier, folder: Path, out: Path, fit=None, **options) -> list[dict]:
+    done = explain_into(out, classifier, folder, explain=ExplainOptions(fit=fit), **options)
+    statuses = [line["status"] for line in lines(out)]
+    assert (statuses.count("ok"), len(statuses)) == (done.explained, done.explained + done.failed)
+    return lines(out)
 
 
 def test_manifest_is_one_line_a_picture_in_input_order(classifier, folder, tmp_path):
     out = tmp_path / "out"
     (folder / "bad.jpg").write_text("no picture")
     records = run(classifier, folder, out, targets=(TopClasses(2),), batch_size=2)
-    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    assert lines == records
-    assert [line["path"] for line in lines] == [str(picture.path) for picture in find_pictures([folder])]
-    assert [Path(line["path"]).name for line in lines] == ["9.png", "10.png", "a.jpg", "a.png", "bad.jpg", "a.png"]
-    for line in lines:
+    assert [line["path"] for line in records] == [str(picture.path) for picture in find_pictures([folder])]
+    assert [Path(line["path"]).name for line in records] == ["9.png", "10.png", "a.jpg", "a.png", "bad.jpg", "a.png"]
+    for line in records:
         assert list(line) == RECORD_KEYS
         if line["path"].endswith("bad.jpg"):
             assert (line["status"], line["size"], line["targets"]) == ("failed", None, [])
@@ -173,7 +177,7 @@ def test_scales(classifier, folder, tmp_path, monkeypatch):
 
 
 def test_the_common_scale_looks_at_a_bounded_part_of_the_run(classifier, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("cam.runs.run._PICTURES", 2)
+    monkeypatch.setattr("cam.runs.run._SCALE_IMAGES", 2)
     own = [cam.explain(classifier, picture.path).vmax for picture in find_pictures([folder])]
     drawn = bar_ends(monkeypatch)
     run(classifier, folder, tmp_path / "out", scale="run")
@@ -194,8 +198,8 @@ def test_a_bad_picture_does_not_change_another_ones_result(classifier, folder, t
 
 def test_pictures_are_reported_one_by_one(classifier, folder, tmp_path):
     reported = []
-    done = explain_folder(classifier, find_pictures([folder]), tmp_path / "out", RunOptions(), {}, reported.append)
-    assert reported == records_of(done)
+    explain_into(tmp_path / "out", classifier, folder, report=reported.append)
+    assert reported == lines(tmp_path / "out")
 
 
 @pytest.mark.parametrize(

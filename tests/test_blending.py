@@ -22,8 +22,8 @@ from cam.explanations.forward import run_forward
 from cam.explanations.options import ExplainOptions, TopClasses
 from cam.images.find import Picture, find_pictures
 from cam.images.io import read_image, shrink, write_image
-from cam.runs import batches as blending
-from cam.runs.batches import blend_all, blend_batch
+from cam.runs import batches
+from cam.runs.batches import blend, blend_batch
 from cam.runs.manifest import read_records
 from cam.runs.options import RunOptions
 from cam.runs.run import explain_folder
@@ -58,7 +58,7 @@ def assert_same(drawn: np.ndarray, expected: np.ndarray) -> None:
 def test_pictures_of_any_sizes_are_those_that_a_core_draws(evidence, style, fit, device):
     asked = explanations(evidence, fit)
     style = {**STYLE, **style}
-    for each, blended in zip(asked, blend_all(asked, device, **style), strict=True):
+    for each, blended in zip(asked, blend(asked, device, **style), strict=True):
         x0, y0, x1, y1 = each.frame.seen
         expected = each.overlay(**style)
         assert_same(blended, expected[y0:y1, x0:x1])
@@ -69,22 +69,14 @@ def test_pictures_of_any_sizes_are_those_that_a_core_draws(evidence, style, fit,
         assert np.array_equal(drawn, each.overlay(**style, legend=True))
 
 
-def test_pictures_of_one_size_are_blended_at_once_as_far_as_there_is_room(device, monkeypatch):
+def test_images_of_one_size_are_blended_at_once(device, monkeypatch):
     sizes: list[int] = []
-    blend = blending._blend
-
-    def counted(alike, *args, **kwargs):
-        sizes.append(len(alike))
-        return blend(alike, *args, **kwargs)
-
-    monkeypatch.setattr(blending, "_blend", counted)
-    asked = explanations()
-    whole = blend_all(asked, device, **STYLE)
+    blend_group = batches._blend_group
+    monkeypatch.setattr(
+        batches, "_blend_group", lambda group, *args: sizes.append(len(group)) or blend_group(group, *args)
+    )
+    blend(explanations(), device, **STYLE)
     assert sizes == [6, 2, 2]
-    monkeypatch.setattr(blending, "_BLENDED_PIXELS", 4 * 40 * 48)
-    parts = blend_all(asked, device, **STYLE)
-    assert sizes[3:] == [4, 2, 2, 1, 1]
-    assert all(np.array_equal(one, other) for one, other in zip(whole, parts, strict=True))
 
 
 def outcomes() -> list[tuple[Picture, ImageResult | ImageError]]:
@@ -105,12 +97,12 @@ def test_what_went_wrong_with_a_picture_stays_with_it(device):
 
 def test_a_picture_is_made_smaller_before_it_is_blended(device):
     (large, *_) = explanations()
-    (blended,) = blend_all([replace(large, image=shrink(large.image, 24))], device, **STYLE)
+    (blended,) = blend([replace(large, image=shrink(large.image, 24))], device, **STYLE)
     assert_same(large.overlay(max_side=24, blended=blended), large.overlay(max_side=24))
 
 
 def test_large_photographs_are_not_all_held_at_once(device, monkeypatch):
-    monkeypatch.setattr(blending, "_BLENDED_PIXELS", 2 * 40 * 48)
+    monkeypatch.setattr(batches, "_BLENDED_PIXELS", 2 * 40 * 48)
     taken: list[Picture] = []
 
     def some():
@@ -126,7 +118,7 @@ def test_without_room_on_the_device_the_cores_draw(monkeypatch):
     def full(*_args, **_kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(blending, "_blend", full)
+    monkeypatch.setattr(batches, "_blend_group", full)
     batch = list(blend_batch(outcomes(), torch.device("cpu"), None, RunOptions()))
     assert [blended for _, blended in batch] == [[], [], [], []]
 
@@ -143,16 +135,16 @@ def test_a_run_whose_heat_is_blended_in_batches_is_that_of_the_cores(tmp_path, m
 
     expected = run("by-cores")
     of_the_gpu = torch.device("cuda")
-    batches: list[object] = []
+    devices: list[object] = []
 
     def on_the_cpu(outcomes, device, *rest):
-        batches.append(device)
+        devices.append(device)
         return blend_batch(outcomes, torch.device("cpu"), *rest)
 
-    monkeypatch.setattr("cam.runs.run.device_and_dtype", lambda _: (of_the_gpu, torch.float32))
-    monkeypatch.setattr("cam.runs.run.blend_batch", on_the_cpu)
+    monkeypatch.setattr("cam.runs.batches.device_and_dtype", lambda _: (of_the_gpu, torch.float32))
+    monkeypatch.setattr("cam.runs.batches.blend_batch", on_the_cpu)
     assert run("in-batches") == expected
-    assert batches == [of_the_gpu, of_the_gpu]
+    assert devices == [of_the_gpu, of_the_gpu]
     for record in expected:
         for target in record["targets"]:
             drawn, wanted = (
@@ -187,6 +179,6 @@ def test_nothing_hidden_waits_for_the_gpu(device, evidence):
             results = list(explain_images(classifier, images, targets, ExplainOptions(evidence)))
             found = [result.explanations[0] for result in results]
         with waits() as of_blending:
-            blend_all(found, device, **STYLE)
+            blend(found, device, **STYLE)
     assert len(of_the_pass) == len(of_all) == 1  # for all that is told of the batch
     assert not of_blending

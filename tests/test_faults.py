@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -13,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 from garbage import garbage
 from memory import ENVIRONMENT, megabytes
+from runs import assert_same_results, lines
 
 from cam.images.io import read_image, write_image
 
 PICTURES = 90
-STOPPING = "\nStopping, when the pictures in hand are done.\n"
+STOPPING = "\nStopping after the images in progress.\n"
 
 
 def command(folder: Path, out: Path, *arguments: str) -> list[str]:
@@ -37,6 +36,8 @@ def command(folder: Path, out: Path, *arguments: str) -> list[str]:
         "-o",
         str(out),
         "--quiet",
+        "--format",
+        "png",
         *arguments,
     ]
 
@@ -56,21 +57,15 @@ def finish(folder: Path, out: Path, *arguments: str) -> subprocess.CompletedProc
     )
 
 
-def contents(out: Path) -> dict[str, bytes]:
-    """All files, without the folder's own name, which run.json tells."""
-    return {name: data.replace(str(out).encode(), b"OUT") for name, data in runs.contents(out).items()}
-
-
 def check_whole(out: Path) -> int:
-    """Every line of the manifest is whole, and so is every file that lies under its final name; the lines."""
-    manifest = out / "manifest.jsonl"
-    lines = manifest.read_text().splitlines() if manifest.exists() else []
-    for line in lines:
-        for target in json.loads(line)["targets"]:
+    """All lines of the manifest and all files under their final names are whole; return the number of lines."""
+    records = lines(out) if (out / "manifest.jsonl").exists() else []
+    for record in records:
+        for target in record["targets"]:
             assert read_image(out / target["files"]["overlay"]).shape[0] > 60
-    for overlay in out.glob("*.jpg"):
-        assert overlay.read_bytes().endswith(b"\xff\xd9")
-    return len(lines)
+    for overlay in out.glob("*.png"):
+        assert overlay.read_bytes().endswith(b"IEND\xaeB`\x82")
+    return len(records)
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +79,21 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(folder, tmp_path_factory) -> tuple[dict[str, bytes], float]:
-    """What a run that nothing gets in the way of leaves, and the seconds it takes."""
+def unbroken(folder, tmp_path_factory) -> tuple[Path, float]:
+    """The results of an undisturbed run, and the seconds it takes."""
     out = tmp_path_factory.mktemp("unbroken")
     began = time.monotonic()
     assert finish(folder, out).returncode == 3
-    return contents(out), time.monotonic() - began
+    return out, time.monotonic() - began
 
 
-def kill_and_resume(folder: Path, unbroken: tuple[dict[str, bytes], float], room: Path, kills: int) -> list[int]:
-    """Kill the command at random moments until it has been killed so often, each time going on; the lines it had."""
+def kill_and_resume(folder: Path, unbroken: tuple[Path, float], room: Path, kills: int) -> list[int]:
+    """Kill the command at random moments, three times a run; return how many lines it had each time."""
     whole, seconds = unbroken
     chance = random.Random(kills)
     killed: list[int] = []
     for number in range(kills):
-        out = room / str(number // 3)  # three kills to a run, then it may end
+        out = room / str(number // 3)
         with started(folder, out) as process:
             time.sleep(chance.uniform(0, seconds))
             process.send_signal(signal.SIGKILL)
@@ -107,7 +102,7 @@ def kill_and_resume(folder: Path, unbroken: tuple[dict[str, bytes], float], room
         killed.append(check_whole(out) if out.exists() else 0)
         if number % 3 == 2 or number == kills - 1:
             assert finish(folder, out).returncode == 3
-            assert contents(out) == whole
+            assert_same_results(out, whole)
     return killed
 
 
@@ -125,15 +120,15 @@ def test_a_run_killed_at_thirty_random_moments_goes_on(folder, tmp_path):
             (many / str(copy) / path.name).hardlink_to(path)
     began = time.monotonic()
     assert finish(many, tmp_path / "whole").returncode == 3
-    whole = contents(tmp_path / "whole"), time.monotonic() - began
-    lines = kill_and_resume(many, whole, tmp_path, 30)
-    assert any(0 < count < 9 * PICTURES for count in lines)
+    whole = tmp_path / "whole", time.monotonic() - began
+    counts = kill_and_resume(many, whole, tmp_path, 30)
+    assert any(0 < count < 9 * PICTURES for count in counts)
 
 
 def test_a_run_stopped_before_its_first_picture_does_not_claim_any(folder, tmp_path):
-    """As soon as it has begun: its color scale needs the first pictures before one is written."""
+    """Its color scale needs the first images before one is written."""
     with started(folder, tmp_path / "out") as process:
-        while not (tmp_path / "out" / "run.json").exists():
+        while not (tmp_path / "out").exists():
             assert process.poll() is None
             time.sleep(0.002)
         process.send_signal(signal.SIGINT)
@@ -146,7 +141,7 @@ def test_a_run_stopped_before_its_first_picture_does_not_claim_any(folder, tmp_p
 def stopped(folder: Path, out: Path, how: signal.Signals, times: int = 1) -> tuple[int, str]:
     """Exit status and words of a run that is asked to stop, once or more, when its first picture is there."""
     with started(folder, out) as process:
-        while not any(out.glob("*.jpg")):
+        while not any(out.glob("*.png")):
             assert process.poll() is None
             time.sleep(0.01)
         for _ in range(times):
@@ -163,12 +158,12 @@ def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how,
     done = f"Finished images are in {str(tmp_path / 'out')!r}; run the same command to continue.\n"
     assert errors.startswith(STOPPING)
     assert errors.endswith(f"Stopped. {done}")
-    failed = [line["path"] for line in runs.lines(tmp_path / "out") if line["status"] == "failed"]
+    failed = [line["path"] for line in lines(tmp_path / "out") if line["status"] == "failed"]
     table = errors.removeprefix(STOPPING).splitlines()[:-1]  # of what failed up to then
     assert [line.split()[0] for line in table] == (["failed", *failed] if failed else [])
     assert check_whole(tmp_path / "out") < PICTURES
     assert finish(folder, tmp_path / "out").returncode == 3
-    assert contents(tmp_path / "out") == unbroken[0]
+    assert_same_results(tmp_path / "out", unbroken[0])
 
 
 @pytest.fixture
@@ -191,11 +186,11 @@ def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on_with_more_room(folder,
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
     assert "No space left on device" in ended.stderr
-    assert "free space" in ended.stderr
-    assert check_whole(out) < PICTURES  # the lines of the last seconds need room, too
+    assert "free disk space" in ended.stderr
+    assert check_whole(out) < PICTURES
     subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
     assert finish(folder, out).returncode == 3
-    assert contents(out) == unbroken[0]
+    assert_same_results(out, unbroken[0])
 
 
 @pytest.mark.parametrize(("count", "size"), [(150, 4), pytest.param(1000, 1, marks=pytest.mark.slow)])
@@ -215,10 +210,10 @@ def test_garbage_costs_a_line_each_and_changes_nothing_else(folder, tmp_path, co
     assert status == 3, errors
     assert "Traceback" not in errors
     assert memory < without + 100
-    lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
-    assert len(lines) == count + len(good)
-    assert sum(line["status"] == "failed" for line in lines) > count / 2
-    for line in lines:
+    records = lines(tmp_path / "out")
+    assert len(records) == count + len(good)
+    assert sum(line["status"] == "failed" for line in records) > count / 2
+    for line in records:
         assert (line["error"] is None) == (line["status"] == "ok")
     overlays = [path.name for path in (tmp_path / "without").glob("*.png")]
     assert len(overlays) == len(good)

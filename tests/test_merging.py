@@ -1,19 +1,18 @@
-"""Parts of a run, merged, are the whole run; parts that do not belong together are refused."""
+"""Merged shards are the whole run; shards that do not belong together are refused."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from thirty import COUNT, animals, pictures, run, unbroken_run
+from runs import animals, assert_same_results, explain_into, lines, write_photos
 
 from cam.classifiers.classifier import Classifier
 from cam.errors import UsageError
-from cam.images.io import read_image
-from cam.runs.manifest import read_records
 from cam.runs.merge import merge_shards
+
+COUNT = 20
 
 
 @pytest.fixture(scope="module")
@@ -23,70 +22,60 @@ def classifier() -> Classifier:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    return pictures(tmp_path_factory.mktemp("pictures"))
+    folder = write_photos(tmp_path_factory.mktemp("photos"), COUNT)
+    (folder / "7.png").write_bytes(b"torn")
+    return folder
 
 
-@pytest.fixture(scope="module")
-def unbroken(classifier, folder, tmp_path_factory) -> Path:
-    return unbroken_run(classifier, folder, tmp_path_factory.mktemp("unbroken"))
-
-
-@pytest.mark.parametrize("apart", [False, True], ids=["one folder", "a folder each"])
-def test_shards_merged_are_the_whole(classifier, folder, unbroken, tmp_path, apart):
-    outs = [tmp_path / (str(index) if apart else "all") for index in (1, 2, 3)]
-    counts = []
-    for index, out in enumerate(outs, 1):
-        done = run(classifier, folder, out, shard=(index, 3))
-        counts.append(done.explained + done.failed)
-    assert sum(counts) == COUNT
-    assert min(counts) > 3
-    manifest = merge_shards(outs)
-    whole = list(read_records(unbroken / "manifest.jsonl"))
-    merged = list(read_records(manifest))
-    assert [record["path"] for record in merged] == [record["path"] for record in whole]
-    for ours, theirs in zip(merged, whole, strict=True):
-        for mine, other in zip(ours["targets"], theirs["targets"], strict=True):
-            assert mine["class_idx"] == other["class_idx"]
-            assert mine["logit"] == pytest.approx(other["logit"], abs=1e-3)
-            one, two = (
-                read_image(path)
-                for path in (manifest.parent / mine["files"]["overlay"], unbroken / other["files"]["overlay"])
-            )
-            assert np.abs(one.astype(int) - two).mean() < 0.5  # the same color scale
-    about = json.loads((manifest.parent / "run.json").read_text())
+def test_shards_in_one_folder_are_merged_into_a_run_that_can_be_resumed(classifier, folder, tmp_path):
+    done = [explain_into(tmp_path / "out", classifier, folder, shard=(index, 3)) for index in (1, 2, 3)]
+    assert sum(shard.explained + shard.failed for shard in done) == COUNT
+    assert min(shard.explained for shard in done) >= 3
+    merge_shards([tmp_path / "out"])
+    about = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (about["explained"], about["failed"]) == (COUNT - 1, 1)
-    if not apart:  # and it is a run like any other
-        assert run(classifier, folder, outs[0]).earlier == COUNT
+    for path in (tmp_path / "out").glob("*-of-3.*"):
+        path.unlink()
+    explain_into(tmp_path / "whole", classifier, folder)
+    assert_same_results(tmp_path / "out", tmp_path / "whole")
+    assert explain_into(tmp_path / "out", classifier, folder).earlier == COUNT - 1
 
 
-def test_a_part_that_lacks_is_told(classifier, folder, tmp_path):
-    run(classifier, folder, tmp_path, shard=(1, 2))
-    with pytest.raises(UsageError, match=r"holds the part 2/2 of the run 0 times\. Explain what is missing"):
+def test_shards_in_a_folder_each_are_merged_in_the_first(classifier, folder, tmp_path):
+    outs = [tmp_path / str(index) for index in (1, 2)]
+    for index, out in enumerate(outs, 1):
+        explain_into(out, classifier, folder, shard=(index, 2))
+    assert merge_shards(outs) == outs[0] / "manifest.jsonl"
+    assert [line["index"] for line in lines(outs[0])] == list(range(COUNT))
+    files = [target["files"]["overlay"] for line in lines(outs[0]) for target in line["targets"]]
+    assert len({(outs[0] / file).resolve() for file in files if (outs[0] / file).is_file()}) == COUNT - 1
+
+
+def test_missing_shards_and_other_settings_are_refused(classifier, folder, tmp_path):
+    with pytest.raises(UsageError, match="holds no shard of a run"):
         merge_shards([tmp_path])
-    run(classifier, folder, tmp_path / "b", shard=(2, 2), opacity=0.4)
-    with pytest.raises(UsageError, match=r"another option opacity \(0\.4\)"):
+    explain_into(tmp_path, classifier, folder, shard=(1, 2))
+    with pytest.raises(UsageError, match=r"holds the shards 1/2, not 1/2, 2/2\. Name the folders of one complete run"):
+        merge_shards([tmp_path])
+    explain_into(tmp_path / "b", classifier, folder, shard=(2, 2), opacity=0.4)
+    with pytest.raises(UsageError, match=r"other settings \(opacity: 0\.5, not 0\.4\)"):
         merge_shards([tmp_path, tmp_path / "b"])
 
 
-def test_a_part_that_is_not_finished_is_told(classifier, folder, tmp_path):
-    run(classifier, folder, tmp_path, shard=(1, 1))
-    about = json.loads((tmp_path / "run.1-of-1.json").read_text())
-    del about["explained"]
-    (tmp_path / "run.1-of-1.json").write_text(json.dumps(about))
-    with pytest.raises(UsageError, match="not finished"):
-        merge_shards([tmp_path])
-
-
-def test_a_part_with_another_scale_or_without_its_lines_is_told(classifier, folder, tmp_path):
+def test_unfinished_shards_other_scales_and_missing_lines_are_refused(classifier, folder, tmp_path):
     for index in (1, 2):
-        run(classifier, folder, tmp_path, shard=(index, 2))
-    place = tmp_path / "run.2-of-2.json"
-    about = json.loads(place.read_text())
-    place.write_text(json.dumps({**about, "scale": 2 * about["scale"]}))
-    with pytest.raises(UsageError, match="a color scale of its own"):
+        explain_into(tmp_path, classifier, folder, shard=(index, 2))
+    path = tmp_path / "run.2-of-2.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in about.items() if name != "explained"}))
+    with pytest.raises(UsageError, match="unfinished"):
         merge_shards([tmp_path])
-    place.write_text(json.dumps(about))
+    path.write_text(json.dumps({**about, "scale": 2 * about["scale"]}))
+    with pytest.raises(UsageError, match="another color scale"):
+        merge_shards([tmp_path])
+    path.write_text(json.dumps(about))
     manifest = tmp_path / "manifest.2-of-2.jsonl"
     manifest.write_bytes(manifest.read_bytes()[:-5])
-    with pytest.raises(UsageError, match="does not have the lines that its run wrote"):
+    with pytest.raises(UsageError, match="The shards have"):
         merge_shards([tmp_path])
+    assert not (tmp_path / "manifest.jsonl").exists()

@@ -1,18 +1,15 @@
-"""The folder of a run: earlier results go only when told, and nothing of anybody else's is touched."""
+"""The folder of a run: no file of anyone else is touched, and what cannot be written is one error."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from batches import oddly_labeled, run, unlike_pictures
+from runs import contents, explain_into, lines, oddly_labeled, write_odd_photos
 
 from cam.classifiers.classifier import Classifier
-from cam.errors import OutputError, UsageError
+from cam.errors import DiskFullError, OutputError, UsageError
 from cam.explanations.options import TopClasses
-from cam.images.find import find_pictures
-from cam.runs.options import RunOptions
-from cam.runs.run import explain_folder
 
 
 @pytest.fixture(scope="module")
@@ -22,116 +19,87 @@ def classifier() -> Classifier:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    return unlike_pictures(tmp_path / "in")
+    return write_odd_photos(tmp_path / "in")
 
 
-def test_an_earlier_run_of_another_kind_is_kept_unless_told_otherwise(classifier, folder, tmp_path):
+def test_overwriting_replaces_files_and_removes_none(classifier, folder, tmp_path):
     out = tmp_path / "out"
-    run(classifier, folder, out, save=frozenset({"overlay", "cam"}))
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(UsageError, match=r'with another option save \(\["cam", "overlay"\]\)\. Give --overwrite'):
-        run(classifier, folder, out)
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    explain_into(out, classifier, folder, save=frozenset({"overlay", "cam"}), targets=(TopClasses(3),))
+    (out / "notes.txt").write_text("notes")
+    before = contents(out)
+    explain_into(out, classifier, folder, overwrite=True, opacity=0.9)
+    after = contents(out)
+    assert after.keys() == before.keys()
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {line["targets"][0]["files"]["overlay"] for line in lines(out)} | {"manifest.jsonl", "run.json"}
 
 
-def test_overwriting_takes_the_earlier_files_away_and_no_others(classifier, folder, tmp_path):
-    out = tmp_path / "out"
-    run(classifier, folder, out, save=frozenset({"overlay", "cam", "heat"}), targets=(TopClasses(3),))
-    for name in ("notes.txt", "a.jpg.99-else.jpg", "sub/mine.npz"):
-        (out / name).write_text("mine")
-    records = run(classifier, folder, out, overwrite=True, format="png")
-    files = {file for record in records for target in record["targets"] for file in target["files"].values()}
-    left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert left == files | {"notes.txt", "a.jpg.99-else.jpg", "sub/mine.npz", "manifest.jsonl", "run.json"}
+def test_a_manifest_of_something_else_is_not_touched(classifier, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.jsonl").write_text("mine\n")
+    with pytest.raises(UsageError, match=r"manifest.jsonl' was not written by this version: run.json has no settings"):
+        explain_into(tmp_path / "out", classifier, folder)
+    assert (tmp_path / "out" / "manifest.jsonl").read_text() == "mine\n"
 
 
-def test_a_manifest_that_is_no_runs_is_not_touched(classifier, folder, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "manifest.jsonl").write_text("mine\n")
-    with pytest.raises(UsageError, match=r"manifest.jsonl' belongs to no run: there is no run.json beside it\. Move"):
-        run(classifier, folder, out)
-    assert (out / "manifest.jsonl").read_text() == "mine\n"
+def line_of(targets: str, name: str = '"a.png"', status: str = '"ok"') -> bytes:
+    return f'{{"path": "a.png", "name": {name}, "status": {status}, "error": null, "targets": {targets}}}\n'.encode()
 
 
-HOSTILE = [
-    b"",
+MALFORMED = [
     b"\xff\xfe not utf-8\n",
     b"[1, 2]\n3\nnull\n",
-    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": 3}\n',
-    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": ["a"]}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": 3}}]}\n',
-    b'{"path": 3, "status": [], "targets": [{"files": {"overlay": "a"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": "../precious"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": "a\\u0000b"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": "keep"}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"files": {"overlay": ""}}]}\n',
-    b'{"path": "a.jpg", "status": "ok", "error": null, "targets": [{"fil',
-    b'{"path": "a.jpg", "status": [1], "error": null, "targets": []}\n',
-    b'{"path": "a.jpg", "status": "failed", "targets": []}\n',
+    line_of("3"),
+    line_of('[{"files": ["a"]}]'),
+    line_of('[{"files": {"overlay": 3}}]'),
+    line_of('[{"files": {"overlay": "a\\u0000b"}}]'),
+    line_of('[{"files": {"overlay": ""}}]'),
+    line_of("[]", name="[3]"),
+    line_of("[]", status="[1]"),
+    line_of("[]")[:-5],
+    b'{"path": "a.png", "status": "failed", "targets": []}\n',
     b"[" * 100_000 + b"\n",
 ]
 
 
-@pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_strange_manifest_removes_nothing_it_should_not(classifier, folder, tmp_path, content):
-    out = tmp_path / "out"
-    (out / "keep").mkdir(parents=True)
-    (tmp_path / "precious").write_text("mine")
-    (out / "manifest.jsonl").write_bytes(content)
-    records = run(classifier, folder, out, overwrite=True)
-    assert {record["status"] for record in records} == {"ok"}
-    assert (tmp_path / "precious").read_text() == "mine"
-    assert (out / "keep").is_dir()
+@pytest.mark.parametrize("content", MALFORMED, ids=range(len(MALFORMED)))
+def test_malformed_lines_of_a_manifest_are_explained_again(classifier, folder, tmp_path, content):
+    explain_into(tmp_path / "out", classifier, folder)
+    (tmp_path / "out" / "manifest.jsonl").write_bytes(content)
+    assert explain_into(tmp_path / "out", classifier, folder).earlier == 0
+    assert [line["status"] for line in lines(tmp_path / "out")] == ["ok"] * 5
 
 
-def test_a_linked_folder_does_not_lead_out_of_the_output(classifier, folder, tmp_path):
-    out = tmp_path / "out"
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "precious").write_text("mine")
-    out.mkdir()
-    (out / "link").symlink_to(tmp_path / "elsewhere")
-    (out / "manifest.jsonl").write_text(
-        '{"path": "a", "status": "ok", "error": null, "targets": [{"files": {"overlay": "link/precious"}}]}\n'
-    )
-    run(classifier, folder, out, overwrite=True)
-    assert (tmp_path / "elsewhere" / "precious").read_text() == "mine"
+def test_a_folder_in_place_of_a_file_costs_that_image_only(classifier, folder, tmp_path):
+    explain_into(tmp_path / "out", classifier, folder)
+    (tmp_path / "other" / lines(tmp_path / "out")[2]["targets"][0]["files"]["overlay"]).mkdir(parents=True)
+    explain_into(tmp_path / "other", classifier, folder)
+    records = lines(tmp_path / "other")
+    assert [record["status"] for record in records] == ["ok", "ok", "failed", "ok", "ok"]
+    assert "cannot be written" in records[2]["error"]
+    assert records[2]["targets"] == []
 
 
-def test_a_folder_in_the_way_of_a_file_costs_that_picture_only(classifier, folder, tmp_path):
-    out = tmp_path / "out"
-    first = run(classifier, folder, out)
-    in_the_way = out / first[2]["targets"][0]["files"]["overlay"]
-    other = tmp_path / "other"
-    (other / in_the_way.relative_to(out)).mkdir(parents=True)
-    second = run(classifier, folder, other)
-    assert [record["status"] for record in second] == ["ok", "ok", "failed", "ok", "ok"]
-    assert "cannot be written" in second[2]["error"]
-    assert second[2]["targets"] == []
-
-
-@pytest.mark.parametrize("where", ["file", "file/below"])
-def test_an_output_that_cannot_be_a_folder_is_one_error(classifier, folder, tmp_path, where):
-    (tmp_path / "file").write_text("in the way")
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_that_cannot_be_a_folder_is_one_error(classifier, folder, tmp_path, place):
+    (tmp_path / "file").write_text("text")
     with pytest.raises(OutputError, match="cannot be written"):
-        run(classifier, folder, tmp_path / where)
-    assert (tmp_path / "file").read_text() == "in the way"
+        explain_into(tmp_path / place, classifier, folder)
+    assert (tmp_path / "file").read_text() == "text"
 
 
-def test_a_manifest_that_is_a_folder_is_one_error(classifier, folder, tmp_path):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_manifest_that_is_a_folder_is_one_error(classifier, folder, tmp_path, overwrite):
     (tmp_path / "out" / "manifest.jsonl").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"manifest\.jsonl"):
-        run(classifier, folder, tmp_path / "out")
+        explain_into(tmp_path / "out", classifier, folder, overwrite=overwrite)
 
 
-def test_a_full_disk_is_one_error(classifier, folder, tmp_path):
-    manifest = tmp_path / "out" / "manifest.jsonl"
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full")
+@pytest.mark.parametrize("function", ["os.sync", "cam.runs.manifest.as_line"])
+def test_a_manifest_on_a_full_disk_is_one_error(classifier, folder, tmp_path, monkeypatch, function):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
 
-    def fill(_):
-        manifest.unlink()
-        manifest.symlink_to("/dev/full")
-
-    with pytest.raises(OutputError, match=r"manifest\.jsonl.*cannot be written.*No space"):
-        explain_folder(classifier, find_pictures([folder]), tmp_path / "out", RunOptions(), {}, fill)
+    monkeypatch.setattr(function, fail)
+    with pytest.raises(DiskFullError, match=r"manifest\.jsonl.*cannot be written.*No space"):
+        explain_into(tmp_path / "out", classifier, folder)

@@ -1,5 +1,8 @@
+"""Jobs for several threads, their results in order."""
+
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -9,7 +12,7 @@ import torch
 from cam.runs.workers import in_order
 
 
-def test_results_come_in_the_order_of_the_jobs_whichever_is_done_first():
+def test_results_come_in_the_order_of_the_jobs():
     delays = [0.05, 0.0, 0.03, 0.0, 0.0, 0.02, 0.0, 0.0]
 
     def work(index: int) -> int:
@@ -19,12 +22,12 @@ def test_results_come_in_the_order_of_the_jobs_whichever_is_done_first():
     assert list(in_order(work, range(8), workers=4)) == list(range(8))
 
 
-def test_jobs_are_done_side_by_side():
+def test_jobs_run_in_parallel():
     meeting = threading.Barrier(3, timeout=10)
     assert sorted(in_order(lambda _: meeting.wait(), range(3), workers=3)) == [0, 1, 2]
 
 
-def test_no_more_jobs_are_taken_than_may_wait():
+def test_only_so_many_jobs_are_taken_ahead():
     taken = []
 
     def jobs():
@@ -40,7 +43,7 @@ def test_no_more_jobs_are_taken_than_may_wait():
     assert len(taken) <= 5 + 2 * 3
 
 
-def test_what_goes_wrong_is_raised_in_its_turn_and_later_jobs_are_not_begun():
+def test_an_error_is_raised_in_its_turn_and_later_jobs_do_not_begin():
     begun = []
 
     def work(job: int) -> int:
@@ -56,24 +59,28 @@ def test_what_goes_wrong_is_raised_in_its_turn_and_later_jobs_are_not_begun():
     assert len(begun) <= 3 + 2 * 4
 
 
-def test_a_stop_comes_after_the_results_of_what_is_in_hand(monkeypatch):
-    monkeypatch.setattr("cam.runs.workers._SECONDS", 0.05)
-    begun, told = [], []
+def test_ctrl_c_comes_after_the_results_of_jobs_that_have_begun():
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    begun, results = [], []
 
     def work(job: int) -> int:
         begun.append(job)
+        if job == 0:
+            time.sleep(0.2)  # until the caller waits
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         time.sleep(0.3)
         return job
 
-    def stop() -> None:
-        raise KeyboardInterrupt
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            results.extend(in_order(work, range(100), workers=2))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert results == sorted(begun)
+    assert len(begun) < 10
 
-    with pytest.raises(KeyboardInterrupt):
-        told.extend(in_order(work, range(100), workers=2, meanwhile=stop))
-    assert told == sorted(begun) == [0, 1]
 
-
-def test_workers_compute_with_one_thread_each_and_the_caller_has_its_own_back():
+def test_workers_have_one_thread_each_and_the_caller_gets_its_threads_back():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -87,17 +94,7 @@ def test_workers_compute_with_one_thread_each_and_the_caller_has_its_own_back():
         torch.set_num_threads(before)
 
 
-def test_a_long_wait_is_used(monkeypatch):
-    monkeypatch.setattr("cam.runs.workers._SECONDS", 0.02)
-    waited = []
-    results = in_order(lambda job: time.sleep(0.3 * job), [0, 1], workers=2, meanwhile=lambda: waited.append(1))
-    next(results)
-    assert len(waited) <= 1
-    next(results)
-    assert 5 <= len(waited) <= 15
-
-
-def test_nothing_goes_on_behind_the_callers_back():
+def test_no_thread_is_left():
     before = threading.active_count()
     list(in_order(lambda job: job, range(10), workers=4))
     assert threading.active_count() == before

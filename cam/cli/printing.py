@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cam.classifiers.inspection import Inspection
     from cam.evaluation.benchmark import Evaluation
     from cam.runs.manifest import Record
-    from cam.runs.run import Run
+    from cam.runs.run import RunSummary
 
 
 _ROWS, _FAILURES = 20, 100
@@ -53,7 +53,7 @@ class Records:
                 self.failures[record["path"]] = record["error"]
 
 
-def show_run(run: Run, records: Records, *, as_json: bool, quiet: bool) -> None:
+def show_run(run: RunSummary, records: Records, *, as_json: bool, quiet: bool) -> None:
     """Show the result of a run: a table, failed images with their errors, and where the results are."""
     out, facts = run.manifest.parent, vars(run)
     if as_json:
@@ -72,8 +72,6 @@ def show_run(run: Run, records: Records, *, as_json: bool, quiet: bool) -> None:
         console.print(f"... and {more} more in {_plain(run.manifest)}", soft_wrap=True)
     earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
     console.print(f"{run.explained} explained, {run.failed} failed{earlier}: {_plain(out)}", soft_wrap=True)
-    if run.gone:
-        console.print(f"{run.gone} not among the inputs any more, and their results taken away")
 
 
 def show_failures(records: Records) -> None:

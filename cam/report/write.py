@@ -96,14 +96,14 @@ def _move_thumbnails(out: Path, entries: list[dict[str, Any]]) -> None:
 
 def _drawing(about: dict[str, Any], peaks: list[float]) -> dict[str, Any]:
     """How the page draws at first: as the run did; and the colormaps that it offers."""
-    options = about["options"]
-    run_scale = about["scale"] if options["explain"]["evidence"] == "logit" else None
-    colormap = options["colormap"].lower()
+    settings = about["settings"]
+    run_scale = about["scale"] if settings["evidence"] == "logit" else None
+    colormap = settings["colormap"].lower()
     names = dict.fromkeys((colormap, *_COLORMAPS))  # each once
     return {
         "vmax": run_scale or float(np.median(peaks)) or 1.0,
-        "scale": "picture" if options["scale"] == "image" else "run",
-        "opacity": options["opacity"],
+        "scale": "picture" if settings["scale"] == "image" else "run",
+        "opacity": settings["opacity"],
         "colormap": colormap,
         "colormaps": {name: b64encode(lookup(name).tobytes()).decode() for name in names},
     }

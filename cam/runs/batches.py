@@ -1,11 +1,10 @@
-"""Pictures from their files to their explanations, a batch at a time."""
+"""A batch of images, from their files to their lines of the manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import TypeAlias, TypedDict, Unpack
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -14,192 +13,159 @@ from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
 from cam.drawing.colormaps import lookup, to_steps
-from cam.errors import CamError, ImageError, TransientError
+from cam.errors import CamError, ImageError
 from cam.explanations.explain import ImageResult, explain_images
 from cam.explanations.explanation import Explanation
 from cam.images.find import Picture
 from cam.images.io import shrink
 from cam.images.read import LoadedImage, read_picture
 from cam.maps.projection import interpolation_weights
+from cam.runs.folder import RunFolder
+from cam.runs.manifest import Record
 from cam.runs.options import RunOptions
-from cam.tensors import fetch, own_stream, put, wait
+from cam.runs.writing import write_picture
+from cam.tensors import device_and_dtype, fetch, own_stream, put, wait
 
-Batch: TypeAlias = tuple[Picture, ...]
+Batch: TypeAlias = Sequence[tuple[int, Picture]]
+"""Images with their indices among all inputs."""
 
 Outcome: TypeAlias = tuple[Picture, ImageResult | CamError]
+"""An image with the fingerprint of its file, and its explanations or the reason why it failed."""
 
-_READ_PIXELS = 2**25  # pixels of photographs that a batch holds before it goes on with them
+Item = TypeVar("Item")
+
+_READ_PIXELS = 2**25  # that a batch reads before the network runs
+
+_BLENDED_PIXELS = 2**24  # that are blended at once on a GPU, at about 40 bytes each
+
+
+def process_batch(
+    batch: Batch,
+    classifier: Classifier,
+    folder: RunFolder,
+    options: RunOptions,
+    vmax: float | None,
+    explained: dict[int, Outcome],
+) -> list[Record]:
+    """Explain images and write their results.
+
+    `vmax` is the end of the color scale, None for each map's own. Outcomes that are known already are taken out of
+    `explained`, by index.
+    """
+    missing = explain_batch(classifier, [picture for index, picture in batch if index not in explained], options)
+    outcomes = (explained.pop(index) if index in explained else next(missing) for index, _ in batch)
+    device = device_and_dtype(classifier.network)[0]
+    blended: Iterable[tuple[Outcome, Sequence[NDArray[np.uint8]]]]
+    if device.type == "cuda" and "overlay" in options.save:
+        blended = blend_batch(outcomes, device, vmax, options)
+    else:
+        blended = ((outcome, ()) for outcome in outcomes)
+    records = (write_picture(*outcome, folder, vmax, options, heat) for outcome, heat in blended)
+    return [{"index": index, **record} for (index, _), record in zip(batch, records, strict=True)]
 
 
 def explain_batch(classifier: Classifier, pictures: Iterable[Picture], options: RunOptions) -> Iterator[Outcome]:
-    """Read and explain pictures; what goes wrong with one stays with it.
-
-    Args:
-        classifier: from `load_classifier` or `wrap`.
-        pictures: from `find_pictures`.
-        options: which classes are wanted, and what is asked.
-
-    Returns:
-        Each picture, in order and fingerprinted, with its explanations or what went wrong with it.
-
-    Raises:
-        UsageError: a class that the classifier does not have.
-
-    Example:
-        >>> from pathlib import Path, PurePosixPath
-        >>> from cam.classifiers.load import load_classifier
-        >>> missing = Picture(Path("a.jpg"), PurePosixPath("a.jpg"))
-        >>> ((_, error),) = explain_batch(load_classifier("digits", device="cpu"), [missing], RunOptions())
-        >>> len(str(error))
-        39
-    """
-    for part in _read(pictures, options, options.least_side(classifier.preprocessing)):
-        photos = [photo for _, photo in part if isinstance(photo, LoadedImage)]
-        wanted = [options.targets] * len(photos)
+    """Read and explain images, as many at a time as may be in memory together."""
+    min_side = options.min_side(classifier.preprocessing)
+    loaded = (_read(picture, options, min_side) for picture in pictures)
+    parts = _split(loaded, _READ_PIXELS, lambda item: 0 if isinstance(item[1], CamError) else item[1].image.size // 3)
+    for part in parts:
+        photos = [photo for _, photo in part if not isinstance(photo, CamError)]
         images, sizes = [photo.image for photo in photos], [photo.size for photo in photos]
-        results = explain_images(classifier, images, wanted, options.explain, sizes)
+        results = explain_images(classifier, images, [options.targets] * len(photos), options.explain, sizes)
         for picture, photo in part:
             yield picture, photo if isinstance(photo, CamError) else next(results)
 
 
-def _read(
-    pictures: Iterable[Picture], options: RunOptions, at_least: int | None
-) -> Iterator[Sequence[tuple[Picture, LoadedImage | CamError]]]:
-    """Read pictures, and give so many at a time as may be held at once."""
-    part: list[tuple[Picture, LoadedImage | CamError]] = []
-    pixels = 0
-    for picture in pictures:
-        try:
-            image = read_picture(picture, options.limits, at_least)
-            pixels += image.image.size // 3
-            part.append((replace(picture, fingerprint=image.fingerprint), image))
-        except ImageError as error:
-            # A busy system or another copy of the archive may be fine next time: no fingerprint, so it is tried again.
-            again = picture.member or isinstance(error, TransientError)
-            part.append((picture if again else replace(picture, fingerprint=picture.current_fingerprint()), error))
-        if pixels >= _READ_PIXELS:
-            yield part
-            part, pixels = [], 0
-    yield part
-
-
-_BLENDED_PIXELS = 2**24  # pixels that are blended at once, of some 40 bytes each
-
-
-class Style(TypedDict):
-    """How heat is blended, as for `Explanation.overlay`."""
-
-    vmax: float | None
-    opacity: float
-    colormap: str
+def _read(picture: Picture, options: RunOptions, min_side: int | None) -> tuple[Picture, LoadedImage | ImageError]:
+    try:
+        image = read_picture(picture, options.limits, min_side)
+        return replace(picture, fingerprint=image.fingerprint), image
+    except ImageError as error:
+        return picture, error
 
 
 def blend_batch(
     outcomes: Iterable[Outcome], device: torch.device, vmax: float | None, options: RunOptions
 ) -> Iterator[tuple[Outcome, list[NDArray[np.uint8]]]]:
-    """Blend the heat of a batch of pictures on a GPU; where that has no room, leave it to the CPU.
+    """Blend the heat of a batch on a GPU, at the size of the overlays; with too little GPU memory, leave it to the CPU.
 
-    Args:
-        outcomes: pictures with their explanations, or what went wrong with them.
-        device: what to compute on.
-        vmax: end of the color scale, in the unit of the maps; None for each map's own.
-        options: how to draw.
-
-    Returns:
-        Each outcome, its images no larger than they are drawn, with what `blend_all` made of its explanations.
-
-    Raises:
-        UsageError: as for `Explanation.overlay`.
-
-    Example:
-        >>> list(blend_batch([], torch.device("cpu"), 1.0, RunOptions()))
-        []
+    Each outcome comes with what `blend` returns for its explanations.
     """
-    for part in _parts(outcomes, options.max_side):
-        explained = [each for _, outcome in part if isinstance(outcome, ImageResult) for each in outcome.explanations]
-        style: Style = {"vmax": vmax, "opacity": options.opacity, "colormap": options.colormap}
+    small = (_shrink(outcome, options.max_side) for outcome in outcomes)
+    for part in _split(small, _BLENDED_PIXELS, lambda outcome: pixels_of(outcome) * len(explanations_of(outcome))):
         try:
-            blended = iter(blend_all(explained, device, **style))
+            explanations = [explanation for outcome in part for explanation in explanations_of(outcome)]
+            blended = blend(explanations, device, vmax=vmax, opacity=options.opacity, colormap=options.colormap)
         except torch.OutOfMemoryError:
-            blended = iter([])
-        for picture, outcome in part:
-            count = len(outcome.explanations) if isinstance(outcome, ImageResult) else 0
-            yield (picture, outcome), list(islice(blended, count))
+            blended = []
+        for outcome in part:
+            count = len(explanations_of(outcome))
+            yield outcome, blended[:count]
+            blended = blended[count:]
 
 
-def _parts(outcomes: Iterable[Outcome], max_side: int | None) -> Iterator[list[Outcome]]:
-    """Take as much at a time as is blended at once, so that large photographs are not all held."""
-    part: list[Outcome] = []
-    pixels = 0
-    for picture, outcome in outcomes:
-        part.append((picture, small := _shrunk(outcome, max_side)))
-        pixels += sum(each.image.size // 3 for each in small.explanations) if isinstance(small, ImageResult) else 0
-        if pixels >= _BLENDED_PIXELS:
-            yield part
-            part, pixels = [], 0
-    yield part
-
-
-def _shrunk(outcome: ImageResult | CamError, max_side: int | None) -> ImageResult | CamError:
-    if isinstance(outcome, CamError):
-        return outcome
-    small = [replace(each, image=shrink(each.image, max_side)) for each in outcome.explanations]
-    return outcome._replace(explanations=small)
-
-
-def blend_all(
-    explanations: Sequence[Explanation], device: torch.device, **style: Unpack[Style]
+def blend(
+    explanations: Sequence[Explanation], device: torch.device, *, vmax: float | None, opacity: float, colormap: str
 ) -> list[NDArray[np.uint8]]:
-    """Blend the heat of explanations over what the network saw of their photographs: what `overlay` does on the CPU.
+    """Blend as `Explanation.overlay` does, those of one size and geometry at once, waiting for the device only once.
 
-    Args:
-        explanations: of any pictures.
-        device: what to compute on. It is waited for once, at the end, on this thread's own stream only.
-        **style: vmax, opacity and colormap, as for `Explanation.overlay`.
-
-    Returns:
-        (H, W, 3) uint8 RGB of each, to hand to `overlay(blended=...)`: the seen part of its image.
-
-    Raises:
-        UsageError: as for `Explanation.overlay`.
-
-    Example:
-        >>> import cam
-        >>> explanation = cam.explain(cam.load_classifier("digits", device="cpu"), np.zeros((72, 96, 3), np.uint8))
-        >>> style = {"vmax": None, "opacity": 0.5, "colormap": "signed"}
-        >>> (blended,) = blend_all([explanation], torch.device("cpu"), **style)
-        >>> blended.shape, np.abs(explanation.overlay(blended=blended) - explanation.overlay().astype(int)).max()
-        ((72, 96, 3), np.int64(0))
+    Returns (H, W, 3) uint8 RGB of the seen part of each image, for `overlay(blended=...)`.
     """
-    found: dict[int, Tensor] = {}
-    with own_stream(device):
-        for indices in _alike(explanations):
-            some = [explanations[index] for index in indices]
-            found.update(zip(indices, _blend(some, device, **style), strict=True))
-        wait(device)
-    return [found[index].numpy() for index in range(len(explanations))]
-
-
-def _alike(explanations: Sequence[Explanation]) -> Iterator[list[int]]:
-    """Put together what is spread in the same way over pictures of one size, as much as is blended at once."""
     groups: dict[object, list[int]] = {}
-    for index, each in enumerate(explanations):
-        groups.setdefault((each.image.shape, each.evidence_map.shape, each.grid, each.frame), []).append(index)
-    for indices in groups.values():
-        many = max(1, _BLENDED_PIXELS // (explanations[indices[0]].image.size // 3))
-        yield from (indices[start : start + many] for start in range(0, len(indices), many))
+    for index, one in enumerate(explanations):
+        groups.setdefault((one.image.shape, one.evidence_map.shape, one.grid, one.frame), []).append(index)
+    blended: dict[int, Tensor] = {}
+    with own_stream(device):
+        for indices in groups.values():
+            group = [explanations[index] for index in indices]
+            blended.update(zip(indices, _blend_group(group, device, vmax, opacity, colormap), strict=True))
+        wait(device)
+    return [blended[index].numpy() for index in range(len(explanations))]
 
 
-def _blend(
-    alike: Sequence[Explanation], device: torch.device, *, vmax: float | None, opacity: float, colormap: str
+def _blend_group(
+    group: Sequence[Explanation], device: torch.device, vmax: float | None, opacity: float, colormap: str
 ) -> Tensor:
-    """Blend on the device: (N, H, W, 3) uint8, on their way to the CPU."""
-    first = alike[0]
+    """Blend images of one size: (N, H, W, 3) uint8, on their way to the CPU."""
+    first = group[0]
     frame = replace(first.frame, photo=(first.image.shape[0], first.image.shape[1]))
     x0, y0, x1, y1 = frame.seen
-    cells = [to_steps(each.evidence_map, each.vmax if vmax is None else vmax, colormap, each.signed) for each in alike]
+    cells = [to_steps(one.evidence_map, one.vmax if vmax is None else vmax, colormap, one.signed) for one in group]
     down, across = (interpolation_weights(axis, first.evidence_map.shape[axis], first.grid, frame) for axis in (0, 1))
     steps = put(down[y0:y1], device) @ put(np.stack(cells), device) @ put(across[x0:x1], device).T
     colors = put(lookup(colormap), device)[steps.round_().clamp_(0, 255).int()]
-    blended = put(np.stack([each.image[y0:y1, x0:x1] for each in alike]), device) * (1 - opacity)
-    return fetch(blended.add_(colors, alpha=opacity).round_().to(torch.uint8))
+    images = put(np.stack([one.image[y0:y1, x0:x1] for one in group]), device) * (1 - opacity)
+    return fetch(images.add_(colors, alpha=opacity).round_().to(torch.uint8))
+
+
+def _shrink(outcome: Outcome, max_side: int | None) -> Outcome:
+    picture, result = outcome
+    if isinstance(result, CamError):
+        return outcome
+    small = [replace(one, image=shrink(one.image, max_side)) for one in result.explanations]
+    return picture, result._replace(explanations=small)
+
+
+def explanations_of(outcome: Outcome) -> list[Explanation]:
+    """The explanations of an image; none if it failed."""
+    return [] if isinstance(outcome[1], CamError) else outcome[1].explanations
+
+
+def pixels_of(outcome: Outcome) -> int:
+    """The pixels of an image; 0 if it failed."""
+    return sum(one.image.size // 3 for one in explanations_of(outcome)[:1])
+
+
+def _split(items: Iterable[Item], most: int, pixels: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Group items until each group has so many pixels; the last group has fewer."""
+    part: list[Item] = []
+    total = 0
+    for item in items:
+        part.append(item)
+        total += pixels(item)
+        if total >= most:
+            yield part
+            part, total = [], 0
+    if part:
+        yield part

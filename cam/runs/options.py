@@ -1,49 +1,70 @@
-"""What to write for each picture of a run."""
+"""What a run writes for each image, and the settings that its results depend on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import PurePath
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Preprocessing, multi_scale
 from cam.drawing.overlay import overlay
 from cam.engines.checked import EngineName
 from cam.engines.eager import Precision
 from cam.errors import UsageError
+from cam.explanations.explain import ImageResult
 from cam.explanations.options import ExplainOptions, Target, TopClasses
 from cam.images.io import encode
 from cam.images.read import Limits
-from cam.runs.writing import OutputWriter
+from cam.runs.folder import RunFolder
+
+
+class OutputWriter(Protocol):
+    """What else a run writes for each image, such as the evidence of a report.
+
+    `name` is its key in the manifest's `files`; `min_side` the pixels that it needs of an image's shorter side.
+    """
+
+    name: str
+    min_side: int
+
+    def write_model(self, folder: RunFolder, classifier: Classifier) -> None:
+        """Write what belongs to the model, once a run."""
+
+    def write(self, folder: RunFolder, name: PurePath, result: ImageResult) -> str:
+        """Write what belongs to one image, and return the file's name."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What to write for each picture.
+    """What a run writes for each image, and how.
 
     Attributes:
-        targets: the classes wanted of each picture.
-        explain: how each picture is explained.
+        targets: the classes to explain.
+        explain: how each image is explained.
         engine: what runs the network, as in `make_engine`.
         precision: of its layers, as in `make_engine`.
-        batch_size: pictures in one forward pass; by default 4 on the CPU, where each core has a batch of its own, and
+        batch_size: images in one forward pass; by default 4 on the CPU, where each core has a batch of its own, and
             32 elsewhere.
         save: any of "overlay", "heat" (.npy, (H, W) float32) and "cam" (.npz).
-        scale: "run" for one color scale for all, the median of the largest evidence in each of the first 64
-            pictures (or 100 million pixels), or 0 to 1 for probabilities; "image" for one each; or the evidence at
-            its ends.
-        boxes: whether boxes around the heat are drawn; the manifest has them always.
+        scale: "run" for one color scale for all, the median of the largest evidence in each of the first 64 images
+            (or 100 million pixels), or 0 to 1 for probabilities; "image" for one each; or the evidence at its ends.
+        boxes: whether to draw boxes around the heat; the manifest always has them.
         box_share: of the maximum, above which heat counts for a box.
         opacity: of the heat, 0 to 1.
         colormap: "signed", or the name of an OpenCV color map.
         format: of the overlays, "jpg", "png" or "webp".
-        max_side: longer side of the overlays, pixels; None for that of the photographs.
-        limits: beyond which pictures are refused.
-        shard: (i, n): only the i-th of n parts of the pictures, counted from 1; None for all.
-        on_error: "skip" to go on where a picture fails, "stop" to end the run there.
+        max_side: longer side of the overlays, pixels; None for that of the images.
+        limits: larger images, and slower ones, are refused.
+        shard: (i, n): only the i-th of n parts of the images, counted from 1; None for all.
+        on_error: "skip" to go on after an image fails, "stop" to end the run.
         overwrite: whether to replace the results of an earlier run.
-        outputs: what else to write for each picture, such as the evidence of a report.
+        outputs: what else to write for each image.
     """
 
     targets: tuple[Target, ...] = (TopClasses(1),)
@@ -66,29 +87,53 @@ class RunOptions:
     outputs: tuple[OutputWriter, ...] = ()
 
     def __post_init__(self) -> None:
-        """Try the options out: what cannot be right is no picture's fault."""
+        """Draw one pixel, so that a wrong option is an error before the run, not of each image."""
         pixel = np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.float32)
         encode(overlay(*pixel, vmax=1, opacity=self.opacity, colormap=self.colormap), f".{self.format}")
         if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"A batch of {self.batch_size} pictures cannot be run", "Give 1 or more")
+            raise UsageError(f"--batch-size must be 1 or more, got {self.batch_size}", "Leave it out for the default")
         if not 0 < self.box_share < 1:
-            raise UsageError(f"{self.box_share} is no share of the maximum", "Give one between 0 and 1")
+            raise UsageError(f"--box-share must be between 0 and 1, got {self.box_share}", "The default is 0.2")
         if self.max_side is not None and self.max_side < 1:
-            raise UsageError(f"A picture of {self.max_side} pixels cannot be drawn", "Give 1 or more")
+            raise UsageError(f"--max-side must be 1 or more, got {self.max_side}", "Leave it out for the full size")
         if self.outputs and self.explain.tta:
             found = f"--tta averages several inputs, and --{self.outputs[0].name} needs the maps of one"
             raise UsageError(found, "Leave one of them out; --resolution 2x gives finer maps from one input")
 
-    def least_side(self, preprocessing: Preprocessing) -> int | None:
-        """Say how long the shorter side of a photograph has to be for what is wanted, pixels; None: all there is.
-
-        Example:
-            >>> RunOptions(max_side=1000).least_side(Preprocessing(256, (224, 224)))
-            1000
-        """
-        drawn = "overlay" in self.save
-        if drawn and self.max_side is None:
+    def min_side(self, preprocessing: Preprocessing) -> int | None:
+        """Pixels that must be read of an image's shorter side; None for all."""
+        overlays = "overlay" in self.save
+        if overlays and self.max_side is None:
             return None
-        seen = [preprocessing, *multi_scale(preprocessing, self.explain.resolution, self.explain.tta)]
+        inputs = [preprocessing, *multi_scale(preprocessing, self.explain.resolution, self.explain.tta)]
         outputs = (output.min_side for output in self.outputs)
-        return max(*(size.resize for size in seen), (self.max_side or 0) if drawn else 0, *outputs)
+        return max(*(size.resize for size in inputs), (self.max_side or 0) if overlays else 0, *outputs)
+
+
+def settings_of(classifier: Classifier, about: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
+    """Everything that changes results, ready for JSON; `about` is from `describe`."""
+    unchanging = {"explain", "batch_size", "limits", "shard", "on_error", "overwrite"}
+    settings = {
+        "gapcam version": about["versions"]["gapcam"],
+        "weights": about["weights"]["tensors_sha256"],
+        "labels": sha256_of(classifier.labels),
+        "head": about["head"],
+        "preprocessing": about["preprocessing"],
+        **vars(options.explain),
+        **{name: value for name, value in vars(options).items() if name not in unchanging},
+        "targets": [asdict(target) for target in options.targets],
+        "save": sorted(options.save),
+        "outputs": [output.name for output in options.outputs],
+    }
+    return dict(json.loads(json.dumps(settings)))
+
+
+def sha256_of(value: object) -> str:
+    """SHA-256 of canonical JSON."""
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Describe the first setting that differs."""
+    name = next(name for name in [*now, *before] if before.get(name) != now.get(name))
+    return f"{name}: {json.dumps(before.get(name))[:80]}, not {json.dumps(now.get(name))[:80]}"

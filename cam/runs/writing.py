@@ -1,4 +1,4 @@
-"""The files of one picture, and its line of the manifest."""
+"""The files of one image, and its line of the manifest."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.classifiers.classifier import Classifier
-from cam.errors import CamError, DiskFullError, TransientError
+from cam.errors import CamError, DiskFullError
 from cam.explanations.explain import ImageResult
 from cam.explanations.explanation import Channel, Explanation
 from cam.explanations.forward import as_model_error
@@ -24,27 +23,7 @@ from cam.images.io import encode
 from cam.maps.projection import cell_positions
 from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record
-
-if TYPE_CHECKING:
-    from cam.runs.options import RunOptions
-
-
-class OutputWriter(Protocol):
-    """What a run writes of each picture besides overlays and arrays.
-
-    Attributes:
-        name: of the output, as in the manifest's `files`.
-        min_side: pixels that it needs of the shorter side of a photograph.
-    """
-
-    name: str
-    min_side: int
-
-    def write_model(self, folder: RunFolder, classifier: Classifier) -> None:
-        """Write what belongs to the model, once a run."""
-
-    def write(self, folder: RunFolder, name: PurePath, result: ImageResult) -> str:
-        """Write what belongs to one picture, and give the file's name."""
+from cam.runs.options import RunOptions
 
 
 def write_picture(
@@ -55,39 +34,17 @@ def write_picture(
     options: RunOptions,
     blended: Sequence[NDArray[np.uint8]] = (),
 ) -> Record:
-    """Write what is wanted of one picture.
+    """Write the files of one image and return its line of the manifest, which also reports errors.
 
-    Args:
-        picture: the input.
-        outcome: its explanations, or what went wrong with it.
-        folder: of the run.
-        vmax: end of the color scale, in the unit of the maps; None for each map's own.
-        options: what is wanted.
-        blended: what `blend_all` made of the explanations, where it was asked to.
-
-    Returns:
-        The picture's line of the manifest. What goes wrong is told there, with no file left half written.
-
-    Raises:
-        DiskFullError: the disk is full, gone or read-only, which is no picture's fault.
-
-    Example:
-        >>> from pathlib import Path, PurePosixPath
-        >>> from cam.errors import ImageError
-        >>> bad = ImageError("'a.jpg' is empty", "Take it away")
-        >>> picture, folder = Picture(Path("a.jpg"), PurePosixPath("a.jpg")), RunFolder(Path("out"))
-        >>> from cam.runs.options import RunOptions
-        >>> write_picture(picture, bad, folder, None, RunOptions())["status"]
-        'failed'
+    `blended` is from `blend`, if that ran. A full disk is raised: no later image could be written either.
     """
     record: Record = {"path": str(picture.path), "name": str(picture.name), "status": "ok", "error": None}
-    record |= {"retry": False, **as_fields(picture.fingerprint), "size": None, "targets": []}
+    record |= {**as_fields(picture.fingerprint), "size": None, "targets": []}
     try:
         if isinstance(outcome, CamError):
             raise outcome
-        explanations = outcome.explanations
-        record["size"] = list(explanations[0].frame.photo)
-        for explanation, heat in zip_longest(explanations, blended):
+        record["size"] = list(outcome.explanations[0].frame.photo)
+        for explanation, heat in zip_longest(outcome.explanations, blended):
             files = _write(explanation, heat, picture.name, folder, vmax, options)
             record["targets"].append(_target(explanation, options.box_share, files))
         if options.outputs:
@@ -95,8 +52,8 @@ def write_picture(
     except DiskFullError:
         raise
     except (CamError, MemoryError) as error:
-        found = error if isinstance(error, CamError) else as_model_error(error)
-        record.update(status="failed", error=str(found), retry=isinstance(found, TransientError), targets=[])
+        message = str(error if isinstance(error, CamError) else as_model_error(error))
+        record.update(status="failed", error=message, targets=[])
     return record
 
 
@@ -120,7 +77,7 @@ def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -
         record["against"] = {"class_idx": other.class_idx, "label": other.label, "logit": other.logit}
         record["margin"] = explanation.margin
     if explanation.channels:
-        record["channels"] = [{"channel": part.index, "share": part.share} for part in explanation.channels]
+        record["channels"] = [{"channel": channel.index, "share": channel.share} for channel in explanation.channels]
     return record
 
 
@@ -132,7 +89,7 @@ def _write(
     vmax: float | None,
     options: RunOptions,
 ) -> dict[str, str]:
-    """Write the files of one picture and class; their names keep the picture's own, so that no two meet."""
+    """Write the files of one image and class; their names contain the image's, so that they are unique."""
     slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
     stem = f"{shortened(name)}.{explanation.class_idx}" + (f"-{slug}" if slug else "")
     files: dict[str, str] = {}
@@ -160,7 +117,7 @@ def _draw(
     blended: NDArray[np.uint8] | None = None,
     channel: Channel | None = None,
 ) -> str:
-    picture = explanation.overlay(
+    overlay = explanation.overlay(
         vmax=vmax,
         opacity=options.opacity,
         colormap=options.colormap,
@@ -170,20 +127,20 @@ def _draw(
         channel=channel,
         blended=blended,
     )
-    folder.write(f"{stem}.{options.format}", encode(picture, f".{options.format}"))
+    folder.write(f"{stem}.{options.format}", encode(overlay, f".{options.format}"))
     return f"{stem}.{options.format}"
 
 
 def _arrays(explanation: Explanation) -> dict[str, Any]:
-    """The map with all that is needed to place it: cell (i, j) is centerd at (rows[i], columns[j]) of the photograph.
+    """The map and its geometry: the center of cell (i, j) is at (rows[i], columns[j]) of the photograph.
 
-    What else lies in between: photo = (input + offset + 1/2) * photo / resized - 1/2.
+    For any other point: photo = (input + offset + 1/2) * photo / resized - 1/2.
     """
     frame, grid, channels = explanation.frame, explanation.grid, explanation.channels
     rows, columns = cell_positions((explanation.cam.shape[0], explanation.cam.shape[1]), grid, frame)
+    numbers = "cam", "bias", "logit", "probability", "class_idx", "label", "evidence_map", "evidence", "map_logit"
     return {
-        **{name: getattr(explanation, name) for name in ("cam", "bias", "logit", "probability", "class_idx", "label")},
-        **{name: getattr(explanation, name) for name in ("evidence_map", "evidence", "map_logit")},
+        **{name: getattr(explanation, name) for name in numbers},
         "rows": rows,
         "columns": columns,
         **{f"grid_{name}": np.array(getattr(grid, name)) for name in ("offset", "stride", "extent", "method")},
