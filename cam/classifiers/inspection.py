@@ -85,15 +85,7 @@ def inspect_model(
         >>> inspection.head_report.kind, inspection.cells, inspection.classifier.proof.error64 < 1e-6
         ('gap-linear', (8, 8), True)
     """
-    loaded = load_network(
-        model,
-        weights=weights,
-        input_size=input_size,
-        mean=mean,
-        std=std,
-        random_weights=random_weights,
-        unsafe_pickle=unsafe_pickle,
-    )
+    loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle)
     network, shape = loaded.network, loaded.preprocessing.input_shape
     report = find_head(network, shape)
     if report.head is None:

@@ -57,15 +57,7 @@ def load_classifier(
         torch.Size([10, 64])
     """
     target = pick_device(device)
-    loaded = load_network(
-        model,
-        weights=weights,
-        input_size=input_size,
-        mean=mean,
-        std=std,
-        random_weights=random_weights,
-        unsafe_pickle=unsafe_pickle,
-    )
+    loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle)
     return make_classifier(model, loaded, labels=labels).to(target)
 
 
@@ -103,7 +95,6 @@ def wrap(
 
 def load_network(
     model: str,
-    *,
     weights: str | Path | None = None,
     input_size: int | None = None,
     mean: Sequence[float] | None = None,

@@ -70,19 +70,12 @@ def classify_candidate(experiment: Experiment, site: Site, shape: Sequence[int])
 
 @dataclass(frozen=True)
 class _Response:
-    """How the logits, in a few random mixtures of classes, respond to injected features.
+    """How the logits, in a few random mixtures of classes, respond to injected features."""
 
-    Attributes:
-        jacobian: (mixtures, N, ...) with the features' own dimensions.
-        rest: scores - <J, F>, (N, mixtures).
-        size: largest absolute score, to which `rest` is compared.
-        probabilities: True if the logits are probabilities or their logarithms.
-    """
-
-    jacobian: Tensor
-    rest: Tensor
-    size: float
-    probabilities: bool
+    jacobian: Tensor  # (mixtures, N, ...) with the features' own dimensions
+    rest: Tensor  # scores - <J, F>, (N, mixtures)
+    size: float  # largest absolute score
+    probabilities: bool  # True if the logits are probabilities or their logarithms
 
     def same(self, tolerance: float) -> bool:
         return _spread(self.jacobian, 1) <= tolerance * float(self.jacobian.abs().max())

@@ -99,18 +99,9 @@ def _is_scale(scale: Tensor, x: Tensor) -> bool:
 class Probe(TorchFunctionMode):
     """Sees every call of one forward pass, functional ones too.
 
-    Args:
-        stack: names of the modules that are running, kept by `track_modules`.
-        batch: number of inputs; features have that many rows.
-        inject: a site and the tensor that replaces the result of its call.
-        hold: True to hold the scales of normalizations constant.
-        shapes: shapes recorded by an earlier pass. Before the injected site, costly calls then return random numbers
-            of their shape: the head does not depend on what the layers before it compute, so they need not run.
-
-    Attributes:
-        calls: site and result shape of every call that could return the features, in order.
-        shapes: result shape of every costly call.
-        injected: True if the call to inject at was made.
+    It replaces the result of the call at a site (`inject`) and holds the scales of normalizations constant (`hold`).
+    Before that site, costly calls return random numbers of the `shapes` that an earlier pass recorded: the head does
+    not depend on what the layers before it compute, so they need not run.
     """
 
     def __init__(
@@ -125,8 +116,8 @@ class Probe(TorchFunctionMode):
         self.stack, self.batch, self.inject, self.hold = stack, batch, inject, hold
         self.skipped = shapes or {}
         self.counts: Counter[tuple[str, str]] = Counter()
-        self.calls: list[tuple[Site, torch.Size]] = []
-        self.shapes: dict[Site, torch.Size] = {}
+        self.calls: list[tuple[Site, torch.Size]] = []  # that could return the features, in order
+        self.shapes: dict[Site, torch.Size] = {}  # of the results of costly calls
         self.injected = False
         self.generator = torch.Generator().manual_seed(3)
 

@@ -6,34 +6,71 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from odd_heads.registry import GRID, PLACES, C, K, odd, tokens_of
+from odd_heads.registry import GRID, PLACES, C, K, odd, on_features, on_pooled, tokens_of
 
+for name, pool in (
+    ("global_max", lambda f: f.amax((2, 3))),
+    ("average_plus_max", lambda f: f.mean((2, 3)) + f.amax((2, 3))),
+    ("corner_of_a_coarse_average", lambda f: F.avg_pool2d(f, 4)[:, :, 0, 0]),
+):
+    on_features(name, "not-gap", lambda net, f, pool=pool: net.fc(pool(f)))
 
-@odd("not-gap")
-def global_max(net, x):
-    return net.fc(F.relu(net.conv(x)).amax((2, 3)))
+on_features(
+    "average_beside_max",
+    "not-gap",
+    lambda net, f: net.fc(torch.cat([f.mean((2, 3)), F.adaptive_max_pool2d(f, 1).flatten(1)], 1)),
+    fc=lambda: nn.Linear(2 * K, C),
+)
+on_features(
+    "generalized_mean",
+    "nonlinear",
+    lambda net, f: net.fc(f.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)),
+)
 
+for name, run in (
+    ("capped_at_six", lambda net, p: net.fc(F.relu6(p))),
+    ("square_root_of_the_pool", lambda net, p: net.fc(torch.sqrt(p + 1e-6))),
+    ("softmax", lambda net, p: net.fc(p).softmax(1)),
+    ("log_softmax", lambda net, p: F.log_softmax(net.fc(p), 1)),
+    ("distance_to_prototypes", lambda net, p: -torch.cdist(p, net.fc.weight)),
+):
+    on_pooled(name, "nonlinear", run)
 
-@odd("not-gap")
-def average_plus_max(net, x):
-    features = F.relu(net.conv(x))
-    return net.fc(features.mean((2, 3)) + features.amax((2, 3)))
+for name, activation in (("mlp_with_relu", F.relu), ("mlp_with_gelu", F.gelu)):
+    on_pooled(
+        name,
+        "nonlinear",
+        lambda net, p, activation=activation: net.fc(activation(net.neck(p))),
+        neck=lambda: nn.Linear(K, K),
+    )
 
-
-@odd("not-gap", fc=lambda: nn.Linear(2 * K, C))
-def average_beside_max(net, x):
-    features = F.relu(net.conv(x))
-    return net.fc(torch.cat([features.mean((2, 3)), F.adaptive_max_pool2d(features, 1).flatten(1)], 1))
-
-
-@odd("nonlinear")
-def generalized_mean(net, x):
-    return net.fc(F.relu(net.conv(x)).clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3))
-
-
-@odd("nonlinear")
-def capped_at_six(net, x):
-    return net.fc(F.relu6(F.relu(net.conv(x)).mean((2, 3))))
+on_pooled(
+    "untrained_mlp_with_hardswish",
+    "nonlinear",
+    lambda net, p: net.fc(F.hardswish(net.neck(p))),
+    change=lambda net: nn.init.normal_(net.neck.weight, std=1e-4),
+    neck=lambda: nn.Linear(K, K),
+)
+on_pooled(
+    "mlp_behind_layer_norm",
+    "nonlinear",
+    lambda net, p: net.fc(F.relu(net.neck(net.norm(p)))),
+    neck=lambda: nn.Linear(K, K),
+    norm=lambda: nn.LayerNorm(K),
+)
+on_pooled(
+    "gated_behind_the_pool",
+    "nonlinear",
+    lambda net, p: net.fc(p * torch.sigmoid(net.gate(p))),
+    gate=lambda: nn.Linear(K, K),
+)
+on_pooled(
+    "class_scores_gated_by_one_number",
+    "nonlinear",
+    lambda net, p: net.fc(p) * torch.sigmoid(net.gate(p)),
+    gate=lambda: nn.Linear(K, 1),
+)
+on_pooled("sigmoid_of_one_class", "nonlinear", lambda net, p: torch.sigmoid(net.fc(p)), fc=lambda: nn.Linear(K, 1))
 
 
 @odd("not-gap")
@@ -41,66 +78,9 @@ def log_sum_exp(net, x):
     return net.fc(torch.logsumexp(net.conv(x), (2, 3)))
 
 
-@odd("nonlinear", neck=lambda: nn.Linear(K, K))
-def mlp_with_relu(net, x):
-    return net.fc(F.relu(net.neck(F.relu(net.conv(x)).mean((2, 3)))))
-
-
-@odd("nonlinear", neck=lambda: nn.Linear(K, K))
-def mlp_with_gelu(net, x):
-    return net.fc(F.gelu(net.neck(F.relu(net.conv(x)).mean((2, 3)))))
-
-
-@odd("nonlinear", neck=lambda: nn.Linear(K, K), change=lambda net: nn.init.normal_(net.neck.weight, std=1e-4))
-def untrained_mlp_with_hardswish(net, x):
-    return net.fc(F.hardswish(net.neck(F.relu(net.conv(x)).mean((2, 3)))))
-
-
-@odd("nonlinear", neck=lambda: nn.Linear(K, K), norm=lambda: nn.LayerNorm(K))
-def mlp_behind_layer_norm(net, x):
-    return net.fc(F.relu(net.neck(net.norm(F.relu(net.conv(x)).mean((2, 3))))))
-
-
-@odd("nonlinear", gate=lambda: nn.Linear(K, K))
-def gated_behind_the_pool(net, x):
-    pooled = F.relu(net.conv(x)).mean((2, 3))
-    return net.fc(pooled * torch.sigmoid(net.gate(pooled)))
-
-
-@odd("nonlinear", gate=lambda: nn.Linear(K, 1))
-def class_scores_gated_by_one_number(net, x):
-    pooled = F.relu(net.conv(x)).mean((2, 3))
-    return net.fc(pooled) * torch.sigmoid(net.gate(pooled))
-
-
-@odd("nonlinear")
-def softmax(net, x):
-    return net.fc(F.relu(net.conv(x)).mean((2, 3))).softmax(1)
-
-
-@odd("nonlinear")
-def log_softmax(net, x):
-    return F.log_softmax(net.fc(F.relu(net.conv(x)).mean((2, 3))), 1)
-
-
-@odd("nonlinear", fc=lambda: nn.Linear(K, 1))
-def sigmoid_of_one_class(net, x):
-    return torch.sigmoid(net.fc(F.relu(net.conv(x)).mean((2, 3))))
-
-
-@odd("nonlinear")
-def square_root_of_the_pool(net, x):
-    return net.fc(torch.sqrt(F.relu(net.conv(x)).mean((2, 3)) + 1e-6))
-
-
 @odd("nonlinear")
 def sigmoid_of_the_pool(net, x):
     return net.fc(torch.sigmoid(net.conv(x).mean((2, 3))))
-
-
-@odd("nonlinear")
-def distance_to_prototypes(net, x):
-    return -torch.cdist(F.relu(net.conv(x)).mean((2, 3)), net.fc.weight)
 
 
 @odd("not-gap", fc=lambda: nn.Linear(K * PLACES, C))
@@ -123,11 +103,6 @@ def two_levels(net, x):
 @odd("not-gap", second=lambda: nn.Conv2d(K, K, 3, padding=1), other=lambda: nn.Linear(3, C))
 def color_beside_the_features(net, x):
     return net.fc(F.relu(net.conv(x)).mean((2, 3))) + net.other(x.mean((2, 3)))
-
-
-@odd("not-gap")
-def corner_of_a_coarse_average(net, x):
-    return net.fc(F.avg_pool2d(F.relu(net.conv(x)), 4)[:, :, 0, 0])
 
 
 @odd("not-gap", fc=lambda: nn.Linear(K * K, C))

@@ -12,27 +12,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from odd_heads.registry import EXACT, GRID, C, K, Network, fc, odd
+from odd_heads.registry import EXACT, GRID, C, K, Network, fc, odd, on_features, on_pooled
 
 # --- what the network returns
-
-
-@odd("gap-linear", auxiliary=lambda: nn.Linear(K, C))
-def tuple_with_auxiliary_head(net, x):
-    pooled = F.relu(net.conv(x)).mean((2, 3))
-    return net.fc(pooled), net.auxiliary(pooled)
-
-
-@odd("gap-linear")
-def tuple_with_features(net, x):
-    features = F.relu(net.conv(x))
-    return features, net.fc(features.mean((2, 3)))
-
-
-@odd("gap-linear")
-def dictionary(net, x):
-    pooled = F.relu(net.conv(x)).mean((2, 3))
-    return {"embedding": pooled, "logits": net.fc(pooled)}
 
 
 @dataclass
@@ -42,34 +24,29 @@ class Output:
     logits: Tensor
 
 
-@odd("gap-linear")
-def dataclass_output(net, x):
-    pooled = F.relu(net.conv(x)).mean((2, 3))
-    return Output(None, pooled, net.fc(pooled))
-
-
 Named = namedtuple("Named", ["embedding", "logits"])
 
+for name, run in (
+    ("dictionary", lambda net, p: {"embedding": p, "logits": net.fc(p)}),
+    ("dataclass_output", lambda net, p: Output(None, p, net.fc(p))),
+    ("named_tuple", lambda net, p: Named(p, net.fc(p))),
+):
+    on_pooled(name, "gap-linear", run)
 
-@odd("gap-linear")
-def named_tuple(net, x):
-    pooled = F.relu(net.conv(x)).mean((2, 3))
-    return Named(pooled, net.fc(pooled))
+on_pooled(
+    "tuple_with_auxiliary_head",
+    "gap-linear",
+    lambda net, p: (net.fc(p), net.auxiliary(p)),
+    auxiliary=lambda: nn.Linear(K, C),
+)
+on_features("tuple_with_features", "gap-linear", lambda net, f: (f, net.fc(f.mean((2, 3)))))
 
-
-@odd("gap-linear", fc=lambda: nn.Linear(K, 1))
-def one_class(net, x):
-    return net.fc(F.relu(net.conv(x)).mean((2, 3)))
-
-
-@odd("gap-linear", fc=lambda: nn.Linear(K, 1))
-def one_class_without_its_dimension(net, x):
-    return net.fc(F.relu(net.conv(x)).mean((2, 3))).squeeze(1)
-
-
-@odd("gap-norm-linear", fc=lambda: nn.Linear(K, 1))
-def one_class_behind_a_normalization(net, x):
-    return net.fc(F.normalize(F.relu(net.conv(x)).mean((2, 3))))
+for name, kind, run in (
+    ("one_class", "gap-linear", lambda net, p: net.fc(p)),
+    ("one_class_without_its_dimension", "gap-linear", lambda net, p: net.fc(p).squeeze(1)),
+    ("one_class_behind_a_normalization", "gap-norm-linear", lambda net, p: net.fc(F.normalize(p))),
+):
+    on_pooled(name, kind, run, fc=lambda: nn.Linear(K, 1))
 
 
 # --- how the network runs
@@ -78,11 +55,6 @@ def one_class_behind_a_normalization(net, x):
 @odd("gap-linear", norm=lambda: nn.BatchNorm2d(K), change=nn.Module.train, dropout=nn.Dropout)
 def in_training_mode(net, x):
     return net.fc(net.dropout(F.relu(net.norm(net.conv(x))).mean((2, 3))))
-
-
-@odd("gap-linear", change=lambda net: net.requires_grad_(False))
-def frozen_parameters(net, x):
-    return net.fc(F.relu(net.conv(x)).mean((2, 3)))
 
 
 @odd("gap-linear")
@@ -138,11 +110,6 @@ def cache_filled_in_the_first_pass(net, x):
     return net.fc(F.relu(features + net.cache.to(x)).mean((2, 3)))
 
 
-@odd("gap-linear", change=lambda net: nn.init.zeros_(net.fc.weight))
-def zero_initialized_last_layer(net, x):
-    return net.fc(F.relu(net.conv(x)).mean((2, 3)))
-
-
 @odd(
     "gap-linear",
     known=lambda net: fc(net.inner.model),
@@ -158,11 +125,10 @@ def old_weight_norm(layer: nn.Module) -> nn.Module:
         return nn.utils.weight_norm(layer)
 
 
-@odd("gap-linear", fc=lambda: old_weight_norm(nn.Linear(K, C)))
-def weight_norm(net, x):
-    return net.fc(F.relu(net.conv(x)).mean((2, 3)))
-
-
-@odd("gap-linear", fc=lambda: parametrizations.weight_norm(nn.Linear(K, C)))
-def parametrized_weight_norm(net, x):
-    return net.fc(F.relu(net.conv(x)).mean((2, 3)))
+for name, options in {
+    "frozen_parameters": {"change": lambda net: net.requires_grad_(False)},
+    "zero_initialized_last_layer": {"change": lambda net: nn.init.zeros_(net.fc.weight)},
+    "weight_norm": {"fc": lambda: old_weight_norm(nn.Linear(K, C))},
+    "parametrized_weight_norm": {"fc": lambda: parametrizations.weight_norm(nn.Linear(K, C))},
+}.items():
+    on_pooled(name, "gap-linear", lambda net, p: net.fc(p), **options)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from odd_heads.registry import GRID, PLACES, K, odd, tokens_of
+from odd_heads.registry import GRID, PLACES, K, odd, on_features, tokens_of
 
 # --- the activation before the pool
 
@@ -60,6 +60,35 @@ def squeeze_and_excitation(net, x):
 
 # --- the spellings of global average pooling
 
+for name, pool in (
+    ("avg_pool_function", lambda f: F.avg_pool2d(f, f.shape[2:]).view(len(f), -1)),
+    ("adaptive_avg_pool_function", lambda f: torch.flatten(F.adaptive_avg_pool2d(f, 1), 1)),
+    ("mean_of_rows_then_of_columns", lambda f: f.mean(3).mean(2)),
+    ("mean_of_a_flattened_view", lambda f: torch.mean(f.view(len(f), K, -1), 2)),
+    ("sum_over_area", lambda f: f.sum((-2, -1)) / (f.shape[-2] * f.shape[-1])),
+    ("einsum_of_the_pool_alone", lambda f: torch.einsum("nkhw->nk", f) / PLACES),
+    ("two_stage_pooling", lambda f: F.avg_pool2d(F.avg_pool2d(f, 4), (2, 3)).flatten(1)),
+    ("matmul_with_ones", lambda f: (f.flatten(2) @ f.new_full((PLACES, 1), 1 / PLACES)).squeeze(2)),
+):
+    on_features(name, "gap-linear", lambda net, f, pool=pool: net.fc(pool(f)))
+
+on_features(
+    "einsum",
+    "gap-linear",
+    lambda net, f: torch.einsum("nkhw,ck->nc", f, net.fc.weight) / PLACES + net.fc.bias,
+)
+on_features(
+    "sum_without_area",
+    "gap-linear",
+    lambda net, f: net.fc(f.sum((2, 3))),
+    known=lambda net: (net.fc.weight * PLACES, net.fc.bias),
+)
+for name, layer in (
+    ("avg_pool_layer", lambda: nn.AvgPool2d(GRID)),
+    ("adaptive_avg_pool_layer", lambda: nn.AdaptiveAvgPool2d(1)),
+):
+    on_features(name, "gap-linear", lambda net, f: net.fc(net.pool(f).squeeze(-1).squeeze(-1)), pool=layer)
+
 
 @odd("gap-linear", dropout=nn.Dropout)
 def a_row_of_tokens_far_behind_the_grid(net, x):
@@ -67,70 +96,6 @@ def a_row_of_tokens_far_behind_the_grid(net, x):
     for _ in range(3):
         features = net.dropout(features.transpose(1, 2)).transpose(1, 2)
     return net.fc(features.mean(2))
-
-
-@odd("gap-linear", pool=lambda: nn.AvgPool2d(GRID))
-def avg_pool_layer(net, x):
-    return net.fc(net.pool(F.relu(net.conv(x))).flatten(1))
-
-
-@odd("gap-linear")
-def avg_pool_function(net, x):
-    features = F.relu(net.conv(x))
-    return net.fc(F.avg_pool2d(features, features.shape[2:]).view(len(x), -1))
-
-
-@odd("gap-linear", pool=lambda: nn.AdaptiveAvgPool2d(1))
-def adaptive_avg_pool_layer(net, x):
-    return net.fc(net.pool(F.relu(net.conv(x))).squeeze(-1).squeeze(-1))
-
-
-@odd("gap-linear")
-def adaptive_avg_pool_function(net, x):
-    return net.fc(torch.flatten(F.adaptive_avg_pool2d(F.relu(net.conv(x)), 1), 1))
-
-
-@odd("gap-linear")
-def mean_of_rows_then_of_columns(net, x):
-    return net.fc(F.relu(net.conv(x)).mean(3).mean(2))
-
-
-@odd("gap-linear")
-def mean_of_a_flattened_view(net, x):
-    return net.fc(torch.mean(F.relu(net.conv(x)).view(len(x), K, -1), 2))
-
-
-@odd("gap-linear")
-def sum_over_area(net, x):
-    features = F.relu(net.conv(x))
-    return net.fc(features.sum((-2, -1)) / (features.shape[-2] * features.shape[-1]))
-
-
-@odd("gap-linear", known=lambda net: (net.fc.weight * PLACES, net.fc.bias))
-def sum_without_area(net, x):
-    return net.fc(F.relu(net.conv(x)).sum((2, 3)))
-
-
-@odd("gap-linear")
-def einsum(net, x):
-    features = F.relu(net.conv(x))
-    return torch.einsum("nkhw,ck->nc", features, net.fc.weight) / PLACES + net.fc.bias
-
-
-@odd("gap-linear")
-def einsum_of_the_pool_alone(net, x):
-    return net.fc(torch.einsum("nkhw->nk", F.relu(net.conv(x))) / PLACES)
-
-
-@odd("gap-linear")
-def two_stage_pooling(net, x):
-    return net.fc(F.avg_pool2d(F.avg_pool2d(F.relu(net.conv(x)), 4), (2, 3)).flatten(1))
-
-
-@odd("gap-linear")
-def matmul_with_ones(net, x):
-    features = F.relu(net.conv(x)).flatten(2)
-    return net.fc((features @ features.new_full((PLACES, 1), 1 / PLACES)).squeeze(2))
 
 
 # --- the order of the dimensions

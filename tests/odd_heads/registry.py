@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 SHAPE = (3, 16, 24)
 K, C, GRID = 6, 5, (8, 12)
@@ -64,15 +65,34 @@ def tokens_of(net: Any, x: Tensor) -> Tensor:
     return net.norm(net.conv(x).flatten(2).transpose(1, 2))
 
 
-def odd(
+def add(
+    name: str,
     kind: str,
+    run: Callable[[Any, Tensor], Any],
     known: Callable[[Any], tuple[Tensor, Tensor]] = fc,
     change: Callable[[nn.Module], Any] = id,
     **layers: Layers,
-) -> Callable[[Callable[[Any, Tensor], Any]], Callable[[Any, Tensor], Any]]:
+) -> None:
+    """Register a forward pass `run(network, inputs)`."""
+    exact = kind in ("gap-linear", "conv-gap", "gap-norm-linear")
+    (EXACT if exact else INEXACT)[name] = Odd(kind, run, layers, known, change)
+
+
+def on_features(name: str, kind: str, run: Callable[[Any, Tensor], Any], **options: Any) -> None:
+    """Register what happens to the features (N, K, h, w) after a ReLU."""
+    add(name, kind, lambda net, x: run(net, F.relu(net.conv(x))), **options)
+
+
+def on_pooled(name: str, kind: str, run: Callable[[Any, Tensor], Any], **options: Any) -> None:
+    """Register what happens to the pooled features (N, K)."""
+    on_features(name, kind, lambda net, features: run(net, features.mean((2, 3))), **options)
+
+
+def odd(kind: str, **options: Any) -> Callable[[Callable[[Any, Tensor], Any]], Callable[[Any, Tensor], Any]]:
+    """Register a function as a forward pass under its own name."""
+
     def register(run: Callable[[Any, Tensor], Any]) -> Callable[[Any, Tensor], Any]:
-        exact = kind in ("gap-linear", "conv-gap", "gap-norm-linear")
-        (EXACT if exact else INEXACT)[run.__name__] = Odd(kind, run, layers, known, change)
+        add(run.__name__, kind, run, **options)
         return run
 
     return register

@@ -19,7 +19,7 @@ def list_models() -> list[dict[str, str]]:
         >>> list_models()[0]["name"]
         'cifar-resnet20'
     """
-    cards = [{"name": name, "source": "card", "description": read_card(name).description} for name in card_names()]
+    cards = [{"name": name, "source": "card", "description": read_card(name)["description"]} for name in card_names()]
     return cards + [
         {"name": name, "source": "torchvision", "description": "ImageNet, 1000 classes"} for name in torchvision_names()
     ]
