@@ -1,9 +1,9 @@
-"""How long `cam explain` takes for a picture, over what other programs take.
+"""Time of `cam explain` for an image, relative to other programs.
 
-Each program is a whole process, run for all pictures and for the first eighth of them: the difference is the time of
-the others, start-up apart, be it of an engine. All take turns in every round, after one that does not count, and a
-round gives one ratio; the table has medians and quartiles over the rounds. Peak memory is that of the run over all
-pictures. The floor runs the network as it stands, our own floor runs it on the engine that the command takes.
+Each program is a process. It runs over all images and over the first eighth of them; the difference is the time of the
+other images, without start-up. All programs take turns in each round, after a first turn that does not count. A round
+gives one ratio; the table has medians and quartiles over the rounds. Peak memory is that of the run over all images.
+The floor runs the unchanged network; our own floor runs it on the engine of the command.
 
     python benchmarks/compare.py --models squeezenet1_0 --pictures small mixed --rounds 5
 """
@@ -31,8 +31,8 @@ from tables import publish, spread, table
 
 from cam.images.find import find_pictures
 
-Given = ParamSpec("Given")
-Made = TypeVar("Made")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "benchmarks"
@@ -42,13 +42,13 @@ BASE, FLOOR = "torchcam-readme", "floor"
 
 @dataclass(frozen=True)
 class Cost:
-    """What some pictures cost.
+    """Cost of a number of images.
 
     Attributes:
         wall: seconds.
         cpu: seconds of processor time, user and system.
         memory: largest resident set, MiB.
-        pictures: how many.
+        pictures: number of images.
     """
 
     wall: float
@@ -57,14 +57,13 @@ class Cost:
     pictures: int
 
     def without(self, first: Cost) -> Cost:
-        """Take away what start-up and the first pictures cost."""
-        left = self.pictures - first.pictures
-        return Cost(self.wall - first.wall, self.cpu - first.cpu, self.memory, left)
+        """Subtract the cost of start-up and the first images."""
+        return Cost(self.wall - first.wall, self.cpu - first.cpu, self.memory, self.pictures - first.pictures)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One comparison: a network and pictures."""
+    """One comparison: a network and images."""
 
     model: str
     weights: Path
@@ -72,7 +71,7 @@ class Setting:
     files: Sequence[Path]
 
     def round(self, names: Sequence[str]) -> dict[str, Cost]:
-        """Let all programs have their turn."""
+        """Run all programs once."""
         costs = {}
         for program in names:
             first = self.files[: max(1, len(self.files) // 8)]
@@ -81,7 +80,7 @@ class Setting:
         return costs
 
     def run(self, program: str, files: Sequence[Path]) -> Cost:
-        """Let one program have its turn."""
+        """Run one program."""
         names = list(map(str, files))
         with TemporaryDirectory() as out:
             if program.startswith(OURS):
@@ -108,13 +107,13 @@ def run(arguments: Sequence[str], pictures: int) -> Cost:
 
 
 def rows(setting: Setting, rounds: Sequence[dict[str, Cost]]) -> Iterator[list[str]]:
-    """Put the rounds of a comparison into rows of the table, one a program."""
+    """Make the rows of the table, one per program."""
     for program in rounds[0]:
 
         def ratios(other: str, of: Callable[[Cost], float], program: str = program) -> str:
             return spread([of(costs[program]) / of(costs[other]) for costs in rounds if other in costs])
 
-        costs = [each[program] for each in rounds]
+        costs = [round_costs[program] for round_costs in rounds]
         yield [
             setting.model,
             setting.pictures,
@@ -129,36 +128,36 @@ def rows(setting: Setting, rounds: Sequence[dict[str, Cost]]) -> Iterator[list[s
 
 
 def own_floor(program: str) -> str:
-    """Name the floor of a command of ours: the one with its engine, which is eager unless it is given."""
+    """Name the floor with the engine of a cam command (eager by default); empty for other programs."""
     words = program.split()
     engine = words[words.index("--engine") + 1] if "--engine" in words else "eager"
     return f"{FLOOR}-{engine}" if program.startswith(OURS) else ""
 
 
-def apart(work: Callable[Given, Made], *args: Given.args, **kwargs: Given.kwargs) -> Made:
-    """Work in another process, whose memory is not inherited by those measured."""
+def in_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function in another process, so that measured processes do not inherit its memory."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *args, **kwargs).result()
 
 
 def weights_of(model: str) -> Path:
-    """Give a checkpoint for a model, the same for all programs."""
+    """The checkpoint of a model for all programs."""
     path = BUILD / f"{model}.pth"
     if not path.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
-        apart(programs.save_weights, model, path)
+        in_process(programs.save_weights, model, path)
     return path
 
 
 def pictures_of(kind: str, count: int) -> list[Path]:
-    """Give pictures: generated ones of a kind, or the first ones of a folder."""
+    """Generated images of a kind, or the first images of a folder."""
     if kind in MEGAPIXELS:
-        return apart(photographs, BUILD / kind, kind, count)
+        return in_process(photographs, BUILD / kind, kind, count)
     return [picture.path for picture in find_pictures([kind])[:count]]
 
 
 def program(name: str) -> str:
-    """Let only programs pass that are known; those of ours with any options."""
+    """Check the name of a program; a cam command may have options."""
     if name in programs.PROGRAMS or name.startswith(OURS):
         return name
     raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(programs.PROGRAMS)}, {OURS!r}")
@@ -169,16 +168,16 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["squeezenet1_0", "resnet18", "resnet50"])
     parser.add_argument("--pictures", nargs="+", default=list(MEGAPIXELS), help="kinds, or folders")
-    parser.add_argument("--count", type=int, default=200, help="of pictures, [default: %(default)s]")
+    parser.add_argument("--count", type=int, default=200, help="number of images, [default: %(default)s]")
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
-    every = [OURS, *programs.PROGRAMS]
-    parser.add_argument("--only", nargs="+", type=program, default=every, help='such as floor "cam explain --tta"')
-    parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
+    names = [OURS, *programs.PROGRAMS]
+    parser.add_argument("--only", nargs="+", type=program, default=names, help='such as floor "cam explain --tta"')
+    parser.add_argument("--table", help="write the table to the page, at the mark of this name; default: print it")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Compare, and write the table."""
+    """Compare and write the table."""
     arguments = parse()
     BUILD.mkdir(parents=True, exist_ok=True)
     settings = [
@@ -189,8 +188,9 @@ def main() -> None:
         setting.run(name, setting.files[:1])
     rounds = [[setting.round(arguments.only) for setting in settings] for _ in range(arguments.rounds)]
     titles = ["network", "pictures", "program", "wall / torchcam", "CPU / torchcam", "wall / floor", "wall / own floor"]
-    found = [row for index, setting in enumerate(settings) for row in rows(setting, [each[index] for each in rounds])]
-    publish(table([*titles, "pictures a second", "peak MiB"], found), arguments.table)
+    costs = [[costs[index] for costs in rounds] for index in range(len(settings))]
+    body = [row for setting, setting_costs in zip(settings, costs, strict=True) for row in rows(setting, setting_costs)]
+    publish(table([*titles, "pictures a second", "peak MiB"], body), arguments.table)
 
 
 if __name__ == "__main__":

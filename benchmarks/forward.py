@@ -1,7 +1,7 @@
-"""What the maps cost on top of the forward pass, in one process on one thread.
+"""Cost of the maps relative to the forward pass, in one process on one thread.
 
-All take turns in every round, and a round gives one ratio of processor time to the bare network in inference mode; the
-table has medians and quartiles over the rounds. The peers are asked for the same five classes.
+All variants take turns in each round. A round gives the ratio of processor time to that of the bare network in
+inference mode; the table has medians and quartiles over the rounds. The other tools make maps of the same five classes.
 
     python benchmarks/forward.py --models squeezenet1_0 --batches 1 8 32 --rounds 15
 """
@@ -29,23 +29,23 @@ from cam.maps.activation import class_activation_maps
 
 BARE = "bare network"
 _CLASSES = 5
-_AT_LEAST = 8  # pictures in one measurement
+_MIN_IMAGES = 8  # in one measurement
 
 
 def bare(run: Callable[[Tensor], object], inputs: Tensor) -> None:
-    """The network by itself."""
+    """Run the network alone."""
     with torch.inference_mode():
         run(inputs)
 
 
-def some_maps(classifier: Classifier, inputs: Tensor) -> Tensor:
-    """Maps (N, 5, h, w) of the first five classes of each picture."""
+def five_maps(classifier: Classifier, inputs: Tensor) -> Tensor:
+    """Maps (N, 5, h, w) of the top five classes of each image."""
     logits, features, head = classifier.forward(inputs)
     return class_activation_maps(features, head.weight[logits.topk(_CLASSES).indices])
 
 
 def all_maps(classifier: Classifier, inputs: Tensor) -> Tensor:
-    """Maps (N, C, h, w) of all classes; where the network averages class maps, they are there already."""
+    """Maps (N, C, h, w) of all classes; a network that averages class maps has them already."""
     _, features, head = classifier.forward(inputs)
     return features if head.kind == "conv-gap" else class_activation_maps(features, head.weight)
 
@@ -80,15 +80,15 @@ def gradcam_maps(network: nn.Module) -> Callable[[Tensor], object]:
 
 
 def variants(classifier: Classifier) -> dict[str, Callable[[Tensor], object]]:
-    """Everything that is measured, by name."""
+    """All measured variants, by name."""
     engine = make_engine("eager", classifier.network, classifier.head, classifier.preprocessing.input_shape)
     faster = replace(classifier, engine=engine)
     return {
         BARE: partial(bare, classifier.network),
-        "network, maps of 5 classes": partial(some_maps, classifier),
+        "network, maps of 5 classes": partial(five_maps, classifier),
         "network, maps of all classes": partial(all_maps, classifier),
         "eager engine": partial(bare, engine),
-        "eager engine, maps of 5 classes": partial(some_maps, faster),
+        "eager engine, maps of 5 classes": partial(five_maps, faster),
         "eager engine, maps of all classes": partial(all_maps, faster),
         "torchcam CAM, 5 classes": torchcam_maps(copy.deepcopy(classifier.network)),
         "grad-cam GradCAM, 5 classes": gradcam_maps(copy.deepcopy(classifier.network)),
@@ -96,15 +96,15 @@ def variants(classifier: Classifier) -> dict[str, Callable[[Tensor], object]]:
 
 
 def measure(run: Callable[[Tensor], object], inputs: Tensor) -> float:
-    """Seconds of processor time a picture."""
-    started, repeats = process_time(), -(-_AT_LEAST // len(inputs))
+    """Processor seconds per image."""
+    started, repeats = process_time(), -(-_MIN_IMAGES // len(inputs))
     for _ in range(repeats):
         run(inputs)
     return (process_time() - started) / (repeats * len(inputs))
 
 
 def rows(model: str, batch: int, rounds: int, only: list[str]) -> Iterator[list[str]]:
-    """Measure one network at one size of batches: a row a program."""
+    """Measure one network at one batch size: a row per variant."""
     classifier = cam.load_classifier(model, weights=weights_of(model), device="cpu")
     chosen = {name: run for name, run in variants(classifier).items() if name == BARE or name in only or not only}
     inputs = random_inputs(max(2, batch), classifier.preprocessing.input_shape)[:batch]
@@ -112,29 +112,29 @@ def rows(model: str, batch: int, rounds: int, only: list[str]) -> Iterator[list[
         run(inputs)
     costs = [{name: measure(run, inputs) for name, run in chosen.items()} for _ in range(rounds)]
     for name in chosen:
-        ratios = spread([each[name] / each[BARE] for each in costs], digits=3)
-        yield [model, str(batch), name, ratios, f"{1000 * min(each[name] for each in costs):.1f}"]
+        ratios = spread([seconds[name] / seconds[BARE] for seconds in costs], digits=3)
+        yield [model, str(batch), name, ratios, f"{1000 * min(seconds[name] for seconds in costs):.1f}"]
 
 
 def main() -> None:
-    """Measure, and write the table."""
+    """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["squeezenet1_0", "resnet18", "resnet50"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=9, help="[default: %(default)s]")
-    parser.add_argument("--only", nargs="+", default=[], help="rows by name, besides the bare network")
-    parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
+    parser.add_argument("--only", nargs="+", default=[], help="names of rows, in addition to the bare network")
+    parser.add_argument("--table", help="write the table to the page, at the mark of this name; default: print it")
     arguments = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    found = [
+    body = [
         row
         for model in arguments.models
         for batch in arguments.batches
         for row in rows(model, batch, arguments.rounds, arguments.only)
     ]
     titles = ["network", "batch", "program", "CPU / bare network", "least ms a picture"]
-    publish(table(titles, found), arguments.table)
+    publish(table(titles, body), arguments.table)
 
 
 if __name__ == "__main__":

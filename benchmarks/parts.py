@@ -1,8 +1,8 @@
-"""Where the time of `cam explain` goes, beside its own floor: both in this process, with a clock around each part.
+"""Time of each part of `cam explain` and of its floor, both in this process, with a clock around each part.
 
-Milliseconds of a thread, and of its processor time, a picture; a part's time holds those of the parts inside it. All
-of it is what the workers take for their batches, without start-up, and without the moments when one has no batch left.
-The programs take turns in every round; the table has medians.
+In milliseconds of a thread and of its processor time, per image. The time of a part includes the parts inside it. The
+total is the time of the workers for their batches, without start-up and without idle workers at the end. The programs
+take turns in each round; the table has medians.
 
     python benchmarks/parts.py --pictures mixed --count 120
 """
@@ -40,12 +40,12 @@ from cam.runs import run, workers, writing
 from cam.runs.folder import RunFolder
 from cam.runs.options import RunOptions
 
-# Of each part: its name in the table, and where the programs look it up.
+# Each part: its name in the table, and where the programs look it up.
 PARTS: dict[str, Sequence[tuple[Any, str]]] = {
     "decode": [(read, "run_with_timeout")],
     "prepare": [(Preprocessing, "look"), (Preprocessing, "normalize")],
     "network": [(EagerEngine, "__call__")],
-    "inputs, network, and what is told of it": [(forward, "_run")],
+    "inputs, network, fetching results": [(forward, "_run")],
     "maps and explanations": [(explaining, "compute_maps"), (explaining, "build_explanations")],
     "legend": [(explanation, "with_legend")],
     "heat over the photograph": [(explanation, "draw")],
@@ -58,7 +58,7 @@ _POOLS: Sequence[Any] = (run, workers)
 
 
 class Clock:
-    """Seconds of each part, wall and processor time, of all threads together."""
+    """Wall and processor seconds of each part, summed over all threads."""
 
     def __init__(self) -> None:
         self.wall: defaultdict[str, float] = defaultdict(float)
@@ -80,27 +80,27 @@ class Clock:
         return measured
 
     def times(self, name: str) -> tuple[float, float]:
-        """Give the wall and the processor time of a part."""
+        """The wall and the processor time of a part."""
         return self.wall[name], self.cpu[name]
 
     def everywhere(self) -> ExitStack:
-        """Measure every part, and all that workers do, until the context is left."""
-        changed, in_order = ExitStack(), workers.in_order
+        """Measure each part and the work of the workers, until the context ends."""
+        patches, in_order = ExitStack(), workers.in_order
 
         def pool(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
             return in_order(self.around(ALL, work), *args, **kwargs)
 
-        for name, places in PARTS.items():
-            for place, attribute in places:
-                timed = self.around(name, getattr(place, attribute))
-                changed.enter_context(patch.object(place, attribute, timed))
+        for name, functions in PARTS.items():
+            for owner, attribute in functions:
+                timed = self.around(name, getattr(owner, attribute))
+                patches.enter_context(patch.object(owner, attribute, timed))
         for module in _POOLS:
-            changed.enter_context(patch.object(module, "in_order", pool))
-        return changed
+            patches.enter_context(patch.object(module, "in_order", pool))
+        return patches
 
 
 def explain(classifier: Classifier, files: Sequence[Path], out: Path) -> None:
-    """Do what `cam explain` does."""
+    """Run `cam explain`."""
     run.explain_folder(classifier, find_pictures(list(map(str, files))), out, RunOptions(engine="eager"))
 
 
@@ -109,45 +109,45 @@ def measure(program: Callable[[Path], None]) -> Clock:
     clock = Clock()
     with clock.everywhere(), TemporaryDirectory() as out:
         program(Path(out))
-    # Decoding has a thread of its own: the worker that waits for it takes no processor time.
+    # Decoding has its own thread; the worker that waits for it uses no processor time.
     clock.cpu[ALL] += clock.cpu["decode"]
     return clock
 
 
 def rows(kind: str, count: int, rounds: Sequence[tuple[Clock, Clock]]) -> Iterator[list[str]]:
-    """Put the clocks of the command and of its floor into rows of the table, one a part."""
+    """Make the rows of the table, one per part, from the clocks of the command and of its floor."""
     for name in [*PARTS, ALL]:
-        times = [[each[program].times(name) for each in rounds] for program in (0, 1)]
-        medians = [median(some) for program in times for some in zip(*program, strict=True)]
+        times = [[clocks[program].times(name) for clocks in rounds] for program in (0, 1)]
+        medians = [median(seconds) for program in times for seconds in zip(*program, strict=True)]
         yield [kind, name, *(f"{1000 * seconds / count:.1f}" if seconds else "-" for seconds in medians)]
     wall, cpu = ([ours.times(ALL)[n] / bare.times(ALL)[n] for ours, bare in rounds] for n in (0, 1))
     yield [kind, f"{ALL}, over the floor", spread(wall), spread(cpu), "1", "1"]
 
 
 def main() -> None:
-    """Run, and write the table."""
+    """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="squeezenet1_0", help="[default: %(default)s]")
     parser.add_argument("--pictures", nargs="+", default=["small", "mixed"], help="kinds, or folders")
-    parser.add_argument("--count", type=int, default=120, help="of pictures, [default: %(default)s]")
+    parser.add_argument("--count", type=int, default=120, help="number of images, [default: %(default)s]")
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
-    parser.add_argument("--undrawn", action="store_true", help="copy the photograph in place of drawing the heat on it")
-    parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
+    parser.add_argument("--undrawn", action="store_true", help="copy the image instead of drawing heat on it")
+    parser.add_argument("--table", help="write the table to the page, at the mark of this name; default: print it")
     arguments = parser.parse_args()
     keep_memory()
     if arguments.undrawn:
         patch.object(explanation, "draw", lambda canvas, image, *_, **__: np.copyto(canvas, image)).start()
     weights = weights_of(arguments.model)
     classifier = load_classifier(arguments.model, weights=weights, device="cpu")
-    found: list[list[str]] = []
+    body: list[list[str]] = []
     for kind in arguments.pictures:
         files = pictures_of(kind, arguments.count)
         bare = partial(floor, arguments.model, weights, files=files, engine="eager")
         ours = partial(explain, classifier, files)
         rounds = [(measure(ours), measure(bare)) for _ in range(arguments.rounds + 1)]
-        found += rows(kind, len(files), rounds[1:])  # without the first memory, and the letters of the legends
+        body += rows(kind, len(files), rounds[1:])  # without the first, which allocates memory
     titles = ["pictures", "part", "wall, ms", "processor, ms", "floor: wall, ms", "floor: processor, ms"]
-    publish(table(titles, found), arguments.table)
+    publish(table(titles, body), arguments.table)
 
 
 if __name__ == "__main__":

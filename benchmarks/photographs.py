@@ -1,4 +1,4 @@
-"""Generated photographs: noise with the spectrum of nature, light from one side, things with edges; JPEG.
+"""Generated JPEG photographs: noise with the spectrum of photographs, light from one side, shapes with edges.
 
 python benchmarks/photographs.py build/photographs mixed 200
 """
@@ -22,16 +22,16 @@ Field = NDArray[np.float32]
 MEGAPIXELS = {"small": (0.2, 0.2), "2MP": (2.0, 2.0), "12MP": (12.0, 12.0), "mixed": (0.2, 12.0)}
 _ASPECTS = (4 / 3, 3 / 4, 3 / 2, 2 / 3, 16 / 9, 1.0)
 _QUALITY = 90
-_SIDE = 2048  # of the noise, which all photographs are cut out of and which goes on at its other end
+_SIDE = 2048  # of the periodic noise, from which all photographs are cropped
 
 
 def photographs(folder: Path, kind: str, count: int, seed: int = 0) -> list[Path]:
-    """Give photographs, and make those that are not there; the first ones are the same however many there are.
+    """Make photographs that do not exist yet; the first ones do not depend on `count`.
 
     Args:
-        folder: where they lie; made if need be.
-        kind: of `MEGAPIXELS`; of a range all orders of size are as frequent.
-        count: how many.
+        folder: the output folder; made if necessary.
+        kind: a key of `MEGAPIXELS`; sizes in a range are log-uniform.
+        count: number of photographs.
         seed: the same seed gives the same photographs.
     """
     paths = [folder / f"{kind}-{seed}-{index:04d}.jpg" for index in range(count)]
@@ -52,10 +52,10 @@ def size_of(kind: str, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def natural_noise(side: int, seed: int) -> Field:
-    """Make noise whose amplitude falls with the frequency, as that of photographs does; color varies less than light.
+    """Make noise whose amplitude falls with frequency as in photographs; color varies less than brightness.
 
     Returns:
-        (side, side, 3) float32 with mean 0 and standard deviation about 1, that goes on at its other end.
+        (side, side, 3) float32 with mean 0 and standard deviation about 1, periodic.
     """
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
@@ -73,7 +73,7 @@ def natural_noise(side: int, seed: int) -> Field:
 
 def photograph(noise: Field, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Compose a photograph: (H, W, 3) uint8 RGB."""
-    image = _part(noise, size, rng)
+    image = _crop(noise, size, rng)
     image *= rng.uniform(30, 45)
     image += _light(size, rng)
     for mask in _shapes(size, rng):
@@ -84,8 +84,8 @@ def photograph(noise: Field, size: tuple[int, int], rng: np.random.Generator) ->
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _part(noise: Field, size: tuple[int, int], rng: np.random.Generator) -> Field:
-    """Cut a part out, from anywhere and turned in one of four ways."""
+def _crop(noise: Field, size: tuple[int, int], rng: np.random.Generator) -> Field:
+    """Crop at a random position, with random flips."""
     rows, columns = (
         np.arange(start, start + length)[:: rng.choice((1, -1))] % len(noise)
         for start, length in zip(rng.integers(0, len(noise), 2), size, strict=True)
@@ -95,7 +95,7 @@ def _part(noise: Field, size: tuple[int, int], rng: np.random.Generator) -> Fiel
 
 
 def _light(size: tuple[int, int], rng: np.random.Generator) -> Field:
-    """Light that falls from one color to another across the picture."""
+    """A color gradient across the image."""
     angle = rng.uniform(0, 2 * math.pi)
     y, x = (np.linspace(-0.5, 0.5, length, dtype=np.float32) for length in size)
     ramp = (math.sin(angle) * y[:, None] + math.cos(angle) * x)[..., None]
@@ -104,7 +104,7 @@ def _light(size: tuple[int, int], rng: np.random.Generator) -> Field:
 
 
 def _shapes(size: tuple[int, int], rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
-    """Masks of some ellipses."""
+    """Masks of random ellipses."""
     height, width = size
     for _ in range(rng.integers(3, 9)):
         mask = np.zeros(size, np.uint8)

@@ -2,9 +2,8 @@
 
     python benchmarks/programs.py torchcam-readme squeezenet1_0 squeezenet1_0.pth build/out photos/*.jpg
 
-Each draws the evidence for the predicted class of each picture on the picture itself, and saves that as a JPEG file of
-quality 92 in the folder; the floors and `codecs` save the picture as it is. What a program needs it imports itself, so
-that its memory is its own.
+Each draws the evidence for the predicted class on each image, and saves it as a JPEG file of quality 92; the floors and
+`codecs` save the unchanged image. Each program imports what it needs itself, so that only its own memory counts.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _QUALITY = 92
 
 
 def torchcam_readme(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
-    """`CAM` of torchcam, used as its README shows: one picture at a time."""
+    """`CAM` of torchcam, used as in its README: one image at a time."""
     from torchcam.methods import CAM
 
     network = build(model, weights)
@@ -33,7 +32,7 @@ def torchcam_readme(model: str, weights: Path, out: Path, files: Sequence[Path])
 
 
 def torchcam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
-    """The same in inference mode."""
+    """`CAM` of torchcam in inference mode."""
     import torch
 
     with torch.inference_mode():
@@ -41,7 +40,7 @@ def torchcam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> Non
 
 
 def layercam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
-    """`LayerCAM` of torchcam, the method of its README."""
+    """`LayerCAM` of torchcam, the method in its README."""
     from torchcam.methods import LayerCAM
 
     network = build(model, weights)
@@ -50,23 +49,23 @@ def layercam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> Non
 
 
 def gradcam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
-    """`GradCAM` of pytorch-grad-cam, used as its README shows: one picture at a time."""
+    """`GradCAM` of pytorch-grad-cam, used as in its README: one image at a time."""
     from pytorch_grad_cam import GradCAM
 
     _with_grad_cam(GradCAM, model, weights, out, files)
 
 
 def hirescam(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
-    """`HiResCAM` of pytorch-grad-cam: what it has that equals class activation maps."""
+    """`HiResCAM` of pytorch-grad-cam, which equals class activation maps."""
     from pytorch_grad_cam import HiResCAM
 
     _with_grad_cam(HiResCAM, model, weights, out, files)
 
 
 def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: EngineName | None = None) -> None:
-    """Decode, preprocess, run the network, encode the picture: ours without maps and without drawing.
+    """Decode, preprocess, run the network and encode the image: `cam explain` without maps and drawing.
 
-    The network runs as it stands, or on one of our engines.
+    The network runs unchanged, or on an engine.
     """
     import numpy as np
     import torch
@@ -80,13 +79,13 @@ def floor(model: str, weights: Path, out: Path, files: Sequence[Path], engine: E
     network, shape = classifier.network, classifier.preprocessing.input_shape
     run = make_engine(engine, network, classifier.head, shape) if engine else network
 
-    def work(some: Sequence[Path]) -> None:
-        photos = [_read(file) for file in some]
+    def work(batch: Sequence[Path]) -> None:
+        photos = [_read(file) for file in batch]
         pixels = np.stack([classifier.preprocessing.resize_and_crop(photo)[0] for photo in photos])
         inputs = classifier.preprocessing.normalize(torch.from_numpy(pixels))
         with torch.inference_mode():
             run(inputs if engine else inputs.contiguous())
-        _write(photos, some, out)
+        _write(photos, batch, out)
 
     _on_all_cores(work, files)
 
@@ -96,11 +95,11 @@ def codecs(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
     from cam.cli.process import keep_memory
 
     keep_memory()
-    _on_all_cores(lambda some: _write([_read(file) for file in some], some, out), files)
+    _on_all_cores(lambda batch: _write([_read(file) for file in batch], batch, out), files)
 
 
 def library(model: str, weights: Path, out: Path, files: Sequence[Path]) -> None:
-    """Ours as a library, in one thread: `cam.explain_all`, then `overlay`."""
+    """The library in one thread: `cam.explain_all`, then `overlay`."""
     import cam
     from cam.images.io import write_image
 
@@ -125,7 +124,7 @@ PROGRAMS: dict[str, Callable[[str, Path, Path, Sequence[Path]], None]] = {
 
 
 def build(model: str, weights: Path) -> nn.Module:
-    """Build a network of torchvision as its users do."""
+    """Build a network of torchvision, as its users do."""
     import torch
     from torchvision.models import get_model
 
@@ -135,21 +134,21 @@ def build(model: str, weights: Path) -> nn.Module:
 
 
 def transform(model: str) -> Any:
-    """The preprocessing that belongs to its published weights."""
+    """The preprocessing of the published weights."""
     from torchvision.models import get_model_weights
 
     return get_model_weights(model).DEFAULT.transforms()
 
 
 def layers(network: nn.Module) -> tuple[str, str]:
-    """Names of the layers that give the last features and the class scores; those of ResNet or SqueezeNet."""
+    """Names of the layers of the last features and of the class scores, for ResNet and SqueezeNet."""
     return ("layer4", "fc") if hasattr(network, "layer4") else ("features", "classifier.1")
 
 
 def save_weights(model: str, path: Path) -> None:
-    """Save the weights that all programs shall use: the published ones if they are on this machine, else random ones.
+    """Save the weights for all programs: the published ones if they are on this machine, else random ones.
 
-    Statistics of the normalizations are those of random inputs, or the features of an untrained deep network explode.
+    Batch norm statistics come from random inputs; without them the features of a deep random network explode.
     """
     import torch
     from torchvision.models import get_model, get_model_weights
@@ -178,8 +177,8 @@ def _with_torchcam(network: nn.Module, extractor: Any, preprocess: Any, out: Pat
     for file in files:
         photo = decode_image(str(file), ImageReadMode.RGB)
         scores = network(preprocess(photo).unsqueeze(0))
-        (found,) = extractor(scores.squeeze(0).argmax().item(), scores)
-        heat = to_pil_image(found.squeeze(0), mode="F")
+        (activation_map,) = extractor(scores.squeeze(0).argmax().item(), scores)
+        heat = to_pil_image(activation_map.squeeze(0), mode="F")
         overlay_mask(to_pil_image(photo), heat, alpha=0.5).save(out / f"{file.stem}.jpg", quality=_QUALITY)
 
 
@@ -194,9 +193,9 @@ def _with_grad_cam(method: Any, model: str, weights: Path, out: Path, files: Ite
     with method(model=network, target_layers=[target]) as explain:
         for file in files:
             photo = Image.open(file).convert("RGB")
-            (found,) = explain(input_tensor=preprocess(photo).unsqueeze(0), targets=None)
+            (heat,) = explain(input_tensor=preprocess(photo).unsqueeze(0), targets=None)
             pixels = np.asarray(photo, np.float32) / 255
-            shown = show_cam_on_image(pixels, cv2.resize(found, photo.size), use_rgb=True)
+            shown = show_cam_on_image(pixels, cv2.resize(heat, photo.size), use_rgb=True)
             Image.fromarray(shown).save(out / f"{file.stem}.jpg", quality=_QUALITY)
 
 
@@ -217,7 +216,7 @@ def _write(photos: Iterable[Any], files: Iterable[Path], out: Path) -> None:
 
 
 def _on_all_cores(work: Callable[[Sequence[Path]], None], files: Sequence[Path]) -> None:
-    """Batch after batch as `cam explain` takes them, a worker a core."""
+    """Process batches as `cam explain` does, with a worker per core."""
     from cam.runs.workers import in_order
 
     for _ in in_order(work, (files[start : start + 4] for start in range(0, len(files), 4))):

@@ -1,9 +1,8 @@
-"""How long `cam explain` takes for one picture, over what its network takes by itself.
+"""Time of `cam explain` for one image, relative to its network alone.
 
-The floor is a process that imports torch and torchvision, builds the network, with its weights where they are asked
-for, and runs it once. Whole processes, one thread each, are timed in turns, floor and command; each pair gives a
-ratio, of processor time (user and system) and of wall time. The model was loaded once before, so that its head is
-remembered.
+The floor is a process that imports torch and torchvision, builds the network, loads weights if any, and runs it once.
+Floor and command take turns, as processes with one thread. Each pair gives a ratio of processor time (user and system)
+and of wall time. The model is loaded once before, so that its head is in the cache.
 
     python benchmarks/startup.py squeezenet1_0 resnet50:random
 """
@@ -33,12 +32,7 @@ with torch.inference_mode():
 
 
 def run(arguments: Sequence[str], cache: Path) -> tuple[float, float]:
-    """Run Python with these arguments: seconds of processor time and of wall time.
-
-    Args:
-        arguments: after `python`.
-        cache: folder of what is remembered between runs.
-    """
+    """Run Python with these arguments and this folder for caches: processor and wall seconds."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(cache)}
     used, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, *arguments], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
@@ -50,8 +44,8 @@ def rounds(model: str, picture: Path, number: int) -> Iterator[tuple[tuple[float
     """Time the floor and the command in turns, after one turn that does not count.
 
     Args:
-        model: a torchvision builder; `:random` after it is for weights as they are initialized.
-        picture: what to explain.
+        model: a torchvision builder; with `:random` after it for random weights.
+        picture: the image to explain.
         number: of rounds.
     """
     name, _, weights = model.partition(":")
@@ -72,13 +66,13 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["squeezenet1_0", "resnet50:random"])
     parser.add_argument("--picture", type=Path, default=ROOT / "samples" / "sevens.png")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--table", help="put it on the page, at the mark of this name; else it is printed")
+    parser.add_argument("--table", help="write the table to the page, at the mark of this name; default: print it")
     arguments = parser.parse_args()
     rows = []
     for model in arguments.models:
         pairs = list(rounds(model, arguments.picture, arguments.rounds))
         for index, kind in enumerate(("processor", "wall")):
-            floors, ours = ([each[index] for each in side] for side in zip(*pairs, strict=True))
+            floors, ours = ([times[index] for times in side] for side in zip(*pairs, strict=True))
             ratios = [ours / floor for floor, ours in zip(floors, ours, strict=True)]
             rows.append([model, kind, f"{median(floors):.2f}", f"{median(ours):.2f}", spread(ratios)])
     publish(table(["model", "time", "floor, s", "cam explain, s", "ratio"], rows), arguments.table)

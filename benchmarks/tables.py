@@ -1,4 +1,4 @@
-"""Tables of measurements, and where they go: on the page between two marks, or to the screen."""
+"""Tables of measurements: printed, or written to the page between two marks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "torchvision", "opencv-python", "pillow", "onnxruntime", "
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Say the median, and the quartiles where there are several values; a dash where there is none."""
+    """The median, with quartiles if there are several values; a dash if there are none."""
     if len(values) < 2:
         return f"{values[0]:.{digits}f}" if values else "-"
     low, middle, high = (f"{value:.{digits}f}" for value in quantiles(values, n=4, method="inclusive"))
@@ -26,38 +26,38 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay a table out in Markdown."""
+    """Format a table in Markdown."""
     lines = ["| " + " | ".join(cells) + " |" for cells in (titles, *rows)]
     return "\n".join([lines[0], "|---" * len(titles) + "|", *lines[1:]])
 
 
 def publish(text: str, mark: str | None, page: Path = PAGE) -> None:
-    """Put a table in its place on the page, with the command that made it, the machine and the day.
+    """Write a table to the page, with the command that made it, the machine and the date.
 
     Args:
         text: the table.
-        mark: name of the place, between `<!-- NAME -->` and `<!-- end of NAME -->`; None prints the table.
-        page: where the place is.
+        mark: the table goes between `<!-- NAME -->` and `<!-- end of NAME -->`; None prints it.
+        page: the file to change.
 
     Raises:
-        SystemExit: the page has no such place.
+        SystemExit: the page has no marks of this name.
     """
     text = f"`{_command()}`, {date.today().isoformat()}, {machine()}.\n\n{text}"
     if mark is None:
         print(text)
         return
     begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
-    before, place, rest = page.read_text("utf-8").partition(begin)
+    before, start, rest = page.read_text("utf-8").partition(begin)
     _, closing, after = rest.partition(end)
-    if not (place and closing):
-        raise SystemExit(f"{text}\n\n{page} has no place for it: write {begin} and {end} there, one below the other.")
+    if not (start and closing):
+        raise SystemExit(f"{text}\n\n{page} must have the lines {begin} and {end}. Add them.")
     page.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
 
 
 def machine() -> str:
-    """Describe what was measured on: processor, cores, threads, versions."""
-    found = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    processor = found[1] if found else platform.processor() or platform.machine()
+    """Describe the machine: processor, cores, threads, versions."""
+    match = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    processor = match[1] if match else platform.processor() or platform.machine()
     limit = os.environ.get("OMP_NUM_THREADS")
     threads = f", OMP_NUM_THREADS={limit}" if limit else ""
     packages = ", ".join(f"{name} {known}" for name in _PACKAGES if (known := _version(name)))

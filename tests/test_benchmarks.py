@@ -1,10 +1,11 @@
-"""The benchmarks run: photographs are what they should be, every program draws, tables find their place."""
+"""Benchmarks: generated photographs, the compared programs, measurements and tables."""
 
 from __future__ import annotations
 
 import itertools
 import re
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from cam.classifiers.load import load_network
+from cam.classifiers.load import load_classifier, load_network, wrap
 from cam.heads.copies import random_inputs
 from cam.images.io import read_image
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+ROOT = Path(__file__).parents[1]
 PROGRAMS = [
     "torchcam-readme",
     "torchcam",
@@ -33,21 +34,21 @@ PROGRAMS = [
 
 @pytest.fixture
 def small_noise(bench, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Photographs, with less noise to cut them out of."""
+    """The module of photographs, with a smaller image of noise to crop from."""
     module = bench("photographs")
     monkeypatch.setattr(module, "_SIDE", 64)
     return module
 
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("small", 0.2, 0.2), ("2MP", 2, 2), ("mixed", 0.2, 12)])
-def test_photographs_have_the_megapixels_that_were_asked_for(small_noise, kind, low, high):
+def test_photographs_have_the_right_size(small_noise, kind, low, high):
     for seed in range(20):
         height, width = small_noise.size_of(kind, small_noise.np.random.default_rng(seed))
         assert 0.99 * low < height * width / 1e6 < 1.01 * high
         assert max(height, width) / min(height, width) < 1.79
 
 
-def test_mixed_photographs_are_of_all_sizes(small_noise):
+def test_mixed_photographs_have_all_sizes(small_noise):
     rng = small_noise.np.random.default_rng(0)
     pixels = [height * width / 1e6 for height, width in (small_noise.size_of("mixed", rng) for _ in range(200))]
     assert min(pixels) < 0.25
@@ -55,7 +56,7 @@ def test_mixed_photographs_are_of_all_sizes(small_noise):
     assert 2.3 < sum(pixels) / 200 < 3.5  # 2.9 expected
 
 
-def test_photographs_are_the_same_each_time_and_few_are_the_first_of_many(small_noise, tmp_path):
+def test_photographs_are_reproducible_and_made_once(small_noise, tmp_path):
     few = small_noise.photographs(tmp_path / "a", "small", 1)
     many = small_noise.photographs(tmp_path / "b", "small", 2)
     assert few[0].read_bytes() == many[0].read_bytes()
@@ -66,14 +67,14 @@ def test_photographs_are_the_same_each_time_and_few_are_the_first_of_many(small_
     assert many[0].stat().st_mtime_ns == written
 
 
-def test_photographs_weigh_what_a_camera_s_do(small_noise, tmp_path):
+def test_photographs_compress_like_those_of_a_camera(small_noise, tmp_path):
     small_noise._SIDE = 512
     for path in small_noise.photographs(tmp_path, "small", 4):
         with Image.open(path) as picture:
             assert 1 < 8 * path.stat().st_size / (picture.width * picture.height) < 5  # bits a pixel
 
 
-def test_the_spectrum_of_the_noise_falls_as_that_of_photographs(bench):
+def test_noise_has_the_spectrum_of_photographs(bench):
     noise = bench("photographs").natural_noise(256, 3)
     amplitude = abs(torch.fft.rfft2(torch.from_numpy(noise[..., 0])))
     octaves = [amplitude[0, low : 2 * low].square().mean().sqrt() for low in (4, 8, 16, 32, 64)]
@@ -83,7 +84,7 @@ def test_the_spectrum_of_the_noise_falls_as_that_of_photographs(bench):
 
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # of torchvision, as torchcam's README does
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_program_writes_a_picture_of_each_size(bench, small_noise, squeezenet, tmp_path, program, monkeypatch):
+def test_every_program_writes_an_image_of_each_size(bench, small_noise, squeezenet, tmp_path, program, monkeypatch):
     needed = {"torchcam-readme": "torchcam", "torchcam": "torchcam", "layercam": "torchcam"}
     needed |= {"gradcam": "pytorch_grad_cam", "hirescam": "pytorch_grad_cam"}
     if program in needed and find_spec(needed[program]) is None:
@@ -104,11 +105,11 @@ def test_every_program_writes_a_picture_of_each_size(bench, small_noise, squeeze
         assert drawn[:2] == (height, width) or program == "library"  # which has a legend
 
 
-def test_the_floors_are_all_there_and_no_test_forgets_a_program(bench):
+def test_every_program_is_tested(bench):
     assert set(bench("programs").PROGRAMS) - set(PROGRAMS) == {"floor-compile", "floor-onnxruntime"}
 
 
-def test_random_weights_give_scores_of_a_sane_size(bench, tmp_path):
+def test_random_weights_give_scores_of_usual_size(bench, tmp_path):
     bench("programs").save_weights("resnet18", tmp_path / "a.pth")
     network = load_network("resnet18", weights=tmp_path / "a.pth").network
     with torch.inference_mode():
@@ -116,16 +117,16 @@ def test_random_weights_give_scores_of_a_sane_size(bench, tmp_path):
     assert 0.1 < scores.std() < 100
 
 
-def test_a_cost_is_that_of_the_pictures_after_the_first(bench):
+def test_costs_are_subtracted(bench):
     compare = bench("compare")
-    left = compare.Cost(10, 18, 500, 5).without(compare.Cost(2, 3, 400, 1))
-    assert left == compare.Cost(8, 15, 500, 4)
+    cost = compare.Cost(10, 18, 500, 5).without(compare.Cost(2, 3, 400, 1))
+    assert cost == compare.Cost(8, 15, 500, 4)
 
 
-def test_a_process_is_measured_with_its_memory(bench):
+def test_time_and_memory_of_a_process_are_measured(bench):
     compare = bench("compare")
-    holding = "import time; time.sleep(0.2); held = bytearray(800_000_000); held[::4096] = b'x' * 195_313"
-    cost = compare.apart(compare.run, ["-c", holding], 3)  # not from here, whose memory would count
+    allocate = "import time; time.sleep(0.2); held = bytearray(800_000_000); held[::4096] = b'x' * 195_313"
+    cost = compare.in_process(compare.run, ["-c", allocate], 3)  # without the memory of this process
     assert 0.2 < cost.wall < 30
     assert cost.cpu < cost.wall
     assert 800_000_000 / 2**20 < cost.memory < 850
@@ -133,7 +134,7 @@ def test_a_process_is_measured_with_its_memory(bench):
         compare.run(["-c", "raise SystemExit(7)"], 1)
 
 
-def test_rows_are_ratios_within_a_round(bench):
+def test_rows_hold_ratios_within_a_round(bench):
     compare = bench("compare")
     setting = compare.Setting("net", Path("net.pth"), "small", [])
     rounds = [
@@ -151,7 +152,7 @@ def test_rows_are_ratios_within_a_round(bench):
     assert rows["floor"][6] == "-"
 
 
-def test_our_floor_has_our_engine(bench):
+def test_our_floor_has_the_engine_of_the_command(bench):
     own_floor = bench("compare").own_floor
     assert own_floor("cam explain") == "floor-eager"
     assert own_floor("cam explain --tta --engine onnxruntime") == "floor-onnxruntime"
@@ -159,7 +160,7 @@ def test_our_floor_has_our_engine(bench):
 
 
 @pytest.mark.parametrize("program", ["codecs", pytest.param("cam explain", marks=pytest.mark.slow)])
-def test_a_program_is_compared_as_a_process(bench, squeezenet, tmp_path, monkeypatch, capsys, program):
+def test_programs_are_compared_as_processes(bench, squeezenet, tmp_path, monkeypatch, capsys, program):
     compare = bench("compare")
     monkeypatch.setattr(compare, "BUILD", squeezenet.parent)
     for number in range(3):
@@ -167,19 +168,19 @@ def test_a_program_is_compared_as_a_process(bench, squeezenet, tmp_path, monkeyp
     arguments = ["--models", "squeezenet1_1", "--pictures", str(tmp_path), "--rounds", "1", "--only", program]
     monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
     compare.main()
-    printed, said = capsys.readouterr()
-    assert re.findall(r"^\| squeezenet1_1 \| \S+ \| (.+?) \|", printed, re.MULTILINE) == [program]
-    assert "pictures=2" in said
+    output, log = capsys.readouterr()
+    assert re.findall(r"^\| squeezenet1_1 \| \S+ \| (.+?) \|", output, re.MULTILINE) == [program]
+    assert "pictures=2" in log
 
 
-def test_a_program_that_is_not_there_is_refused_by_name(bench, monkeypatch, capsys):
+def test_an_unknown_program_is_an_error(bench, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["compare.py", "--only", "nonsense"])
     with pytest.raises(SystemExit):
         bench("compare").main()
     assert "'nonsense' is not one of torchcam-readme" in capsys.readouterr().err
 
 
-def test_a_table_takes_the_place_of_the_last_one(bench, tmp_path, monkeypatch):
+def test_a_table_replaces_the_last_one(bench, tmp_path, monkeypatch):
     tables = bench("tables")
     page = tmp_path / "page.md"
     page.write_text("# A\n<!-- one -->\nold\n<!-- end of one -->\nb\n<!-- two -->\n<!-- end of two -->\n")
@@ -190,11 +191,11 @@ def test_a_table_takes_the_place_of_the_last_one(bench, tmp_path, monkeypatch):
     assert text.startswith("# A\n<!-- one -->\n`python benchmarks/compare.py --only 'cam explain'`, 20")
     assert f"torch {torch.__version__.partition('+')[0]}" in text
     assert "old" not in text
-    with pytest.raises(SystemExit, match="has no place for it"):
+    with pytest.raises(SystemExit, match="must have the lines <!-- three -->"):
         tables.publish("", "three", page)
 
 
-def test_medians_and_quartiles(bench):
+def test_spread_shows_median_and_quartiles(bench):
     spread = bench("tables").spread
     assert spread([3, 1, 2, 5, 4]) == "3.00 (2.00 to 4.00)"
     assert spread([1.0049, 1.0049], digits=3) == "1.005 (1.005 to 1.005)"
@@ -202,16 +203,57 @@ def test_medians_and_quartiles(bench):
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18"])
-def test_the_maps_of_the_table_of_overheads_are_those_of_the_library(bench, name):
-    import cam
-
+def test_measured_maps_are_exact(bench, name):
     forward = bench("forward")
     network = load_network(name, random_weights=True).network
-    classifier = cam.wrap(network)
+    classifier = wrap(network)
     inputs = random_inputs(2, (3, 224, 224))
-    every, some = forward.all_maps(classifier, inputs), forward.some_maps(classifier, inputs)
+    all_maps, five_maps = forward.all_maps(classifier, inputs), forward.five_maps(classifier, inputs)
     with torch.inference_mode():
         logits = network(inputs)
-    torch.testing.assert_close(every.mean((2, 3)) + classifier.head.bias, logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(all_maps.mean((2, 3)) + classifier.head.bias, logits, rtol=1e-4, atol=1e-4)
     best = logits.topk(5).indices
-    torch.testing.assert_close(some, torch.stack([maps[index] for maps, index in zip(every, best, strict=True)]))
+    best_maps = torch.stack([maps[index] for maps, index in zip(all_maps, best, strict=True)])
+    torch.testing.assert_close(five_maps, best_maps)
+
+
+def test_parts_are_measured_in_both_programs(bench, squeezenet):
+    parts = bench("parts")
+    functions = [function for functions in parts.PARTS.values() for function in functions]
+    before = [getattr(*function) for function in functions]
+    files = sorted((ROOT / "samples").glob("*.png"))
+    ours = parts.measure(partial(parts.explain, load_classifier("digits", device="cpu"), files))
+    bare = parts.measure(partial(parts.floor, "squeezenet1_1", squeezenet, files=files, engine="eager"))
+    assert [getattr(*function) for function in functions] == before
+    assert set(ours.wall) == {*parts.PARTS, parts.ALL}
+    assert set(bare.wall) == {"decode", "prepare", "network", "encode", "write", parts.ALL}
+    for clock in (ours, bare):
+        assert all(seconds > 0 for seconds in clock.wall.values())
+        assert sum(clock.wall[name] for name in ("decode", "prepare", "network", "encode")) < clock.wall[parts.ALL]
+        assert sum(clock.cpu[name] for name in ("decode", "prepare", "network", "encode")) < clock.cpu[parts.ALL]
+
+
+def test_make_bench_runs_the_commands_on_the_page():
+    page, makefile = ((ROOT / name).read_text("utf-8") for name in ("docs/performance.md", "Makefile"))
+    commands = {line.removeprefix("\t.venv-bench/bin/") for line in makefile.splitlines() if "benchmarks/" in line}
+    marks = set(re.findall("<!-- ([a-z0-9]+) -->", page))
+    assert {line.partition(" --table ")[2] for line in commands if line.startswith("python")} == marks
+    assert set(re.findall("^`(python benchmarks/.*?)`", page, re.MULTILINE)) <= commands
+
+
+def test_the_table_of_parts_has_medians_and_ratios(bench):
+    parts = bench("parts")
+
+    def clock_of(seconds: float) -> object:
+        clock = parts.Clock()
+        clock.wall["network"] = clock.cpu["network"] = seconds
+        clock.wall[parts.ALL], clock.cpu[parts.ALL] = 2 * seconds, 3 * seconds
+        return clock
+
+    rows = {
+        row[1]: row[2:] for row in parts.rows("small", 10, [(clock_of(3), clock_of(2)), (clock_of(4), clock_of(2))])
+    }
+    assert rows["network"] == ["350.0", "350.0", "200.0", "200.0"]
+    assert rows["legend"] == ["-"] * 4
+    assert rows["all of it"] == ["700.0", "1050.0", "400.0", "600.0"]
+    assert rows["all of it, over the floor"] == ["1.75 (1.62 to 1.88)", "1.75 (1.62 to 1.88)", "1", "1"]

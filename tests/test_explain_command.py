@@ -1,4 +1,4 @@
-"""`cam explain` as it is typed: what it explains, what it prints and how it exits."""
+"""`cam explain`: what it explains, what it prints and how it exits."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ import cam
 from cam.drawing.colormaps import lookup
 from cam.images.io import read_image
 
-KNOWN = json.loads((SAMPLES / "samples.json").read_text())["samples"]
+ANSWERS = json.loads((SAMPLES / "samples.json").read_text())["samples"]
 Run = Callable[..., Result]
 
 
 def explain(run: Run, tmp_path: Path, *arguments: object, name: str = "five.png") -> dict:
-    """Explain one sample with the embedded model; the line of its manifest."""
+    """Explain one sample with the embedded model; returns its line of the manifest."""
     result = run("explain", SAMPLES / name, "-m", "digits", "-o", tmp_path / "out", "--device", "cpu", *arguments)
     assert result.exit_code == 0, result.output
     (record,) = lines(tmp_path / "out")
     return record
 
 
-def test_the_samples_are_explained_as_their_answers_say(run, tmp_path):
+def test_samples_get_the_right_class_and_a_peak_in_a_box(run, tmp_path):
     result = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path, "--device", "cpu")
     assert result.exit_code == 0, result.output
     records = {Path(record["path"]).name: record for record in lines(tmp_path)}
-    assert records.keys() == KNOWN.keys()
+    assert records.keys() == ANSWERS.keys()
     for name, record in records.items():
         (target,) = record["targets"]
-        assert target["class_idx"] in KNOWN[name]["top"]
+        assert target["class_idx"] in ANSWERS[name]["top"]
         y, x = target["peak"]
-        assert any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in KNOWN[name]["boxes"])
+        assert any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in ANSWERS[name]["boxes"])
         assert target["completeness_error"] < 1e-4
         drawn = read_image(tmp_path / target["files"]["overlay"])
         height, width = record["size"]
@@ -46,7 +46,7 @@ def test_the_samples_are_explained_as_their_answers_say(run, tmp_path):
         assert drawn.shape[1] >= width
     table = result.stdout.splitlines()
     assert re.fullmatch(r"\s*picture\s+class\s+probability\s+logit\s+peak \(y, x\)\s*", table[0])
-    assert table[-1].startswith(f"{len(KNOWN)} explained, 0 failed: ")
+    assert table[-1].startswith(f"{len(ANSWERS)} explained, 0 failed: ")
 
 
 @pytest.mark.parametrize(
@@ -61,19 +61,19 @@ def test_the_samples_are_explained_as_their_answers_say(run, tmp_path):
         (["3", "top1"], [3, 5]),
     ],
 )
-def test_targets(run, tmp_path, targets, classes):
+def test_targets_select_classes(run, tmp_path, targets, classes):
     record = explain(run, tmp_path, *(part for target in targets for part in ("-t", target)))
-    found = [target["class_idx"] for target in record["targets"]]
+    indices = [target["class_idx"] for target in record["targets"]]
     if isinstance(classes, list):
-        assert found == classes
+        assert indices == classes
     else:
-        assert len(found) == classes
+        assert len(indices) == classes
         logits = [target["logit"] for target in record["targets"]]
         assert logits == sorted(logits, reverse=True)
-        assert found[0] == 5
+        assert indices[0] == 5
 
 
-def test_labels_are_targets(run, tmp_path):
+def test_a_label_can_be_a_target(run, tmp_path):
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     (tmp_path / "names.txt").write_text("\n".join(names))
     record = explain(run, tmp_path, "--labels", tmp_path / "names.txt", "-t", "Five", "-t", "six")
@@ -87,13 +87,13 @@ def test_labels_are_targets(run, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_json_labels_are_an_index_map(run, tmp_path):
+def test_labels_can_be_a_json_index_map(run, tmp_path):
     (tmp_path / "names.json").write_text(json.dumps({str(index): f"digit {index}" for index in range(10)}))
     record = explain(run, tmp_path, "--labels", tmp_path / "names.json")
     assert record["targets"][0]["label"] == "digit 5"
 
 
-def test_the_value_of_scale_is_the_end_of_the_color_bar(run, tmp_path):
+def test_heat_beyond_the_scale_has_the_colors_at_its_ends(run, tmp_path):
     explain(run, tmp_path, "--scale", "0.001", "--format", "png", "--opacity", "1")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == 0.001
     height, width = read_image(SAMPLES / "five.png").shape[:2]
@@ -103,19 +103,19 @@ def test_the_value_of_scale_is_the_end_of_the_color_bar(run, tmp_path):
 
 
 @pytest.mark.parametrize("scale", ["run", "image", "4"])
-def test_scales(run, tmp_path, scale):
+def test_run_json_holds_the_scale(run, tmp_path, scale):
     result = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path, "--scale", scale, "--save", "overlay,cam")
     assert result.exit_code == 0
-    limits = []
+    peaks = []
     for record in lines(tmp_path):
         with np.load(tmp_path / record["targets"][0]["files"]["cam"], allow_pickle=False) as saved:
-            limits.append(np.abs(saved["cam"]).max())
-    expected = {"run": pytest.approx(np.median(limits)), "image": None, "4": 4.0}[scale]
+            peaks.append(np.abs(saved["cam"]).max())
+    expected = {"run": pytest.approx(np.median(peaks)), "image": None, "4": 4.0}[scale]
     assert json.loads((tmp_path / "run.json").read_text())["scale"] == expected
 
 
 @pytest.mark.parametrize("fit", ["crop", "whole"])
-def test_fit(run, tmp_path, fit):
+def test_fit_crops_or_shows_the_whole_image(run, tmp_path, fit):
     record = explain(run, tmp_path, "--fit", fit, "--save", "heat", name="seven-and-four.png")
     heat = np.load(tmp_path / "out" / record["targets"][0]["files"]["heat"])
     assert list(heat.shape) == record["size"]
@@ -126,14 +126,14 @@ def test_fit(run, tmp_path, fit):
 
 
 @pytest.mark.parametrize("format_", ["jpg", "png", "webp"])
-def test_formats(run, tmp_path, format_):
+def test_overlays_have_the_chosen_format(run, tmp_path, format_):
     record = explain(run, tmp_path, "--format", format_, "--colormap", "viridis")
     assert record["targets"][0]["files"] == {"overlay": f"five.png.5-5.{format_}"}
     start = (tmp_path / "out" / f"five.png.5-5.{format_}").read_bytes()[:12]
     assert {"jpg": start[:3] == b"\xff\xd8\xff", "png": start[1:4] == b"PNG", "webp": start[8:] == b"WEBP"}[format_]
 
 
-def test_json_is_json_only(run, tmp_path):
+def test_json_prints_nothing_else(run, tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(SAMPLES / "five.png", tmp_path / "in")
     (tmp_path / "in" / "bad.jpg").write_text("text")
@@ -155,7 +155,7 @@ def test_quiet_prints_nothing_but_errors(run, tmp_path):
     assert [line.split()[0] for line in result.stderr.splitlines()] == ["failed", str(tmp_path / "bad.jpg")]
 
 
-def test_names_that_look_like_markup_are_shown_as_they_are(run, tmp_path):
+def test_names_that_look_like_markup_are_printed_literally(run, tmp_path):
     name = "[red]a [link=x]b.png"
     shutil.copy(SAMPLES / "five.png", tmp_path / name)
     (tmp_path / "[bold]bad.png").write_text("text")
@@ -165,10 +165,10 @@ def test_names_that_look_like_markup_are_shown_as_they_are(run, tmp_path):
     assert "[bold]bad.png" in result.stderr
 
 
-def test_many_rows_are_cut_short(run, tmp_path):
-    explain_many = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path, "-t", "top3")
-    rows = 3 * len(KNOWN)
-    assert f"... and {rows - 20} more in {tmp_path / 'manifest.jsonl'}" in explain_many.stdout
+def test_the_table_has_twenty_rows_at_most(run, tmp_path):
+    result = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path, "-t", "top3")
+    rows = 3 * len(ANSWERS)
+    assert f"... and {rows - 20} more in {tmp_path / 'manifest.jsonl'}" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,9 @@ def test_exit_status(run, tmp_path, bad, good, status):
     assert len(lines(tmp_path / "out")) == 2
 
 
-def test_a_second_run_needs_overwrite(run, tmp_path):
+def test_a_different_run_needs_overwrite(run, tmp_path):
     explain(run, tmp_path, "--save", "overlay,cam")
-    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "notes.txt").write_text("notes")
     again = "explain", SAMPLES / "sevens.png", "-m", "digits", "-o", tmp_path / "out"
     refused = run(*again)
     assert refused.exit_code == 2
@@ -210,7 +210,7 @@ def test_run_json_holds_the_arguments(run, tmp_path):
     assert about["weights"]["sha256"] == CARD["sha256"]
 
 
-def test_input_size_mean_and_std_are_heard(run, tmp_path):
+def test_input_size_mean_and_std_change_the_preprocessing(run, tmp_path):
     explain(run, tmp_path, "--input-size", "64", "--mean", "0.4,0.5,0.6", "--std", "0.2,0.2,0.2")
-    looks = json.loads((tmp_path / "out" / "run.json").read_text())["preprocessing"]
-    assert (looks["crop"], looks["mean"], looks["std"]) == ([64, 64], [0.4, 0.5, 0.6], [0.2, 0.2, 0.2])
+    used = json.loads((tmp_path / "out" / "run.json").read_text())["preprocessing"]
+    assert (used["crop"], used["mean"], used["std"]) == ([64, 64], [0.4, 0.5, 0.6], [0.2, 0.2, 0.2])
