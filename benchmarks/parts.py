@@ -42,8 +42,8 @@ from cam.runs.options import RunOptions
 
 # Each part: its name in the table, and where the programs look it up.
 PARTS: dict[str, Sequence[tuple[Any, str]]] = {
-    "decode": [(read, "run_with_timeout")],
-    "prepare": [(Preprocessing, "look"), (Preprocessing, "normalize")],
+    "decode": [(read, "read_content"), (read, "decode_image")],
+    "prepare": [(Preprocessing, "resize_and_crop"), (Preprocessing, "normalize")],
     "network": [(EagerEngine, "__call__")],
     "inputs, network, fetching results": [(forward, "_run")],
     "maps and explanations": [(explaining, "compute_maps"), (explaining, "build_explanations")],
