@@ -1,4 +1,4 @@
-"""`cam evaluate` as it is typed."""
+"""The commands of `cam evaluate`."""
 
 from __future__ import annotations
 
@@ -11,57 +11,47 @@ import pytest
 from cam.images.io import read_image, write_image
 
 SAMPLES = Path(__file__).parents[1] / "samples"
+KNOWN = json.loads((SAMPLES / "samples.json").read_text())["samples"]
 
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
     """One folder a class, of scenes of one digit."""
-    known = json.loads((SAMPLES / "samples.json").read_text())["samples"]
-    for name, answer in known.items():
-        if len(answer["classes"]) == 1:
-            folder = tmp_path / "digits" / str(answer["classes"][0])
+    for name, truth in KNOWN.items():
+        if len(truth["classes"]) == 1:
+            folder = tmp_path / "digits" / str(truth["classes"][0])
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((SAMPLES / name).read_bytes())
     return tmp_path / "digits"
 
 
-def table(folder: Path) -> str:
-    """The true boxes of the samples, as a CSV."""
-    known = json.loads((folder / "samples.json").read_text())["samples"]
+def values(content: str) -> dict[tuple[str, str], float]:
+    return {(row["method"], row["metric"]): row["value"] for row in json.loads(content)["rows"]}
+
+
+def test_boxes_of_the_samples(run, tmp_path):
     rows = [
         f"{name},{class_idx},{','.join(map(str, box))}"
-        for name, answer in known.items()
-        for class_idx, box in zip(answer["classes"], answer["boxes"], strict=True)
+        for name, truth in KNOWN.items()
+        for class_idx, box in zip(truth["classes"], truth["boxes"], strict=True)
     ]
-    return "\n".join(["path,label,x0,y0,x1,y1", *rows])
-
-
-@pytest.fixture
-def boxed(tmp_path: Path) -> Path:
-    folder = tmp_path / "boxed"
-    folder.mkdir()
-    for path in SAMPLES.glob("*.png"):
-        (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "boxes.csv").write_text(table(SAMPLES))
-    return folder
-
-
-def test_boxes_of_the_samples(run, boxed, tmp_path):
+    (tmp_path / "boxes.csv").write_text("\n".join(rows))
+    (tmp_path / "images").symlink_to(SAMPLES)
     out = tmp_path / "boxes.json"
-    result = run("evaluate", "boxes", boxed, "-m", "digits", "--evidence", "logit", "-o", out)
+    result = run("evaluate", "boxes", tmp_path / "boxes.csv", "-m", "digits", "--evidence", "logit", "-o", out)
     assert result.exit_code == 0, result.output
     assert "pointing" in result.output
     assert "95 % interval" in result.output
-    found = json.loads(out.read_text())
-    assert (found["benchmark"], found["model"], found["seed"]) == ("boxes", "digits", 0)
-    values = {(row["method"], row["metric"]): row for row in found["rows"]}
-    assert {method for method, _ in values} == {"logit", "gaussian", "uniform"}
-    logit, uniform = values["logit", "pointing"], values["uniform", "pointing"]
+    content = json.loads(out.read_text())
+    assert (content["benchmark"], content["model"], content["seed"]) == ("boxes", "digits", 0)
+    of_metric = {(row["method"], row["metric"]): row for row in content["rows"]}
+    assert {method for method, _ in of_metric} == {"logit", "gaussian", "uniform"}
+    logit, uniform = of_metric["logit", "pointing"], of_metric["uniform", "pointing"]
     assert logit["value"] > 0.8 > 0.4 > uniform["value"]
     assert logit["low"] <= logit["value"] <= logit["high"]
 
 
-def test_grid_of_digits_as_json_with_maps_made_elsewhere(run, digits, tmp_path):
+def test_grid_of_digits_as_json_with_maps_from_files(run, digits, tmp_path):
     arguments = ("evaluate", "grid", digits, "-m", "digits", "--size", 2, "--mosaics", 3, "--json")
     result = run(*arguments, "--save", tmp_path / "mosaics")
     assert result.exit_code == 0, result.output
@@ -69,25 +59,20 @@ def test_grid_of_digits_as_json_with_maps_made_elsewhere(run, digits, tmp_path):
     tiles = (tmp_path / "mosaics" / "mosaics.csv").read_text().splitlines()
     assert len(tiles) == 1 + 3 * 4
     assert tiles[1].split(",")[0] == "mosaic-2x2-000.png"
-    values = {(row["method"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
-    assert values["logit", "hit 2x2"] > 0.7
-    assert values["gaussian", "share 2x2"] == pytest.approx(0.25, abs=0.01)
-    (tmp_path / "mine").mkdir()
-    missing = run(*arguments, "--maps", tmp_path / "mine")
+    assert values(result.output)["logit", "hit 2x2"] > 0.7
+    assert values(result.output)["gaussian", "share 2x2"] == pytest.approx(0.25, abs=0.01)
+    (tmp_path / "gradcam").mkdir()
+    missing = run(*arguments, "--maps", tmp_path / "gradcam")
     assert missing.exit_code == 2
     assert "There is no map of 'mosaic-2x2-000.png'" in missing.output
-    for number in range(3):  # the whole mosaic's heat is in its left upper tile, for every class
+    for number in range(3):  # all heat is in the upper left tile, for every class
         heat = np.zeros((144, 144))
         heat[:72, :72] = 1
-        np.save(tmp_path / "mine" / f"mosaic-2x2-{number:03}.npy", heat)
-    values = {
-        (row["method"], row["metric"]): row["value"]
-        for row in json.loads(run(*arguments, "--maps", tmp_path / "mine").output)["rows"]
-    }
-    assert values["mine", "share 2x2"] == 0.25
+        np.save(tmp_path / "gradcam" / f"mosaic-2x2-{number:03}.npy", heat)
+    assert values(run(*arguments, "--maps", tmp_path / "gradcam").output)["gradcam", "share 2x2"] == 0.25
 
 
-def test_grid_wants_classes(run, digits):
+def test_grid_needs_enough_known_classes(run, digits):
     few = run("evaluate", "grid", digits, "-m", "digits", "--size", 8)
     assert few.exit_code == 2
     assert "8 x 8 tiles need 64" in few.output
@@ -102,25 +87,23 @@ def test_faithfulness_and_sanity_of_a_sample(run):
     photo = SAMPLES / "five.png"
     result = run("evaluate", "faithfulness", photo, "-m", "digits", "--steps", 8, "--evidence", "logit", "--json")
     assert result.exit_code == 0, result.output
-    values = {(row["method"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
-    assert values["logit", "insertion_blur"] > values["uniform", "insertion_blur"]
-    assert values["logit", "deletion_blur"] < values["uniform", "deletion_blur"]
+    numbers = values(result.output)
+    assert numbers["logit", "insertion_blur"] > numbers["uniform", "insertion_blur"]
+    assert numbers["logit", "deletion_blur"] < numbers["uniform", "deletion_blur"]
     result = run("evaluate", "sanity", photo, "-m", "digits", "--stages", 2, "--evidence", "logit", "--json")
     assert result.exit_code == 0, result.output
-    values = {(row["method"], row["metric"]): row["value"] for row in json.loads(result.output)["rows"]}
-    assert values["logit", "completeness_error"] <= 1e-5
-    assert abs(values["logit", "rank_correlation@all"]) < 0.9
+    assert values(result.output)["logit", "completeness_error"] <= 1e-5
+    assert abs(values(result.output)["logit", "rank_correlation@all"]) < 0.9
 
 
 def test_placement_of_a_digit(run, tmp_path):
-    known = json.loads((SAMPLES / "samples.json").read_text())["samples"]["five.png"]
-    x0, y0, x1, y1 = known["boxes"][0]
+    x0, y0, x1, y1 = KNOWN["five.png"]["boxes"][0]
     write_image(tmp_path / "five.png", read_image(SAMPLES / "five.png")[y0:y1, x0 - 19 : x1 + 19])
     arguments = ("--canvas", 72, "--object-size", 30, "--each", 4, "--evidence", "logit")
     result = run("evaluate", "placement", tmp_path, "-m", "digits", *arguments, "--json")
     assert result.exit_code == 0, result.output
-    found = {row["method"] for row in json.loads(result.output)["rows"]}
-    assert found == {"logit measured", "logit arithmetic", "logit stretched", "gaussian", "uniform"}
+    methods = {method for method, _ in values(result.output)}
+    assert methods == {"logit measured", "logit arithmetic", "logit stretched", "gaussian", "uniform"}
 
 
 @pytest.mark.parametrize("color", ["1,2", "0,0,256", "-1,0,0", "black"])
@@ -131,7 +114,7 @@ def test_a_background_is_a_color(run, color):
 
 
 @pytest.mark.parametrize("benchmark", ["sanity", "faithfulness", "placement"])
-def test_what_cannot_be_measured_is_told(run, tmp_path, benchmark):
+def test_no_readable_image_is_an_error(run, tmp_path, benchmark):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     result = run("evaluate", benchmark, tmp_path / "bad.png", "-m", "digits")
     assert result.exit_code == 2
@@ -139,20 +122,20 @@ def test_what_cannot_be_measured_is_told(run, tmp_path, benchmark):
     assert "bad.png" in result.output
 
 
-def test_a_bad_picture_among_good_ones_is_told_and_a_kind_counts_once(run, tmp_path):
+def test_a_bad_image_is_listed_and_repeated_evidence_is_measured_once(run, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    arguments = ("--evidence", "logit", "--evidence", "logit", "--stages", 2, "-o", tmp_path / "found.json")
+    arguments = ("--evidence", "logit", "--evidence", "logit", "--stages", 2, "-o", tmp_path / "sanity.json")
     result = run("evaluate", "sanity", tmp_path / "bad.png", SAMPLES / "five.png", "-m", "digits", *arguments)
     assert result.exit_code == 3
     assert "failed" in result.stderr
     assert "bad.png" in result.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert [Path(path).name for path in found["failed"]] == ["bad.png"]
-    names = [(row["method"], row["metric"]) for row in found["rows"]]
+    content = json.loads((tmp_path / "sanity.json").read_text())
+    assert [Path(path).name for path in content["failed"]] == ["bad.png"]
+    names = [(row["method"], row["metric"]) for row in content["rows"]]
     assert len(set(names)) == len(names)
 
 
-def test_two_contenders_of_one_name_are_refused(run, tmp_path):
+def test_two_methods_with_one_name_are_an_error(run, tmp_path):
     (tmp_path / "gaussian").mkdir()
     result = run("evaluate", "faithfulness", SAMPLES / "five.png", "-m", "digits", "--maps", tmp_path / "gaussian")
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""Boxes and masks of pictures: COCO, Pascal VOC and CSV."""
+"""Boxes and masks of images: COCO, Pascal VOC and CSV."""
 
 from __future__ import annotations
 
@@ -30,73 +30,69 @@ VOC = """<?xml version="1.0" encoding="UTF-8"?>
 </annotation>"""
 
 
-def written(path: Path, text: str) -> Path:
+def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
 
 def read(dataset: Path) -> list[tuple[str, str | None, tuple[Any, ...]]]:
-    return [(str(found.picture.name), found.label, found.boxes) for found in read_boxes(dataset)]
+    return [(str(item.picture.name), item.label, item.boxes) for item in read_boxes(dataset)]
 
 
 @pytest.mark.parametrize("name", ["instances.json", "annotations/instances.json"])
 def test_coco(tmp_path, name):
-    path = written(tmp_path / name, json.dumps(COCO))
+    path = write(tmp_path / name, json.dumps(COCO))
     expected = [
         ("b.jpg", "dog", ((10, 20, 40.5, 60), (5, 5, 10, 10))),
         ("b.jpg", "cat", ((1, 2, 4, 6),)),
         ("a.jpg", "cat", ((0, 0, 1, 1),)),
     ]
-    assert read(path) == expected
-    assert read(tmp_path) == expected
+    assert read(path) == read(tmp_path) == expected
     assert read_boxes(path)[0].picture.path == tmp_path / "b.jpg"
 
 
 @pytest.mark.parametrize("name", ["Annotations/a.xml", "a.xml"])
 def test_pascal_voc_counts_from_1_and_includes_the_ends(tmp_path, name):
-    written(tmp_path / name, VOC)
+    write(tmp_path / name, VOC)
     assert read(tmp_path) == [("a.jpg", "dog", ((0, 1, 3, 4), (5, 6, 8, 9)))]
 
 
 @pytest.mark.parametrize("header", ["", "path,label,x0,y0,x1,y1\n"])
 def test_csv(tmp_path, header):
-    written(tmp_path / "boxes.csv", f"{header}b.jpg,dog,1,2,3,4.5\na.jpg,,0,0,1,1\nb.jpg,dog,5,6,7,8\n")
+    write(tmp_path / "boxes.csv", f"{header}b.jpg,dog,1,2,3,4.5\na.jpg,,0,0,1,1\nb.jpg,dog,5,6,7,8\n")
     assert read(tmp_path) == [("b.jpg", "dog", ((1, 2, 3, 4.5), (5, 6, 7, 8))), ("a.jpg", None, ((0, 0, 1, 1),))]
 
 
-@pytest.mark.parametrize("place", ["", "images", "JPEGImages"])
-def test_pictures_lie_beside_or_in_a_folder(tmp_path, place):
-    written(tmp_path / "boxes.csv", "sub/b.jpg,dog,1,2,3,4")
-    written(tmp_path / place / "sub" / "b.jpg", "")
-    (found,) = read_boxes(tmp_path / "boxes.csv")
-    assert found.picture.path == tmp_path / place / "sub" / "b.jpg"
+@pytest.mark.parametrize("folder", ["", "images", "JPEGImages"])
+def test_images_lie_beside_the_file_or_in_a_folder(tmp_path, folder):
+    write(tmp_path / "boxes.csv", "sub/b.jpg,dog,1,2,3,4")
+    image = write(tmp_path / folder / "sub" / "b.jpg", "")
+    assert [item.picture.path for item in read_boxes(tmp_path / "boxes.csv")] == [image]
 
 
-def test_a_mask_is_taken_where_its_class_is_known(tmp_path):
-    written(tmp_path / "boxes.csv", "a.jpg,dog,0,0,1,1\nb.jpg,dog,0,0,1,1\nb.jpg,cat,0,0,1,1\nc.jpg,dog,0,0,1,1")
+def test_a_mask_is_used_if_its_class_is_known(tmp_path):
+    write(tmp_path / "boxes.csv", "a.jpg,dog,0,0,1,1\nb.jpg,dog,0,0,1,1\nb.jpg,cat,0,0,1,1\nc.jpg,dog,0,0,1,1")
     for name in ("a.png", "b.png"):
-        written(tmp_path / "masks" / name, "")
-    assert [found.mask for found in read_boxes(tmp_path)] == [tmp_path / "masks" / "a.png", None, None, None]
+        write(tmp_path / "masks" / name, "")
+    assert [item.mask for item in read_boxes(tmp_path)] == [tmp_path / "masks" / "a.png", None, None, None]
 
 
-def test_of_several_data_sets_one_must_be_named(tmp_path):
+def test_a_folder_must_contain_one_data_set(tmp_path):
     with pytest.raises(UsageError, match="contains no data set"):
         read_boxes(tmp_path)
-    written(tmp_path / "boxes.csv", "a.jpg,dog,0,0,1,1")
-    written(tmp_path / ".hidden.csv", "")
+    write(tmp_path / "boxes.csv", "a.jpg,dog,0,0,1,1")
+    write(tmp_path / ".hidden.csv", "")
     assert len(read_boxes(tmp_path)) == 1
-    written(tmp_path / "Annotations" / "a.xml", VOC)
+    write(tmp_path / "Annotations" / "a.xml", VOC)
     with pytest.raises(UsageError, match=r"more than one data set: .*boxes.csv.*Name one"):
         read_boxes(tmp_path)
     assert read_boxes(tmp_path / "boxes.csv")[0].label == "dog"
 
 
 @pytest.mark.parametrize("name", ["none.json", "none.csv", "none.txt", "none"])
-def test_what_is_not_there_is_told(tmp_path, name):
-    with pytest.raises(
-        UsageError, match=rf"{name}' cannot be opened \(No such file|must be COCO JSON, CSV, or a folder .*{name}'"
-    ):
+def test_a_missing_file_is_an_error(tmp_path, name):
+    with pytest.raises(UsageError, match=rf"{name}' cannot be opened \(No such file|must be COCO JSON.*{name}'"):
         read_boxes(tmp_path / name)
 
 
@@ -112,8 +108,8 @@ def test_what_is_not_there_is_told(tmp_path, name):
         ("../a.jpg,dog,0,0,1,1", "Line 2 of .* names the picture '../a.jpg'"),
     ],
 )
-def test_a_bad_row_is_told(tmp_path, row, message):
-    written(tmp_path / "boxes.csv", f"a.jpg,dog,0,0,1,1\n{row}\n")
+def test_bad_csv_is_an_error(tmp_path, row, message):
+    write(tmp_path / "boxes.csv", f"a.jpg,dog,0,0,1,1\n{row}\n")
     with pytest.raises(UsageError, match=message):
         read_boxes(tmp_path)
 
@@ -129,22 +125,22 @@ def test_a_bad_row_is_told(tmp_path, row, message):
         ({"category_id": [1]}, "Annotation 1 of .* is invalid"),
     ],
 )
-def test_a_bad_annotation_is_told(tmp_path, change, message):
+def test_a_bad_coco_annotation_is_an_error(tmp_path, change, message):
     content = {**COCO, "annotations": [{**COCO["annotations"][0], **change}]}
-    written(tmp_path / "a.json", json.dumps(content))
+    write(tmp_path / "a.json", json.dumps(content))
     with pytest.raises(UsageError, match=message):
         read_boxes(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"images": []}', '{"images": 3, "annotations": []}', "7"])
-def test_json_of_another_kind_is_told(tmp_path, text):
-    written(tmp_path / "a.json", text)
+def test_other_json_is_an_error(tmp_path, text):
+    write(tmp_path / "a.json", text)
     with pytest.raises(UsageError, match="is not COCO JSON"):
         read_boxes(tmp_path)
 
 
-def test_no_boxes_at_all_are_told(tmp_path):
-    written(tmp_path / "a.json", json.dumps({**COCO, "annotations": []}))
+def test_no_boxes_are_an_error(tmp_path):
+    write(tmp_path / "a.json", json.dumps({**COCO, "annotations": []}))
     with pytest.raises(UsageError, match="contains no boxes"):
         read_boxes(tmp_path)
 
@@ -160,13 +156,13 @@ def test_no_boxes_at_all_are_told(tmp_path):
         ("<filename>a.jpg</filename>", "", "names the picture ''"),
     ],
 )
-def test_bad_xml_is_told(tmp_path, old, new, message):
-    written(tmp_path / "a.xml", VOC.replace(old, new))
+def test_bad_xml_is_an_error(tmp_path, old, new, message):
+    write(tmp_path / "a.xml", VOC.replace(old, new))
     with pytest.raises(UsageError, match=message):
         read_boxes(tmp_path)
 
 
-def test_another_encoding_hides_no_entities(tmp_path):
+def test_another_encoding_does_not_hide_entities(tmp_path):
     bomb = '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a [<!ENTITY b "bb">]><annotation>&b;</annotation>'
     (tmp_path / "a.xml").write_bytes(bomb.encode("utf-16"))
     with pytest.raises(UsageError, match="declares a DOCTYPE"):
