@@ -21,17 +21,10 @@ def save(path: Path, array: np.ndarray, **options: object) -> Path:
     return path
 
 
-def png(
-    width: int,
-    height: int,
-    bits: int = 1,
-    color: int = 0,
-    content: bytes = b"",
-    extra: tuple[tuple[bytes, bytes], ...] = (),
-) -> bytes:
-    """A PNG with this header, compressed rows `content`, and extra chunks before them."""
+def png(width: int, height: int, bits: int, color: int, content: bytes, *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG with this header, compressed rows as its content, and extra chunks before them."""
     header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
-    chunks = (b"IHDR", header), *extra, (b"IDAT", content or zlib.compress(b"")), (b"IEND", b"")
+    chunks = (b"IHDR", header), *extra, (b"IDAT", content), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
