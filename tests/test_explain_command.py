@@ -195,8 +195,9 @@ def test_a_different_run_needs_overwrite(run, tmp_path):
     assert "--overwrite" in refused.stderr
     assert (tmp_path / "out" / "five.png.5-5.npz").exists()
     assert run(*again, "--overwrite").exit_code == 0
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"notes.txt", "sevens.png.7-7.jpg", "manifest.jsonl", "run.json"}
+    assert (tmp_path / "out" / "notes.txt").read_text() == "notes"
+    assert (tmp_path / "out" / "sevens.png.7-7.jpg").exists()
+    assert [Path(record["path"]).name for record in lines(tmp_path / "out")] == ["sevens.png"]
 
 
 def test_run_json_holds_the_arguments(run, tmp_path):

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 _SAVED = {"overlay", "heat", "cam"}
 _SAVE = Value(
     "LIST",
-    lambda text: frozenset(part.strip() for part in text.split(",")),
+    lambda text: sorted({part.strip() for part in text.split(",")}),
     "some of overlay,heat,cam",
-    lambda parts: parts <= _SAVED,
+    lambda parts: _SAVED.issuperset(parts),
 )
 _SCALE = Value(
     "SCALE",
@@ -214,10 +214,11 @@ def _run_options(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
             resolution=parse_resolution(options["resolution"], classifier.preprocessing),
             **select(options, "evidence", "fit", "tta", "channels"),
         ),
+        save=frozenset(options["save"]),
         format=options["format_"],
         outputs=(EvidenceWriter(),) if options["report"] else (),
         limits=Limits(options["max_pixels"], options["max_bytes"], options["timeout"]),
-        **select(options, "save", "scale", "boxes", "box_share", "opacity", "colormap", "max_side"),
+        **select(options, "scale", "boxes", "box_share", "opacity", "colormap", "max_side"),
         **select(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite"),
     )
 
