@@ -23,10 +23,8 @@ BIAS = torch.tensor([0.5, 6.0, 0.0])
 def test_margin_by_hand(device):
     found = margins(FEATURES.to(device), WEIGHT.to(device), [0, 1, 2])
     assert found.tolist() == [[[1.0, 2.0]], [[-3.0, -8.0]], [[-1.0, -2.0]]]
-
-
-def test_a_tie_is_no_margin():
-    assert margins(torch.ones(1, 1, 1), torch.tensor([[2.0], [2.0], [1.0]]), [0, 1, 2]).flatten().tolist() == [0, 0, -1]
+    tie = margins(torch.ones(1, 1, 1), torch.tensor([[2.0], [2.0], [1.0]]), [0, 1, 2])
+    assert tie.flatten().tolist() == [0, 0, -1]
 
 
 def test_posterior_by_hand():
@@ -83,21 +81,21 @@ def test_a_contrast_adds_up_to_the_margin(kind, device):
         classifier, [photo(40, 70)], [[TopClasses(5)]], ExplainOptions("contrast", fit="whole", against=None)
     )
     for explanation in found.explanations:
-        rival = explanation.against
+        other = explanation.against
         best = max((e.logit, -e.class_idx) for e in found.explanations if e.class_idx != explanation.class_idx)
-        assert (rival.logit, -rival.class_idx) == best
-        assert explanation.title == f"{explanation.label} over {rival.label}"
-        margin = explanation.logit - rival.logit
+        assert (other.logit, -other.class_idx) == best
+        assert explanation.title == f"{explanation.label} over {other.label}"
+        margin = explanation.logit - other.logit
         assert explanation.margin == margin
         assert explanation.completeness_error <= 1e-5
         mean = explanation.evidence_map.mean()
-        assert mean + explanation.bias - rival.bias == pytest.approx(margin, rel=1e-5, abs=1e-4)
+        assert mean + explanation.bias - other.bias == pytest.approx(margin, rel=1e-5, abs=1e-4)
     named = cam.explain(classifier, photo(40, 70), 0, evidence="contrast", against=1, fit="whole")
     back = cam.explain(classifier, photo(40, 70), 1, evidence="contrast", against=0, fit="whole")
     np.testing.assert_array_equal(named.evidence_map, -back.evidence_map)
 
 
-def test_a_class_is_not_set_against_itself():
+def test_a_class_cannot_be_contrasted_with_itself():
     classifier = wrapped()
     with pytest.raises(ModelError, match=r"'class 2' .* contrasted with itself"):
         cam.explain(classifier, photo(32, 32), 2, evidence="contrast", against=2)
@@ -138,7 +136,7 @@ def test_a_finer_map_leaves_the_logit(kind, device):
     assert finer.frame.seen == plain.frame.seen
 
 
-def test_averaged_maps_add_up_and_do_not_know_left_from_right():
+def test_averaged_maps_add_up_and_are_nearly_symmetric():
     classifier = wrapped()
     image = photo(48, 64)
     explanation = cam.explain(classifier, image, 1, tta=True, fit="whole")
@@ -167,7 +165,7 @@ def test_a_resolution_is_pixels_or_a_factor():
         ExplainOptions(channels=-1)
 
 
-def test_a_rival_is_the_runner_up_or_one_class():
+def test_the_other_class_is_the_runner_up_or_one_class():
     labels = ["cat", "dog"]
     assert parse_against(None, labels) is None
     assert parse_against("Runner-Up", labels) is None
@@ -177,7 +175,7 @@ def test_a_rival_is_the_runner_up_or_one_class():
 
 
 class Constant(torch.nn.Module):
-    """Features that the test chooses, whatever the picture: (1, K, 4, 4) times how light it is."""
+    """Features chosen by the test, (1, K, 4, 4) times the brightness of the image."""
 
     def __init__(self, features):
         super().__init__()
@@ -192,7 +190,7 @@ class Constant(torch.nn.Module):
         return self.linear((cells.relu() * self.values).mean((2, 3)))
 
 
-def test_words_for_maps_with_nothing_to_see():
+def test_maps_without_positive_evidence_have_a_note():
     plain = cam.classifiers.preprocessing.Preprocessing(16, (16, 16), (0, 0, 0), (1, 1, 1))
     classifier = cam.wrap(Constant(torch.tensor([[[[2.0]], [[1.0]]]])), preprocessing=plain)
     white, black = np.full((16, 16, 3), 255, np.uint8), np.zeros((16, 16, 3), np.uint8)
@@ -205,7 +203,7 @@ def test_words_for_maps_with_nothing_to_see():
     assert cam.explain(silent, white, 0).note == "the map of this class is zero everywhere"
 
 
-def test_the_right_class_is_asked_for_of_each_picture():
+def test_each_image_has_its_own_targets():
     classifier = wrapped()
     images = [photo(32, 32, seed) for seed in range(3)]
     targets = [[OneClass(2)], [OneClass(0), OneClass(1)], [TopClasses(1)]]
@@ -215,14 +213,14 @@ def test_the_right_class_is_asked_for_of_each_picture():
     assert found[2].explanations[0].logit == pytest.approx(max(e.logit for e in alone.explanations), abs=1e-5)
 
 
-def test_a_class_that_the_others_are_set_against_is_left_out():
+def test_the_other_class_of_a_contrast_is_left_out():
     classifier = wrapped()
     (found,) = explain_images(classifier, [photo(32, 32)], [[TopClasses(5)]], ExplainOptions("contrast", against=2))
     assert sorted(e.class_idx for e in found.explanations) == [0, 1, 3, 4]
     assert {e.against.class_idx for e in found.explanations} == {2}
 
 
-def test_larger_inputs_share_fewer_passes(monkeypatch):
+def test_larger_inputs_go_in_smaller_batches(monkeypatch):
     classifier = wrapped()
     images = [photo(32, 32, seed) for seed in range(5)]
     whole = [r.explanations[0].cam for r in explain_images(classifier, images, [[OneClass(1)]] * 5)]
@@ -234,7 +232,7 @@ def test_larger_inputs_share_fewer_passes(monkeypatch):
     np.testing.assert_allclose(whole, parts, atol=1e-5)
 
 
-def test_a_view_at_the_own_size_is_not_run_twice():
+def test_a_view_at_the_models_own_size_is_not_run_twice():
     classifier = wrapped()
     passes = []
     classifier.network.register_forward_hook(lambda *_: passes.append(1))

@@ -1,4 +1,4 @@
-"""`cam explain` with other kinds of evidence, as it is typed."""
+"""`cam explain` with other kinds of evidence."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_a_contrast_is_the_margin_of_two_classes(run, tmp_path, digits):
         assert str(saved["evidence"]) == "contrast"
 
 
-def test_a_contrast_is_told_by_its_margin(run, tmp_path):
+def test_a_contrast_prints_its_margin(run, tmp_path):
     arguments = "-m", "digits", "--evidence", "contrast", "-t", "7", "--against", "4", "-o", tmp_path / "out"
     shown = run("explain", PHOTO, *arguments).stdout.split()
     (line,) = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
     assert shown[shown.index("margin") + 1] == f"{json.loads(line)['targets'][0]['margin']:+.2f}"
 
 
-def test_the_runner_up_is_what_a_contrast_is_against(run, tmp_path, digits):
+def test_the_runner_up_is_the_default_of_against(run, tmp_path, digits):
     (plain,) = explained(run, tmp_path, "--evidence", "contrast")
     (named,) = explained(run, tmp_path, "--evidence", "contrast", "--against", "Runner-up")
     assert plain == named
@@ -68,7 +68,7 @@ def test_other_kinds_are_drawn_as_the_library_draws_them(run, tmp_path, digits, 
     assert (read_image(tmp_path / "out" / target["files"]["overlay"]) == explanation.overlay(legend=True)).all()
 
 
-def test_probabilities_are_drawn_from_nought_to_one(run, tmp_path, digits):
+def test_probabilities_are_drawn_from_zero_to_one(run, tmp_path, digits):
     (target,) = explained(run, tmp_path, "--evidence", "posterior", "-t", "9")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == 1
     explanation = cam.explain(digits, PHOTO, 9, evidence="posterior")
@@ -76,7 +76,7 @@ def test_probabilities_are_drawn_from_nought_to_one(run, tmp_path, digits):
     assert (read_image(tmp_path / "out" / target["files"]["overlay"]) == expected).all()
 
 
-def test_boxes_are_in_the_manifest_always_and_drawn_on_demand(run, tmp_path, digits):
+def test_boxes_are_always_in_the_manifest_and_drawn_with_boxes(run, tmp_path, digits):
     (plain,) = explained(run, tmp_path, "-t", "7")
     without = read_image(tmp_path / "out" / plain["files"]["overlay"])
     (boxed,) = explained(run, tmp_path, "-t", "7", "--boxes", "--box-share", "0.5")
@@ -89,7 +89,7 @@ def test_boxes_are_in_the_manifest_always_and_drawn_on_demand(run, tmp_path, dig
     assert (drawn != without).any()
 
 
-def test_a_finer_map_says_where_it_comes_from(run, tmp_path, digits):
+def test_a_finer_map_records_its_input_and_logit(run, tmp_path, digits):
     (own,) = explained(run, tmp_path)
     (finer,) = explained(run, tmp_path, "--resolution", "1.5x")
     (pixels,) = explained(run, tmp_path, "--resolution", "108")
@@ -102,7 +102,7 @@ def test_a_finer_map_says_where_it_comes_from(run, tmp_path, digits):
         assert target["completeness_error"] <= 1e-5
 
 
-def test_a_legend_keeps_the_logits_of_two_inputs_apart(run, tmp_path, monkeypatch):
+def test_a_legend_shows_the_logits_of_two_inputs(run, tmp_path, monkeypatch):
     notes = []
     plain = explanation.with_legend
 
@@ -146,7 +146,7 @@ def test_channels_are_drawn_on_one_scale(run, tmp_path, digits):
         (("--evidence", "magic"), "magic"),
     ],
 )
-def test_what_cannot_be_asked_is_told(run, tmp_path, arguments, words):
+def test_wrong_options_are_errors(run, tmp_path, arguments, words):
     result = run("explain", PHOTO, "-m", "digits", "-o", tmp_path / "out", *arguments)
     assert result.exit_code == 2
     assert words in " ".join(result.output.split())

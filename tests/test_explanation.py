@@ -35,7 +35,7 @@ def test_map_and_bias_are_the_logit_of_the_network(kind, fit, device):
     assert cam.explain(classifier, photo(40, 70), fit=fit).class_idx == int(logits.argmax())
 
 
-def test_one_logit_explains_the_class_it_speaks_for():
+def test_one_logit_explains_the_predicted_class():
     classifier = wrapped("one-logit", labels=["no cat", "cat"])
     for seed in range(4):
         explanation = cam.explain(classifier, photo(32, 32, seed))
@@ -46,7 +46,7 @@ def test_one_logit_explains_the_class_it_speaks_for():
         assert explanation.probability + other.probability == pytest.approx(1)
 
 
-def test_heat_is_not_a_number_exactly_where_nothing_was_seen():
+def test_heat_is_nan_exactly_where_nothing_was_seen():
     explanation = cam.explain(wrapped(), photo(50, 90), fit="crop")
     x0, y0, x1, y1 = explanation.frame.seen
     assert (x0, y0, x1, y1) == (19, 0, 69, 50)
@@ -67,16 +67,13 @@ def test_overlay_shows_the_photograph_and_the_heat():
     assert legend.shape[0] > 50
 
 
-def test_limit_is_the_largest_evidence_either_way():
-    explanation = cam.explain(wrapped(), photo(50, 90), int(np.argmin(_logits())))
-    assert explanation.vmax == pytest.approx(max(explanation.cam.max(), -explanation.cam.min()))
+def test_vmax_is_the_largest_absolute_evidence():
+    for class_idx in range(5):
+        explanation = cam.explain(wrapped(), photo(50, 90), class_idx)
+        assert explanation.vmax == pytest.approx(max(explanation.cam.max(), -explanation.cam.min()))
 
 
-def _logits() -> list[float]:
-    return [cam.explain(wrapped(), photo(50, 90), index).logit for index in range(5)]
-
-
-def test_peak_is_the_place_of_a_lone_object():
+def test_the_peak_is_on_a_lone_object():
     network = nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
     with torch.no_grad():
         network[1].weight.copy_(torch.tensor([[1.0, 0, 0], [0, 0, 1.0]]).view(2, 3, 1, 1))
@@ -91,12 +88,7 @@ def test_peak_is_the_place_of_a_lone_object():
         assert box[1] <= x < box[1] + 8
 
 
-def test_explanations_are_frozen():
-    with pytest.raises(AttributeError):
-        cam.explain(wrapped(), photo(32, 32)).logit = 3.0
-
-
-def test_real_weights_complete_on_real_photographs(shared_data: Path):
+def test_real_weights_add_up_on_real_photographs(shared_data: Path):
     weights = shared_data / "cifar10" / "weights"
     files = sorted(weights.glob("resnet20*")) if weights.is_dir() else []
     if not files:
@@ -109,7 +101,7 @@ def test_real_weights_complete_on_real_photographs(shared_data: Path):
 
 
 class WindowOfSeven(nn.Module):
-    """Averages the top left 7 x 7 cells, which are all there are at its own size only."""
+    """Averages the top left 7 x 7 cells, which are all cells only at its own input size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +111,7 @@ class WindowOfSeven(nn.Module):
         return self.linear(F.avg_pool2d(F.relu(self.convolution(x)), 7).flatten(1))
 
 
-def test_a_map_that_does_not_add_up_is_not_shown() -> None:
+def test_a_map_that_does_not_add_up_is_an_error() -> None:
     torch.manual_seed(0)
     classifier = cam.wrap(WindowOfSeven(), preprocessing=cam.Preprocessing(28, (28, 28)))
     image = np.random.default_rng(0).integers(0, 255, (28, 36, 3)).astype(np.uint8)

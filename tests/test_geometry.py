@@ -32,7 +32,7 @@ def test_the_middle_of_a_crop_is_the_middle_of_the_photograph(
 
 
 @given(SIZES)
-def test_a_whole_picture_is_seen_to_its_last_pixel_and_stays_bounded(photo: tuple[int, int]) -> None:
+def test_a_whole_image_is_seen_to_its_last_pixel_and_stays_bounded(photo: tuple[int, int]) -> None:
     frame = fit_whole(photo, 64)
     assert frame.seen == (0, 0, photo[1], photo[0])
     assert max(frame.input) <= 8 * 64
@@ -69,7 +69,7 @@ def test_a_marker_comes_out_where_it_went_in(
     assert np.abs(np.subtract(frame.to_photo((y, x)), at) / scale).max() < 0.5
 
 
-def test_heat_is_not_a_number_outside_the_crop_and_nowhere_else() -> None:
+def test_heat_is_nan_outside_the_crop_and_nowhere_else() -> None:
     frame = fit_crop((100, 200), 50, (40, 40))
     heat = project(np.ones((3, 3)), stretched((3, 3), (40, 40)), frame)
     assert frame.seen == (60, 10, 140, 90)
@@ -77,8 +77,8 @@ def test_heat_is_not_a_number_outside_the_crop_and_nowhere_else() -> None:
     assert np.isnan(heat).sum() == 100 * 200 - 80 * 80
 
 
-def test_a_map_is_placed_by_hand() -> None:
-    """Cells centerd at 1 and 3 of an input of 5 pixels, shown twice as large."""
+def test_a_map_is_projected_by_hand() -> None:
+    """Cells centered at 1 and 3 of an input of 5 pixels, shown twice as large."""
     frame = Frame((10, 10), (5, 5), (0, 0), (5, 5))
     heat = project(np.array([[0.0, 8.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "arithmetic"), frame)
     assert heat[0].tolist() == [0, 0, 0, 1, 3, 5, 7, 8, 8, 8]
@@ -118,16 +118,8 @@ def test_measured_centers_are_exact_where_they_are_known(
     assert (arithmetic.offset, arithmetic.stride) == (offset, (4, 4))
 
 
-def test_a_jump_that_is_no_power_of_two_is_measured(device: torch.device) -> None:
-    torch.manual_seed(0)
-    network = averaging((0, 0, 0, 0), kernel=9, stride=7).to(device)
-    grid = measure_receptive_field(network, find_head(network, (3, 112, 112)).exact(), (3, 112, 112))
-    assert grid.stride == (7, 7)
-    assert grid.offset == pytest.approx((4, 4), abs=1e-4)
-
-
-@pytest.mark.parametrize(("size", "stride"), [(100, 7), (50, 12), (96, 3), (70, 5)])
-def test_a_jump_is_exact_where_the_sizes_are_no_multiples_of_it(size: int, stride: int, device: torch.device) -> None:
+@pytest.mark.parametrize(("size", "stride"), [(112, 7), (100, 7), (50, 12), (96, 3), (70, 5)])
+def test_strides_are_exact_if_the_input_is_no_multiple_of_them(size: int, stride: int, device: torch.device) -> None:
     torch.manual_seed(0)
     network = averaging((1, 1, 1, 1), kernel=stride, stride=stride).to(device)
     grid = measure_receptive_field(network, find_head(network, (3, size, size)).exact(), (3, size, size))
@@ -178,7 +170,7 @@ def test_rows_peak_and_heat_agree_at_the_border(offset: float, stride: float, ex
     assert peak(hottest, grid, frame)[0] == np.clip(np.floor(centers[cells // 2] + 0.5), 0, length - 1)
 
 
-def test_cells_farther_outside_than_half_the_input_are_not_believed(device: torch.device) -> None:
+def test_cells_farther_outside_than_half_the_input_are_stretched(device: torch.device) -> None:
     torch.manual_seed(0)
     network = averaging((40, 0, 40, 0)).to(device)
     assert measure_receptive_field(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32)).method == "stretched"
@@ -190,7 +182,8 @@ def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> Non
     head = find_head(network, (3, 32, 32)).exact()
     with torch.inference_mode():
         measured = measure_receptive_field(network, head, (3, 32, 32))
-    assert measured == measure_receptive_field(network, head, (3, 32, 32))
+    for _ in range(2):
+        assert measured == measure_receptive_field(network, head, (3, 32, 32))
     assert measured.method == "measured"
 
 
@@ -200,19 +193,12 @@ def test_a_network_of_one_size_is_stretched(device: torch.device) -> None:
     assert grid == Grid((1.5, 1.5), (4.0, 4.0), "stretched")
 
 
-def test_measuring_twice_gives_the_same(device: torch.device) -> None:
-    torch.manual_seed(0)
-    network = averaging((1, 1, 1, 1)).to(device)
-    head = find_head(network, (3, 32, 32)).exact()
-    assert measure_receptive_field(network, head, (3, 32, 32)) == measure_receptive_field(network, head, (3, 32, 32))
-
-
-def test_the_same_weights_with_another_stride_are_measured_anew(device: torch.device) -> None:
+def test_the_same_weights_with_another_stride_are_measured_again(device: torch.device) -> None:
     torch.manual_seed(0)
     grids = []
     for stride in (4, 2):
         network = averaging((0, 0, 0, 0), stride=stride)
-        network.load_state_dict({name: torch.full_like(each, 0.1) for name, each in network.state_dict().items()})
+        network.load_state_dict({name: torch.full_like(value, 0.1) for name, value in network.state_dict().items()})
         grids.append(cam.wrap(network.to(device), input_size=48).grid)
     assert [grid.stride for grid in grids] == [(4, 4), (2, 2)]
 

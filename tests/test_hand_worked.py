@@ -97,7 +97,7 @@ def test_maps_in_float64_stay_in_float64():
     assert cams[0, 0, 0, 1].item() == pytest.approx(1.0, abs=1e-15)
 
 
-def test_the_scale_is_one_where_every_class_score_is_its_bias():
+def test_the_scale_is_one_if_every_class_score_is_its_bias():
     scales = image_scales(torch.tensor([[0.0, 0.0], [1.0, 2.0]]), WEIGHT, BIAS, torch.tensor([[0.5, -1.0], [2.5, 1.5]]))
     assert scales.tolist() == [1.0, 0.5]  # weight @ (1, 2) is (4, 5); (2.5, 1.5) - bias is (2, 2.5)
 

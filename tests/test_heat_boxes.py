@@ -1,4 +1,4 @@
-"""Boxes from heat, worked by hand, and the peak of a map with many."""
+"""Boxes around heat and the peak of a map, by hand."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cam.maps.projection import peak
 PIXELS = Grid((0, 0), (1, 1), "arithmetic")
 
 
-def spots(height: int, width: int, *where: tuple[slice, slice]) -> np.ndarray:
+def spots(height: int, width: int, *parts: tuple[slice, slice]) -> np.ndarray:
     cells = np.zeros((height, width), np.float32)
-    for rows, columns in where:
+    for rows, columns in parts:
         cells[rows, columns] = 1
     return cells
 
@@ -38,12 +38,12 @@ def test_a_crop_is_undone_and_nothing_unseen_is_boxed():
     assert boxes_of(spots(10, 10, (slice(0, 2), slice(8, 10))), PIXELS, frame, 0.9) == [(46, 10, 50, 14)]
 
 
-def test_an_odd_scale_takes_every_pixel_it_touches():
+def test_a_box_includes_every_pixel_it_touches():
     frame = Frame((10, 10), (4, 4), (0, 0), (4, 4))  # 2.5 pixels of the photograph to one of the input
     assert boxes_of(spots(4, 4, (slice(1, 2), slice(1, 2))), PIXELS, frame, 0.9) == [(2, 2, 5, 5)]
 
 
-def test_boxes_in_the_padding_of_a_small_picture_are_none():
+def test_there_are_no_boxes_in_the_padding_of_a_small_image():
     frame = Frame((4, 4), (4, 4), (-2, -2), (8, 8))
     assert boxes_of(spots(8, 8, (slice(0, 1), slice(0, 1))), PIXELS, frame, 0.9) == []
     assert boxes_of(spots(8, 8, (slice(0, 4), slice(0, 4))), PIXELS, frame, 0.9) == [(0, 0, 2, 2)]
@@ -54,7 +54,7 @@ def test_without_positive_evidence_there_is_no_box(value):
     assert boxes_of(np.full((3, 3), value, np.float32), PIXELS, Frame((3, 3), (3, 3), (0, 0), (3, 3))) == []
 
 
-def test_the_share_decides():
+def test_the_share_sets_the_threshold():
     cells, frame = np.array([[4.0, 1.0, 0.0]]), Frame((1, 3), (1, 3), (0, 0), (1, 3))
     assert boxes_of(cells, PIXELS, frame, 0.2) == [(0, 0, 2, 1)]
     assert boxes_of(cells, PIXELS, frame, 0.3) == [(0, 0, 1, 1)]

@@ -28,8 +28,8 @@ def pictures(count: int) -> list[np.ndarray]:
     return [np.random.default_rng(seed).integers(0, 256, (40, 48, 3), np.uint8) for seed in range(count)]
 
 
-def with_room_for(classifier: Classifier, most: int, sizes: list[int]) -> Classifier:
-    """A device whose memory holds so many pictures."""
+def with_memory_for(classifier: Classifier, most: int, sizes: list[int]) -> Classifier:
+    """A device whose memory holds at most so many images."""
 
     def engine(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         sizes.append(len(inputs))
@@ -40,22 +40,22 @@ def with_room_for(classifier: Classifier, most: int, sizes: list[int]) -> Classi
     return replace(classifier, engine=engine)
 
 
-def test_a_batch_without_room_is_run_in_halves(classifier):
+def test_a_batch_that_does_not_fit_in_memory_is_run_in_halves(classifier):
     sizes: list[int] = []
-    found = run_forward(with_room_for(classifier, 2, sizes), pictures(7), classifier.preprocessing)
+    results = run_forward(with_memory_for(classifier, 2, sizes), pictures(7), classifier.preprocessing)
     assert sizes == [7, 3, 1, 2, 4, 2, 2]
-    for ours, alone in zip(found, pictures(7), strict=True):
-        (theirs,) = run_forward(classifier, [alone], classifier.preprocessing)
-        torch.testing.assert_close(result_or_raise(ours).logits, result_or_raise(theirs).logits)
+    for result, image in zip(results, pictures(7), strict=True):
+        (alone,) = run_forward(classifier, [image], classifier.preprocessing)
+        torch.testing.assert_close(result_or_raise(result).logits, result_or_raise(alone).logits)
 
 
-def test_a_picture_without_room_is_its_own_error(classifier):
-    results = run_forward(with_room_for(classifier, 0, []), pictures(3), classifier.preprocessing)
+def test_an_image_that_does_not_fit_in_memory_is_an_error(classifier):
+    results = run_forward(with_memory_for(classifier, 0, []), pictures(3), classifier.preprocessing)
     assert all(isinstance(result, ModelError) for result in results)
     assert "out of memory" in str(results[0])
 
 
-def test_a_smaller_copy_of_a_photograph_keeps_the_photographs_pixels(classifier):
+def test_maps_of_a_smaller_copy_lie_in_the_photograph(classifier):
     y, x = np.mgrid[:400, :600]
     photo = np.stack([x / 3, y / 2, 255 - x / 3], 2).astype(np.uint8)
     small = resize(photo, (200, 300))
@@ -85,17 +85,17 @@ class Viewing(nn.Module):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_features_lie_in_memory_as_the_network_was_written_for(channels, mirrored):
+def test_features_have_the_memory_layout_that_the_network_expects(channels, mirrored):
     torch.manual_seed(0)
     preprocessing = Preprocessing(32, (32, 32), mean=(0.5,) * channels, std=(0.25,) * channels)
     classifier = cam.wrap(Viewing(channels), preprocessing=preprocessing)
-    found = run_forward(classifier, pictures(3), classifier.preprocessing, mirrored=mirrored)
+    results = run_forward(classifier, pictures(3), classifier.preprocessing, mirrored=mirrored)
     inputs = torch.stack([classifier.preprocessing.prepare(picture)[0] for picture in pictures(3)])
     expected = classifier.network((inputs.flip(3) if mirrored else inputs).contiguous())
-    torch.testing.assert_close(torch.stack([result_or_raise(each).logits for each in found]), expected.detach())
+    torch.testing.assert_close(torch.stack([result_or_raise(result).logits for result in results]), expected.detach())
 
 
-def test_what_cannot_be_brought_to_the_device_is_an_error_of_the_pictures(classifier, monkeypatch):
+def test_inputs_that_cannot_be_moved_to_the_device_are_errors(classifier, monkeypatch):
     def full(*_: object) -> None:
         raise RuntimeError("MPS backend out of memory")
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_brought_to_the_device_is_an_error_of_the_pictures(classi
     ] * 2
 
 
-def test_a_network_that_takes_a_batch_for_one_picture_is_told(classifier):
+def test_a_network_that_ignores_the_batch_dimension_is_an_error(classifier):
     def engine(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return classifier.forward(inputs[:1])[:2]
 
@@ -115,10 +115,3 @@ def test_a_network_that_takes_a_batch_for_one_picture_is_told(classifier):
     assert result_or_raise(alone).logits.shape == (3,)
     results = run_forward(for_one, pictures(2), classifier.preprocessing)
     assert "gives 1 results and 1 features for 2 inputs. Take one picture at a time (--batch-size 1)" in str(results[1])
-
-
-@pytest.mark.parametrize("size", [(20, 6000), (6000, 20)])
-def test_what_is_cut_out_of_a_long_picture_does_not_hold_the_rest(classifier, size):
-    pixels, _ = classifier.preprocessing.resize_and_crop(np.zeros((*size, 3), np.uint8))
-    assert pixels.flags.owndata
-    assert pixels.shape == (32, 32, 3)

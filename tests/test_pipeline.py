@@ -15,12 +15,12 @@ from cam.explanations.options import ExplainOptions, OneClass, TopClasses
 from cam.images.io import write_image
 
 
-def test_batch_of_mixed_sizes_is_the_single_results_in_order():
+def test_a_batch_of_mixed_sizes_gives_the_single_results_in_order():
     classifier = wrapped()
     photos = [photo(*size, seed) for seed, size in enumerate([(32, 48), (48, 32), (32, 32), (32, 48), (90, 40)])]
     together = list(cam.explain_all(classifier, photos, fit="whole", batch_size=4))
-    assert [e.image.shape for e in together] == [each.shape for each in photos]
-    for alone, batched in zip((cam.explain(classifier, each, fit="whole") for each in photos), together, strict=True):
+    assert [e.image.shape for e in together] == [image.shape for image in photos]
+    for alone, batched in zip((cam.explain(classifier, image, fit="whole") for image in photos), together, strict=True):
         assert batched.class_idx == alone.class_idx
         assert batched.logit == pytest.approx(alone.logit, abs=1e-5)
         assert batched.frame == alone.frame
@@ -53,16 +53,16 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
         for arrived, maps in coming:
             arrived.copy_(maps)
 
-    question = ExplainOptions("contrast", resolution=48, tta=True, channels=2)
-    batch = [photo(32, 32, seed) for seed in range(3)], [[TopClasses(2)]] * 3, question
+    options = ExplainOptions("contrast", resolution=48, tta=True, channels=2)
+    batch = [photo(32, 32, seed) for seed in range(3)], [[TopClasses(2)]] * 3, options
     expected = list(explain_images(classifier, *batch))
     monkeypatch.setattr("cam.explanations.compute.fetch", fetch)
     monkeypatch.setattr("cam.explanations.explain.wait", wait)
     found = list(explain_images(classifier, *batch))
     assert waits == [(torch.device("cpu"), 3 * 6)]  # of three pictures three sizes, each mirrored too
-    for ours, theirs in zip(found, expected, strict=True):
-        for one, other in zip(ours.explanations, theirs.explanations, strict=True):
-            np.testing.assert_array_equal(one.evidence_map, other.evidence_map)
+    for result, plain in zip(found, expected, strict=True):
+        for actual, other in zip(result.explanations, plain.explanations, strict=True):
+            np.testing.assert_array_equal(actual.evidence_map, other.evidence_map)
 
 
 def test_files_and_arrays_are_the_same(tmp_path):
@@ -98,7 +98,7 @@ def test_a_network_in_training_keeps_its_flags_and_statistics():
 
 
 class NotFinite(nn.Module):
-    """Takes something that is not finite where a picture is white."""
+    """Replaces white pixels by a value that is not finite."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class NotFinite(nn.Module):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_scores_that_are_not_finite_cost_that_picture_only(value):
+def test_scores_that_are_not_finite_are_an_error_of_that_image_only(value):
     plain = cam.classifiers.preprocessing.Preprocessing(32, (32, 32), mean=(0, 0, 0), std=(0.01, 0.01, 0.01))
     classifier = cam.wrap(NotFinite(value), preprocessing=plain)
     white, dark = np.full((32, 32, 3), 255, np.uint8), photo(32, 32) // 2
@@ -123,8 +123,8 @@ def test_scores_that_are_not_finite_cost_that_picture_only(value):
         cam.explain(classifier, white)
 
 
-class Fussy(nn.Module):
-    """Runs on squares only, and says so in a way of its own."""
+class SquaresOnly(nn.Module):
+    """Runs on squares only, and raises an unusual error for other inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,16 +136,10 @@ class Fussy(nn.Module):
         return self.body(x)
 
 
-def test_a_size_the_network_does_not_take_costs_those_pictures_only():
-    classifier = cam.wrap(Fussy(), input_size=32)
-    results = list(
-        explain_images(
-            classifier,
-            [photo(32, 32), photo(32, 50), photo(50, 50)],
-            [[TopClasses(1)]] * 3,
-            ExplainOptions(fit="whole"),
-        )
-    )
+def test_an_input_size_that_fails_is_an_error_of_those_images_only():
+    classifier = cam.wrap(SquaresOnly(), input_size=32)
+    images = [photo(32, 32), photo(32, 50), photo(50, 50)]
+    results = list(explain_images(classifier, images, [[TopClasses(1)]] * 3, ExplainOptions(fit="whole")))
     assert isinstance(results[0], ImageResult)
     assert isinstance(results[2], ImageResult)
     assert isinstance(results[1], ModelError)
@@ -168,30 +162,30 @@ def test_a_size_the_network_does_not_take_costs_those_pictures_only():
     ],
     ids=lambda wrong: f"{type(wrong).__name__}{getattr(wrong, 'shape', '')}",
 )
-def test_what_is_no_picture_is_refused(wrong):
+def test_only_images_are_accepted(wrong):
     with pytest.raises(UsageError, match=r"^The image must be .*, got .*\. Give .*\(H, W, 3\) uint8 RGB array\."):
         cam.explain(wrapped(), wrong)
 
 
 @pytest.mark.parametrize("wrong", ["b", 1.0])
-def test_what_is_no_class_index_is_refused(wrong):
+def test_a_class_index_must_be_an_integer(wrong):
     with pytest.raises(UsageError, match=r"class_idx must be an integer, got"):
         cam.explain(wrapped(), np.zeros((8, 8, 3), np.uint8), wrong)
 
 
 @pytest.mark.parametrize("class_idx", [-1, 5, 99])
-def test_a_class_that_is_not_there_is_refused(class_idx):
+def test_a_class_index_must_be_in_range(class_idx):
     with pytest.raises(UsageError, match=f"no class {class_idx} among 5"):
         cam.explain(wrapped(), photo(32, 32), class_idx)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
-def test_an_empty_batch_is_refused(batch_size):
+def test_an_empty_batch_is_an_error(batch_size):
     with pytest.raises(UsageError, match=f"batch_size must be at least 1, got {batch_size}"):
         next(cam.explain_all(wrapped(), [photo(32, 32)], batch_size=batch_size))
 
 
-def test_a_bad_file_is_told_when_its_turn_comes(tmp_path):
+def test_a_bad_file_is_an_error_after_the_files_before_it(tmp_path):
     explanations = cam.explain_all(wrapped(), [photo(32, 32), photo(40, 32), tmp_path / "none.jpg", photo(32, 32)])
     assert next(explanations).image.shape == (32, 32, 3)
     assert next(explanations).image.shape == (40, 32, 3)
@@ -200,12 +194,12 @@ def test_a_bad_file_is_told_when_its_turn_comes(tmp_path):
 
 
 def test_memory_is_for_one_batch():
-    taken = []
+    read = []
 
     def photos():
         for number in range(100):
-            taken.append(number)
+            read.append(number)
             yield photo(32, 32)
 
     next(cam.explain_all(wrapped(), photos(), batch_size=3))
-    assert len(taken) <= 3
+    assert len(read) <= 3
