@@ -114,4 +114,4 @@ def test_a_network_that_ignores_the_batch_dimension_is_an_error(classifier):
     (alone,) = run_forward(for_one, pictures(1), classifier.preprocessing)
     assert result_or_raise(alone).logits.shape == (3,)
     results = run_forward(for_one, pictures(2), classifier.preprocessing)
-    assert "gives 1 results and 1 features for 2 inputs. Take one picture at a time (--batch-size 1)" in str(results[1])
+    assert "gives 1 results and 1 features for 2 inputs. Give one image at a time (--batch-size 1)" in str(results[1])

@@ -26,7 +26,7 @@ def find_logits(output: object) -> Tensor:
     for best in ("logits", "out"):
         scores = [(name, tensor) for name, tensor in scores if name == best] or scores
     shapes = [tuple(tensor.shape) for _, tensor in scores]
-    if len(set(shapes)) == 1:
+    if shapes and all(shape == shapes[0] for shape in shapes):  # a set would hash symbolic sizes
         return scores[0][1]
     if scores:
         raise ModelError(
