@@ -21,7 +21,7 @@ from cam.invariance.demo.training import HEADS, NETWORKS, RIGHT_HALF, is_correct
 from cam.networks.heads_compared import HeadsCompared
 from cam.tensors import hash_tensors
 
-PAGE = Path(__file__).parents[1] / "docs" / "position-invariance.md"
+PAGE = Path(__file__).parents[1] / "docs" / "invariance.md"
 # 3x3 convolutions without bias, 3-16-32-32-64-64, and two numbers a channel of each normalization.
 BODY = 9 * (3 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * (16 + 32 + 32 + 64 + 64)
 HEAD = {

@@ -1,4 +1,4 @@
-"""What `cam invariance` measures, averaged over pictures: the table of docs/position-invariance.md.
+"""What `cam invariance` measures, averaged over pictures: the table of docs/invariance.md.
 
 python tools/invariance_table.py cifar10/*/0000.jpg -m cifar-resnet20 --weights resnet20.th --canvas 64 --steps 17
 python tools/invariance_table.py photos/*.jpg -m squeezenet1_0
