@@ -1,0 +1,97 @@
+"""The documents are true: commands parse, snippets run, links lead somewhere, and names in the architecture exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from cam.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+
+
+def commands(page: Path) -> list[str]:
+    """Indented command lines, and commands in backticks inside tables."""
+    text = page.read_text("utf-8")
+    return re.findall(r"^    (cam .+)$", text, re.MULTILINE) + re.findall(
+        r"^\|.*?`(cam [a-z]+ [^`]+)`", text, re.MULTILINE
+    )
+
+
+def parse(line: str) -> str:
+    """Parse a command line; return the command's full name."""
+    words = shlex.split(line, comments=True)[1:]
+    group: click.Group = main
+    for depth, word in enumerate(words):
+        command = group.commands[word]
+        if not isinstance(command, click.Group):
+            command.make_context(word, words[depth + 1 :], **main.context_settings)
+            return " ".join(words[: depth + 1])
+        group = command
+    raise AssertionError(f"{line!r} names no command")
+
+
+def leaves(group: click.Group, prefix: str = "") -> set[str]:
+    return {
+        name
+        for key, command in group.commands.items()
+        for name in (leaves(command, f"{prefix}{key} ") if isinstance(command, click.Group) else {prefix + key})
+    }
+
+
+LINES = [(page.name, line) for page in PAGES for line in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "line"), LINES)
+def test_commands_parse(page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    parse(line)
+
+
+def test_every_command_is_shown_in_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert {parse(line) for _, line in LINES} == leaves(main)
+
+
+def test_the_readme_is_short_and_its_snippet_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = README.read_text("utf-8")
+    assert text.count("\n") < 180
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["explanation"].label == "7"  # type: ignore[attr-defined]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["5", "7"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere_and_no_path_of_a_machine_is_named(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert re.match("https?:", link) or (page.parent / link).exists(), link
+    assert "shared/" not in text
+
+
+def test_files_and_functions_of_the_architecture_exist() -> None:
+    """A line names functions of the last file before them: `cam/x/y.py` ... `function`."""
+    text = ARCHITECTURE.read_text("utf-8")
+    pairs = re.findall(r"`(cam/[\w/]+\.py)`(?:[^`\n]*`(\w+)`)?", text)
+    assert len(pairs) >= 20
+    for file, function in pairs:
+        tree = ast.parse((ROOT / file).read_text("utf-8"))
+        names = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        assert not function or function in names, f"{file} has no {function}"
+    packages = {path.name for path in (ROOT / "cam").iterdir() if (path / "__init__.py").exists()}
+    assert packages <= set(re.findall(r"`(\w+)/`", text))
