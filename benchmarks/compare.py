@@ -37,6 +37,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "benchmarks"
 OURS = "cam explain"
+BEFORE = "cam explain (before)"
 BASE, FLOOR = "torchcam-readme", "floor"
 
 
@@ -63,12 +64,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Setting:
-    """One comparison: a network and images."""
+    """One comparison: a network and images, and a checkout of another version to compare with."""
 
     model: str
     weights: Path
     pictures: str
     files: Sequence[Path]
+    before: Path | None = None
 
     def round(self, names: Sequence[str]) -> dict[str, Cost]:
         """Run all programs once."""
@@ -85,19 +87,20 @@ class Setting:
         with TemporaryDirectory() as out:
             if program.startswith(OURS):
                 options = ["-m", self.model, "--weights", str(self.weights), "-o", out, "--device", "cpu", "--quiet"]
-                return run(["-m", "cam", "explain", *names, *options, *program.split()[2:]], len(files))
+                checkout, words = (self.before, []) if program == BEFORE else (ROOT, program.split()[2:])
+                return run(["-m", "cam", "explain", *names, *options, *words], len(files), checkout)
             script = str(ROOT / "benchmarks" / "programs.py")
             return run([script, program, self.model, str(self.weights), out, *names], len(files))
 
 
-def run(arguments: Sequence[str], pictures: int) -> Cost:
-    """Run Python and measure the process.
+def run(arguments: Sequence[str], pictures: int, folder: Path | None = None) -> Cost:
+    """Run Python, with the modules of a folder if one is given, and measure the process.
 
     Raises:
         SystemExit: it failed.
     """
     started = perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)  # noqa: S603
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, cwd=folder)  # noqa: S603
     _, status, used = os.wait4(process.pid, 0)
     wall = perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -122,6 +125,7 @@ def rows(setting: Setting, rounds: Sequence[dict[str, Cost]]) -> Iterator[list[s
             ratios(BASE, lambda cost: cost.cpu),
             ratios(FLOOR, lambda cost: cost.wall),
             ratios(own_floor(program), lambda cost: cost.wall),
+            *([ratios(BEFORE, lambda cost: cost.wall)] if BEFORE in rounds[0] else []),
             f"{median(cost.pictures / cost.wall for cost in costs):.1f}",
             f"{median(cost.memory for cost in costs):.0f}",
         ]
@@ -172,6 +176,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
     names = [OURS, *programs.PROGRAMS]
     parser.add_argument("--only", nargs="+", type=program, default=names, help='such as floor "cam explain --tta"')
+    parser.add_argument("--before", type=Path, help="checkout of another version, to compare cam explain with")
     parser.add_argument("--table", help="write the table to the page, at the mark of this name; default: print it")
     return parser.parse_args()
 
@@ -181,13 +186,15 @@ def main() -> None:
     arguments = parse()
     BUILD.mkdir(parents=True, exist_ok=True)
     settings = [
-        Setting(model, weights_of(model), kind, pictures_of(kind, arguments.count))
+        Setting(model, weights_of(model), kind, pictures_of(kind, arguments.count), arguments.before)
         for model, kind in product(arguments.models, arguments.pictures)
     ]
-    for setting, name in product(settings, arguments.only):
+    names = [*([BEFORE] if arguments.before else []), *arguments.only]
+    for setting, name in product(settings, names):
         setting.run(name, setting.files[:1])
-    rounds = [[setting.round(arguments.only) for setting in settings] for _ in range(arguments.rounds)]
+    rounds = [[setting.round(names) for setting in settings] for _ in range(arguments.rounds)]
     titles = ["network", "pictures", "program", "wall / torchcam", "CPU / torchcam", "wall / floor", "wall / own floor"]
+    titles += ["wall / before"] if arguments.before else []
     costs = [[costs[index] for costs in rounds] for index in range(len(settings))]
     body = [row for setting, setting_costs in zip(settings, costs, strict=True) for row in rows(setting, setting_costs)]
     publish(table([*titles, "pictures a second", "peak MiB"], body), arguments.table)

@@ -85,9 +85,9 @@ def test_links_lead_somewhere_and_no_path_of_a_machine_is_named(page: Path) -> N
 
 
 def test_files_and_functions_of_the_architecture_exist() -> None:
-    """A line names functions of the last file before them: `cam/x/y.py` ... `function`."""
+    """A file is followed by the function that it names: `cam/x/y.py`: `function`."""
     text = ARCHITECTURE.read_text("utf-8")
-    pairs = re.findall(r"`(cam/[\w/]+\.py)`(?:[^`\n]*`(\w+)`)?", text)
+    pairs = re.findall(r"`(cam/[\w/]+\.py)`(?:: `(\w+)`)?", text)
     assert len(pairs) >= 20
     for file, function in pairs:
         tree = ast.parse((ROOT / file).read_text("utf-8"))
