@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -39,12 +40,13 @@ def parse(line: str) -> str:
     raise AssertionError(f"{line!r} names no command")
 
 
-def leaves(group: click.Group, prefix: str = "") -> set[str]:
-    return {
-        name
-        for key, command in group.commands.items()
-        for name in (leaves(command, f"{prefix}{key} ") if isinstance(command, click.Group) else {prefix + key})
-    }
+def leaves(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    """All commands that are not groups, by their full names."""
+    commands: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        inner = leaves(command, f"{prefix}{name} ") if isinstance(command, click.Group) else {prefix + name: command}
+        commands |= inner
+    return commands
 
 
 LINES = [(page.name, line) for page in PAGES for line in commands(page)]
@@ -60,7 +62,7 @@ def test_commands_parse(page: str, line: str, tmp_path: Path, monkeypatch: pytes
 def test_every_command_is_shown_in_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert {parse(line) for _, line in LINES} == leaves(main)
+    assert {parse(line) for _, line in LINES} == set(leaves(main))
 
 
 def test_the_readme_is_short_and_its_snippet_runs(
@@ -95,3 +97,12 @@ def test_files_and_functions_of_the_architecture_exist() -> None:
         assert not function or function in names, f"{file} has no {function}"
     packages = {path.name for path in (ROOT / "cam").iterdir() if (path / "__init__.py").exists()}
     assert packages <= set(re.findall(r"`(\w+)/`", text))
+
+
+@pytest.mark.parametrize("name", sorted(leaves(main)))
+def test_every_help_has_an_example_that_parses(name: str) -> None:
+    command = leaves(main)[name]
+    (example,) = re.findall(r"Example: (cam .*)", inspect.cleandoc(command.help or ""))
+    assert parse(example) == name
+    with click.Context(command, info_name=name, **main.context_settings) as context:
+        assert "Example:" in command.get_help(context)

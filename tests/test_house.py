@@ -5,21 +5,16 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import shlex
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
-import click
 import pytest
-
-from cam.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "cam").rglob("*.py"))
 PROGRAMS = [*MODULES, *sorted(ROOT.glob("tools/*.py")), *sorted(ROOT.glob("benchmarks/*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-README = (ROOT / "README.md").read_text("utf-8")
 
 # A package imports only from lower floors.
 FLOORS = (
@@ -121,61 +116,3 @@ def test_public_names_of_the_package_can_be_imported() -> None:
     assert dir(package) == sorted(package.__all__)  # for completion
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         package.nonsense  # noqa: B018
-
-
-def readme_commands() -> list[str]:
-    return re.findall(r"^    (cam .+)$", README, re.MULTILINE)
-
-
-def parse(words: list[str]) -> str:
-    """The full name of a command; raises a usage error for wrong options."""
-    group: click.Group = main
-    for depth, word in enumerate(words):
-        command = group.commands[word]
-        if not isinstance(command, click.Group):
-            command.make_context(word, words[depth + 1 :], **main.context_settings)
-            return " ".join(words[: depth + 1])
-        group = command
-    raise AssertionError(words)
-
-
-def leaves(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
-    """All commands that are not groups, by their full names."""
-    commands: dict[str, click.Command] = {}
-    for name, command in group.commands.items():
-        inner = leaves(command, f"{prefix}{name} ") if isinstance(command, click.Group) else {prefix + name: command}
-        commands |= inner
-    return commands
-
-
-@pytest.mark.parametrize("line", readme_commands())
-def test_commands_in_the_readme_are_valid(line: str) -> None:
-    parse(shlex.split(line)[1:])
-
-
-def test_every_command_is_in_the_readme() -> None:
-    assert {parse(shlex.split(line)[1:]) for line in readme_commands()} == set(leaves(main))
-
-
-def test_the_readme_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(ROOT)
-    (block,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
-    names: dict[str, object] = {}
-    exec(compile(block, "README.md", "exec"), names)
-    assert names["explanation"].label == "7"  # type: ignore[attr-defined]
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["5", "7"]
-
-
-@pytest.mark.parametrize("name", sorted(leaves(main)))
-def test_every_help_has_a_valid_example(name: str) -> None:
-    command = leaves(main)[name]
-    text = inspect.cleandoc(command.help or "")
-    (example,) = re.findall(r"Example: cam (.*)", text)
-    assert parse(shlex.split(example)) == name
-    with click.Context(command, info_name=name, **main.context_settings) as context:
-        assert "Example:" in command.get_help(context)
-
-
-def test_documents_contain_no_local_path() -> None:
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models/*.json")]:
-        assert "shared/data" not in path.read_text("utf-8"), path

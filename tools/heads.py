@@ -27,7 +27,7 @@ Written by `python tools/heads.py`: all {networks} classification builders of to
 default weights, with seeded random weights, non-zero biases and BatchNorm statistics of random inputs. `find_head` runs
 each network and tells what its head is. Where the map is exact, `prove` compares mean(map) + bias with the logit for
 every class on 4 fresh random inputs (on 2 where the network has more than 150 million parameters): the errors are the
-largest abs(mean(map) + bias - logit) / max(1, abs(logit)). `cam/head.py` says how, and what the kinds are.
+largest abs(mean(map) + bias - logit) / max(1, abs(logit)). [models.md](models.md) describes the kinds.
 
 Made with torch {torch} in {minutes:.0f} minutes.
 """
