@@ -1,4 +1,4 @@
-"""Taking features during a forward pass, and what is left behind afterwards: nothing."""
+"""Features are taken during a forward pass, and the network is unchanged afterwards."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Named = namedtuple("Named", ["hidden", "logits"])
         {"loss": torch.tensor(0.5), "out": (LOGITS, torch.zeros(2, 5)), "embedding": torch.zeros(2, 3)},
     ],
 )
-def test_class_scores_are_found_in_whatever_comes_back(output):
+def test_class_scores_are_found_in_any_output(output):
     assert find_logits(output).tolist() == LOGITS.tolist()
 
 
@@ -61,27 +61,27 @@ def test_a_score_without_a_class_dimension_is_one_class():
     assert find_logits(torch.tensor([1.0, 2.0])).tolist() == [[1.0], [2.0]]
 
 
-@pytest.mark.parametrize(("output", "found"), [(MAPS, r"\(2, 8, 7, 7\)"), (None, "NoneType"), ("cat", "str")])
-def test_an_output_without_class_scores_is_named(output, found):
-    with pytest.raises(ModelError, match=found):
+@pytest.mark.parametrize(("output", "message"), [(MAPS, r"\(2, 8, 7, 7\)"), (None, "NoneType"), ("cat", "str")])
+def test_an_output_without_class_scores_is_named(output, message):
+    with pytest.raises(ModelError, match=message):
         find_logits(output)
 
 
 @pytest.mark.parametrize(
-    ("output", "found"),
+    ("output", "message"),
     [
         ((torch.zeros(2, 512), LOGITS), r"\[\(2, 512\), \(2, 5\)\]"),
         ({"score": LOGITS, "confidence": torch.zeros(2)}, r"\[\(2, 5\), \(2, 1\)\]"),
         ({"logits": [LOGITS, torch.zeros(2, 7)], "out": LOGITS}, r"\[\(2, 5\), \(2, 7\)\]"),
     ],
 )
-def test_several_outputs_without_a_name_are_not_guessed_among(output, found):
-    with pytest.raises(ModelError, match=found + ".*Return the logits alone"):
+def test_several_outputs_without_a_name_are_an_error(output, message):
+    with pytest.raises(ModelError, match=message + ".*Return the logits alone"):
         find_logits(output)
 
 
 @pytest.mark.parametrize(
-    ("places", "size", "grid"),
+    ("count", "size", "grid"),
     [
         (49, (224, 224), (7, 7)),
         (96, (16, 24), (8, 12)),
@@ -90,8 +90,8 @@ def test_several_outputs_without_a_name_are_not_guessed_among(output, found):
         (1, (8, 8), (1, 1)),
     ],
 )
-def test_tokens_stand_in_rows_with_the_aspect_of_the_input(places, size, grid):
-    assert token_grid(places, size) == grid
+def test_tokens_stand_in_rows_with_the_aspect_of_the_input(count, size, grid):
+    assert token_grid(count, size) == grid
 
 
 def test_class_and_register_tokens_are_left_out_at_any_input_size():
@@ -119,7 +119,7 @@ def test_features_are_the_tensor_the_call_gave(device):
     assert features.shape == (2, 6, *GRID)
 
 
-def test_features_are_kept_from_what_the_network_does_to_them_later(device):
+def test_features_are_those_before_the_network_changes_them_in_place(device):
     network = EXACT["tokens_scaled_in_place"].build().to(device)
     inputs = random_inputs(2, SHAPE).to(device)
     features = forward(network, Site("conv", "conv2d", 0), inputs)[1]
@@ -127,12 +127,12 @@ def test_features_are_kept_from_what_the_network_does_to_them_later(device):
         torch.testing.assert_close(features, network.conv(inputs), rtol=0, atol=0)
 
 
-def test_a_call_that_is_not_made_is_an_error():
+def test_a_missing_call_is_an_error():
     with pytest.raises(ModelError, match=r"did not make the call 'relu' in layer 'conv'"):
         forward(EXACT["functional_relu"].build(), Site("conv", "relu", 0), random_inputs(1, SHAPE))
 
 
-def test_wrappers_inside_wrappers_are_taken_off():
+def test_nested_wrappers_are_removed():
     network = nn.Linear(2, 3)
     assert unwrap(torch.compile(nn.DataParallel(nn.DataParallel(network)), backend="eager")) is network
 
@@ -142,55 +142,38 @@ def test_a_network_that_does_not_run_is_one_sentence():
         eval_copy(nn.Conv2d(5, 2, 3), SHAPE)
 
 
-# --- what is left behind
+# --- the network is unchanged afterwards
 
 
-def state_of(network: nn.Module) -> dict[str, object]:
-    """Everything that an examination could leave behind."""
+def state_of(network: nn.Module) -> list[object]:
+    """Everything that an analysis could change."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    modules = [
-        (name, module.training, *(len(getattr(module, kind)) for kind in hooks))
-        for name, module in network.named_modules()
-    ]
-    parameters = [(p.requires_grad, p.dtype, p._version, p.grad_fn, id(p.grad)) for p in network.parameters()]
-    gradients = [p.grad.tolist() for p in network.parameters() if p.grad is not None]
-    tensors = {name: (tensor.tolist(), tensor.dtype) for name, tensor in network.state_dict().items()}
-    surroundings = (
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
+    return [
+        [(name, m.training, *(len(getattr(m, kind)) for kind in hooks)) for name, m in network.named_modules()],
+        [(p.requires_grad, p.dtype, p._version, p.grad_fn, id(p.grad)) for p in network.parameters()],
+        [p.grad.tolist() for p in network.parameters() if p.grad is not None],
+        {name: (tensor.tolist(), tensor.dtype) for name, tensor in network.state_dict().items()},
+        [torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()],
         len(torch.overrides._get_current_function_mode_stack()),
-        torch.get_default_dtype(),
         torch.get_rng_state().tolist(),
-    )
-    return {
-        "modules": modules,
-        "parameters": parameters,
-        "gradients": gradients,
-        "tensors": tensors,
-        "surroundings": surroundings,
-    }
+    ]
 
 
-def subject(device: torch.device, calls: Iterator[int] | None = None, broken: int = 0) -> Network:
+def mixed_network(device: torch.device, calls: Iterator[int] | None = None, failing: int = 0) -> Network:
     """A network with mixed training flags, frozen and live parameters, gradients and buffers.
 
-    Its call with the number `broken` raises; copies share the count.
+    Its call with the number `failing` raises; copies share the count.
     """
     torch.manual_seed(0)
 
     def run(net: Network, x: Tensor) -> Tensor:
         features = F.relu(net.norm(net.conv(x)))
-        if calls and next(calls) == broken:
-            raise ValueError("broken on purpose")
+        if calls and next(calls) == failing:
+            raise ValueError("fails on purpose")
         return net.fc(net.dropout(features.mean((2, 3))))
 
-    network = Network(
-        run,
-        conv=nn.Conv2d(3, 6, 3),
-        norm=nn.BatchNorm2d(6),
-        dropout=nn.Dropout(),
-        fc=nn.Linear(6, 5),
-    ).to(device)
+    layers = {"conv": nn.Conv2d(3, 6, 3), "norm": nn.BatchNorm2d(6), "dropout": nn.Dropout(), "fc": nn.Linear(6, 5)}
+    network = Network(run, **layers).to(device)
     network.conv.requires_grad_(False)
     nn.init.zeros_(network.fc.bias)
     network.fc.weight.grad = torch.ones(5, 6, device=device)
@@ -201,42 +184,42 @@ def subject(device: torch.device, calls: Iterator[int] | None = None, broken: in
 
 
 INPUTS = random_inputs(2, SHAPE)
-EXAMINATIONS = {
+ANALYSES = {
     "forward": lambda network, head: forward(network, head.site, INPUTS.to(head.weight.device)),
     "find_head": lambda network, head: find_head(network, SHAPE),
-    "prove": lambda network, head: prove_head(network, head, SHAPE, in_float64=True),
+    "prove_head": lambda network, head: prove_head(network, head, SHAPE, in_float64=True),
 }
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("name", EXAMINATIONS)
-def test_nothing_is_left_behind(name, mode, device):
-    network = subject(device)
+@pytest.mark.parametrize("name", ANALYSES)
+def test_the_network_is_unchanged(name, mode, device):
+    network = mixed_network(device)
     head = find_head(network, SHAPE).exact().to(device)
-    given = INPUTS.clone()
+    inputs = INPUTS.clone()
     with mode():
         before = state_of(network)
-        EXAMINATIONS[name](network, head)
+        ANALYSES[name](network, head)
         assert state_of(network) == before
-    assert torch.equal(INPUTS, given)
+    assert torch.equal(INPUTS, inputs)
 
 
-@pytest.mark.parametrize("name", EXAMINATIONS)
-def test_nothing_is_left_behind_when_the_network_breaks_at_any_call(name, device):
-    head = find_head(subject(device), SHAPE).exact().to(device)
+@pytest.mark.parametrize("name", ANALYSES)
+def test_the_network_is_unchanged_if_any_of_its_calls_fails(name, device):
+    head = find_head(mixed_network(device), SHAPE).exact().to(device)
     for call in range(1, 100):
-        network = subject(device, itertools.count(1), call)
+        network = mixed_network(device, itertools.count(1), call)
         before = state_of(network)
         try:
-            EXAMINATIONS[name](network, head)
+            ANALYSES[name](network, head)
         except (ModelError, ValueError):
             assert state_of(network) == before
         else:
             break
-    assert 1 + {"forward": 1, "find_head": 4, "prove": 3}[name] <= call < 99
+    assert 1 + {"forward": 1, "find_head": 4, "prove_head": 3}[name] <= call < 99
 
 
-def test_evaluation_is_undone_where_a_module_is_used_twice():
+def test_training_flags_are_restored_if_a_module_is_used_twice():
     shared = nn.Dropout()
     network = nn.Sequential(shared, nn.Sequential(shared, nn.ReLU()).eval()).train(False)
     network[1].train()
