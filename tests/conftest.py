@@ -29,8 +29,8 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the user's caches out of the tests, and the tests out of the user's caches."""
+def separate_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Use new folders for caches, not those of the user."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CACHE_HOME", "TORCH_HOME"):
             patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
@@ -39,13 +39,13 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
-    """Where tensors are: the CPU, or what CAM_TEST_DEVICE says (cuda)."""
+    """The device of tensors: the CPU, or CAM_TEST_DEVICE (cuda)."""
     return torch.device(os.environ.get("CAM_TEST_DEVICE", "cpu"))
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real weights and photographs (ImageNet sample, CIFAR-10): beside the checkout, or where CAM_TEST_DATA says."""
+    """Real weights and photographs (ImageNet sample, CIFAR-10): next to the checkout, or in CAM_TEST_DATA."""
     folder = Path(os.environ.get("CAM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real weights and photographs in {folder}")
@@ -54,20 +54,20 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium; without one the test is skipped."""
+    """Chromium; skips the test if it is not installed."""
     with chromium() as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path, list[dict[str, Any]]]:
-    """A classifier, its report of a few pictures, and their lines of the manifest with the `truth`."""
+    """A classifier, its report of a few images, and their lines of the manifest with the `truth`."""
     return report_with_errors(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture
 def page(browser: Browser, reported: tuple[Classifier, Path, list[dict[str, Any]]]) -> Iterator[Page]:
-    """That report, opened."""
+    """The report in a browser."""
     with opened(browser, reported[1]) as shown:
         yield shown
 
@@ -87,7 +87,7 @@ def run() -> Callable[..., Result]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The samples, in a folder of their own."""
+    """A folder with the samples only."""
     folder = tmp_path_factory.mktemp("in")
     for name in NAMES:
         shutil.copy(SAMPLES / name, folder)
@@ -96,7 +96,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def whole(run: Callable[..., Result], folder: Path, tmp_path: Path) -> Path:
-    """What one run over the folder leaves."""
+    """The results of one run over the folder."""
     result = run("explain", folder, *PNG, "-o", tmp_path / "whole")
     assert result.exit_code == 0, result.output
     return tmp_path / "whole"

@@ -99,7 +99,7 @@ def grid(folder: Path, truth: Path | None, **options: Any) -> None:
 
     share: part of the positive evidence in the right tile; hit: whether the peak lies there.
 
-    Example: cam evaluate grid photos/ -m squeezenet1_0 --truth labels.csv --evidence logit --evidence margin
+    Example: cam evaluate grid photos/ -m squeezenet1_0 --truth labels.csv --evidence margin
     """
     from cam.evaluation.grid import evaluate_grid
     from cam.evaluation.labels import labeled_pictures

@@ -64,7 +64,7 @@ def show_run(run: RunSummary, records: Records, *, as_json: bool, quiet: bool) -
     if quiet:
         return
     if run.note:
-        _errors().print(f"[yellow]slower[/] {_plain(run.note)}", soft_wrap=True)
+        _console(stderr=True).print(f"[yellow]slower[/] {_plain(run.note)}", soft_wrap=True)
     console = _console()
     if records.rows:
         console.print(_table(records.rows))
@@ -78,7 +78,7 @@ def show_failures(records: Records) -> None:
     """Show which images failed and why, on standard error."""
     _show_failures(records.failures)
     if more := records.failure_count - len(records.failures):
-        _errors().print(f"... and {more} more failed; see the manifest", soft_wrap=True)
+        _console(stderr=True).print(f"... and {more} more failed; see the manifest", soft_wrap=True)
 
 
 def _show_failures(failures: Mapping[str, str]) -> None:
@@ -86,7 +86,7 @@ def _show_failures(failures: Mapping[str, str]) -> None:
     for path, error in failures.items():
         table.add_row(_plain(path), _plain(error))
     if failures:
-        _errors().print(table)
+        _console(stderr=True).print(table)
 
 
 def show_inspection(inspection: Inspection) -> None:
@@ -123,30 +123,23 @@ def show_models(models: Sequence[dict[str, str]]) -> None:
     _console().print(table)
 
 
-def _console() -> Console:
-    """Standard output; wide unless it is a terminal, so that a pipe gets whole lines."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
-
-
-def _errors() -> Console:
-    """Standard error; unless it is a terminal, so wide that an error is one line."""
-    console = Console(stderr=True, highlight=False)
-    return console if console.is_terminal else Console(stderr=True, highlight=False, width=10_000)
+def _console(*, stderr: bool = False) -> Console:
+    """Standard output or error; wide unless it is a terminal, so that a pipe gets whole lines."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000 if stderr else 200
+    return console
 
 
 def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
     names = Column("picture", overflow="fold"), Column("class", overflow="fold")
     table = Table(*names, *(Column(name, no_wrap=True) for name in ("probability", "logit", "peak (y, x)")), box=None)
     for record, target in rows:
-        figures = f"{target['probability']:.1%}", _score(target), str(tuple(target["peak"]))
+        score = f"margin {target['margin']:+.2f}" if "margin" in target else f"{target['logit']:.2f}"
+        figures = f"{target['probability']:.1%}", score, str(tuple(target["peak"]))
         against = f" over {target['against']['label']}" if "against" in target else ""
         table.add_row(_plain(record["path"]), _plain(target["label"] + against), *figures)
     return table
-
-
-def _score(target: dict[str, Any]) -> str:
-    return f"margin {target['margin']:+.2f}" if "margin" in target else f"{target['logit']:.2f}"
 
 
 def _number(value: float) -> str:
