@@ -22,8 +22,8 @@ from cam.runs.run import explain_folder
 from cam.tensors import hash_tensors
 
 RECORD_KEYS = ["index", "path", "name", "status", "error", "bytes", "modified", "size", "targets"]
-TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "completeness_error"]
-TARGET_KEYS += ["evidence", "map_input", "map_logit", "peak", "boxes", "note", "files"]
+TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"]
+TARGET_KEYS += ["completeness_error", "map_input", "peak", "boxes", "note", "files"]
 
 
 @pytest.fixture(scope="module")

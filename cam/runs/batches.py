@@ -128,8 +128,8 @@ def _blend_group(
     group: Sequence[Explanation], device: torch.device, vmax: float | None, opacity: float, colormap: str
 ) -> Tensor:
     """Blend images of one size: (N, H, W, 3) uint8, on their way to the CPU."""
-    first = group[0]
-    frame = replace(first.frame, photo=(first.image.shape[0], first.image.shape[1]))
+    first, (height, width, _) = group[0], group[0].image.shape
+    frame = replace(first.frame, photo=(height, width))
     x0, y0, x1, y1 = frame.seen
     cells = [to_steps(one.evidence_map, one.vmax if vmax is None else vmax, colormap, one.signed) for one in group]
     down, across = (interpolation_weights(axis, first.evidence_map.shape[axis], first.grid, frame) for axis in (0, 1))

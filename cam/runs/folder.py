@@ -26,17 +26,14 @@ class RunFolder:
 
     @property
     def manifest(self) -> Path:
-        """The file with a line for each image."""
         return self.out / f"manifest{self._suffix}.jsonl"
 
     @property
     def run(self) -> Path:
-        """The file that describes the run."""
         return self.out / f"run{self._suffix}.json"
 
     @property
     def unfinished(self) -> Path:
-        """Folder of files that are not yet whole."""
         return self.out / f".unfinished{self._suffix}"
 
     @property
@@ -64,8 +61,8 @@ class RunFolder:
             self.out.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
-            found = f"Another cam explain is writing to {str(self.out)!r}"
-            raise UsageError(found, "Wait until it ends, or choose another folder") from None
+            problem = f"Another cam explain is writing to {str(self.out)!r}"
+            raise UsageError(problem, "Wait until it ends, or choose another folder") from None
         except (OSError, ValueError) as error:
             raise unwritable(self.out, error) from error
         try:

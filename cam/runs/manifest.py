@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from cam.errors import OutputError
 from cam.files import unwritable, write_whole
@@ -17,32 +16,26 @@ from cam.files import unwritable, write_whole
 Record: TypeAlias = dict[str, Any]
 
 
-class ManifestWriter:
-    """Appends lines to a manifest; when the context is left, the lines and the files they name are put on disk."""
+@contextmanager
+def appending(path: Path) -> Iterator[Callable[[Iterable[Record]], None]]:
+    """Provide a function that appends lines to a manifest; at the end, put them and the files they name on disk."""
+    with _output_errors(path):
+        file = path.open("ab")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def append(records: Iterable[Record]) -> None:
         with _output_errors(path):
-            self._file = path.open("ab")
+            file.write(b"".join(map(as_line, records)))
+            file.flush()
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Append lines, whose files must be written already."""
-        with _output_errors(self._path):
-            self._file.write(b"".join(map(as_line, records)))
-            self._file.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        try:
-            with _output_errors(self._path), self._file:
-                if hasattr(os, "sync"):
-                    os.sync()  # the files
-                os.fsync(self._file.fileno())
-        except OutputError:
-            if error is None:  # else the first error is the one to report
-                raise
+    try:
+        yield append
+        with _output_errors(path):
+            if hasattr(os, "sync"):
+                os.sync()
+            os.fsync(file.fileno())
+    finally:
+        with suppress(OSError):  # a full disk was an error of append
+            file.close()
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -57,8 +50,8 @@ def read_records(path: Path) -> Iterator[Record]:
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return
     except OSError as error:
-        found = f"{str(path)!r} cannot be read ({error.strerror})"
-        raise OutputError(found, "Change its permissions, or choose another folder") from error
+        problem = f"{str(path)!r} cannot be read ({error.strerror})"
+        raise OutputError(problem, "Change its permissions, or choose another folder") from error
 
 
 def _is_record(record: object) -> bool:

@@ -18,22 +18,13 @@ from cam.runs.options import first_difference
 
 
 def merge_shards(outs: Sequence[Path]) -> Path:
-    """Join the manifests of all shards of a run, in the order of the inputs.
+    """Join the manifests of all shards of a run, in the order of the inputs, into one in the first folder.
 
-    Args:
-        outs: the folders of the shards; one may hold several. The results stay where they are.
-
-    Returns:
-        The manifest of the whole, in the first folder; it names files relative to there.
-
-    Raises:
-        UsageError: a shard is missing, unfinished or there twice, or shards do not belong together.
-        OutputError: a folder cannot be read, or the first cannot be written.
+    A folder may hold several shards. Their results stay where they are; the manifest names them relative to its folder.
     """
     shards = _find_shards(outs)
     abouts = [_read_finished(shard, read_about(shards[0])) for shard in shards]
     whole, counts = RunFolder(outs[0]), {name: sum(about[name] for about in abouts) for name in ("explained", "failed")}
-
     remedy = "Run cam explain again for all shards, over the same images"
 
     def lines() -> Iterator[bytes]:
@@ -59,10 +50,10 @@ def _find_shards(outs: Sequence[Path]) -> list[RunFolder]:
     where = ", ".join(repr(str(out)) for out in outs)
     if not shards:
         raise UsageError(f"{where} holds no shard of a run", "Name the folders of cam explain --shard")
-    found = sorted(shard.shard for shard in shards if shard.shard)
-    expected = [(number, found[0][1]) for number in range(1, found[0][1] + 1)]
-    if found != expected:
-        names, missing = (", ".join(f"{i}/{n}" for i, n in pairs) for pairs in (found, expected))
+    numbers = sorted(shard.shard for shard in shards if shard.shard)
+    expected = [(number, numbers[0][1]) for number in range(1, numbers[0][1] + 1)]
+    if numbers != expected:
+        names, missing = (", ".join(f"{i}/{n}" for i, n in pairs) for pairs in (numbers, expected))
         raise UsageError(f"{where} holds the shards {names}, not {missing}", "Name the folders of one complete run")
     return shards
 
@@ -76,8 +67,8 @@ def _read_finished(shard: RunFolder, first: dict[str, Any]) -> dict[str, Any]:
         difference = first_difference(first["settings"], about["settings"])
         raise UsageError(f"{name} has other settings ({difference})", "Name the folders of one run")
     if about["scale"] != first["scale"] and not math.isclose(about["scale"], first["scale"], rel_tol=1e-3):
-        found = f"{name} has another color scale ({about['scale']:.3g}, not {first['scale']:.3g})"
-        raise UsageError(found, "Run all shards over the same images, with --overwrite")
+        problem = f"{name} has another color scale ({about['scale']:.3g}, not {first['scale']:.3g})"
+        raise UsageError(problem, "Run all shards over the same images, with --overwrite")
     return about
 
 

@@ -42,46 +42,23 @@ class OutputWriter(Protocol):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run writes for each image, and how.
-
-    Attributes:
-        targets: the classes to explain.
-        explain: how each image is explained.
-        engine: what runs the network, as in `make_engine`.
-        precision: of its layers, as in `make_engine`.
-        batch_size: images in one forward pass; by default 4 on the CPU, where each core has a batch of its own, and
-            32 elsewhere.
-        save: any of "overlay", "heat" (.npy, (H, W) float32) and "cam" (.npz).
-        scale: "run" for one color scale for all, the median of the largest evidence in each of the first 64 images
-            (or 100 million pixels), or 0 to 1 for probabilities; "image" for one each; or the evidence at its ends.
-        boxes: whether to draw boxes around the heat; the manifest always has them.
-        box_share: of the maximum, above which heat counts for a box.
-        opacity: of the heat, 0 to 1.
-        colormap: "signed", or the name of an OpenCV color map.
-        format: of the overlays, "jpg", "png" or "webp".
-        max_side: longer side of the overlays, pixels; None for that of the images.
-        limits: larger images, and slower ones, are refused.
-        shard: (i, n): only the i-th of n parts of the images, counted from 1; None for all.
-        on_error: "skip" to go on after an image fails, "stop" to end the run.
-        overwrite: whether to replace the results of an earlier run.
-        outputs: what else to write for each image.
-    """
+    """What a run writes for each image, and how."""
 
     targets: tuple[Target, ...] = (TopClasses(1),)
     explain: ExplainOptions = field(default_factory=ExplainOptions)
     engine: EngineName = "auto"
     precision: Precision = "float32"
-    batch_size: int | None = None
-    save: frozenset[str] = frozenset({"overlay"})
-    scale: Literal["run", "image"] | float = "run"
-    boxes: bool = False
-    box_share: float = 0.2
+    batch_size: int | None = None  # by default 4 on the CPU, where each core has a batch of its own, and 32 elsewhere
+    save: frozenset[str] = frozenset({"overlay"})  # and "heat" (.npy, (H, W) float32), "cam" (.npz)
+    scale: Literal["run", "image"] | float = "run"  # one color scale for all, one an image, or the evidence at its ends
+    boxes: bool = False  # drawn; the manifest always has them
+    box_share: float = 0.2  # of the maximum, above which heat counts for a box
     opacity: float = 0.5
-    colormap: str = "signed"
-    format: str = "jpg"
-    max_side: int | None = None
+    colormap: str = "signed"  # or an OpenCV color map
+    format: str = "jpg"  # or "png" or "webp"
+    max_side: int | None = None  # longer side of the overlays, pixels
     limits: Limits = field(default_factory=Limits)
-    shard: tuple[int, int] | None = None
+    shard: tuple[int, int] | None = None  # (i, n): only the i-th of n parts of the images, counted from 1
     on_error: Literal["skip", "stop"] = "skip"
     overwrite: bool = False
     outputs: tuple[OutputWriter, ...] = ()
@@ -97,8 +74,8 @@ class RunOptions:
         if self.max_side is not None and self.max_side < 1:
             raise UsageError(f"--max-side must be 1 or more, got {self.max_side}", "Leave it out for the full size")
         if self.outputs and self.explain.tta:
-            found = f"--tta averages several inputs, and --{self.outputs[0].name} needs the maps of one"
-            raise UsageError(found, "Leave one of them out; --resolution 2x gives finer maps from one input")
+            problem = f"--tta averages several inputs, and --{self.outputs[0].name} needs the maps of one"
+            raise UsageError(problem, "Leave one of them out; --resolution 2x gives finer maps from one input")
 
     def min_side(self, preprocessing: Preprocessing) -> int | None:
         """Pixels that must be read of an image's shorter side; None for all."""

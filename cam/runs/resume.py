@@ -22,12 +22,12 @@ def check_settings(folder: RunFolder, about: Mapping[str, Any]) -> None:
             continue
         earlier = read_about(run)
         if "settings" not in earlier:
-            found = f"{str(run.manifest)!r} was not written by this version: {run.run.name} has no settings"
-            raise UsageError(found, "Move it away, add --overwrite, or choose another folder")
+            problem = f"{str(run.manifest)!r} was not written by this version: {run.run.name} has no settings"
+            raise UsageError(problem, "Move it away, add --overwrite, or choose another folder")
         if earlier["settings_sha256"] != about["settings_sha256"]:
             difference = first_difference(earlier["settings"], about["settings"])
-            found = f"{str(folder.out)!r} holds results with other settings ({difference})"
-            raise UsageError(found, "Add --overwrite, or choose another folder")
+            problem = f"{str(folder.out)!r} holds results with other settings ({difference})"
+            raise UsageError(problem, "Add --overwrite, or choose another folder")
 
 
 def keep_done(

@@ -24,7 +24,7 @@ from cam.files import write_whole
 from cam.images.find import Picture, shard
 from cam.runs.batches import Batch, Outcome, explain_batch, explanations_of, pixels_of, process_batch
 from cam.runs.folder import RunFolder, read_about
-from cam.runs.manifest import ManifestWriter, Record, arrange
+from cam.runs.manifest import Record, appending, arrange
 from cam.runs.options import RunOptions, settings_of, sha256_of
 from cam.runs.resume import check_settings, keep_done
 from cam.runs.workers import in_order
@@ -37,21 +37,13 @@ _SCALE_IMAGES, _SCALE_PIXELS = 64, 100_000_000  # after which the color scale is
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The result of a run.
-
-    Attributes:
-        manifest: the file with a line for every image.
-        explained: how many images have explanations.
-        failed: how many do not.
-        earlier: how many an earlier run had explained.
-        note: why another engine than the requested one had to run; "" if none had to.
-    """
+    """Counts of the images of a run."""
 
     manifest: Path
     explained: int
     failed: int
-    earlier: int = 0
-    note: str = ""
+    earlier: int = 0  # explained by an earlier run
+    note: str = ""  # why another engine than the requested one had to run
 
 
 def explain_folder(
@@ -67,21 +59,8 @@ def explain_folder(
     An image is done if an earlier run has explained it, its path, size and time are the same and its results exist.
     All others are explained. Results of images that are not among the inputs keep their files, but have no line.
 
-    Args:
-        classifier: from `load_classifier` or `wrap`.
-        pictures: from `find_pictures`.
-        out: the folder; made if need be.
-        options: what to write.
-        arguments: of the command, for run.json.
-        report: called with each record of the manifest, those of an earlier run first.
-
-    Returns:
-        Counts; every image has a line in the manifest, in order, and one that fails costs its own line only.
-
-    Raises:
-        OutputError: the folder cannot be written.
-        UsageError: it holds results with other settings; or there is no such class.
-        StoppedError: an image failed and `options.on_error` is "stop".
+    `arguments` are those of the command, for run.json; `report` is called with each record of the manifest, those of an
+    earlier run first. An image that fails costs its own line only.
     """
     check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
     about = describe(classifier, arguments or {})
@@ -146,15 +125,15 @@ def _run(
         explained=explained,
     )
     batches = in_order(work, _batches(remaining, size), workers=workers)
-    with ManifestWriter(folder.manifest) as manifest, closing(batches):
+    with appending(folder.manifest) as append, closing(batches):
         for records in batches:
-            manifest.add(records)
+            append(records)
             for record in records:
                 count(record)
                 if record["status"] == "failed" and options.on_error == "stop":
-                    found = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
+                    problem = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
                     remedy = "Repair or leave out the image, and resume with the same command, without --overwrite"
-                    raise StoppedError(found, remedy)
+                    raise StoppedError(problem, remedy)
     arrange(folder.manifest, [*done, *(index for index, _ in remaining)], folder.unfinished)
     about["note"] = (engine and engine.reason) or about["note"]
     folder.write_about({**about, "explained": counts["ok"], "failed": counts["failed"]})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from cam.errors import CamError, DiskFullError
 from cam.explanations.explain import ImageResult
-from cam.explanations.explanation import Channel, Explanation
+from cam.explanations.explanation import Explanation
 from cam.explanations.forward import as_model_error
 from cam.files import shortened
 from cam.images.content import as_fields
@@ -24,6 +25,8 @@ from cam.maps.projection import cell_positions
 from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record
 from cam.runs.options import RunOptions
+
+_NUMBERS = "class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"
 
 
 def write_picture(
@@ -59,15 +62,9 @@ def write_picture(
 
 def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -> Record:
     record: Record = {
-        "class_idx": explanation.class_idx,
-        "label": explanation.label,
-        "logit": explanation.logit,
-        "probability": explanation.probability,
-        "bias": explanation.bias,
+        **{name: getattr(explanation, name) for name in _NUMBERS},
         "completeness_error": explanation.completeness_error,
-        "evidence": explanation.evidence,
         "map_input": list(explanation.frame.input),
-        "map_logit": explanation.map_logit,
         "peak": list(explanation.peak),
         "boxes": [list(box) for box in explanation.boxes(box_share)],
         "note": explanation.note or None,
@@ -93,42 +90,33 @@ def _write(
     slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
     stem = f"{shortened(name)}.{explanation.class_idx}" + (f"-{slug}" if slug else "")
     files: dict[str, str] = {}
+
+    def write(key: str, file: str, data: bytes) -> None:
+        folder.write(file, data)
+        files[key] = file
+
     if "overlay" in options.save:
-        files["overlay"] = _draw(explanation, folder, stem, vmax, options, blended)
+        draw = partial(
+            explanation.overlay,
+            opacity=options.opacity,
+            colormap=options.colormap,
+            legend=True,
+            box_share=options.box_share if options.boxes else None,
+            max_side=options.max_side,
+        )
+        suffix = f".{options.format}"
+        write("overlay", f"{stem}{suffix}", encode(draw(vmax=vmax, blended=blended), suffix))
         largest = max((channel.vmax for channel in explanation.channels), default=0.0)  # so that they can be compared
         for channel in explanation.channels:
             key = f"channel-{channel.index}"
-            files[key] = _draw(explanation, folder, f"{stem}.{key}", largest, options, channel=channel)
+            write(key, f"{stem}.{key}{suffix}", encode(draw(vmax=largest, channel=channel), suffix))
     if "heat" in options.save:
-        files["heat"] = f"{stem}.npy"
-        folder.write(files["heat"], _bytes(lambda file: np.save(file, explanation.heat())))
+        np.save(buffer := io.BytesIO(), explanation.heat())
+        write("heat", f"{stem}.npy", buffer.getvalue())
     if "cam" in options.save:
-        files["cam"] = f"{stem}.npz"
-        folder.write(files["cam"], _bytes(lambda file: np.savez(file, allow_pickle=False, **_arrays(explanation))))
+        np.savez(buffer := io.BytesIO(), allow_pickle=False, **_arrays(explanation))
+        write("cam", f"{stem}.npz", buffer.getvalue())
     return files
-
-
-def _draw(
-    explanation: Explanation,
-    folder: RunFolder,
-    stem: str,
-    vmax: float | None,
-    options: RunOptions,
-    blended: NDArray[np.uint8] | None = None,
-    channel: Channel | None = None,
-) -> str:
-    overlay = explanation.overlay(
-        vmax=vmax,
-        opacity=options.opacity,
-        colormap=options.colormap,
-        legend=True,
-        box_share=options.box_share if options.boxes else None,
-        max_side=options.max_side,
-        channel=channel,
-        blended=blended,
-    )
-    folder.write(f"{stem}.{options.format}", encode(overlay, f".{options.format}"))
-    return f"{stem}.{options.format}"
 
 
 def _arrays(explanation: Explanation) -> dict[str, Any]:
@@ -138,9 +126,8 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
     """
     frame, grid, channels = explanation.frame, explanation.grid, explanation.channels
     rows, columns = cell_positions((explanation.cam.shape[0], explanation.cam.shape[1]), grid, frame)
-    numbers = "cam", "bias", "logit", "probability", "class_idx", "label", "evidence_map", "evidence", "map_logit"
     return {
-        **{name: getattr(explanation, name) for name in numbers},
+        **{name: getattr(explanation, name) for name in ("cam", "evidence_map", *_NUMBERS)},
         "rows": rows,
         "columns": columns,
         **{f"grid_{name}": np.array(getattr(grid, name)) for name in ("offset", "stride", "extent", "method")},
@@ -148,9 +135,3 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
         "channels": np.array([channel.index for channel in channels], int),
         "channel_cams": np.array([channel.cam for channel in channels], np.float32),
     }
-
-
-def _bytes(write: Callable[[io.BytesIO], None]) -> bytes:
-    buffer = io.BytesIO()
-    write(buffer)
-    return buffer.getvalue()
