@@ -1,3 +1,5 @@
+"""The faithfulness benchmark: curves worked by hand, scikit-learn and torchcam."""
+
 from __future__ import annotations
 
 from contextlib import nullcontext
@@ -32,14 +34,8 @@ from cam.images.io import read_image, write_image
 from cam.maps.geometry import Frame, Grid, fit_crop
 from cam.maps.projection import project
 
-METRICS = (
-    "insertion_blur",
-    "deletion_blur",
-    "insertion_mean",
-    "deletion_mean",
-    "average_drop",
-    "increase_in_confidence",
-)
+CURVES = ["insertion_blur", "deletion_blur", "insertion_mean", "deletion_mean"]
+METRICS = [*CURVES, "average_drop", "increase_in_confidence"]
 
 
 @dataclass
@@ -63,11 +59,7 @@ class MeanClassifier:
         return logits
 
 
-def given_heat(name: str, heat: np.ndarray) -> Method:
-    return Method(name, lambda request: dict.fromkeys(request.class_idxs, heat))
-
-
-WHITE = np.repeat([1.0, 1.0, 1.0, 0.0], 8)[None].repeat(32, 0)  # three quarters of the picture
+WHITE = np.repeat([1.0, 1.0, 1.0, 0.0], 8)[None].repeat(32, 0)  # three quarters of the image
 
 
 @pytest.fixture
@@ -76,114 +68,117 @@ def pictures(tmp_path: Path) -> list[Picture]:
     return [Picture(tmp_path / "a.png", PurePosixPath("a.png"))]
 
 
-def measured(classifier, pictures, heats: dict[str, np.ndarray], **options) -> dict[tuple[str, str], float]:
-    methods = [given_heat(name, heat) for name, heat in heats.items()]
-    result = evaluate_faithfulness(classifier, pictures, methods, **options)
+def fixed(heats: dict[str, np.ndarray]) -> list[Method]:
+    """Methods that give the same heat for every image and class."""
+    return [Method(name, lambda request, h=heat: dict.fromkeys(request.class_idxs, h)) for name, heat in heats.items()]
+
+
+def measure(classifier, pictures, heats: dict[str, np.ndarray], **options) -> dict[tuple[str, str], float]:
+    result = evaluate_faithfulness(classifier, pictures, fixed(heats), **options)
     assert [(row.method, row.metric) for row in result.rows] == [(name, m) for name in heats for m in METRICS]
     return {(row.method, row.metric): row.value for row in result.rows}
 
 
 def test_curves_that_are_lines(pictures):
     """The probability is 3/4; the perfect map takes it away evenly over 3/4 of the pixels, the reversed one last."""
-    found = measured(MeanClassifier(), pictures, {"perfect": WHITE, "reversed": -WHITE}, steps=8)
+    values = measure(MeanClassifier(), pictures, {"perfect": WHITE, "reversed": -WHITE}, steps=8)
     triangle, slab = 0.75 * 0.75 / 2, 0.75 * 0.25
-    assert found["perfect", "deletion_mean"] == pytest.approx(triangle)
-    assert found["perfect", "insertion_mean"] == pytest.approx(triangle + slab)
-    assert found["reversed", "deletion_mean"] == pytest.approx(triangle + slab)
-    assert found["reversed", "insertion_mean"] == pytest.approx(triangle)
+    assert values["perfect", "deletion_mean"] == pytest.approx(triangle)
+    assert values["perfect", "insertion_mean"] == pytest.approx(triangle + slab)
+    assert values["reversed", "deletion_mean"] == pytest.approx(triangle + slab)
+    assert values["reversed", "insertion_mean"] == pytest.approx(triangle)
 
 
 def test_a_constant_map_is_as_good_as_chance(pictures):
-    found = measured(MeanClassifier(), pictures, {"constant": np.ones((32, 32))})
+    values = measure(MeanClassifier(), pictures, {"constant": np.ones((32, 32))})
     for metric in ("insertion_mean", "deletion_mean"):
-        assert found["constant", metric] == pytest.approx(0.375, abs=0.01)
-        assert found["constant", metric] != 0.375  # the order is drawn
+        assert values["constant", metric] == pytest.approx(0.375, abs=0.01)
+        assert values["constant", metric] != 0.375  # the order is drawn
 
 
-def test_the_seed_decides_between_equals(pictures):
-    heats = {"constant": np.ones((32, 32)), "own": np.arange(1024.0).reshape(32, 32)}
-    first, same, other = (measured(MeanClassifier(), pictures, heats, seed=seed) for seed in (0, 0, 1))
+def test_the_seed_orders_equal_pixels(pictures):
+    heats = {"constant": np.ones((32, 32)), "random": np.arange(1024.0).reshape(32, 32)}
+    first, same, other = (measure(MeanClassifier(), pictures, heats, seed=seed) for seed in (0, 0, 1))
     assert first == same
     assert first["constant", "deletion_mean"] != other["constant", "deletion_mean"]
-    assert first["own", "deletion_mean"] == other["own", "deletion_mean"]
+    assert first["random", "deletion_mean"] == other["random", "deletion_mean"]
 
 
-def test_the_blurred_baseline_keeps_what_blurring_keeps(tmp_path):
-    """A picture of one color blurred is itself: nothing is lost, and nothing gained."""
+def test_a_uniform_color_is_its_blurred_baseline(tmp_path):
     write_image(tmp_path / "pink.png", np.full((32, 32, 3), (255, 102, 255), np.uint8))
     pink = [Picture(tmp_path / "pink.png", PurePosixPath("pink.png"))]
-    found = measured(MeanClassifier(), pink, {"own": np.arange(1024.0).reshape(32, 32)})
+    values = measure(MeanClassifier(), pink, {"random": np.arange(1024.0).reshape(32, 32)})
     areas = {"insertion_blur": 0.8, "deletion_blur": 0.8, "insertion_mean": 0.4, "deletion_mean": 0.4}
-    assert {metric: found["own", metric] for metric in areas} == pytest.approx(areas)
+    assert {metric: values["random", metric] for metric in areas} == pytest.approx(areas)
 
 
 def test_drop_and_increase_of_confidence(pictures):
-    half = WHITE * np.where(np.arange(32) < 8, 6.0, 3.0)  # a third of what counts in full, two thirds by half
-    found = measured(MeanClassifier(), pictures, {"perfect": WHITE, "half": half - 1e-9, "reversed": -WHITE})
-    drops = {name: found[name, "average_drop"] for name in ("perfect", "half", "reversed")}
+    half = WHITE * np.where(np.arange(32) < 8, 6.0, 3.0)  # a third in full, two thirds by half
+    values = measure(MeanClassifier(), pictures, {"perfect": WHITE, "half": half - 1e-9, "reversed": -WHITE})
+    drops = {name: values[name, "average_drop"] for name in ("perfect", "half", "reversed")}
     assert drops == pytest.approx({"perfect": 0.0, "half": 100 / 3, "reversed": 100.0}, abs=1e-4)
-    assert {found[name, "increase_in_confidence"] for name in drops} == {0.0}
+    assert {values[name, "increase_in_confidence"] for name in drops} == {0.0}
 
 
-def test_confidence_increases_where_what_speaks_against_the_class_goes(pictures):
+def test_confidence_increases_without_negative_pixels(pictures):
     """White is 1/2 and black -1/2; without the black the mean of 1/4 grows to 3/8."""
     centerd = Preprocessing(32, (32, 32), mean=(0.5,) * 3, std=(1.0,) * 3)
-    found = measured(MeanClassifier(0.5, centerd), pictures, {"perfect": WHITE})
-    assert found["perfect", "increase_in_confidence"] == 100
-    assert found["perfect", "average_drop"] == 0
+    values = measure(MeanClassifier(0.5, centerd), pictures, {"perfect": WHITE})
+    assert values["perfect", "increase_in_confidence"] == 100
+    assert values["perfect", "average_drop"] == 0
 
 
-def test_batches_change_nothing_but_memory(pictures):
-    heats = {"own": np.random.default_rng(0).random((32, 32))}
+def test_the_batch_size_changes_memory_only(pictures):
+    heats = {"random": np.random.default_rng(0).random((32, 32))}
     small, large = MeanClassifier(), MeanClassifier()
-    assert measured(small, pictures, heats, batch_size=3) == measured(large, pictures, heats, batch_size=1000)
+    assert measure(small, pictures, heats, batch_size=3) == measure(large, pictures, heats, batch_size=1000)
     assert max(small.batches) == 3
     assert max(large.batches) == 51
     assert sum(small.batches) == sum(large.batches) == 1 + 4 * 51 + 1
 
 
-def test_pictures_that_cannot_be_read_are_counted(pictures):
+def test_unreadable_images_are_listed(pictures):
     missing = Picture(Path("missing.png"), PurePosixPath("missing.png"))
-    seen = []
+    done = []
     result = evaluate_faithfulness(
-        MeanClassifier(), [missing, *pictures], [given_heat("own", WHITE)], steps=2, progress=seen.append
+        MeanClassifier(), [missing, *pictures], fixed({"random": WHITE}), steps=2, progress=done.append
     )
     assert result.pictures == 1
     assert len(result.failed) == 1
-    assert seen == [str(picture.path) for picture in (missing, *pictures)]
+    assert done == [str(picture.path) for picture in (missing, *pictures)]
     with pytest.raises(UsageError, match="Nothing was measured"):
-        evaluate_faithfulness(MeanClassifier(), [missing], [given_heat("own", WHITE)])
+        evaluate_faithfulness(MeanClassifier(), [missing], fixed({"random": WHITE}))
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": 0}])
-def test_no_steps_and_no_batches(pictures, options):
+def test_less_than_one_step_or_batch_is_an_error(pictures, options):
     with pytest.raises(UsageError, match="Give 1 or more of each"):
-        evaluate_faithfulness(MeanClassifier(), pictures, [given_heat("own", WHITE)], **options)
+        evaluate_faithfulness(MeanClassifier(), pictures, fixed({"random": WHITE}), **options)
 
 
 @given(arrays.arrays(float, (3, 4), elements=st.sampled_from([0.0, 1.0, 2.0, np.nan, -np.inf])), st.integers(0, 9))
 def test_ranks_order_every_pixel_once(heat, seed):
-    found = ranks(heat, np.random.default_rng(seed))
-    assert sorted(found.ravel()) == list(range(12))
-    ordered = heat.ravel()[np.argsort(found.ravel())]
+    numbers = ranks(heat, np.random.default_rng(seed))
+    assert sorted(numbers.ravel()) == list(range(12))
+    ordered = heat.ravel()[np.argsort(numbers.ravel())]
     seen = ordered[~np.isnan(ordered)]
     assert (seen[:-1] >= seen[1:]).all()
     first = int(np.isfinite(heat).sum())
-    assert not np.isfinite(ordered[first:]).any()  # what nothing was seen of is never before what was
+    assert not np.isfinite(ordered[first:]).any()  # unseen pixels never come before seen ones
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
-def test_the_area_is_that_of_scikit_learn(probabilities):
+def test_the_area_matches_scikit_learn(probabilities):
     shares = np.linspace(0, 1, len(probabilities))
     assert area(shares, np.array(probabilities)) == pytest.approx(auc(shares, probabilities))
 
 
 @pytest.mark.parametrize(("before", "after", "lost"), [(0.8, 0.6, 25), (0.8, 0.0, 100), (0.8, 0.8, 0), (0.8, 0.9, 0)])
-def test_a_drop_is_a_share_of_what_was_there(before, after, lost):
+def test_a_drop_is_a_share_of_the_probability(before, after, lost):
     assert drop(before, after) == pytest.approx(lost)
 
 
-def test_nothing_positive_keeps_nothing():
+def test_heat_without_positive_values_masks_everything():
     assert not positive_share(np.array([[-1.0, np.nan, 0.0]])).any()
 
 
@@ -196,20 +191,20 @@ def test_nothing_positive_keeps_nothing():
         fit_crop((40, 40), 24, (32, 32)),  # padded
     ],
 )
-def test_heat_is_read_where_the_pixels_lie(frame):
+def test_heat_is_read_at_the_positions_of_pixels(frame):
     """A slope of a photograph is read exactly where the input's pixels lie; beyond its edge the edge's value."""
     ys, xs = np.mgrid[: frame.photo[0], : frame.photo[1]].astype(float)
     x0, y0, x1, y1 = frame.seen
     heat = np.full(frame.photo, np.nan)
     heat[y0:y1, x0:x1] = (3 * ys - 2 * xs)[y0:y1, x0:x1]
-    found = heat_on_input(heat, frame)
+    values = heat_on_input(heat, frame)
     for row, column in [(0, 0), (5, 9), (frame.input[0] - 1, frame.input[1] - 1)]:
         y, x = frame.to_photo((row, column))
-        wanted = 3 * np.clip(y, y0, y1 - 1) - 2 * np.clip(x, x0, x1 - 1)
-        assert found[row, column] == pytest.approx(wanted)
+        expected = 3 * np.clip(y, y0, y1 - 1) - 2 * np.clip(x, x0, x1 - 1)
+        assert values[row, column] == pytest.approx(expected)
 
 
-def test_a_map_placed_and_read_again_is_the_map_placed_on_the_input():
+def test_a_map_projected_and_read_equals_the_map_on_the_input():
     cells = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
     grid = Grid((3.5, 3.5), (8.0, 8.0), "arithmetic")
     crop = fit_crop((320, 480), 40, (32, 32))  # eight pixels of the photograph for one of the input
@@ -218,7 +213,7 @@ def test_a_map_placed_and_read_again_is_the_map_placed_on_the_input():
 
 
 class Extractor:
-    """What torchcam asks maps of, so that it measures ours."""
+    """Gives torchcam our maps."""
 
     def __init__(self, model: nn.Module, heat: np.ndarray) -> None:
         self.model, self.heat = model, torch.from_numpy(heat)[None]
@@ -233,7 +228,7 @@ class Extractor:
         return nullcontext()
 
 
-def test_torchcam_measures_the_same(tmp_path):
+def test_values_match_torchcam(tmp_path):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
     network[-1].weight.data *= 20
@@ -243,17 +238,17 @@ def test_torchcam_measures_the_same(tmp_path):
         path, heat = tmp_path / f"{index}.png", rng.random((16, 16)).astype(np.float32)
         write_image(path, rng.integers(0, 256, (16, 16, 3), np.uint8))
         picture = Picture(path, PurePosixPath(path.name))
-        found = measured(classifier, [picture], {"own": heat}, steps=32)
-        trial = _Input.of(classifier, read_image(path), None)
+        values = measure(classifier, [picture], {"random": heat}, steps=32)
+        network_input = _Input.of(classifier, read_image(path), None)
         theirs = Extractor(network, heat), lambda logits: logits.softmax(1)
-        for name, baseline in (("blur", trial.baselines["blur"]), ("mean", None)):
+        for name, baseline in (("blur", network_input.baselines["blur"]), ("mean", None)):
             curves = torchcam.DeletionInsertionMetric(*theirs, steps=32, baseline=baseline)
-            curves.update(trial.inputs[None])
+            curves.update(network_input.inputs[None])
             for benchmark in ("insertion", "deletion"):
-                assert found["own", f"{benchmark}_{name}"] == pytest.approx(
+                assert values["random", f"{benchmark}_{name}"] == pytest.approx(
                     curves.summary()[f"{benchmark}_auc"], abs=1e-5
                 )
         confidence = torchcam.ClassificationMetric(Extractor(network, heat / heat.max()), theirs[1])
-        confidence.update(trial.inputs[None])
-        assert found["own", "average_drop"] == pytest.approx(100 * confidence.summary()["avg_drop"], abs=1e-3)
-        assert found["own", "increase_in_confidence"] == 100 * confidence.summary()["conf_increase"]
+        confidence.update(network_input.inputs[None])
+        assert values["random", "average_drop"] == pytest.approx(100 * confidence.summary()["avg_drop"], abs=1e-3)
+        assert values["random", "increase_in_confidence"] == 100 * confidence.summary()["conf_increase"]

@@ -1,4 +1,4 @@
-"""The grid pointing game on colors, where every number can be worked by hand."""
+"""The grid pointing game on colors, worked by hand, and the methods that benchmarks compare."""
 
 from __future__ import annotations
 
@@ -14,30 +14,23 @@ from cam.errors import ImageError, UsageError
 from cam.evaluation.benchmark import Evaluation
 from cam.evaluation.grid import compose_mosaic, confident_images, draw_mosaics, evaluate_grid
 from cam.evaluation.labels import labeled_pictures
-from cam.evaluation.methods import MapRequest, evidence_methods, gaussian, saved_maps, uniform
+from cam.evaluation.methods import MapRequest, baselines, evidence_methods, saved_maps, uniform
 from cam.images.find import find_pictures
 from cam.images.io import write_image
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 
 
-def color_classifier() -> cam.Classifier:
+@pytest.fixture(scope="module")
+def colors() -> cam.Classifier:
     """Logits of red: 10 R - 10 G - 10 B, of green and blue likewise, of white 5 R + 5 G + 5 B."""
     linear = nn.Linear(3, 4, bias=False)
-    with torch.no_grad():
-        linear.weight.copy_(torch.cat([20 * torch.eye(3) - 10, torch.full((1, 3), 5.0)]))
-    same = nn.Conv2d(3, 3, 1)
-    with torch.no_grad():
-        same.weight.copy_(torch.eye(3)[..., None, None])
-        same.bias.zero_()
+    linear.weight.data = torch.cat([20 * torch.eye(3) - 10, torch.full((1, 3), 5.0)])
+    same = nn.Conv2d(3, 3, 1, bias=False)
+    same.weight.data = torch.eye(3)[..., None, None]
     plain = cam.Preprocessing(8, (8, 8), mean=(0, 0, 0), std=(1, 1, 1))
     network = nn.Sequential(same, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
     return cam.wrap(network, labels=list(COLORS), preprocessing=plain, name="colors")
-
-
-@pytest.fixture(scope="module")
-def colors() -> cam.Classifier:
-    return color_classifier()
 
 
 @pytest.fixture
@@ -51,32 +44,28 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def play(colors: cam.Classifier, folder: Path, **rules) -> Evaluation:
+def run(colors: cam.Classifier, folder: Path, **options) -> Evaluation:
     return evaluate_grid(
         colors,
         labeled_pictures(folder, colors.labels),
-        lambda whole: [
-            *evidence_methods(whole, ["logit", "margin"]),
-            gaussian(),
-            uniform(0),
-        ],
+        lambda whole: [*evidence_methods(whole, ["logit", "margin"]), *baselines(0)],
         sizes=[2],
         mosaics=6,
-        **rules,
+        **options,
     )
 
 
-def test_only_pictures_the_model_is_right_and_sure_of_take_part(colors, folder):
-    sure, failed = confident_images(colors, labeled_pictures(folder, colors.labels), 0.9)
-    assert [str(picture.name) for picture in sure] == ["blue/1.png", "green/1.png", "red/1.png", "white/1.png"]
+def test_only_correct_and_confident_images_are_used(colors, folder):
+    confident, failed = confident_images(colors, labeled_pictures(folder, colors.labels), 0.9)
+    assert [str(picture.name) for picture in confident] == ["blue/1.png", "green/1.png", "red/1.png", "white/1.png"]
     assert [Path(path).name for path in failed] == ["broken.png"]
-    some, _ = confident_images(colors, labeled_pictures(folder, colors.labels), 0.3)
-    assert "red/unsure.png" in [str(picture.name) for picture in some]  # red 7, white 6.5: 62 %
+    more, _ = confident_images(colors, labeled_pictures(folder, colors.labels), 0.3)
+    assert "red/unsure.png" in [str(picture.name) for picture in more]  # red 7, white 6.5: 62 %
 
 
-def test_the_game_worked_by_hand(colors, folder):
+def test_shares_and_hits_by_hand(colors, folder):
     done = []
-    result = play(colors, folder, progress=done.append)
+    result = run(colors, folder, progress=done.append)
     assert len(done) == 6
     assert (result.benchmark, result.model, result.pictures, len(result.failed)) == ("grid", "colors", 4, 1)
     values = {(row.method, row.metric): row.value for row in result.rows}
@@ -90,8 +79,8 @@ def test_the_game_worked_by_hand(colors, folder):
     assert {row.count for row in result.rows} == {6}
 
 
-def test_the_seed_decides(colors, folder):
-    assert play(colors, folder, seed=4) == play(colors, folder, seed=4)
+def test_the_seed_determines_the_mosaics(colors, folder):
+    assert run(colors, folder, seed=4) == run(colors, folder, seed=4)
     pictures = labeled_pictures(folder, colors.labels)
     assert draw_mosaics(pictures, 2, 9, seed=1) != draw_mosaics(pictures, 2, 9, seed=2)
 
@@ -107,30 +96,30 @@ def test_a_mosaic_is_its_tiles_side_by_side(colors, folder):
         assert (image[y : y + 8, x : x + 8] == COLORS[names[class_idx]]).all()
 
 
-def test_too_few_classes_are_told(colors, folder):
+def test_too_few_classes_are_an_error(colors, folder):
     pictures = labeled_pictures(folder, colors.labels)
     with pytest.raises(UsageError, match=r"3 x 3 tiles need 9 classes, .* of 4"):
         draw_mosaics(pictures, 3, 1, seed=0)
 
 
-def asked(name: str = "a/dog.jpg", class_idxs: tuple[int, ...] = (3,)) -> MapRequest:
+def request(name: str = "a/dog.jpg", class_idxs: tuple[int, ...] = (3,)) -> MapRequest:
     return MapRequest(name, np.zeros((4, 6, 3), np.uint8), class_idxs)
 
 
 @pytest.mark.parametrize("name", ["a/dog.jpg.3.npy", "a/dog.jpg.3-cat.npy", "a/dog.jpg.npy", "a/dog.npy"])
-def test_maps_made_elsewhere_are_found(tmp_path, name):
+def test_saved_maps_are_found(tmp_path, name):
     (tmp_path / "a").mkdir()
     np.save(tmp_path / name, np.arange(24).reshape(4, 6))
-    heat = saved_maps(tmp_path).heats(asked())[3]
+    heat = saved_maps(tmp_path).heats(request())[3]
     assert heat.dtype == np.float32
     assert heat[3, 5] == 23
 
 
-def test_the_map_of_the_class_comes_before_that_of_the_picture(tmp_path):
+def test_the_map_of_the_class_comes_before_that_of_the_image(tmp_path):
     (tmp_path / "a").mkdir()
     for number, name in enumerate(["a/dog.jpg.npy", "a/dog.jpg.3.npy", "a/dog.jpg.33.npy"]):
         np.save(tmp_path / name, np.full((4, 6), number))
-    heats = saved_maps(tmp_path).heats(asked(class_idxs=(3, 33, 4)))
+    heats = saved_maps(tmp_path).heats(request(class_idxs=(3, 33, 4)))
     assert {class_idx: heat.max() for class_idx, heat in heats.items()} == {3: 1, 33: 2, 4: 0}
 
 
@@ -145,26 +134,26 @@ def test_the_map_of_the_class_comes_before_that_of_the_picture(tmp_path):
         (None, "There is no map of 'a/dog.jpg'"),
     ],
 )
-def test_a_bad_map_is_told(tmp_path, content, words):
+def test_a_bad_map_is_an_error(tmp_path, content, words):
     (tmp_path / "a").mkdir()
     if content is not None:
         np.save(tmp_path / "a/dog.npy", content, allow_pickle=True)
     with pytest.raises(ImageError, match=words):
-        saved_maps(tmp_path).heats(asked())
+        saved_maps(tmp_path).heats(request())
 
 
-def test_chance_is_decided_by_seed_name_and_class():
-    one, other = uniform(0).heats(asked(class_idxs=(1, 2))).values()
-    again = uniform(0).heats(asked(class_idxs=(1,)))[1]
-    elsewhere = uniform(0).heats(asked("b.jpg", (1,)))[1]
-    seeded = uniform(1).heats(asked(class_idxs=(1,)))[1]
+def test_seed_name_and_class_determine_uniform_noise():
+    one, other = uniform(0).heats(request(class_idxs=(1, 2))).values()
+    again = uniform(0).heats(request(class_idxs=(1,)))[1]
+    elsewhere = uniform(0).heats(request("b.jpg", (1,)))[1]
+    seeded = uniform(1).heats(request(class_idxs=(1,)))[1]
     assert (one == again).all()
     for different in (other, elsewhere, seeded):
         assert (one != different).any()
 
 
-def test_squeezenet_tells_classes_apart(shared_data, monkeypatch):
-    """The figures that are promised, on fewer mosaics than docs/evaluation.md has."""
+def test_squeezenet_separates_classes(shared_data, monkeypatch):
+    """The numbers of docs/evaluation.md, on fewer mosaics."""
     monkeypatch.setenv("TORCH_HOME", str(shared_data / "torch_home"))
     squeezenet = cam.load_classifier("squeezenet1_0")
     files = find_pictures([shared_data / "imagenet" / "images"])

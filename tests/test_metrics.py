@@ -1,4 +1,4 @@
-"""Every metric against cases worked by hand, and against implementations by others."""
+"""Every metric against cases worked by hand and other implementations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cam.evaluation.metrics import (
 )
 
 NAN = np.nan
-SQUARE = np.array([[2, 2, 6, 6]])  # 16 of the 64 pixels of the pictures below
+SQUARE = np.array([[2, 2, 6, 6]])  # 16 of the 64 pixels of the images below
 INSIDE = box_mask(SQUARE, (8, 8))
 
 
@@ -39,11 +39,11 @@ def lit(*boxes: tuple[int, int, int, int], value: float = 1.0) -> np.ndarray:
     [
         (lit((2, 2, 6, 6)), 1, 1),  # perfect
         (lit((4, 2, 8, 6)), 0.5, 0.5),  # shifted by half its width: half of the hottest pixels lie inside
-        (lit((0, 0, 8, 8)), 0.25, 0.25),  # no differences: the share of the area
-        (lit(), 0, 0.25),  # nothing: no evidence, and every pixel the hottest
+        (lit((0, 0, 8, 8)), 0.25, 0.25),  # constant: the share of the area
+        (lit(), 0, 0.25),  # no evidence, and every pixel the highest
         (lit((2, 2, 3, 3), value=2) + lit((6, 2, 8, 5)), 0.25, 1),  # two components: 2 inside, 6 outside
-        (lit((2, 2, 3, 3)) - lit((6, 6, 8, 8), value=9), 1, 1),  # evidence against counts nowhere
-        (lit((2, 2, 6, 6)) - 1, 0, 1),  # all evidence against: its least is inside
+        (lit((2, 2, 3, 3)) - lit((6, 6, 8, 8), value=9), 1, 1),  # negative evidence does not count
+        (lit((2, 2, 6, 6)) - 1, 0, 1),  # all negative: the highest is inside
         (np.full((8, 8), NAN), 0, 0),  # nothing seen
     ],
 )
@@ -52,11 +52,13 @@ def test_energy_and_peak(heat, share, hit):
     assert peak_inside(heat, INSIDE) == hit
 
 
-def test_what_was_not_seen_has_no_energy_and_no_peak():
-    heat = np.array([[NAN, 1, 3]], np.float32)
-    assert share_inside(heat, np.array([[True, True, False]])) == 0.25
-    assert peak_inside(heat, np.array([[True, True, False]])) == 0
-    assert peak_inside(np.array([[NAN, -5.0]]), np.array([[False, True]])) == 1
+@pytest.mark.parametrize(
+    ("heat", "mask", "share", "hit"),
+    [([[NAN, 1, 3]], [[True, True, False]], 0.25, 0), ([[NAN, -5.0]], [[False, True]], 0, 1)],
+)
+def test_unseen_pixels_have_no_energy_and_no_peak(heat, mask, share, hit):
+    assert share_inside(np.array(heat), np.array(mask)) == share
+    assert peak_inside(np.array(heat), np.array(mask)) == hit
 
 
 def test_a_pixel_is_inside_a_box_if_its_center_is():
@@ -72,56 +74,39 @@ many = st.lists(boxes, min_size=1, max_size=5).map(np.array)
 
 
 @given(many, many)
-def test_iou_is_that_of_torchvision(some, others):
-    expected = ops.box_iou(torch.from_numpy(some).double(), torch.from_numpy(others).double())
-    np.testing.assert_allclose(box_iou(some, others), expected, atol=1e-12)
+def test_iou_matches_torchvision(first, others):
+    expected = ops.box_iou(torch.from_numpy(first).double(), torch.from_numpy(others).double())
+    np.testing.assert_allclose(box_iou(first, others), expected, atol=1e-12)
 
 
-def test_iou_by_hand():
-    others = np.array([[2, 2, 6, 6], [4, 2, 8, 6], [3, 3, 5, 5], [6, 6, 8, 8]])
-    # The same; half of it, 8 of 24; 4 of 16 within it; touching at a corner.
-    assert box_iou(SQUARE, others)[0] == pytest.approx([1, 1 / 3, 1 / 4, 0])
-
-
-def test_boxes_of_perfect_heat():
-    ious = threshold_ious(lit((2, 2, 6, 6)), SQUARE)
-    assert ious[0].tolist() == [0.25, 0.25]  # the whole picture
-    assert (ious[1:] == 1).all()
-
-
-def test_heat_without_differences_has_no_box_but_the_picture():
-    for heat in (lit(), lit((0, 0, 8, 8)), np.full((8, 8), NAN)):
-        ious = threshold_ious(heat, SQUARE)
-        assert ious[0].tolist() == [0.25, 0.25]
-        assert (ious[1:] == 0).all()
-
-
-def test_boxes_of_shifted_heat():
-    assert threshold_ious(lit((4, 2, 8, 6)), SQUARE)[1:] == pytest.approx(1 / 3)  # 8 of 24 pixels
-    assert (threshold_ious(lit((6, 2, 8, 6)), SQUARE)[1:] == 0).all()
+@pytest.mark.parametrize(
+    ("heat", "truth", "iou"),
+    [
+        (lit((2, 2, 6, 6)), SQUARE, 1),  # perfect
+        (lit((4, 2, 8, 6)), SQUARE, 1 / 3),  # shifted: 8 of 24 pixels
+        (lit((6, 2, 8, 6)), SQUARE, 0),
+        (lit(), SQUARE, 0),  # constant heat has no box but the image
+        (lit((0, 0, 8, 8)), SQUARE, 0),
+        (np.full((8, 8), NAN), SQUARE, 0),
+        (lit((2, 2, 4, 4), (4, 4, 6, 6)), SQUARE, 1),  # components that touch at a corner are one
+        (lit((2, 2, 4, 4), (5, 5, 6, 6)), SQUARE, 0.25),
+        (lit((0, 0, 8, 2)), np.array([[2, 2, 6, 6], [0, 0, 8, 4]]), 0.5),  # any true box counts
+    ],
+)
+def test_boxes_by_hand(heat, truth, iou):
+    ious = threshold_ious(heat, truth)
+    assert ious[0] == pytest.approx(box_iou(np.array([[0, 0, 8, 8]]), truth).max())  # the whole image
+    assert ious[1:] == pytest.approx(iou)
 
 
 def test_boxes_of_two_components():
     # The larger one, of half the heat, is wrong (0, 0, 8, 2); the smaller one is a quarter of the true box.
-    heat = lit((0, 0, 8, 2), value=0.5) + lit((3, 3, 5, 5))
-    ious = threshold_ious(heat, SQUARE)
+    ious = threshold_ious(lit((0, 0, 8, 2), value=0.5) + lit((3, 3, 5, 5)), SQUARE)
     assert (ious[1:51] == [0, 0.25]).all()
-    assert (ious[51:] == [0.25, 0.25]).all()  # only the smaller is left
+    assert (ious[51:] == [0.25, 0.25]).all()  # only the smaller one remains
 
 
-def test_components_that_touch_at_a_corner_are_one():
-    ious = threshold_ious(lit((2, 2, 4, 4), (4, 4, 6, 6)), SQUARE)
-    assert (ious[1:] == 1).all()
-    assert (threshold_ious(lit((2, 2, 4, 4), (5, 5, 6, 6)), SQUARE)[1:] == 0.25).all()
-
-
-def test_any_of_several_true_boxes_may_be_met():
-    heat = lit((0, 0, 8, 2))
-    truth = np.array([[2, 2, 6, 6], [0, 0, 8, 4]])
-    assert (threshold_ious(heat, truth)[1:] == 0.5).all()
-
-
-def test_thresholds_lie_between_the_coldest_and_the_hottest_pixel_seen():
+def test_thresholds_lie_between_the_lowest_and_the_highest_pixel_seen():
     heat = np.array([[NAN, -2, 0, 2]])  # 0 and 0, 0.5, 1
     ious = threshold_ious(heat, np.array([[2, 0, 4, 1]]))[:, 0]
     assert ious[0] == 0.5  # all four pixels
@@ -131,7 +116,7 @@ def test_thresholds_lie_between_the_coldest_and_the_hottest_pixel_seen():
 
 @settings(max_examples=30)
 @given(arrays.arrays(np.float64, (9, 11), elements=st.integers(0, 40).map(lambda v: v / 4)))
-def test_boxes_are_those_of_opencv(heat):
+def test_boxes_match_opencv(heat):
     truth = np.array([[1, 2, 6, 7], [5, 5, 11, 9]])
     ious = threshold_ious(heat, truth)
     for step in range(101) if np.ptp(heat) else ():
@@ -144,7 +129,7 @@ def test_boxes_are_those_of_opencv(heat):
 
 
 def test_max_box_acc_by_hand():
-    # Four pictures, three thresholds: half or more in 2, 3 and 1 of them. Each at its own best would be all four.
+    # Four images, three thresholds: half or more in 2, 3 and 1 of them. Each at its own best would be all four.
     ious = np.array([[0.9, 0.1, 0.1], [0.6, 0.5, 0.2], [0.2, 0.7, 0.1], [0.3, 0.8, 0.6]])
     assert max_box_acc(ious) == 0.75
 
@@ -164,9 +149,9 @@ def average_precision(*pictures: tuple[np.ndarray, np.ndarray]) -> float:
     ("heat", "expected"),
     [
         (lit((2, 2, 6, 6)), 1),  # perfect
-        (lit(), 0.25),  # no differences: the share of the area
+        (lit(), 0.25),  # constant: the share of the area
         (lit((4, 2, 8, 6)), 0.5 * 8 / 16 + 0.5 * 16 / 64),  # shifted: 8 of 16 right, then the whole picture
-        (-lit((2, 2, 6, 6)), 16 / 64),  # the object the coldest of all
+        (-lit((2, 2, 6, 6)), 16 / 64),  # the object has the lowest heat
         (lit((3, 3, 5, 5)), 0.25 * 1 + 0.75 * 0.25),  # a quarter of it, then the whole picture
     ],
 )
@@ -174,27 +159,26 @@ def test_pixel_average_precision_by_hand(heat, expected):
     assert average_precision((heat, INSIDE)) == pytest.approx(expected)
 
 
-def test_pixel_average_precision_takes_all_pictures_together():
-    # Right in the first picture, with 1 pixel of 2; wrong in the second, with 1 of 2. Of the two hottest pixels one
+def test_pixel_average_precision_ranks_the_pixels_of_all_images_together():
+    # Right in the first image, with 1 pixel of 2; wrong in the second, with 1 of 2. Of the two highest pixels one
     # is right; of all four, two.
     heat = np.array([[1.0, 0.0]])
     right, wrong = np.array([[True, False]]), np.array([[False, True]])
     assert average_precision((heat, right), (7 * heat - 3, wrong)) == pytest.approx(0.5 * 1 / 2 + 0.5 * 2 / 4)
 
 
-def test_what_was_not_seen_is_found_last():
+def test_unseen_pixels_rank_last():
     heat = np.array([[NAN, NAN, 3.0, 1.0, 2.0]])
-    assert average_precision((heat, np.array([[True, False, True, False, False]]))) == pytest.approx(
-        (1 / 1 + 2 / 5) / 2
-    )
+    expected = (1 / 1 + 2 / 5) / 2
+    assert average_precision((heat, np.array([[True, False, True, False, False]]))) == pytest.approx(expected)
 
 
-def test_nothing_inside_is_nothing_found():
+def test_an_empty_mask_has_precision_0():
     assert average_precision((lit((2, 2, 6, 6)), np.zeros((8, 8), bool))) == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_pixel_average_precision_is_that_of_scikit_learn(seed):
+def test_pixel_average_precision_matches_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     pictures, scores = [], []
     for height in (20, 31):
@@ -203,7 +187,7 @@ def test_pixel_average_precision_is_that_of_scikit_learn(seed):
         pictures.append((levels * 0.125 - 3, (levels + rng.normal(0, 400, levels.shape)) > 600))
         scores.append(levels)
     truth = np.concatenate([mask.ravel() for _, mask in pictures])
-    expected = average_precision_score(truth, np.concatenate([each.ravel() for each in scores]))
+    expected = average_precision_score(truth, np.concatenate([levels.ravel() for levels in scores]))
     assert average_precision(*pictures) == pytest.approx(expected, abs=1e-12)
 
 

@@ -1,3 +1,5 @@
+"""The placement benchmark: heat of objects pasted at known positions."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -22,13 +24,10 @@ def seeing_white(padding: tuple[int, int, int, int] = (0, 0, 0, 0)) -> cam.Class
     """A classifier whose map is how white each 4 x 4 window is: class 1 is white, class 0 is black."""
     convolution = nn.Conv2d(3, 1, 4, 4, bias=False)
     nn.init.constant_(convolution.weight, 1.0)
-    linear = nn.Linear(1, 2)
-    with torch.no_grad():
-        linear.weight.copy_(torch.tensor([[-1.0], [1.0]]))
-        linear.bias.zero_()
-    network = nn.Sequential(
-        nn.ZeroPad2d(padding), convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear
-    )
+    linear = nn.Linear(1, 2, bias=False)
+    linear.weight.data = torch.tensor([[-1.0], [1.0]])
+    head = nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear
+    network = nn.Sequential(nn.ZeroPad2d(padding), convolution, *head)
     plain = Preprocessing(32, (32, 32), (0.0,) * 3, (1.0,) * 3)
     return cam.wrap(network, preprocessing=plain, labels=["black", "white"])
 
@@ -44,7 +43,7 @@ def white_square(top: int, left: int, size: int = 4) -> Scene:
     return Scene(f"{top}-{left}", image, 1, (top + (size - 1) / 2, left + (size - 1) / 2))
 
 
-def test_the_heat_of_an_object_that_fills_a_cell_lies_on_it() -> None:
+def test_heat_of_an_object_that_fills_a_cell_lies_on_it() -> None:
     classifier = seeing_white()
     result = measure_placement(classifier, [[[white_square(8, 16)]], [[white_square(20, 8)]]])
     assert result.pictures == 2
@@ -55,19 +54,19 @@ def test_the_heat_of_an_object_that_fills_a_cell_lies_on_it() -> None:
     assert value(result, "gaussian", "bias_x") == pytest.approx(15.5 - (17.5 + 9.5) / 2)
 
 
-def test_a_wrong_rule_is_off_by_as_much_as_it_is_wrong() -> None:
+def test_a_wrong_grid_shifts_the_heat_by_its_error() -> None:
     """Padding adds a cell, and stretching squeezes nine of them into the input."""
     result = measure_placement(seeing_white((2, 2, 2, 2)), [[[white_square(10, 18)]]])
     assert value(result, "logit measured", "centroid_distance") == pytest.approx(0, abs=1e-3)
     assert value(result, "logit arithmetic", "centroid_distance") == pytest.approx(0, abs=1e-3)
-    jump = 32 / 9
-    bias = (jump - 1) / 2 + 3 * jump - 11.5, (jump - 1) / 2 + 5 * jump - 19.5
-    found = value(result, "logit stretched", "bias_y"), value(result, "logit stretched", "bias_x")
-    assert found == pytest.approx(bias, abs=0.1)  # the edges of half the maximum fall on whole pixels
-    assert value(result, "logit stretched", "centroid_distance") == pytest.approx(np.hypot(*found))
+    stride = 32 / 9
+    bias = (stride - 1) / 2 + 3 * stride - 11.5, (stride - 1) / 2 + 5 * stride - 19.5
+    measured = value(result, "logit stretched", "bias_y"), value(result, "logit stretched", "bias_x")
+    assert measured == pytest.approx(bias, abs=0.1)  # the edges of half the maximum fall on whole pixels
+    assert value(result, "logit stretched", "centroid_distance") == pytest.approx(np.hypot(*measured))
 
 
-def test_a_group_counts_only_where_all_its_scenes_are_recognized() -> None:
+def test_a_group_counts_only_if_all_its_scenes_are_recognized() -> None:
     black = replace(white_square(8, 8), class_idx=0, image=np.full((32, 32, 3), 255, np.uint8))
     classifier = seeing_white()
     result = measure_placement(classifier, [[[white_square(8, 16)], [white_square(4, 4), black]]])
@@ -77,27 +76,27 @@ def test_a_group_counts_only_where_all_its_scenes_are_recognized() -> None:
         measure_placement(classifier, [[[black]]])
 
 
-def test_pictures_are_pasted_at_places_that_the_seed_decides(tmp_path: Path) -> None:
+def test_the_seed_determines_the_positions(tmp_path: Path) -> None:
     Image.new("RGB", (60, 40), "white").save(tmp_path / "white.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
     pictures = [Picture(tmp_path / name, PurePosixPath(name)) for name in ("white.png", "bad.png")]
     done: list[str] = []
     classifier = seeing_white()
 
-    def play(seed: int) -> Evaluation:
+    def run(seed: int) -> Evaluation:
         return evaluate_placement(classifier, pictures, object_size=8, each=3, seed=seed, progress=done.append)
 
-    first = play(0)
+    first = run(0)
     assert first.pictures == 1
     assert first.settings == {"confidence": 0.3, "canvas": 64, "object_size": 8, "each": 3}
     assert done == [str(picture.path) for picture in pictures]
     assert [row.metric for row in first.rows[:4]] == list(METRICS)
     assert value(first, "logit measured", "centroid_distance") < 1
     assert abs(value(first, "logit measured", "bias_x")) < 0.01  # mirror images
-    assert play(0) == first != play(1)
+    assert run(0) == first != run(1)
 
 
-def test_the_class_is_the_known_one(tmp_path: Path) -> None:
+def test_the_class_is_the_true_one_if_known(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
     picture = Picture(tmp_path / "white.png", PurePosixPath("white.png"))
     with pytest.raises(UsageError, match="recognizes none of the objects"):
@@ -105,12 +104,12 @@ def test_the_class_is_the_known_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sizes", [{"object_size": 65}, {"canvas": 0}, {"object_size": 0}, {"each": 0}])
-def test_sizes_that_cannot_be(sizes: dict[str, int]) -> None:
+def test_impossible_sizes_are_an_error(sizes: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="cannot be pasted"):
         evaluate_placement(seeing_white(), [], **sizes)  # type: ignore[arg-type]
 
 
-def test_a_grid_that_was_not_measured_takes_no_part() -> None:
+def test_a_grid_that_was_not_measured_is_left_out() -> None:
     classifier = replace(seeing_white(), grid=Grid((1.5, 1.5), (4, 4), "stretched"))
     result = measure_placement(classifier, [[[white_square(8, 16)]]])
     methods = list(dict.fromkeys(row.method for row in result.rows))
@@ -121,11 +120,11 @@ def test_centroids_by_hand() -> None:
     heat = np.zeros((4, 5))
     heat[1, 1], heat[3, 1], heat[0, 4] = 4, 2, 1.9
     assert centroid(heat) == pytest.approx(((4 * 1 + 2 * 3) / 6, 1))
-    assert centroid(heat - 9) == (1, 1)  # all negative: the hottest pixel
+    assert centroid(heat - 9) == (1, 1)  # all negative: the highest pixel
     assert centroid(np.zeros((3, 5))) == (1, 2)
 
 
-def test_a_pasted_object_is_where_it_is_said_to_be() -> None:
+def test_a_pasted_object_has_the_center_of_its_scene() -> None:
     blank = np.zeros((20, 30, 3), np.uint8)
     for pair in paste("a", np.full((5, 4, 3), 255, np.uint8), 3, blank, [(0, 0), (15, 26), (7, 3)]):
         for scene in pair:

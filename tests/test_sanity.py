@@ -1,3 +1,5 @@
+"""The sanity benchmark: randomized weights, moved images, complete maps."""
+
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
@@ -40,13 +42,13 @@ def headed(*body: nn.Module, channels: int = 6) -> nn.Module:
     return network.eval()
 
 
-def measured(classifier: cam.Classifier, pictures: list[Picture], kinds=KINDS, **options) -> dict[tuple, float]:
+def measure(classifier: cam.Classifier, pictures: list[Picture], kinds=KINDS, **options) -> dict[tuple, float]:
     result = evaluate_sanity(classifier, pictures, kinds, **options)
     return {(row.method, row.metric): row.value for row in result.rows}
 
 
 class Negated(nn.Conv2d):
-    """Initialized to minus one, so that forgetting what it learned, one, turns its sign."""
+    """Initialized to -1, so that randomizing the weight 1 changes its sign."""
 
     def reset_parameters(self) -> None:
         nn.init.constant_(self.weight, -1)
@@ -65,13 +67,13 @@ def by_hand() -> nn.Module:
     return nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
 
 
-def test_randomized_layers_turn_the_map_of_a_network_worked_by_hand(pictures):
-    found = measured(cam.wrap(by_hand(), input_size=16), pictures, ["logit", "contrast"], stages=2)
+def test_rank_correlations_of_randomized_layers_by_hand(pictures):
+    values = measure(cam.wrap(by_hand(), input_size=16), pictures, ["logit", "contrast"], stages=2)
     for kind in ("logit", "contrast"):
-        assert found[kind, "rank_correlation@3"] == pytest.approx(-1)  # the linear layer alone
-        assert found[kind, "rank_correlation@all"] == pytest.approx(1)  # minus times minus
+        assert values[kind, "rank_correlation@3"] == pytest.approx(-1)  # the linear layer alone
+        assert values[kind, "rank_correlation@all"] == pytest.approx(1)  # minus times minus
     for baseline in ("gaussian", "uniform"):
-        assert found[baseline, "rank_correlation@3"] == found[baseline, "rank_correlation@all"] == pytest.approx(1)
+        assert values[baseline, "rank_correlation@3"] == values[baseline, "rank_correlation@all"] == pytest.approx(1)
 
 
 def test_layers_are_randomized_from_the_logits_down(device):
@@ -80,17 +82,17 @@ def test_layers_are_randomized_from_the_logits_down(device):
     classifier = cam.wrap(network, input_size=16)
     states = dict(randomized(classifier, 3))
     assert list(states) == ["5", "1", "all"]
-    for name, untouched in [("5", ["0", "1"]), ("1", ["0"]), ("all", [])]:
+    for name, unchanged in [("5", ["0", "1"]), ("1", ["0"]), ("all", [])]:
         state = states[name].network
         for layer in ("0", "1", "5"):
             same = torch.equal(state.get_submodule(layer).weight, network.get_submodule(layer).weight)
-            assert same == (layer in untouched), (name, layer)
-        torch.testing.assert_close(states[name].head.weight, state[5].weight)  # found anew
-        assert state[1].running_mean.any() == ("1" in untouched)
+            assert same == (layer in unchanged), (name, layer)
+        torch.testing.assert_close(states[name].head.weight, state[5].weight)  # newly found
+        assert state[1].running_mean.any() == ("1" in unchanged)
     assert torch.equal(states["5"].network[5].weight, states["all"].network[5].weight)
 
 
-def test_the_network_given_is_left_untouched(pictures):
+def test_the_network_of_the_caller_is_unchanged(pictures):
     network = headed(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Dropout(0.5))
     network[0].train()
     classifier = cam.wrap(network, input_size=16)
@@ -104,14 +106,14 @@ def test_the_network_given_is_left_untouched(pictures):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
-def test_a_few_stages_of_many_layers_lie_evenly():
+def test_stages_are_evenly_spaced():
     convolutions = [nn.Conv2d(3, 3, 1) for _ in range(12)]
     states = [layer for layer, _ in randomized(cam.wrap(headed(*convolutions, channels=3), input_size=8), 4)]
     assert states == ["15", "8", "4", "all"]  # 1, 5, 9 and 13 of 13 layers
 
 
 class Odd(nn.Module):
-    """Registered the other way round, one layer used twice, one never, and a parameter of its own."""
+    """Layers in another order than they run, one used twice, one never, and a parameter without a layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,11 +127,11 @@ class Odd(nn.Module):
         return self.linear((self.gain * self.shared(self.other(self.shared(x)))).mean((2, 3)))
 
 
-def test_layers_stand_in_the_order_in_which_they_run():
+def test_layers_are_in_the_order_in_which_they_run():
     assert layers_from_logits(Odd(), torch.zeros(1, 3, 4, 4)) == ["linear", "shared", "other", "", "unused"]
 
 
-def test_parameters_without_a_reset_keep_their_mean_and_deviation():
+def test_parameters_without_a_reset_keep_mean_and_deviation():
     layer = nn.Module()
     layer.gain = nn.Parameter(1 + 0.1 * torch.randn(10_000, generator=torch.Generator().manual_seed(0)))
     layer.one = nn.Parameter(torch.tensor([7.0]))
@@ -139,35 +141,36 @@ def test_parameters_without_a_reset_keep_their_mean_and_deviation():
     assert float(after.mean()) == pytest.approx(1, abs=0.01)
     assert float(after.std()) == pytest.approx(0.1, abs=0.01)
     assert abs(np.corrcoef(before, after)[0, 1]) < 0.05
-    assert layer.one.item() == 7  # has no deviation
+    assert layer.one.item() == 7  # one value has no deviation
 
 
-def test_the_seed_decides_the_new_weights():
-    weights = []
-    for seed in (0, 0, 1):
-        layer = nn.Linear(4, 4)
+def test_the_seed_determines_the_new_weights():
+    layers = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+    for layer, seed in zip(layers, (0, 0, 1), strict=True):
         randomize(layer, seed)
-        weights.append(layer.weight)
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(layers[0].weight, layers[1].weight)
+    assert not torch.equal(layers[0].weight, layers[2].weight)
 
 
-def test_a_network_without_padding_moves_its_map_along(pictures, device):
-    """Windows of 4 pixels, 4 apart: every cell but those of the new edge sees what its neighbor saw."""
-    found = measured(cam.wrap(headed(nn.Conv2d(3, 6, 4, stride=4)).to(device), input_size=48), pictures)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_map_of_a_network_without_padding_is_equivariant(pictures, device, channels):
+    """Windows of 4 pixels, 4 apart: every cell but those at the new edge sees what its neighbor saw."""
+    preprocessing = cam.Preprocessing(48, (48, 48), mean=(0.45,) * channels, std=(0.22,) * channels)
+    network = headed(nn.Conv2d(channels, 6, 4, stride=4)).to(device)
+    values = measure(cam.wrap(network, preprocessing=preprocessing), pictures)
     for kind in KINDS:
-        assert found[kind, "equivariance_error"] <= 1e-6
-        assert found[kind, "equivariance_correlation"] == pytest.approx(1, abs=1e-3)
-    assert found["gaussian", "equivariance_error"] > 0.01
-    assert found["uniform", "equivariance_error"] == pytest.approx(2 / 3, abs=0.05)  # E|u - v| / E u
-    assert found["uniform", "equivariance_correlation"] == pytest.approx(0, abs=0.1)
+        assert values[kind, "equivariance_error"] <= 1e-6
+        assert values[kind, "equivariance_correlation"] == pytest.approx(1, abs=1e-3)
+    assert values["gaussian", "equivariance_error"] > 0.01
+    assert values["uniform", "equivariance_error"] == pytest.approx(2 / 3, abs=0.05)  # E|u - v| / E u
+    assert values["uniform", "equivariance_correlation"] == pytest.approx(0, abs=0.1)
 
 
-def test_padding_is_felt_as_far_as_the_windows_reach(pictures):
+def test_padding_disturbs_equivariance_near_the_edge(pictures):
     """Three convolutions of 3 pixels see 3 far; the middle half begins 2 from the edge of 8, and 8 from that of 32."""
     body = [layer for channels in (3, 6, 6) for layer in (nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU())]
     network = headed(*body[:-1])
-    small, large = (measured(cam.wrap(network, input_size=size), pictures) for size in (8, 32))
+    small, large = (measure(cam.wrap(network, input_size=size), pictures) for size in (8, 32))
     assert small["logit", "equivariance_error"] > 0.01
     assert large["logit", "equivariance_error"] <= 1e-6
 
@@ -175,9 +178,9 @@ def test_padding_is_felt_as_far_as_the_windows_reach(pictures):
 def test_only_the_middle_half_is_compared():
     here = np.arange(64.0).reshape(8, 8) - 100
     there = np.roll(here, (1, 1), (0, 1))
-    spoilt = there.copy()
-    spoilt[:3] = spoilt[7:] = spoilt[:, :3] = spoilt[:, 7:] = 1e6
-    assert compare_moved(here, spoilt, (1, 1)) == compare_moved(here, there, (1, 1)) == (0.0, pytest.approx(1))
+    outer = there.copy()
+    outer[:3] = outer[7:] = outer[:, :3] = outer[:, 7:] = 1e6
+    assert compare_moved(here, outer, (1, 1)) == compare_moved(here, there, (1, 1)) == (0.0, pytest.approx(1))
     assert compare_moved(here, 2 * there, (1, 1)) == (pytest.approx(1), pytest.approx(1))
     assert compare_moved(here, -there, (1, 1)) == (pytest.approx(2), pytest.approx(-1))
     assert compare_moved(np.zeros((8, 8)), np.zeros((8, 8)), (1, 1)) == (0.0, 0.0)
@@ -190,20 +193,20 @@ def test_rank_correlation_by_hand():
     assert rank_correlation(np.arange(4.0), np.zeros(4)) == 0
 
 
-def test_the_embedded_model_is_sane():
+def test_the_embedded_model_passes():
     classifier = cam.load_classifier("digits", device="cpu")
     samples = find_pictures([Path(__file__).parents[1] / "samples" / name for name in ("five.png", "four-left.png")])
     missing = Picture(Path("missing.png"), PurePosixPath("missing.png"))
-    seen: list[str] = []
-    result = evaluate_sanity(classifier, [*samples, missing], ["logit"], stages=2, progress=seen.append)
-    found = {(row.method, row.metric): row.value for row in result.rows}
-    assert (result.pictures, len(result.failed), seen) == (2, 1, [str(picture.path) for picture in (*samples, missing)])
-    assert abs(found["logit", "rank_correlation@all"]) < 0.6
-    assert found["logit", "completeness_error"] <= found["logit", "largest_completeness_error"] < 1e-5
-    assert found["logit", "equivariance_error"] < 0.05
-    assert found["logit", "equivariance_correlation"] > 0.98
+    done: list[str] = []
+    result = evaluate_sanity(classifier, [*samples, missing], ["logit"], stages=2, progress=done.append)
+    values = {(row.method, row.metric): row.value for row in result.rows}
+    assert (result.pictures, len(result.failed), done) == (2, 1, [str(picture.path) for picture in (*samples, missing)])
+    assert abs(values["logit", "rank_correlation@all"]) < 0.6
+    assert values["logit", "completeness_error"] <= values["logit", "largest_completeness_error"] < 1e-5
+    assert values["logit", "equivariance_error"] < 0.05
+    assert values["logit", "equivariance_correlation"] > 0.98
 
 
-def test_one_stage_is_no_way(pictures):
+def test_fewer_than_two_stages_are_an_error(pictures):
     with pytest.raises(UsageError, match="stages must be 2 or more, got 1"):
         evaluate_sanity(cam.wrap(by_hand(), input_size=16), pictures, ["logit"], stages=1)

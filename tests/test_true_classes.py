@@ -1,4 +1,4 @@
-"""Class labels of pictures: by folder and by table."""
+"""True classes of images, from folders and from tables."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ IMAGENET = SqueezeNet1_0_Weights.DEFAULT.meta["categories"]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Path]:
-    def made(*names: str) -> Path:
+    """Make a folder of empty files."""
+
+    def make(*names: str) -> Path:
         for name in names:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
         return tmp_path
 
-    return made
+    return make
 
 
 def classes(folder: Path, labels=LABELS, csv=None) -> dict[str, int]:
@@ -44,24 +46,21 @@ def classes(folder: Path, labels=LABELS, csv=None) -> dict[str, int]:
         ("0", 0),
     ],
 )
-def test_a_text_stands_for_a_class(text, class_idx):
+def test_a_text_means_a_class(text, class_idx):
     assert class_of(LABELS, text) == class_idx
 
 
-@pytest.mark.parametrize("text", ["6", "-1", "٣", "9" * 5000, "", "n01440764", "n01440764_"])
-def test_a_text_that_stands_for_none(text):
-    with pytest.raises(UsageError, match="No class has the label"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *((text, "No class has the label") for text in ("6", "-1", "٣", "9" * 5000, "", "n01440764", "n01440764_")),
+        ("white shark", "nearest are 1 'great white shark'"),
+        ("Cardigan", "'cardigan' is the label of 2 classes: 4 'cardigan', 5 'cardigan'"),
+    ],
+)
+def test_a_text_that_means_no_class_is_an_error(text, message):
+    with pytest.raises(UsageError, match=message):
         class_of(LABELS, text)
-
-
-def test_the_nearest_labels_are_told():
-    with pytest.raises(UsageError, match="nearest are 1 'great white shark'"):
-        class_of(LABELS, "white shark")
-
-
-def test_a_label_of_two_classes_is_refused():
-    with pytest.raises(UsageError, match="'cardigan' is the label of 2 classes: 4 'cardigan', 5 'cardigan'"):
-        class_of(LABELS, "Cardigan")
 
 
 def test_labels_may_be_wordnet_ids():
@@ -72,20 +71,20 @@ def test_labels_may_be_wordnet_ids():
 @pytest.mark.parametrize(
     "labels", [IMAGENET, [label.removesuffix(" bird").removesuffix(" tank suit") for label in IMAGENET]]
 )
-def test_namesakes_of_imagenet_are_told_apart_by_their_id(labels):
+def test_wordnet_ids_distinguish_imagenet_classes_of_one_name(labels):
     texts = ["n02012849_crane", "n03126707_crane", "n02113186_Cardigan", "n02963159_cardigan"]
     assert [class_of(labels, text) for text in texts] == [134, 517, 264, 474]
     assert [class_of(labels, text) for text in ("n03710637_maillot", "n03710721_maillot")] == [638, 639]
 
 
-def test_every_photograph_of_imagenet_finds_its_class(shared_data):
+def test_every_imagenet_file_name_finds_its_class(shared_data):
     names = sorted(path.stem for path in (shared_data / "imagenet" / "images").iterdir())
     assert [class_of(IMAGENET, name) for name in names] == list(range(0, 1000, 10))
 
 
 def test_folders_are_classes(folder):
-    place = folder("tench/10.jpg", "tench/2.jpg", "n01484850_great_white_shark/sub/a.png", "4/b.gif", "notes.txt")
-    assert list(classes(place).items()) == [
+    root = folder("tench/10.jpg", "tench/2.jpg", "n01484850_great_white_shark/sub/a.png", "4/b.gif", "notes.txt")
+    assert list(classes(root).items()) == [
         ("4/b.gif", 4),
         ("n01484850_great_white_shark/sub/a.png", 1),
         ("tench/2.jpg", 0),
@@ -94,19 +93,19 @@ def test_folders_are_classes(folder):
 
 
 def test_bare_wordnet_ids_of_all_classes_are_in_the_order_of_the_classes(folder):
-    place = folder("n01443537/a.jpg", "n01440764/b.jpg")
-    assert classes(place, ("tench", "goldfish")) == {"n01440764/b.jpg": 0, "n01443537/a.jpg": 1}
+    root = folder("n01443537/a.jpg", "n01440764/b.jpg")
+    assert classes(root, ("tench", "goldfish")) == {"n01440764/b.jpg": 0, "n01443537/a.jpg": 1}
     with pytest.raises(UsageError, match=r"n01440764' matches no class"):
-        classes(place, ("tench", "goldfish", "great white shark"))
+        classes(root, ("tench", "goldfish", "great white shark"))
 
 
-def test_a_folder_of_no_class_is_told(folder):
-    place = folder("tench/a.jpg", "tenhc/b.jpg")
+def test_a_folder_of_no_class_is_an_error(folder):
+    root = folder("tench/a.jpg", "tenhc/b.jpg")
     with pytest.raises(UsageError, match=r"The folder '.*tenhc' matches no class: .*nearest are 0 'tench'"):
-        classes(place)
+        classes(root)
 
 
-def test_an_image_outside_the_folders_of_classes_is_refused(folder):
+def test_an_image_outside_the_folders_of_classes_is_an_error(folder):
     root = folder("n01440764_tench.JPEG", "tench/a.jpg")
     with pytest.raises(UsageError, match=rf"The folder '{root}' matches no class.*give a CSV"):
         classes(root)
@@ -121,7 +120,7 @@ def test_an_image_outside_the_folders_of_classes_is_refused(folder):
         '"b.jpg","tench"\n"sub/a.jpg","1"',
     ],
 )
-def test_a_table_names_the_classes(folder, tmp_path, text):
+def test_a_table_gives_the_classes(folder, tmp_path, text):
     csv = tmp_path / "labels.csv"
     csv.write_text(text, "utf-8", newline="")
     assert list(classes(folder("b.jpg", "sub/a.jpg"), csv=csv).items()) == [("b.jpg", 0), ("sub/a.jpg", 1)]
@@ -146,14 +145,14 @@ def test_rows_of_other_images_and_images_without_a_row_are_left_out(folder, tmp_
         ("a.jpg," + "x" * 200_000, "Line 1 of .* is not CSV"),
     ],
 )
-def test_a_bad_table_is_told(folder, tmp_path, text, message):
+def test_a_bad_table_is_an_error(folder, tmp_path, text, message):
     csv = folder("a.jpg") / "labels.csv"
     csv.write_text(text)
     with pytest.raises(UsageError, match=message):
         labeled_pictures(tmp_path, LABELS, csv)
 
 
-def test_a_table_that_is_no_text_is_told(folder, tmp_path):
+def test_an_unreadable_table_is_an_error(folder, tmp_path):
     csv = folder("a.jpg") / "labels.csv"
     csv.write_bytes(b"a.jpg,\xff\xfe")
     with pytest.raises(UsageError, match="is not text in UTF-8"):
