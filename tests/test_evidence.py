@@ -21,22 +21,22 @@ BIAS = torch.tensor([0.5, 6.0, 0.0])
 
 
 def test_margin_by_hand(device):
-    found = margins(FEATURES.to(device), WEIGHT.to(device), [0, 1, 2])
-    assert found.tolist() == [[[1.0, 2.0]], [[-3.0, -8.0]], [[-1.0, -2.0]]]
+    result = margins(FEATURES.to(device), WEIGHT.to(device), [0, 1, 2])
+    assert result.tolist() == [[[1.0, 2.0]], [[-3.0, -8.0]], [[-1.0, -2.0]]]
     tie = margins(torch.ones(1, 1, 1), torch.tensor([[2.0], [2.0], [1.0]]), [0, 1, 2])
     assert tie.flatten().tolist() == [0, 0, -1]
 
 
 def test_posterior_by_hand():
-    found = posteriors(FEATURES, WEIGHT, BIAS, [1, 0], lambda logits: logits.softmax(1))
+    result = posteriors(FEATURES, WEIGHT, BIAS, [1, 0], lambda logits: logits.softmax(1))
     first, second = np.exp([2.5, 5.0, 1.0]), np.exp([3.5, 1.0, 1.0])
     expected = [first[1] / first.sum(), second[1] / second.sum()], [first[0] / first.sum(), second[0] / second.sum()]
-    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(result[:, 0], expected, rtol=1e-6)
 
 
 def test_channels_by_hand():
-    found = channel_maps(FEATURES, WEIGHT[0])
-    assert found.tolist() == [[[2.0, 4.0]], [[0.0, -1.0]]]  # together 2 3, the map of class 0
+    result = channel_maps(FEATURES, WEIGHT[0])
+    assert result.tolist() == [[[2.0, 4.0]], [[0.0, -1.0]]]  # together 2 3, the map of class 0
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 31, 10**9])
@@ -63,26 +63,26 @@ def test_kinds_of_evidence_against_float64(kind, device):
     cams = torch.einsum("ck,khw->chw", seen.scale * seen.head.weight.double(), seen.features.double()).cpu()
     places = cams + seen.head.bias.double().cpu()[:, None, None]
     for class_idx in range(len(cams)):
-        found = {
+        result = {
             name: cam.explain(classifier, photo(40, 70), class_idx, fit="whole", evidence=name).evidence_map
             for name in ("logit", "margin", "posterior")
         }
         others = torch.cat([cams[:class_idx], cams[class_idx + 1 :]])
         chance = places.sigmoid() if kind == "one-logit" else places.softmax(0)
-        np.testing.assert_allclose(found["logit"], cams[class_idx], atol=1e-4)
-        np.testing.assert_allclose(found["margin"], cams[class_idx] - others.amax(0), atol=1e-4)
-        np.testing.assert_allclose(found["posterior"], chance[class_idx], atol=1e-5)
+        np.testing.assert_allclose(result["logit"], cams[class_idx], atol=1e-4)
+        np.testing.assert_allclose(result["margin"], cams[class_idx] - others.amax(0), atol=1e-4)
+        np.testing.assert_allclose(result["posterior"], chance[class_idx], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_contrast_adds_up_to_the_margin(kind, device):
     classifier = wrapped(kind, device)
-    (found,) = explain_images(
+    (result,) = explain_images(
         classifier, [photo(40, 70)], [[TopClasses(5)]], ExplainOptions("contrast", fit="whole", against=None)
     )
-    for explanation in found.explanations:
+    for explanation in result.explanations:
         other = explanation.against
-        best = max((e.logit, -e.class_idx) for e in found.explanations if e.class_idx != explanation.class_idx)
+        best = max((e.logit, -e.class_idx) for e in result.explanations if e.class_idx != explanation.class_idx)
         assert (other.logit, -other.class_idx) == best
         assert explanation.title == f"{explanation.label} over {other.label}"
         margin = explanation.logit - other.logit
@@ -207,17 +207,17 @@ def test_each_image_has_its_own_targets():
     classifier = wrapped()
     images = [photo(32, 32, seed) for seed in range(3)]
     targets = [[OneClass(2)], [OneClass(0), OneClass(1)], [TopClasses(1)]]
-    found = list(explain_images(classifier, images, targets))
-    assert [[e.class_idx for e in each.explanations] for each in found[:2]] == [[2], [0, 1]]
+    result = list(explain_images(classifier, images, targets))
+    assert [[e.class_idx for e in image_result.explanations] for image_result in result[:2]] == [[2], [0, 1]]
     alone = next(explain_images(classifier, images[2:], [[TopClasses(5)]]))
-    assert found[2].explanations[0].logit == pytest.approx(max(e.logit for e in alone.explanations), abs=1e-5)
+    assert result[2].explanations[0].logit == pytest.approx(max(e.logit for e in alone.explanations), abs=1e-5)
 
 
 def test_the_other_class_of_a_contrast_is_left_out():
     classifier = wrapped()
-    (found,) = explain_images(classifier, [photo(32, 32)], [[TopClasses(5)]], ExplainOptions("contrast", against=2))
-    assert sorted(e.class_idx for e in found.explanations) == [0, 1, 3, 4]
-    assert {e.against.class_idx for e in found.explanations} == {2}
+    (result,) = explain_images(classifier, [photo(32, 32)], [[TopClasses(5)]], ExplainOptions("contrast", against=2))
+    assert sorted(e.class_idx for e in result.explanations) == [0, 1, 3, 4]
+    assert {e.against.class_idx for e in result.explanations} == {2}
 
 
 def test_larger_inputs_go_in_smaller_batches(monkeypatch):

@@ -33,55 +33,55 @@ def explained(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
     logits, features = forward(network, head.site, FEATURES.to(device))
     scales = head.scales(features, logits)
     cams = class_activation_maps(features, scales[:, None, None] * head.weight)
-    found = {"cams": cams, "bias": head.bias, "logits": logits, "scales": scales, "weight": head.weight}
+    result = {"cams": cams, "bias": head.bias, "logits": logits, "scales": scales, "weight": head.weight}
     return {"kind": head.kind, "error": completeness_error(cams, head.bias, logits)} | {
-        name: tensor.cpu() for name, tensor in found.items()
+        name: tensor.cpu() for name, tensor in result.items()
     }
 
 
 def test_linear_head(device):
     linear = with_weights(nn.Linear(2, 2), WEIGHT, BIAS)
-    found = explained(nn.Sequential(pass_through(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear), device)
-    assert found["kind"] == "gap-linear"
-    assert found["weight"].tolist() == [[2.0, 1.0], [-1.0, 3.0]]
-    assert found["bias"].tolist() == [0.5, -1.0]
-    assert found["scales"].tolist() == [1.0]
+    result = explained(nn.Sequential(pass_through(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear), device)
+    assert result["kind"] == "gap-linear"
+    assert result["weight"].tolist() == [[2.0, 1.0], [-1.0, 3.0]]
+    assert result["bias"].tolist() == [0.5, -1.0]
+    assert result["scales"].tolist() == [1.0]
     # 2 f0 + f1 and -f0 + 3 f1
-    assert found["cams"].tolist() == [[[[2.0, 3.0], [8.0, 5.0]], [[-1.0, -5.0], [3.0, -13.0]]]]
-    assert found["logits"].tolist() == [[5.0, -5.0]]  # 18/4 + 0.5 and -16/4 - 1
-    assert found["error"].tolist() == [[0.0, 0.0]]
+    assert result["cams"].tolist() == [[[[2.0, 3.0], [8.0, 5.0]], [[-1.0, -5.0], [3.0, -13.0]]]]
+    assert result["logits"].tolist() == [[5.0, -5.0]]  # 18/4 + 0.5 and -16/4 - 1
+    assert result["error"].tolist() == [[0.0, 0.0]]
 
 
 def test_convolution_to_classes_with_relu(device):
     classes = with_weights(nn.Conv2d(2, 2, 1), WEIGHT, BIAS)
     network = nn.Sequential(pass_through(), classes, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    found = explained(network, device)
-    assert found["kind"] == "conv-gap"
-    assert found["weight"].tolist() == [[1.0, 0.0], [0.0, 1.0]]
-    assert found["bias"].abs().max() <= 1e-12
+    result = explained(network, device)
+    assert result["kind"] == "conv-gap"
+    assert result["weight"].tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert result["bias"].abs().max() <= 1e-12
     # relu(2 f0 + f1 + 0.5) and relu(-f0 + 3 f1 - 1) of (-2, -6, 2, -14)
-    assert found["cams"].tolist() == [[[[2.5, 3.5], [8.5, 5.5]], [[0.0, 0.0], [2.0, 0.0]]]]
-    assert found["logits"].tolist() == [[5.0, 0.5]]
-    assert found["error"].max() <= 1e-12
+    assert result["cams"].tolist() == [[[[2.5, 3.5], [8.5, 5.5]], [[0.0, 0.0], [2.0, 0.0]]]]
+    assert result["logits"].tolist() == [[5.0, 0.5]]
+    assert result["error"].max() <= 1e-12
 
 
 def test_layer_norm_between_pool_and_linear(device):
     # pooled (2.5, -0.5): mean 1, variance 2.25, so that eps 4 makes the deviation 2.5 and the scale 0.4
     norm = with_weights(nn.LayerNorm(2, eps=4.0), torch.tensor([2.0, 0.5]), torch.tensor([1.0, -1.0]))
     linear = with_weights(nn.Linear(2, 2), WEIGHT, BIAS)
-    found = explained(nn.Sequential(pass_through(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm, linear), device)
-    assert found["kind"] == "gap-norm-linear"
+    result = explained(nn.Sequential(pass_through(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm, linear), device)
+    assert result["kind"] == "gap-norm-linear"
     # weight times gain (4, 0.5; -2, 1.5), less the mean of each row (2.25; -0.25), times 0.4
-    scaled = found["scales"][:, None, None] * found["weight"]
+    scaled = result["scales"][:, None, None] * result["weight"]
     torch.testing.assert_close(scaled, torch.tensor([[[0.7, -0.7], [-0.7, 0.7]]]), rtol=1e-6, atol=0)
     # weight times (1, -1), plus bias
-    torch.testing.assert_close(found["bias"], torch.tensor([1.5, -5.0]), rtol=1e-6, atol=0)
+    torch.testing.assert_close(result["bias"], torch.tensor([1.5, -5.0]), rtol=1e-6, atol=0)
     # 0.7 (f0 - f1) and its opposite
     cams = torch.tensor([[[[0.7, 2.1], [0.7, 4.9]], [[-0.7, -2.1], [-0.7, -4.9]]]])
-    torch.testing.assert_close(found["cams"], cams, rtol=1e-6, atol=0)
+    torch.testing.assert_close(result["cams"], cams, rtol=1e-6, atol=0)
     # weight times (2 * 0.6 + 1, 0.5 * -0.6 - 1) = (2.2, -1.3), plus bias; also 2.1 + 1.5 and -2.1 - 5
-    torch.testing.assert_close(found["logits"], torch.tensor([[3.6, -7.1]]), rtol=1e-6, atol=0)
-    assert found["error"].max() <= 1e-6
+    torch.testing.assert_close(result["logits"], torch.tensor([[3.6, -7.1]]), rtol=1e-6, atol=0)
+    assert result["error"].max() <= 1e-6
 
 
 def test_maps_with_a_weight_for_each_picture():

@@ -29,15 +29,9 @@ def ink(strip: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_the_strip_is_as_wide_as_the_picture(height: int, width: int) -> None:
-    strip = legend(height, width, notes=["hatched: not seen by the network"])
-    assert strip.shape[1] == max(width, 280)
-    assert strip.dtype == np.uint8
-
-
-@pytest.mark.parametrize(("height", "width"), SIZES)
-def test_nothing_touches_the_margins(height: int, width: int) -> None:
+def test_the_legend_is_as_wide_as_the_image_and_keeps_its_margins(height: int, width: int) -> None:
     strip = legend(height, width, title="W" * 300, details="j" * 300, notes=["(" * 300])
+    assert (strip.shape[1], strip.dtype) == (max(width, 280), np.uint8)
     margin = 6
     inside = ink(strip)[margin:-margin, margin:-margin]
     assert inside.sum() == ink(strip).sum() > 100

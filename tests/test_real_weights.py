@@ -70,8 +70,8 @@ def test_cifar_resnets_on_their_pictures(shared_data: Path, depth: int) -> None:
 
 def distances(evaluation: Evaluation) -> tuple[float, float, float]:
     """From the object's center to the heat's, pixels: measured, by arithmetic, stretched."""
-    found = {row.method: row.value for row in evaluation.rows if row.metric == "centroid_distance"}
-    return found["logit measured"], found["logit arithmetic"], found["logit stretched"]
+    values = {row.method: row.value for row in evaluation.rows if row.metric == "centroid_distance"}
+    return values["logit measured"], values["logit arithmetic"], values["logit stretched"]
 
 
 def test_measured_centers_place_squeezenet(squeezenet: cam.Classifier, shared_data: Path) -> None:

@@ -36,8 +36,8 @@ def overlay(
     """
     _check_style(opacity, colormap)
     if image.shape != (*heat.shape, 3):
-        found = f"heat of shape {heat.shape} does not have the size of the image of shape {image.shape}"
-        raise UsageError(found, "Pass heat of shape (H, W) for an image of shape (H, W, 3)")
+        problem = f"heat of shape {heat.shape} does not have the size of the image of shape {image.shape}"
+        raise UsageError(problem, "Pass heat of shape (H, W) for an image of shape (H, W, 3)")
     canvas = np.empty(image.shape, np.uint8)
     _blend(canvas, image, to_steps(heat, vmax, colormap, signed), colormap, opacity)
     unseen = np.isnan(heat)

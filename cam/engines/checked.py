@@ -122,14 +122,14 @@ def check_engine(name: str, device: torch.device, precision: str) -> None:
         if value not in choices:
             raise UsageError(f"--{option} must be one of {', '.join(choices)}, got {value!r}", "Choose one of them")
     if precision != "float32" and device.type != "cuda":
-        found = f"--precision {precision} is slower than float32 on {device.type}, and inexact"
-        raise UsageError(found, "Use --precision float32, or --device cuda where there is a GPU")
+        problem = f"--precision {precision} is slower than float32 on {device.type}, and inexact"
+        raise UsageError(problem, "Use --precision float32, or --device cuda where there is a GPU")
     if name == "onnxruntime" and device.type != "cpu":
-        found = f"--engine onnxruntime runs on the CPU, and the network is on {device.type}"
-        raise UsageError(found, "Use --device cpu, or another engine")
+        problem = f"--engine onnxruntime runs on the CPU, and the network is on {device.type}"
+        raise UsageError(problem, "Use --device cpu, or another engine")
     if name == "onnxruntime" and (missing := _missing()):
-        found = f"--engine onnxruntime needs {', '.join(missing)}, which is not installed"
-        raise UsageError(found, "Run pip install 'gapcam[onnxruntime]', or use another engine")
+        problem = f"--engine onnxruntime needs {', '.join(missing)}, which is not installed"
+        raise UsageError(problem, "Run pip install 'gapcam[onnxruntime]', or use another engine")
 
 
 def _missing() -> list[str]:

@@ -26,7 +26,7 @@ class ComputedMaps:
     """The maps of one image, on their way from the device.
 
     Attributes:
-        own: the result at the model's own input size, which gives the logits.
+        native: the result at the model's own input size, which gives the logits.
         views: the results that the maps come from, the finest first.
         classes: the T classes to explain, in order.
         others: the class that each of them is contrasted with; empty for other kinds of evidence.
@@ -35,7 +35,7 @@ class ComputedMaps:
             maps, T maps of the evidence, and the maps of the channels.
     """
 
-    own: ForwardResult
+    native: ForwardResult
     views: Sequence[ForwardResult]
     classes: list[int]
     others: list[int]
@@ -46,14 +46,14 @@ class ComputedMaps:
         """Return what the maps of all classes are computed from, on the grid of the finest view."""
         view = self.views[0]
         weight = None if view.weight is None else view.head.weight
-        scores = self.own.logits, self.own.probabilities, view.logits, view.bias
+        scores = self.native.logits, self.native.probabilities, view.logits, view.bias
         return AllClasses(*scores, features=view.features, weight=weight, scale=view.scale)
 
 
 def compute_maps(
     classifier: Classifier,
     targets: Sequence[Target],
-    own: ForwardResult,
+    native: ForwardResult,
     views: Sequence[ForwardResult],
     options: ExplainOptions,
 ) -> ComputedMaps:
@@ -62,19 +62,19 @@ def compute_maps(
     Raises UsageError for a class that the classifier does not have, and ModelError if a class would be contrasted
     with itself.
     """
-    classes = resolve(targets, own.logits)
+    classes = resolve(targets, native.logits)
     if options.against is not None:
-        (other,) = resolve([OneClass(options.against)], own.logits)
+        (other,) = resolve([OneClass(options.against)], native.logits)
         if classes == [other]:
-            found = f"{classifier.labels[other]!r} is the class of this image and would be contrasted with itself"
-            raise ModelError(found, "Choose another class with --target or --against")
+            problem = f"{classifier.labels[other]!r} is the class of this image and would be contrasted with itself"
+            raise ModelError(problem, "Choose another class with --target or --against")
         classes = [class_idx for class_idx in classes if class_idx != other]
     others = []
     if options.evidence == "contrast":
-        others = [_other_class(class_idx, options.against, own.logits) for class_idx in classes]
+        others = [_other_class(class_idx, options.against, native.logits) for class_idx in classes]
     channels = [_top_channels(views, class_idx, options.channels) for class_idx in classes]
     maps = [_start_maps(classifier, view, classes, others, channels, options) for view in views]
-    return ComputedMaps(own, views, classes, others, channels, maps)
+    return ComputedMaps(native, views, classes, others, channels, maps)
 
 
 def _other_class(class_idx: int, against: int | None, logits: Tensor) -> int:
@@ -129,7 +129,7 @@ def build_explanations(
 
     Raises ModelError if the maps do not add up to the class scores.
     """
-    own, results, classes = computed.own, computed.views, computed.classes
+    native, results, classes = computed.native, computed.views, computed.classes
     views = []
     for result, fetched in zip(results, computed.maps, strict=True):
         result.check_completeness(fetched[: len(classes)], classes)
@@ -147,9 +147,9 @@ def build_explanations(
         explanation = Explanation(
             class_idx=class_idx,
             label=classifier.labels[class_idx],
-            logit=float(own.logits[class_idx]),
-            probability=float(own.probabilities[class_idx]),
-            bias=float(own.bias[class_idx]),
+            logit=float(native.logits[class_idx]),
+            probability=float(native.probabilities[class_idx]),
+            bias=float(native.bias[class_idx]),
             cam=cams[n],
             evidence_map=evidence[n],
             evidence=options.evidence,
@@ -157,7 +157,7 @@ def build_explanations(
             grid=results[0].grid,
             frame=results[0].frame,
             image=image,
-            against=_describe(classifier, own, map_logits, computed.others[n]) if computed.others else None,
+            against=_describe(classifier, native, map_logits, computed.others[n]) if computed.others else None,
             channels=tuple(Channel(index, float(part.mean()), part) for index, part in channels),
             zero_features=all(result.zero_features for result in results),
         )
@@ -165,6 +165,6 @@ def build_explanations(
     return explanations
 
 
-def _describe(classifier: Classifier, own: ForwardResult, map_logits: Tensor, class_idx: int) -> OtherClass:
-    logit, bias, map_logit = (float(values[class_idx]) for values in (own.logits, own.bias, map_logits))
+def _describe(classifier: Classifier, native: ForwardResult, map_logits: Tensor, class_idx: int) -> OtherClass:
+    logit, bias, map_logit = (float(values[class_idx]) for values in (native.logits, native.bias, map_logits))
     return OtherClass(class_idx, classifier.labels[class_idx], logit, bias, map_logit)

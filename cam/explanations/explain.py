@@ -128,8 +128,8 @@ def _explain_in_batches(
     classifier: Classifier, photos: Iterable[Photo], class_idx: int | None, options: ExplainOptions, batch_size: int
 ) -> Iterator[Explanation]:
     if not (class_idx is None or hasattr(class_idx, "__index__")):
-        found = f"class_idx must be an integer, got {class_idx!r}"
-        raise UsageError(found, "Pass the index of the class, as in classifier.labels.index(label)")
+        problem = f"class_idx must be an integer, got {class_idx!r}"
+        raise UsageError(problem, "Pass the index of the class, as in classifier.labels.index(label)")
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}", "Pass 1 or more")
     targets = (TopClasses(1),) if class_idx is None else (OneClass(class_idx),)
@@ -187,8 +187,8 @@ def explain_images(
         views = _run_views(classifier, images, options, photos)
         for image_targets, image_views in zip(targets, views, strict=True):
             try:
-                own, *others = [result_or_raise(view) for view in image_views]
-                computed.append(compute_maps(classifier, image_targets, own, others or [own], options))
+                native, *others = [result_or_raise(view) for view in image_views]
+                computed.append(compute_maps(classifier, image_targets, native, others or [native], options))
             except _FAILURES as error:
                 computed.append(as_model_error(error))
         wait(device)  # once for the whole batch
@@ -209,13 +209,13 @@ def _run_views(
     photos: Sequence[Size] | None,
 ) -> Iterator[tuple[ForwardResult | ModelError, ...]]:
     """Run the network on each image at the model's own input size, then on the other inputs that maps come from."""
-    own = run_forward(classifier, images, classifier.preprocessing, options.fit, photos=photos)
-    passes = [own]
+    native = run_forward(classifier, images, classifier.preprocessing, options.fit, photos=photos)
+    passes = [native]
     if options.resolution is not None or options.tta:
         for preprocessing in multi_scale(classifier.preprocessing, options.resolution, options.tta):
             for mirrored in (False, True) if options.tta else (False,):
                 if preprocessing == classifier.preprocessing and not mirrored:
-                    passes.append(own)
+                    passes.append(native)
                 else:
                     passes.append(
                         run_forward(classifier, images, preprocessing, options.fit, mirrored=mirrored, photos=photos)

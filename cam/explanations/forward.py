@@ -145,8 +145,8 @@ def _run(
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # devices other than CUDA report a full memory this way
-        found = f"Inputs of shape {pixels.shape} cannot be moved to {device}: {error}"
-        raise ModelError(found, "Use a smaller --batch-size, or another --device") from error
+        problem = f"Inputs of shape {pixels.shape} cannot be moved to {device}: {error}"
+        raise ModelError(problem, "Use a smaller --batch-size, or another --device") from error
 
     logits, features, head = classifier.forward(inputs.flip(3) if mirrored else inputs)
     logits, probabilities, bias, statistics = _fetch_small_tensors(classifier, logits, features, head)
@@ -156,8 +156,8 @@ def _run(
     results: list[ForwardResult | ModelError] = []
     for row, (frame, (scale, zero_features, finite)) in enumerate(zip(frames, statistics, strict=True)):
         if not finite:
-            found = f"The class scores or features that {classifier.name!r} gives this image are not finite"
-            results.append(ModelError(found, "Check its weights, or run it in float32"))
+            problem = f"The class scores or features that {classifier.name!r} gives this image are not finite"
+            results.append(ModelError(problem, "Check its weights, or run it in float32"))
             continue
         result = ForwardResult(
             logits=logits[row],

@@ -49,12 +49,12 @@ class ExplainOptions:
             if value not in choices and not (name == "fit" and value is None):
                 raise UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}", "Choose one of them")
         if self.against is not None and self.evidence != "contrast":
-            found = f"--against sets one class against another, and the evidence is {self.evidence!r}"
-            raise UsageError(found, "Add --evidence contrast, or leave --against out")
+            problem = f"--against sets one class against another, and the evidence is {self.evidence!r}"
+            raise UsageError(problem, "Add --evidence contrast, or leave --against out")
         resolution = self.resolution
         if resolution is not None and not (isinstance(resolution, int) and 1 <= resolution <= _MAX_RESOLUTION):
-            found = f"--resolution must be from 1 to {_MAX_RESOLUTION} pixels, got {resolution!r}"
-            raise UsageError(found, "Choose a whole number of pixels in that range")
+            problem = f"--resolution must be from 1 to {_MAX_RESOLUTION} pixels, got {resolution!r}"
+            raise UsageError(problem, "Choose a whole number of pixels in that range")
         if self.channels < 0:
             raise UsageError(f"--channels must be 0 or more, got {self.channels}", "Choose how many to show")
 
@@ -106,8 +106,8 @@ def parse_target(text: str, labels: Sequence[str] | None) -> Target:
         if str(index) not in labels:
             raise _index_error(index, len(labels))
     if labels is None:
-        found = f"The labels of the model are not known, so {text!r} cannot be looked up"
-        raise UsageError(found, "Add --labels, or use the class index")
+        problem = f"The labels of the model are not known, so {text!r} cannot be looked up"
+        raise UsageError(problem, "Add --labels, or use the class index")
     return OneClass(find_class(labels, text))
 
 
@@ -120,8 +120,8 @@ def parse_against(text: str | None, labels: Sequence[str] | None) -> int | None:
         return None
     target = parse_target(text, labels)
     if isinstance(target, TopClasses):
-        found = f"--against must be runner-up, a class index or a label, got {text!r}"
-        raise UsageError(found, "Choose one class")
+        problem = f"--against must be runner-up, a class index or a label, got {text!r}"
+        raise UsageError(problem, "Choose one class")
     return target.class_idx
 
 
