@@ -23,7 +23,7 @@ from cam.invariance.plotting import (
     to_webp,
 )
 from cam.invariance.results import Equivariance, Invariance, PointTracking, mean_and_max, summarize_scores
-from cam.maps.geometry import Frame, Size
+from cam.maps.geometry import Frame
 from cam.maps.projection import project
 
 if TYPE_CHECKING:
@@ -38,20 +38,11 @@ _MIN_SPAN = 1.0  # logits that the color scale spans at least, so that tiny diff
 
 _MAX_LABEL = 24  # characters of a class label
 
-_MIN_WIDTH, _MIN_HEIGHT = 0.8, 0.3  # of the view of a long, thin canvas, as a share of the longer side
-
-_LEGEND_WIDTH = 5.0  # inches
+_TILE = 2.7  # inches, width of one position: enough for its caption
 
 
 def write_figures(result: Invariance, out: Path) -> list[Path]:
-    """Draw the result into a folder, return the files, and remove figures of an earlier run that no longer apply.
-
-    - contact-sheet.png: the object at some positions with its heat, on one color scale.
-    - score-map.png: logit and probability for each position of the object's center.
-    - peak-error.png: how far the heat's peak, and the centroid of its positive evidence, are from where they would be
-      if they moved exactly with the object; only with an exact map.
-    - heat.webp: an animation of the heat following the object; only with an exact map.
-    """
+    """Draw the result, the heat only if there is an exact map, and remove other `FIGURES` of an earlier run."""
     check_matplotlib()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that the font lacks is drawn as a box
@@ -70,14 +61,12 @@ def write_figures(result: Invariance, out: Path) -> list[Path]:
 def contact_sheet(result: Invariance) -> Figure:
     """Draw the object at up to three by three positions with its heat and its scores."""
     rows, columns = (_spread_indices(count, _SHEET) for count in result.placements.shape)
-    height, width = _view_size(result.placements.canvas)
-    scale = 2.7 / max(height, width)  # inches per pixel
-    size = 1.6 + len(columns) * (scale * width + 0.3), 1.3 + len(rows) * (scale * height + 0.7)
-    figure = new_figure(max(_LEGEND_WIDTH, size[0]), size[1])
+    height, width = _view_size(result)
+    figure = new_figure(1.6 + len(columns) * (_TILE + 0.3), 1.3 + len(rows) * (_TILE * height / width + 0.7))
     grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
     for (i, j), axes in np.ndenumerate(grid):
         _draw_position(axes, result, rows[i], columns[j], fontsize=8)
-        _set_pixel_axes(axes, result.placements.canvas)
+        _set_pixel_axes(axes, result)
     _add_legend(figure, grid, result)
     return figure
 
@@ -85,11 +74,10 @@ def contact_sheet(result: Invariance) -> Figure:
 def animation(result: Invariance) -> bytes:
     """Draw the object at up to five by five positions, back and forth from row to row, as an animated WebP."""
     rows, columns = (_spread_indices(count, _ANIMATION) for count in result.placements.shape)
-    height, width = _view_size(result.placements.canvas)
-    scale = 4 / max(height, width)
-    figure = new_figure(max(_LEGEND_WIDTH, 1.9 + scale * width), 1.4 + scale * height)
+    height, width = _view_size(result)
+    figure = new_figure(1.9 + 1.5 * _TILE, 1.4 + 1.5 * _TILE * height / width)
     axes = figure.subplots()
-    _set_pixel_axes(axes, result.placements.canvas)
+    _set_pixel_axes(axes, result)
     _add_legend(figure, axes, result)
 
     def frames() -> Iterator[None]:
@@ -202,15 +190,15 @@ def _add_legend(figure: Figure, axes: Axes | NDArray[Any], result: Invariance) -
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
 
 
-def _view_size(canvas: Size) -> tuple[float, float]:
-    """Height and width of the view, pixels: the canvas, with margins if it is long and thin."""
-    height, width = canvas
-    return max(height, _MIN_HEIGHT * width), max(width, _MIN_WIDTH * height)
+def _view_size(result: Invariance) -> tuple[float, float]:
+    """Height and width of the view, pixels: the canvas, with margins for captions if it is long and thin."""
+    height, width = result.placements.canvas
+    return max(height, 0.4 * width), max(width, 0.7 * height)
 
 
-def _set_pixel_axes(axes: Axes, canvas: Size) -> None:
+def _set_pixel_axes(axes: Axes, result: Invariance) -> None:
     """Show the whole canvas with pixel i at i, and a frame around it."""
-    (height, width), (view_height, view_width) = canvas, _view_size(canvas)
+    (height, width), (view_height, view_width) = result.placements.canvas, _view_size(result)
     top, left = (height - view_height - 1) / 2, (width - view_width - 1) / 2
     axes.set(xlim=(left, left + view_width), ylim=(top + view_height, top), aspect="equal")
     rectangle(axes, (0, 0, width, height), "gray", 0.5)
@@ -221,7 +209,7 @@ def _set_pixel_axes(axes: Axes, canvas: Size) -> None:
 
 
 def _two_axes(result: Invariance) -> tuple[Figure, tuple[Axes, Axes]]:
-    height, width = _view_size(result.placements.canvas)
+    height, width = _view_size(result)
     figure = new_figure(10.4, 1.5 + 4 * max(0.5, height / width))
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     return figure, (left, right)
@@ -236,7 +224,7 @@ def _draw_map(
     bar = figure.colorbar(axes.pcolormesh(xs, ys, values, vmin=low, vmax=high, cmap="viridis"), ax=axes, shrink=0.9)
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    _set_pixel_axes(axes, result.placements.canvas)
+    _set_pixel_axes(axes, result)
 
 
 def _cell_edges(centers: NDArray[np.floating], half_width: float) -> NDArray[np.floating]:

@@ -42,9 +42,6 @@ def measure_invariance(
     The object keeps the scale at which the model sees images. For a network that takes one input size only, or has no
     exact map, the canvas has that size by default, and an object larger than half of the canvas is made smaller.
 
-    On a canvas of twice the height and width the object fills a quarter of the positions that the network averages.
-    Its class then scores lower than in the image alone, and another may win: at all positions alike.
-
     Args:
         model: from `load_any_classifier`, `load_classifier` or `wrap`.
         image: (H, W, 3) uint8 RGB; by default the object is all that the model sees of it.
@@ -52,25 +49,14 @@ def measure_invariance(
         mask: (H, W) uint8, 255 where the object is.
         canvas: (H, W), input pixels; by default twice the object's size, at least the model's input size.
         steps: positions along each axis, spread evenly over the canvas.
-        fill: of the canvas: "mean" (the mean of the preprocessing, 0 in the input), "blur" (the blurred image),
-            "reflect" (mirror images of the object, in which the heat may peak too) or an RGB color.
+        fill: "mean" of the preprocessing, "blur" (the blurred image), "reflect" (mirror images of the object) or RGB.
         target: the class; by default the one predicted for the image.
         batch_size: images in one forward pass, and in memory.
         progress: called after each position.
 
-    Returns:
-        The scores, and what the heat does if there is an exact map.
-
     Raises:
         UsageError: an argument is out of range, or leaves a single position.
         ModelError: the network does not run on the canvas.
-
-    Example:
-        >>> from cam.classifiers.load import load_classifier
-        >>> digits = load_classifier("digits", device="cpu")
-        >>> result = measure_invariance(digits, np.zeros((72, 72, 3), np.uint8), steps=2)
-        >>> result.placements.canvas, result.logits.shape, result.equivariance.cams.shape
-        ((144, 144), (2, 2), (2, 2, 36, 36))
     """
     if batch_size < 1:
         raise UsageError(f"--batch-size must be 1 or more, got {batch_size}", "Give 1 or more")
