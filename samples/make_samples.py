@@ -1,9 +1,9 @@
-"""Compose the sample scenes: digits no embedded model was trained on, at places that are known (needs scikit-learn).
+"""Compose the sample scenes: test digits at known positions (needs scikit-learn).
 
     python samples/make_samples.py
 
-Writes the pictures next to this file, and samples.json: for every picture the class and the box (xyxy in pixels) of
-each digit, and the classes that should score highest, in any order.
+Writes the images next to this file, and samples.json: for every image the class and the box (xyxy in pixels) of each
+digit, and the classes that should score highest, in any order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Recipe(NamedTuple):
-    """What one sample shows: `area` (xyxy) is where its digits may lie, `seed` decides the rest."""
+    """Arguments of one sample; `area` (xyxy) is where its digits may lie."""
 
     digits: tuple[int, ...]
     size: tuple[int, int]
@@ -47,7 +47,7 @@ SAMPLES = {
 
 
 def scene_of(recipe: Recipe) -> Scene:
-    """Its scene; the seed also chooses which of the test glyphs of a class is shown."""
+    """Compose a sample; the seed also chooses the glyph of each class."""
     glyphs, classes = uci_digits("test")
     rng = np.random.default_rng(recipe.seed)
     chosen = [rng.choice(np.flatnonzero(classes == digit)) for digit in recipe.digits]
@@ -63,11 +63,11 @@ def scene_of(recipe: Recipe) -> Scene:
 
 
 def main() -> None:
-    answers: dict[str, object] = {}
+    samples: dict[str, object] = {}
     for name, recipe in SAMPLES.items():
         scene = scene_of(recipe)
         Image.fromarray(scene.image).save(HERE / name, optimize=True)
-        answers[name] = {
+        samples[name] = {
             "classes": scene.classes.tolist(),
             "boxes": scene.boxes.tolist(),
             "top": sorted(set(recipe.digits)),
@@ -75,7 +75,7 @@ def main() -> None:
     document = {
         "made_by": "python samples/make_samples.py",
         "license": "CC BY 4.0: digits of Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
-        "samples": answers,
+        "samples": samples,
     }
     (HERE / "samples.json").write_text(json.dumps(document, indent=2) + "\n")
 

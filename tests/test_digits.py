@@ -78,7 +78,7 @@ def test_an_untrained_network_recognizes_nothing():
 @pytest.mark.parametrize("name", sorted(ANSWERS))
 def test_the_known_answer_of_a_sample_scores_highest_and_its_maps_peak_on_its_digits(digits, name):
     scene = sample(name)
-    predicted, cams = TRAINING["look"](digits, [scene])
+    predicted, cams = TRAINING["predict"](digits, [scene])
     scores = cams[0].mean((1, 2)) + digits.linear.bias
     top = ANSWERS[name]["top"]
     assert sorted(scores.argsort(descending=True)[: len(top)].tolist()) == top
@@ -100,6 +100,6 @@ def test_the_samples_are_what_their_script_composes():
 def test_the_same_four_scores_alike_wherever_it_stands(digits):
     probabilities = []
     for name in ("four-left.png", "four-middle.png", "four-right.png"):
-        _, cams = TRAINING["look"](digits, [sample(name)])
+        _, cams = TRAINING["predict"](digits, [sample(name)])
         probabilities.append(float((cams[0].mean((1, 2)) + digits.linear.bias).softmax(0)[4]))
     assert min(probabilities) > 0.9

@@ -42,7 +42,7 @@ def measure_digit(**arguments: object) -> Invariance:
     return measure_invariance(load_classifier("digits"), read_image(FIVE), **arguments)  # type: ignore[arg-type]
 
 
-def test_a_flattening_network_knows_where_the_object_is() -> None:
+def test_a_flattening_network_depends_on_the_position() -> None:
     white = np.full((8, 8, 3), 255, np.uint8)
     result = measure_invariance(halves(), white, steps=2, fill=(0, 0, 0), target=OneClass(0))
     assert (result.placements.canvas, result.placements.cutout.size) == ((8, 8), (4, 4))  # made smaller to fit
@@ -64,19 +64,18 @@ def test_a_flattening_network_knows_where_the_object_is() -> None:
     np.testing.assert_array_equal(overlay_heat(result, 0, 1)[0, :, 0], [0] * 4 + [255] * 4)
 
 
-def test_a_canvas_that_such_a_network_does_not_take() -> None:
+def test_a_canvas_that_the_network_does_not_take_is_an_error() -> None:
     with pytest.raises(ModelError, match=r"'halves' does not run on inputs of shape \(4, 3, 16, 16\)"):
         measure_invariance(halves(), np.zeros((8, 8, 3), np.uint8), canvas=(16, 16), steps=2)
 
 
-def test_the_figures_of_a_digit(tmp_path: Path) -> None:
+def test_figures_of_a_digit_have_its_heat_where_the_peak_is(tmp_path: Path) -> None:
     result = measure_digit(steps=2)
     assert [path.name for path in write_figures(result, tmp_path)] == list(FIGURES)
     for name in FIGURES[:3]:
         assert min(read_image(tmp_path / name).shape[:2]) > 300
     with Image.open(tmp_path / "heat.webp") as film:
         assert film.n_frames == 4
-    assert result.equivariance is not None
     painted = overlay_heat(result, 1, 1)
     y, x = np.rint(result.equivariance.peak.points[1, 1]).astype(int)
     assert painted.shape == (144, 144, 3)
@@ -84,7 +83,7 @@ def test_the_figures_of_a_digit(tmp_path: Path) -> None:
 
 
 def test_the_outline_is_that_of_the_mask() -> None:
-    """An L in a rectangle of 20 x 20, and a whole rectangle, each at its place."""
+    """An L in a rectangle of 20 x 20, and a whole rectangle."""
     image, mask = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
     mask[10:30, 10:15], mask[25:30, 10:30] = 255, 255
     measure = partial(measure_invariance, load_classifier("digits"), image, canvas=(72, 72), steps=2)
@@ -103,12 +102,12 @@ def test_the_outline_is_that_of_the_mask() -> None:
 def test_figures_of_one_row_without_positive_evidence(tmp_path: Path) -> None:
     result = measure_digit(canvas=(72, 73), steps=2)
     assert (result.equivariance is not None, result.placements.shape) == (True, (1, 2))
-    nowhere = track(np.full((1, 2, 2), np.nan), result.placements.centers)
-    write_figures(replace(result, equivariance=replace(result.equivariance, centroid=nowhere)), tmp_path)
+    no_centroid = track(np.full((1, 2, 2), np.nan), result.placements.centers)
+    write_figures(replace(result, equivariance=replace(result.equivariance, centroid=no_centroid)), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(FIGURES)
 
 
-def test_labels_are_no_formulas_and_may_be_in_any_script(tmp_path: Path) -> None:
+def test_labels_may_hold_dollar_signs_and_any_script(tmp_path: Path) -> None:
     model = halves()
     named = ScoreOnlyClassifier(model.name, model.network, model.preprocessing, (r"$\frac$", "猫"), "it flattens")
     result = measure_invariance(named, np.full((8, 8, 3), 255, np.uint8), steps=2)
@@ -118,14 +117,14 @@ def test_labels_are_no_formulas_and_may_be_in_any_script(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["contact-sheet.png", "score-map.png"]
 
 
-def test_without_matplotlib_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_matplotlib_is_an_error_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(OutputError, match=r"pip install gapcam\[figures\]"):
         write_figures(measure_digit(steps=2), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_where_another_class_wins_the_caption_is_red():
+def test_the_caption_is_red_if_another_class_is_predicted():
     result = measure_invariance(halves(), np.full((8, 8, 3), 255, np.uint8), steps=2, target=OneClass(0))
     left, right = contact_sheet(result).axes[:2]
     assert (left.title.get_color(), right.title.get_color()) == ("black", "red")
@@ -134,17 +133,17 @@ def test_where_another_class_wins_the_caption_is_red():
 
 
 @pytest.mark.parametrize("canvas", [(4000, 73), (73, 4000)])
-def test_captions_and_legend_fit_on_a_canvas_that_is_long_and_thin(canvas):
+def test_captions_and_legend_fit_on_a_long_thin_canvas(canvas):
     figure = contact_sheet(measure_digit(canvas=canvas, steps=3))
     figure.draw_without_rendering()
-    tiles = [each for each in figure.axes if each.get_title()]
-    boxes = [each.title.get_window_extent() for each in tiles]
+    tiles = [axes for axes in figure.axes if axes.get_title()]
+    boxes = [axes.title.get_window_extent() for axes in tiles]
     assert len(boxes) == 6
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     legend = figure.legends[0].get_window_extent()
     assert 0 <= legend.x0 < legend.x1 <= figure.bbox.width
     bar = figure.axes[-1].get_window_extent()
-    assert not any(bar.overlaps(each) for each in boxes)
+    assert not any(bar.overlaps(box) for box in boxes)
 
 
 def test_colors_of_scores_span_a_logit_or_more(tmp_path):

@@ -1,4 +1,4 @@
-"""How far the heat lies from digits at known places, as in docs/evaluation.md (needs scikit-learn).
+"""Measure how far the heat is from digits at known positions, as in docs/evaluation.md (needs scikit-learn).
 
 python tools/digit_placement.py
 """
@@ -18,7 +18,7 @@ SEEDS = range(5)
 
 
 def digits(size: tuple[int, int], seeds: Sequence[int]) -> Iterator[list[list[Scene]]]:
-    """Every glyph that nothing was learned from, in one scene of (H, W) pixels for each seed."""
+    """Yield every test glyph in one scene of (H, W) pixels for each seed."""
     glyphs, classes = uci_digits("test")
     rngs = [np.random.default_rng(seed) for seed in seeds]
     for glyph, class_idx in zip(glyphs, classes.tolist(), strict=True):

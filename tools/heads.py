@@ -19,7 +19,7 @@ from cam.heads.prove import Proof, prove_head
 
 PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
 EXPECTED = {"gap-linear": 57, "conv-gap": 2, "gap-norm-linear": 4, "nonlinear": 3, "one-token": 5, "not-gap": 9}
-LARGE = 150e6  # parameters; larger networks are proved on fewer inputs, for the time float64 takes
+LARGE = 150e6  # parameters; larger networks are proved on fewer inputs, as float64 is slow
 INTRODUCTION = """\
 # Heads of the torchvision classifiers
 
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def survey(name: str) -> Row:
-    """Find and prove the head of one network; nothing of the network is kept."""
+    """Find and prove the head of one network."""
     network, size = build(name)
     shape = (3, size, size)
     head_report = find_head(network, shape)
@@ -77,11 +77,11 @@ def survey(name: str) -> Row:
 
 
 def build(name: str) -> tuple[nn.Module, int]:
-    """A network with seeded random weights, and the input size of its default weights."""
+    """Build a network with seeded random weights, and give the input size of its default weights."""
     torch.manual_seed(0)
     size = models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
     options: dict[str, object] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    if name.startswith("vit"):  # its position embedding is made for one size
+    if name.startswith("vit"):  # the position embedding has one size
         options["image_size"] = size
     network = models.get_model(name, weights=None, **options).eval()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -92,7 +92,7 @@ def build(name: str) -> tuple[nn.Module, int]:
         for norm in norms:
             norm.momentum = None
             norm.train()
-        if norms:  # statistics of random inputs, or the features of untrained deep networks explode or vanish
+        if norms:  # or the features of untrained deep networks explode or vanish
             network(random_inputs(2, (3, size, size)))
     return network.eval(), size
 

@@ -1,4 +1,4 @@
-"""What `cam invariance` measures, averaged over pictures: the table of docs/invariance.md.
+"""Average what `cam invariance` measures over images: the table of docs/invariance.md.
 
 python tools/invariance_table.py cifar10/*/0000.jpg -m cifar-resnet20 --weights resnet20.th --canvas 64 --steps 17
 python tools/invariance_table.py photos/*.jpg -m squeezenet1_0
@@ -17,8 +17,8 @@ from cam.invariance.measure import measure_invariance
 from cam.invariance.models import load_any_classifier
 
 
-def row(facts: dict[str, Any]) -> dict[str, float]:
-    """The numbers of one picture, from `Invariance.facts`."""
+def to_row(facts: dict[str, Any]) -> dict[str, float]:
+    """Pick the numbers of one image from `Invariance.facts`."""
     logit, shift = facts["logit"], facts["shift_by_one_stride"]
     return {
         "logit: mean over the places": logit["mean"],
@@ -35,21 +35,21 @@ def row(facts: dict[str, Any]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Average what cam invariance measures over pictures.")
-    parser.add_argument("pictures", nargs="+", type=Path)
+    parser = argparse.ArgumentParser(description="Average what cam invariance measures over images.")
+    parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--canvas", type=int, help="its side, pixels of the input (twice the object)")
-    parser.add_argument("--steps", type=int, default=8, help="places along each axis (%(default)s)")
+    parser.add_argument("--canvas", type=int, help="side of the canvas, input pixels (default: twice the object)")
+    parser.add_argument("--steps", type=int, default=8, help="positions along each axis (%(default)s)")
     options = parser.parse_args()
     model = load_any_classifier(options.model, weights=options.weights)
     canvas = (options.canvas, options.canvas) if options.canvas else None
     rows = [
-        row(measure_invariance(model, read_image(path), canvas=canvas, steps=options.steps).facts())
-        for path in options.pictures
+        to_row(measure_invariance(model, read_image(path), canvas=canvas, steps=options.steps).facts())
+        for path in options.images
     ]
     for name in rows[0]:
-        print(f"| {name} | {np.mean([each[name] for each in rows]):.3f} |")
+        print(f"| {name} | {np.mean([row[name] for row in rows]):.3f} |")
 
 
 if __name__ == "__main__":

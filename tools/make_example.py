@@ -1,4 +1,4 @@
-"""Draw docs/example.png, the picture of the README: one scene, explained for each of its two digits."""
+"""Draw docs/example.png, the image of the README: one scene, explained for two of its digits."""
 
 from __future__ import annotations
 

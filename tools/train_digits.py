@@ -1,6 +1,6 @@
 """Train the embedded model: write models/digits.safetensors and models/digits.json (needs scikit-learn).
 
-It learns from image labels alone, on scenes of one digit each: never from a box, never from a test glyph.
+It is trained on image labels only, on scenes of one digit each: never on a box, never on a test glyph.
 
     python tools/train_digits.py
 """
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import save
 
+from cam.files import write_whole
 from cam.invariance.demo.scenes import Floats, Ints, Scene, compose, uci_digits
 from cam.networks.cifar_resnet import CifarResNet
 
@@ -31,21 +32,19 @@ LEARNING_RATE = 4e-3
 ARGUMENTS = {"depth": 14, "num_classes": 10, "width": 16}
 MEAN, STD = 0.5, 0.25
 SHORTER_SIDE = 72
-CANVASES = ((72, 72), (72, 96), (96, 72))
-"""Where the finished network is measured."""
-ONE_DIGIT, TWO_DIGITS = (16, 36), (16, 28)
-"""Smallest and largest height of the digits there, in pixels; two of the largest would not always fit."""
+CANVASES = ((72, 72), (72, 96), (96, 72))  # of the evaluation
+ONE_DIGIT, TWO_DIGITS = (16, 36), (16, 28)  # height of the digits in pixels; two larger ones would not always fit
 
 
 def to_input(scenes: list[Scene]) -> torch.Tensor:
-    """The network's input, (N, 3, H, W) float32, from scenes of one size."""
+    """Normalize scenes of one size to inputs (N, 3, H, W) float32."""
     images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
     normalized = (images.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
     return normalized.contiguous(memory_format=torch.channels_last)
 
 
 def vary(glyph: Floats, other: Floats, rng: np.random.Generator) -> Floats:
-    """A glyph that nobody wrote: part of another of its class, thinner or thicker, every cell a little off."""
+    """Augment a glyph: mix it with another of its class, make it thinner or thicker, and add noise."""
     mixed = glyph + rng.uniform(0, 0.4) * (other - glyph)
     noise = 0.08 * rng.standard_normal(glyph.shape, np.float32)
     return (mixed ** rng.uniform(0.6, 1.6) + noise).clip(0, 1)
@@ -54,7 +53,7 @@ def vary(glyph: Floats, other: Floats, rng: np.random.Generator) -> Floats:
 def training_batch(
     glyphs: Floats, classes: Ints, rng: np.random.Generator, progress: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scenes of one digit each and their labels; the canvases, all of one size, grow with progress from 0 to 1."""
+    """Compose scenes of one digit each and their labels; the canvas size grows with progress from 0 to 1."""
     shorter = rng.uniform(40, 48 + 40 * progress)
     size = [round(shorter), round(shorter * rng.uniform(1, 1.5))]
     rng.shuffle(size)
@@ -70,7 +69,7 @@ def training_batch(
 
 
 def train(steps: int, seed: int) -> CifarResNet:
-    """The network after that many steps; the seed is the only source of chance."""
+    """Train the network for a number of steps."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     glyphs, classes = uci_digits("train")
@@ -92,7 +91,7 @@ def train(steps: int, seed: int) -> CifarResNet:
 
 
 def peak_in_box(cam: torch.Tensor, scene: Scene, digit: int) -> bool:
-    """Whether the largest cell of a map (h, w), stretched over the scene, lies in the box of that digit."""
+    """True if the largest cell of a map (h, w), stretched over the scene, lies in the box of that digit."""
     row, column = divmod(int(cam.argmax()), cam.shape[1])
     y = (row + 0.5) * scene.image.shape[0] / cam.shape[0]
     x = (column + 0.5) * scene.image.shape[1] / cam.shape[1]
@@ -101,25 +100,18 @@ def peak_in_box(cam: torch.Tensor, scene: Scene, digit: int) -> bool:
 
 
 @torch.no_grad()
-def look(network: CifarResNet, scenes: list[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predicted classes, (N,), and class activation maps of all classes, (N, C, h, w), of scenes of one size."""
+def predict(network: CifarResNet, scenes: list[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predict classes (N,) and class activation maps (N, C, h, w) of scenes of one size."""
     features = torch.cat([network.features(to_input(scenes[i : i + 100])) for i in range(0, len(scenes), 100)])
     cams = torch.einsum("ck,nkhw->nchw", network.linear.weight, features)
     return (cams.mean((2, 3)) + network.linear.bias).argmax(1), cams
 
 
 def evaluate(network: CifarResNet, part: str, scenes: int, seed: int) -> dict[str, float]:
-    """Measure a network in evaluation mode on scenes composed from one part of the digits.
+    """Evaluate a network on scenes of one digit, on as many of two digits, and on every glyph on a plain canvas.
 
-    Args:
-        network: the network.
-        part: of the digits, see `uci_digits`.
-        scenes: number of scenes of one digit and of two digits each, a third on each of `CANVASES`.
-        seed: of the scenes.
-
-    Returns:
-        Shares from 0 to 1: `accuracy` and `peak_in_box` on scenes of one digit, `two_digits_peak_on_own` on scenes
-        of two different digits, `quiet_accuracy` on every digit of that part, once, on a plain canvas.
+    Returns shares from 0 to 1: `accuracy` and `peak_in_box` of one digit, `two_digits_peak_on_own` of two different
+    digits, `quiet_accuracy` of the plain canvas.
     """
     rng = np.random.default_rng(seed)
     glyphs, classes = uci_digits(part)
@@ -127,43 +119,36 @@ def evaluate(network: CifarResNet, part: str, scenes: int, seed: int) -> dict[st
     def scene_of(chosen: Ints, size: tuple[int, int], digit_size: tuple[int, int]) -> Scene:
         return compose(glyphs[chosen], classes[chosen], size, rng, digit_size=digit_size, clutter=rng.uniform())
 
-    right: list[bool] = []
+    correct: list[bool] = []
     inside: list[bool] = []
-    own: list[bool] = []
+    inside_of_two: list[bool] = []
     for size in CANVASES:
         count = -(-scenes // len(CANVASES))
         single = [scene_of(rng.integers(len(glyphs), size=1), size, ONE_DIGIT) for _ in range(count)]
-        predicted, cams = look(network, single)
+        predicted, cams = predict(network, single)
         truth = torch.from_numpy(np.concatenate([scene.classes for scene in single]))
-        right += (predicted == truth).tolist()
+        correct += (predicted == truth).tolist()
         inside += [peak_in_box(cam[scene.classes[0]], scene, 0) for cam, scene in zip(cams, single, strict=True)]
-        double = [scene_of(different(classes, rng), size, TWO_DIGITS) for _ in range(count)]
-        for cam, scene in zip(look(network, double)[1], double, strict=True):
-            own += [peak_in_box(cam[scene.classes[digit]], scene, digit) for digit in (0, 1)]
+        double = [scene_of(choose_two(classes, rng), size, TWO_DIGITS) for _ in range(count)]
+        for cam, scene in zip(predict(network, double)[1], double, strict=True):
+            inside_of_two += [peak_in_box(cam[scene.classes[digit]], scene, digit) for digit in (0, 1)]
     quiet = [
         compose([g], [c], CANVASES[0], rng, digit_size=(24, 24), clutter=0, area=(16, 16, 56, 56))
         for g, c in zip(glyphs, classes, strict=True)
     ]
     return {
-        "accuracy": float(np.mean(right)),
+        "accuracy": float(np.mean(correct)),
         "peak_in_box": float(np.mean(inside)),
-        "two_digits_peak_on_own": float(np.mean(own)),
-        "quiet_accuracy": float((look(network, quiet)[0].numpy() == classes).mean()),
+        "two_digits_peak_on_own": float(np.mean(inside_of_two)),
+        "quiet_accuracy": float((predict(network, quiet)[0].numpy() == classes).mean()),
     }
 
 
-def different(classes: Ints, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Two glyphs of different classes, as indices."""
+def choose_two(classes: Ints, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Choose two glyphs of different classes."""
     first = rng.integers(len(classes))
     second = rng.choice(np.flatnonzero(classes != classes[first]))
     return np.array([first, second])
-
-
-def write(path: Path, content: bytes) -> None:
-    """Put a file in place whole."""
-    unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
 
 
 def card(weights: bytes, minutes: float, figures: dict[str, float]) -> dict[str, object]:
@@ -205,8 +190,8 @@ def main() -> None:
     weights = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     figures = evaluate(network, "test", SCENES, TEST_SEED)
     minutes = (time.monotonic() - started) / 60
-    write(MODELS / "digits.safetensors", weights)
-    write(MODELS / "digits.json", (json.dumps(card(weights, minutes, figures), indent=2) + "\n").encode())
+    write_whole(MODELS / "digits.safetensors", weights)
+    write_whole(MODELS / "digits.json", (json.dumps(card(weights, minutes, figures), indent=2) + "\n").encode())
     print(json.dumps(figures, indent=2))
 
 

@@ -1,7 +1,7 @@
 """Train the networks of `cam invariance --demo`: write models/position-* (needs scikit-learn).
 
-Cards, weights in half precision, and the glyphs of the test scenes, so that the demonstration needs neither
-scikit-learn nor training.
+Writes cards, weights in half precision and the test glyphs, so that the demonstration needs no scikit-learn and no
+training.
 
     python tools/train_positions.py
 """
@@ -29,19 +29,19 @@ SEED = 0
 GLYPHS = (
     "Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (CC BY 4.0)"
 )
-BORDERS = {"zeros": "zeros", "circular": "the opposite side", "reflect": "the picture mirrored"}
+PADDINGS = {"zeros": "zeros", "circular": "the opposite side", "reflect": "the picture mirrored"}
 HEADS = {"gap-linear": "GAP, linear", "flatten-linear": "flatten, linear", "flatten-mlp": "flatten, two linear layers"}
 
 
-def half(network: torch.nn.Module) -> bytes:
-    """The weights as a safetensors file in half precision."""
-    floats = {name: each for name, each in network.state_dict().items() if each.is_floating_point()}
-    return save({name: each.contiguous().half() for name, each in floats.items()})
+def save_half(network: torch.nn.Module) -> bytes:
+    """Encode the weights as safetensors in half precision."""
+    floats = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    return save({name: tensor.contiguous().half() for name, tensor in floats.items()})
 
 
 def card(name: str, weights: bytes, trained: TrainedNetwork) -> dict[str, Any]:
     arguments = NETWORKS[name]
-    body = f"a body of five convolutions padded with {BORDERS[arguments['padding_mode']]}"
+    body = f"a body of five convolutions padded with {PADDINGS[arguments['padding_mode']]}"
     return {
         "name": name,
         "description": f"Digits learned in the right half of scenes only: {body}; {HEADS[arguments['head']]}",
@@ -73,7 +73,7 @@ def main() -> None:
     with progress(TOTAL_EPOCHS, silent=False) as advance:
         networks = train_all(SEED, advance)
     for name, trained in networks.items():
-        weights = half(trained.network)
+        weights = save_half(trained.network)
         write_whole(MODELS / f"{name}.safetensors", weights)
         content = json.dumps(card(name, weights, trained), indent=2) + "\n"
         write_whole(MODELS / f"{name}.json", content.encode())
