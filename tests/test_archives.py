@@ -174,7 +174,7 @@ def test_limits_hold_in_a_tar(tmp_path: Path) -> None:
     check_refused(small, "has 20 x 20 pixels, over the limit of 399", max_pixels=399)
 
 
-def test_a_wrong_checksum_is_damage(tmp_path: Path) -> None:
+def test_a_member_with_a_wrong_checksum_is_damaged(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "p.zip", ("a.png", png(1)), method=zipfile.ZIP_STORED)
     data = bytearray(path.read_bytes())
     data[60] ^= 1
@@ -214,19 +214,15 @@ def test_missing_and_empty_archives_and_pipes(tmp_path: Path) -> None:
     check_refused(find_one(tmp_path / "empty.zip"), "is empty")
 
 
-@pytest.mark.parametrize("cut", [100, 513, 1024, 1100, 1536, 2200, 3072])
-def test_a_truncated_tar_is_not_taken_for_a_shorter_one(tmp_path: Path, cut: int) -> None:
+@pytest.mark.parametrize(
+    ("cut", "end"),
+    [*((cut, b"") for cut in (100, 513, 1024, 1100, 1536, 3072)), (1024, b"?" * 512 + bytes(9000))],
+)
+def test_a_truncated_or_spoiled_tar_is_not_taken_for_a_shorter_one(tmp_path: Path, cut: int, end: bytes) -> None:
     """Not even between two members, where tar itself sees nothing wrong."""
     path = make_tar(tmp_path / "p.tar", *((f"{n}.png", png(n)) for n in range(3)))
-    path.write_bytes(path.read_bytes()[:cut])
+    path.write_bytes(path.read_bytes()[:cut] + end)
     check_refused(find_one(path), "is damaged or cut short")
-
-
-def test_a_tar_with_nonsense_in_the_middle_is_not_taken_for_a_shorter_one(tmp_path: Path) -> None:
-    path = make_tar(tmp_path / "p.tar", *((f"{n}.png", png(n)) for n in range(3)))
-    data = path.read_bytes()
-    path.write_bytes(data[:1024] + b"?" * 512 + data[1536:])
-    check_refused(find_one(path), r"cut short \(there is neither a member nor the end at byte 1024\)")
 
 
 def test_a_tar_with_a_member_of_negative_size_does_not_loop(tmp_path: Path) -> None:

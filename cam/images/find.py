@@ -1,4 +1,4 @@
-"""Find the images that paths, globs and archives stand for, and name each one for its results."""
+"""Find the images in files, folders, archives and globs, and give each a name for its results."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ IMAGE_SUFFIXES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image that has not been read: where it is, and the name its results go by.
+    """An image that has not been read: its path, and the name of its results.
 
     Attributes:
-        path: the file as the user would write it, after the path of its archive if it is in one; it may be missing.
-        name: relative, unique among the images found together, never leading upwards.
-        member: the entry of the archive; None for a file of its own.
-        fingerprint: size and time of the file when it was read; None before that, and if it could not be read.
+        path: the file, or the archive and the path in it; it may be missing.
+        name: relative path, unique in the result of `find_pictures`, without `..`.
+        member: the entry of the archive, if it is in one.
+        fingerprint: size and time of the file when it was read; None before, and if it could not be read.
     """
 
     path: Path
@@ -49,20 +49,19 @@ def find_pictures(
     patterns: Sequence[str] = (),
     listed: Sequence[str | Path] = (),
 ) -> list[Picture]:
-    """Find the images that files, folders, archives and globs stand for.
+    """Find the images in files, folders, archives and globs.
 
-    A file is taken whatever its suffix, and even if it is missing: reading it then fails with an error of its own.
-    A folder (with the folders below it, links followed once), an archive (.zip, uncompressed .tar) or a glob gives
-    the files with the suffix of an image in natural order (2 before 10), without hidden files and folders.
-    Archives inside folders are not entered. A damaged archive, and a folder inside a folder that cannot be listed,
-    stand for themselves, so that reading them fails with an error of their own.
+    A file is taken whatever its suffix, and even if it is missing: reading it raises the error. A folder (with the
+    folders below it, links followed once), an archive (.zip, uncompressed .tar) or a glob gives the files with the
+    suffix of an image in natural order (2 before 10), without hidden files and folders. Archives inside folders are
+    not entered. A damaged archive, or a folder below that cannot be listed, is taken as a file, too.
 
     Args:
         inputs: paths of files, folders and archives, and globs (`*`, `?`, `[...]`, `**`).
         exclude: a folder of results, left out of folders and globs.
         patterns: globs that images in folders, archives and globs must match; none by default. A pattern with a slash
             is matched with the path relative to the input, another with the file name; `*` also matches slashes.
-        listed: more inputs, which are never globs; one without an image stands for itself.
+        listed: more inputs, which are never globs; an empty folder is taken as a file.
 
     Returns:
         Every image once, in the order of the inputs, named relative to their common folder. An archive counts as a
@@ -107,11 +106,11 @@ def find_pictures(
 
 
 def _expand(path: Path, excluded: str, *, is_listed: bool = False) -> tuple[Path, list[Picture]]:
-    """List the images that an input stands for, named relative to the folder that is returned first."""
+    """List the images of an input, named relative to the folder that is returned first."""
     itself = path.parent, [Picture(path, PurePosixPath(path.name))]
     if _is_folder(path):
         pictures = _list_folder(path, excluded)
-        # An empty folder with the name of an image, or of a list, is a bad image, not a wrong command.
+        # An empty folder in a list, or with the name of an image, is a bad image, not a wrong command.
         return itself if not pictures and path.name and (is_listed or is_picture(path.name)) else (path, pictures)
     if path.name == "..":  # of a missing folder
         return path, []
@@ -187,8 +186,9 @@ def _list_archive(archive: Path) -> list[Picture]:
 def _matches(picture: Picture, patterns: Sequence[str]) -> bool:
     """True if it matches a pattern, or is an archive or a folder that could not be listed."""
     path, name = str(picture.name), picture.name.name
-    unlisted = picture.member is None and not is_picture(name)
-    return not patterns or unlisted or any(fnmatchcase(path if "/" in each else name, each) for each in patterns)
+    if not patterns or (picture.member is None and not is_picture(name)):
+        return True
+    return any(fnmatchcase(path if "/" in pattern else name, pattern) for pattern in patterns)
 
 
 def is_picture(name: str) -> bool:

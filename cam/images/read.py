@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one image may cost at most.
+    """Limits on one image.
 
     Attributes:
         max_pixels: height times width, checked on the header before anything is decoded. Reading takes up to 3.5 times
@@ -61,13 +61,13 @@ def read_picture(picture: Picture, limits: Limits, at_least: int | None = None) 
 
     Args:
         picture: from `find_pictures`.
-        limits: what it may cost.
+        limits: on its size and the time to read it.
         at_least: pixels that are needed of the shorter side; a large JPEG is then decoded at 1/2, 1/4 or 1/8 of its
             size if that leaves three times as many. None: all pixels.
 
     Raises:
-        ImageError: it is missing, unreadable, damaged, not an image, or over a limit. A decoder that hangs is left
-            behind in a thread of its own.
+        ImageError: it is missing, unreadable, damaged, not an image, or over a limit. A decoder that hangs continues in
+            a background thread.
 
     Example:
         >>> from pathlib import Path

@@ -72,7 +72,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, list[str]]
         columns: lower-case names of the columns.
 
     Returns:
-        For each row its place for messages ("Line 2 of 'labels.csv'"), and its values, one a column, stripped.
+        For each row its name for messages ("Line 2 of 'labels.csv'"), and its values, one a column, stripped.
     """
     name = repr(str(path))
     rows = [(line, [value.strip() for value in row]) for line, row in _read_rows(read_text(path), name, path.suffix)]
@@ -93,9 +93,9 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, list[str]]
 
 
 def picture_named(text: str, roots: Sequence[Path], where: str) -> Picture:
-    """Find the image that a file of ground truth names by its relative path, in the first of some folders that has it.
+    """Return the image at a relative path in the first of the folders that has it, else a missing one in the first.
 
-    If none has it, it is a missing file in the first folder. `where` names the source for messages.
+    `where` names the line of the ground truth for messages.
     """
     name = PurePosixPath(text)
     if not name.parts or name.is_absolute() or ".." in name.parts:
