@@ -50,21 +50,16 @@ def test_the_card_belongs_to_the_weights_and_to_the_script():
     assert CARD["preprocessing"]["std"] == [TRAINING["STD"]] * 3
 
 
-def test_the_figures_on_the_card_are_the_ones_promised():
-    figures = CARD["figures"]
-    assert figures["accuracy"] >= 0.97
-    assert figures["quiet_accuracy"] >= 0.97
+def assert_promised(figures: dict[str, float]) -> None:
+    assert min(figures["accuracy"], figures["quiet_accuracy"]) >= 0.97
     assert figures["peak_in_box"] >= 0.95
     assert figures["two_digits_peak_on_own"] >= 0.90
-    assert figures["minutes"] <= 15
 
 
-def test_the_weights_reach_the_figures_on_scenes_never_seen(digits):
-    figures = TRAINING["evaluate"](digits, "test", scenes=600, seed=2)
-    assert figures["accuracy"] >= 0.97
-    assert figures["quiet_accuracy"] >= 0.97
-    assert figures["peak_in_box"] >= 0.95
-    assert figures["two_digits_peak_on_own"] >= 0.90
+def test_the_weights_reach_the_figures_of_the_card_on_new_scenes(digits):
+    assert_promised(CARD["figures"])
+    assert CARD["figures"]["minutes"] <= 15
+    assert_promised(TRAINING["evaluate"](digits, "test", scenes=600, seed=2))
 
 
 def test_an_untrained_network_recognizes_nothing():

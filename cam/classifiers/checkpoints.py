@@ -95,9 +95,9 @@ def fill_weights(
     network: nn.Module, factory: Callable[..., nn.Module], arguments: dict[str, Any], file: Path, unsafe_pickle: bool
 ) -> nn.Module:
     """Load a checkpoint into a network, built again if the checkpoint has another number of classes."""
-    own = network.state_dict()
-    state = strip_prefixes(read_checkpoint(file, unsafe_pickle=unsafe_pickle), own.keys())
-    classes = class_count({name: tensor.shape for name, tensor in own.items()}, state)
+    expected = network.state_dict()
+    state = strip_prefixes(read_checkpoint(file, unsafe_pickle=unsafe_pickle), expected.keys())
+    classes = class_count({name: tensor.shape for name, tensor in expected.items()}, state)
     if classes is not None:
         parameters = inspect.signature(factory).parameters
         if "num_classes" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
@@ -148,13 +148,13 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -
     `num_batches_tracked` may be missing: old checkpoints lack it, and evaluation does not use it.
     """
     merged = network.state_dict()
-    own = {key: value for key, value in merged.items() if isinstance(value, Tensor)}
+    expected = {key: value for key, value in merged.items() if isinstance(value, Tensor)}
     problems = {
-        "missing": [repr(key) for key in own if key not in state and not key.endswith("num_batches_tracked")],
-        "unexpected": [repr(key) for key in state if key not in own],
+        "missing": [repr(key) for key in expected if key not in state and not key.endswith("num_batches_tracked")],
+        "unexpected": [repr(key) for key in state if key not in expected],
         "of another shape or dtype": [
             f"{key!r} {_form(state[key])} for {_form(old)}"
-            for key, old in own.items()
+            for key, old in expected.items()
             if key in state and not _fits(state[key], old)
         ],
     }

@@ -80,7 +80,7 @@ def wrap(
 
     Raises:
         HeadError: the class scores are not an average over positions.
-        ModelError: the network does not run on such an input.
+        ModelError: the network does not run on an input of that size.
         UsageError: the number of labels is not the number of classes.
 
     Example:

@@ -53,7 +53,7 @@ def analyze_head(network: nn.Module, input_shape: tuple[int, int, int], head: He
 
     Raises:
         HeadError: the network has no exact map, or its maps do not add up.
-        ModelError: the network does not run on such an input.
+        ModelError: the network does not run on an input of that size.
     """
     if any(is_lazy(parameter) for parameter in network.parameters()):
         run_once(network, input_shape)  # gives them their shapes

@@ -70,7 +70,7 @@ def find_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadRepo
         The kind; with weight and bias if the map is exact.
 
     Raises:
-        ModelError: the network does not run on such an input, or its head cannot be differentiated.
+        ModelError: the network does not run on an input of that size, or its head cannot be differentiated.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
@@ -84,7 +84,7 @@ def find_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadRepo
     recorded = Experiment(network, inputs).run()[1]
     try:
         return _report(network.double(), inputs.double(), recorded)
-    except RuntimeError:  # the network casts to a precision of its own
+    except RuntimeError:  # the network casts to another precision
         pass
     try:
         return _report(network.to(dtype), inputs, recorded)

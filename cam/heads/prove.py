@@ -24,7 +24,7 @@ class Proof:
     Attributes:
         inputs: number of random inputs.
         error: in the network's own precision.
-        error64: in float64; None if it was not measured, or the network casts to a precision of its own.
+        error64: in float64; None if it was not measured, or the network casts to another precision.
     """
 
     inputs: int
@@ -57,13 +57,13 @@ def prove_head(
     error, _ = check_maps(network, head, input_shape, inputs)
     error64 = None
     if in_float64:
-        with suppress(RuntimeError):  # the network casts to a precision of its own
+        with suppress(RuntimeError):  # the network casts to another precision
             error64, _ = check_maps(eval_copy(network, input_shape).double(), head, input_shape, inputs)
     return Proof(inputs, error, error64)
 
 
 def check_maps(network: nn.Module, head: Head, input_shape: tuple[int, int, int], inputs: int) -> tuple[float, Tensor]:
-    """Largest completeness error of some random inputs, always the same, and their logits (N, C); or a HeadError."""
+    """Largest completeness error of random inputs, always the same, and their logits (N, C); or a HeadError."""
     device, dtype = device_and_dtype(network)
     images = random_inputs(inputs, input_shape, seed=1).to(device, dtype)
     logits, features = forward(network, head.site, images)
