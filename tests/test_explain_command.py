@@ -79,9 +79,8 @@ def test_a_label_can_be_a_target(run, tmp_path):
     record = explain(run, tmp_path, "--labels", tmp_path / "names.txt", "-t", "Five", "-t", "six")
     assert [target["label"] for target in record["targets"]] == ["five", "six"]
     assert record["targets"][0]["files"]["overlay"] == "five.png.5-five.jpg"
-    result = run(
-        *("explain", SAMPLES, "-m", "digits", "-o", tmp_path / "b", "--labels", tmp_path / "names.txt", "-t", "sevn")
-    )
+    labels = "--labels", tmp_path / "names.txt"
+    result = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path / "b", *labels, "-t", "sevn")
     assert result.exit_code == 2
     assert "7 'seven'" in result.stderr
     assert not (tmp_path / "b").exists()
