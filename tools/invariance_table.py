@@ -29,8 +29,8 @@ def to_row(facts: dict[str, Any]) -> dict[str, float]:
         "peak of the heat, pixels from where it would be": facts["peak"]["deviation"]["mean"],
         "centroid of the positive heat, pixels from where it would be": facts["centroid"]["deviation"]["mean"],
         "centroid of the positive heat, pixels from the object's center": facts["centroid"]["error"]["mean"],
-        "map moved back by one jump differs by, down": shift["down"],
-        "map moved back by one jump differs by, right": shift["right"],
+        "map moved back by one stride differs by, down": shift["down"],
+        "map moved back by one stride differs by, right": shift["right"],
     }
 
 

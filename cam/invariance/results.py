@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class PointTracking:
-    """How a point of the heat follows the object, in pixels of the canvas; NaN where a map has no such point."""
+    """How a point of the heat follows the object, in pixels of the canvas; NaN where a map has none."""
 
     points: Floats  # (R, C, 2): (y, x) of the point for each position of the object
     mean_offset: Pair  # (y, x) from the object's center to the point, mean over the positions
@@ -173,7 +173,7 @@ def summarize_scores(scores: Floats, centers: Floats) -> dict[str, Any]:
 
 
 def summarize_tracking(tracking: PointTracking) -> dict[str, Any]:
-    """Summarize distances, pixels; NaN if no map has such a point."""
+    """Summarize distances, pixels; NaN if no map has the point."""
     summary: dict[str, Any] = {"mean_offset": tracking.mean_offset}
     for name, distances in (("error", tracking.errors), ("deviation", tracking.deviations)):
         summary[name] = dict(zip(("mean", "max"), mean_and_max(distances), strict=True))
@@ -208,6 +208,6 @@ def describe_object(placements: Placements, natural_size: Size, seen: Frame | No
     if placements.fill == "reflect":
         notes.append(
             "The canvas is full of mirror images of the object (--fill reflect): all count in the score, and the heat "
-            "may peak in any of them, so its distance from the object means little; --fill mean has no such copies."
+            "may peak in any of them, so its distance from the object means little; --fill mean makes no copies."
         )
     return tuple(notes)
