@@ -200,6 +200,13 @@ def test_a_bad_file_is_an_error_after_the_files_before_it(tmp_path):
         next(explanations)
 
 
+def test_errors_are_also_built_in_errors(tmp_path):
+    with pytest.raises(OSError, match=r"^'.*none\.jpg' does not exist\. Check the path\.$"):
+        cam.explain(wrapped(), tmp_path / "none.jpg")
+    with pytest.raises(ValueError, match=r"^batch_size must be at least 1, got 0"):
+        next(cam.explain_all(wrapped(), [], batch_size=0))
+
+
 def test_memory_is_for_one_batch():
     read = []
 

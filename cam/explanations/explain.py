@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -209,15 +210,12 @@ def _run_views(
     photos: Sequence[Size] | None,
 ) -> Iterator[tuple[ForwardResult | ModelError, ...]]:
     """Run the network on each image at the model's own input size, then on the other inputs that maps come from."""
-    native = run_forward(classifier, images, classifier.preprocessing, options.fit, photos=photos)
+    run = partial(run_forward, classifier, images, fit=options.fit, photos=photos)
+    native = run(classifier.preprocessing)
     passes = [native]
     if options.resolution is not None or options.tta:
         for preprocessing in multi_scale(classifier.preprocessing, options.resolution, options.tta):
             for mirrored in (False, True) if options.tta else (False,):
-                if preprocessing == classifier.preprocessing and not mirrored:
-                    passes.append(native)
-                else:
-                    passes.append(
-                        run_forward(classifier, images, preprocessing, options.fit, mirrored=mirrored, photos=photos)
-                    )
+                is_native = preprocessing == classifier.preprocessing and not mirrored
+                passes.append(native if is_native else run(preprocessing, mirrored=mirrored))
     return zip(*passes, strict=True)

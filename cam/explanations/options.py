@@ -35,6 +35,10 @@ class ExplainOptions:
 
     Raises:
         UsageError: an option is wrong.
+
+    Example:
+        >>> ExplainOptions("contrast", against=3).evidence
+        'contrast'
     """
 
     evidence: Evidence = "logit"
