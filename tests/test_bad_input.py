@@ -1,4 +1,4 @@
-"""Whatever a user gives that is wrong costs one clear sentence, never a traceback and never another picture."""
+"""A wrong argument is one clear sentence, never a traceback."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_wrong_argument_is_one_sentence(run, tmp_path, arguments, status, foun
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
-def test_cuda_asked_for_and_absent(run, tmp_path):
+def test_cuda_on_a_machine_without_a_gpu(run, tmp_path):
     refused(run("explain", FIVE, "-m", "digits", "-o", tmp_path / "out", "--device", "cuda"), 2, "'cuda'", "cpu")
 
 
@@ -77,21 +77,21 @@ def test_cuda_asked_for_and_absent(run, tmp_path):
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_told_by_click(run, arguments):
+def test_wrong_usage_prints_the_usage(run, arguments):
     result = run("explain", *arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("Usage: ")
     assert "Error: " in result.stderr
 
 
-def test_inputs_that_hold_no_picture(run, tmp_path):
+def test_inputs_without_images(run, tmp_path):
     (tmp_path / "empty").mkdir()
     refused(run("explain", tmp_path / "empty", *DIGITS, "-o", tmp_path / "out"), 2, "holds no image")
     refused(run("explain", tmp_path / "*.jpg", *DIGITS, "-o", tmp_path / "out"), 2, "holds no image")
 
 
 @pytest.mark.parametrize("where", ["file", "file/below"])
-def test_an_output_with_a_file_in_the_way(run, tmp_path, where):
+def test_an_output_folder_that_is_a_file(run, tmp_path, where):
     (tmp_path / "file").write_text("in the way")
     refused(run("explain", FIVE, *DIGITS, "-o", tmp_path / where), 1, "file", "cannot be written")
     assert (tmp_path / "file").read_text() == "in the way"
@@ -105,7 +105,7 @@ def test_an_output_inside_the_input(run, tmp_path, out):
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.png"]
 
 
-def test_no_network_for_weights(run, tmp_path, monkeypatch):
+def test_no_internet_for_weights(run, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
     def unreachable(*_, **__):
@@ -132,7 +132,7 @@ def test_a_cache_that_cannot_be_used_does_no_harm(run, tmp_path, monkeypatch):
     ("arguments", "found"),
     [(["resnet5"], "resnet50"), (["cifar-resnet20"], "--weights"), (["nowhere:make"], "nowhere")],
 )
-def test_inspect_of_what_is_not_there(run, arguments, found):
+def test_inspect_an_unknown_model(run, arguments, found):
     refused(run("inspect", *arguments), 1, found)
     result = run("inspect", *arguments, "--json")
     assert result.stdout == ""

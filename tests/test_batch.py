@@ -43,7 +43,7 @@ def run(classifier: Classifier, folder: Path, out: Path, fit=None, **options) ->
     return lines(out)
 
 
-def test_manifest_is_one_line_a_picture_in_input_order(classifier, folder, tmp_path):
+def test_the_manifest_has_a_line_an_image_in_input_order(classifier, folder, tmp_path):
     out = tmp_path / "out"
     (folder / "bad.jpg").write_text("no picture")
     records = run(classifier, folder, out, targets=(TopClasses(2),), batch_size=2)
@@ -77,7 +77,7 @@ def test_no_two_results_share_a_file(classifier, folder, tmp_path):
     assert on_disk == {*files, "manifest.jsonl", "run.json"}  # and no labels led out of the folder
 
 
-def test_the_map_can_be_used_without_this_tool(classifier, folder, tmp_path):
+def test_the_saved_map_has_its_geometry(classifier, folder, tmp_path):
     out = tmp_path / "out"
     for record in run(classifier, folder, out, save=frozenset({"cam"}), fit="crop"):
         (target,) = record["targets"]
@@ -97,7 +97,7 @@ def test_the_map_can_be_used_without_this_tool(classifier, folder, tmp_path):
         assert target["peak"] in places.tolist()
 
 
-def test_heat_has_the_photographs_size_and_nothing_where_nothing_was_seen(classifier, folder, tmp_path):
+def test_heat_has_the_photographs_size_and_is_nan_outside_the_crop(classifier, folder, tmp_path):
     out = tmp_path / "out"
     for record in run(classifier, folder, out, save=frozenset({"heat", "cam"}), fit="crop"):
         files = record["targets"][0]["files"]
@@ -125,7 +125,7 @@ def test_overlay_shows_the_photograph_at_its_own_size(classifier, folder, tmp_pa
         assert apart.max() == 0 if format_ == "png" else apart.mean() < 6
 
 
-def test_run_json_says_what_the_results_were_made_with(classifier, folder, tmp_path):
+def test_run_json_describes_the_run(classifier, folder, tmp_path):
     explain_folder(
         classifier,
         find_pictures([folder]),
@@ -176,7 +176,7 @@ def test_scales(classifier, folder, tmp_path, monkeypatch):
     assert drawn == [0.125] * 5
 
 
-def test_the_common_scale_looks_at_a_bounded_part_of_the_run(classifier, folder, tmp_path, monkeypatch):
+def test_the_color_scale_is_that_of_the_first_images(classifier, folder, tmp_path, monkeypatch):
     monkeypatch.setattr("cam.runs.run._SCALE_IMAGES", 2)
     own = [cam.explain(classifier, picture.path).vmax for picture in find_pictures([folder])]
     drawn = bar_ends(monkeypatch)
@@ -184,7 +184,7 @@ def test_the_common_scale_looks_at_a_bounded_part_of_the_run(classifier, folder,
     assert drawn == pytest.approx([np.median(own[:2])] * 5, rel=1e-4)
 
 
-def test_a_bad_picture_does_not_change_another_ones_result(classifier, folder, tmp_path):
+def test_a_bad_image_does_not_change_the_results_of_others(classifier, folder, tmp_path):
     good = run(classifier, folder, tmp_path / "without")
     (folder / "0.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
     (folder / "a0.png").touch()
@@ -196,7 +196,7 @@ def test_a_bad_picture_does_not_change_another_ones_result(classifier, folder, t
             assert beside["targets"][0][name] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value)
 
 
-def test_pictures_are_reported_one_by_one(classifier, folder, tmp_path):
+def test_records_are_reported(classifier, folder, tmp_path):
     reported = []
     explain_into(tmp_path / "out", classifier, folder, report=reported.append)
     assert reported == lines(tmp_path / "out")
@@ -213,12 +213,12 @@ def test_pictures_are_reported_one_by_one(classifier, folder, tmp_path):
         ({"batch_size": -1}, "-1"),
     ],
 )
-def test_options_that_cannot_be_right_are_no_pictures_fault(wrong, found):
+def test_wrong_options_are_errors_before_the_run(wrong, found):
     with pytest.raises(UsageError) as refusal:
         RunOptions(**wrong)
     assert found in str(refusal.value)
 
 
-def test_a_class_that_is_not_there_is_no_pictures_fault(classifier, folder, tmp_path):
+def test_an_unknown_class_is_an_error_of_the_run(classifier, folder, tmp_path):
     with pytest.raises(UsageError, match="no class 3 among 3"):
         run(classifier, folder, tmp_path / "out", targets=(OneClass(3),))

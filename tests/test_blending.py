@@ -55,18 +55,18 @@ def assert_same(drawn: np.ndarray, expected: np.ndarray) -> None:
         ("margin", {"vmax": 0.0, "opacity": 0.0}),
     ],
 )
-def test_pictures_of_any_sizes_are_those_that_a_core_draws(evidence, style, fit, device):
-    asked = explanations(evidence, fit)
+def test_blended_heat_is_that_of_the_overlay(evidence, style, fit, device):
+    images = explanations(evidence, fit)
     style = {**STYLE, **style}
-    for each, blended in zip(asked, blend(asked, device, **style), strict=True):
-        x0, y0, x1, y1 = each.frame.seen
-        expected = each.overlay(**style)
+    for explanation, blended in zip(images, blend(images, device, **style), strict=True):
+        x0, y0, x1, y1 = explanation.frame.seen
+        expected = explanation.overlay(**style)
         assert_same(blended, expected[y0:y1, x0:x1])
         marked = np.full_like(blended, 77)
-        drawn = each.overlay(**style, legend=True, blended=marked)
+        drawn = explanation.overlay(**style, legend=True, blended=marked)
         assert (drawn[y0:y1, x0:x1] == 77).all()
         drawn[y0:y1, x0:x1] = expected[y0:y1, x0:x1]
-        assert np.array_equal(drawn, each.overlay(**style, legend=True))
+        assert np.array_equal(drawn, explanation.overlay(**style, legend=True))
 
 
 def test_images_of_one_size_are_blended_at_once(device, monkeypatch):
@@ -86,7 +86,7 @@ def outcomes() -> list[tuple[Picture, ImageResult | ImageError]]:
     return list(zip(names, [first, ImageError("'1.jpg' is empty", "Take it away"), *others], strict=True))
 
 
-def test_what_went_wrong_with_a_picture_stays_with_it(device):
+def test_failed_images_keep_their_errors(device):
     batch = list(blend_batch(outcomes(), device, 2.0, RunOptions(max_side=32)))
     assert [len(blended) for _, blended in batch] == [2, 0, 2, 2]
     for (_, outcome), blended in batch:
@@ -95,13 +95,13 @@ def test_what_went_wrong_with_a_picture_stays_with_it(device):
             assert_same(each.overlay(vmax=2.0, blended=heat), each.overlay(vmax=2.0, max_side=32))
 
 
-def test_a_picture_is_made_smaller_before_it_is_blended(device):
+def test_a_smaller_image_is_blended(device):
     (large, *_) = explanations()
     (blended,) = blend([replace(large, image=shrink(large.image, 24))], device, **STYLE)
     assert_same(large.overlay(max_side=24, blended=blended), large.overlay(max_side=24))
 
 
-def test_large_photographs_are_not_all_held_at_once(device, monkeypatch):
+def test_few_large_images_are_held_at_once(device, monkeypatch):
     monkeypatch.setattr(batches, "_BLENDED_PIXELS", 2 * 40 * 48)
     taken: list[Picture] = []
 
@@ -114,7 +114,7 @@ def test_large_photographs_are_not_all_held_at_once(device, monkeypatch):
     assert seen == [1, 3, 3, 4]
 
 
-def test_without_room_on_the_device_the_cores_draw(monkeypatch):
+def test_without_gpu_memory_the_cpu_draws(monkeypatch):
     def full(*_args, **_kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -123,7 +123,7 @@ def test_without_room_on_the_device_the_cores_draw(monkeypatch):
     assert [blended for _, blended in batch] == [[], [], [], []]
 
 
-def test_a_run_whose_heat_is_blended_in_batches_is_that_of_the_cores(tmp_path, monkeypatch):
+def test_a_run_blended_on_the_gpu_is_that_of_the_cpu(tmp_path, monkeypatch):
     for seed, size in enumerate(SIZES):
         write_image(tmp_path / "in" / f"{seed}.png", photo(*size, seed=seed))
     (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
@@ -147,15 +147,15 @@ def test_a_run_whose_heat_is_blended_in_batches_is_that_of_the_cores(tmp_path, m
     assert devices == [of_the_gpu, of_the_gpu]
     for record in expected:
         for target in record["targets"]:
-            drawn, wanted = (
+            drawn, expected_image = (
                 read_image(tmp_path / out / target["files"]["overlay"]) for out in ("in-batches", "by-cores")
             )
-            assert_same(drawn, wanted)
+            assert_same(drawn, expected_image)
 
 
 @contextmanager
 def waits() -> Iterator[list[warnings.WarningMessage]]:
-    """The times that the CPU waits for the GPU without being told to."""
+    """Record when the CPU waits for the GPU implicitly."""
     with warnings.catch_warnings(record=True, action="always") as seen:
         torch.cuda.set_sync_debug_mode("warn")
         try:
@@ -165,7 +165,7 @@ def waits() -> Iterator[list[warnings.WarningMessage]]:
 
 
 @pytest.mark.parametrize("evidence", ["logit", "contrast", "margin", "posterior"])
-def test_nothing_hidden_waits_for_the_gpu(device, evidence):
+def test_the_cpu_waits_for_the_gpu_once(device, evidence):
     if device.type != "cuda":
         pytest.skip("waiting can be seen on CUDA only (CAM_TEST_DEVICE=cuda)")
     classifier = cam.load_classifier("digits", device="cuda")
@@ -180,5 +180,5 @@ def test_nothing_hidden_waits_for_the_gpu(device, evidence):
             found = [result.explanations[0] for result in results]
         with waits() as of_blending:
             blend(found, device, **STYLE)
-    assert len(of_the_pass) == len(of_all) == 1  # for all that is told of the batch
+    assert len(of_the_pass) == len(of_all) == 1
     assert not of_blending

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -30,19 +31,18 @@ def test_a_list_comes_from_standard_input(folder, whole, tmp_path):
     assert classes(tmp_path / "out") == classes(whole)
 
 
-def test_a_pattern_picks_some(run, folder, tmp_path):
+def test_a_pattern_selects_images(run, folder, tmp_path):
     assert run("explain", folder, *DIGITS, "-o", tmp_path, "--pattern", "s*.png").exit_code == 0
     assert [Path(line["path"]).name for line in lines(tmp_path)] == [name for name in NAMES if name.startswith("s")]
 
 
-def test_nothing_named_is_a_sentence(run, tmp_path):
+def test_no_input_is_an_error(run, tmp_path):
     result = run("explain", *DIGITS, "-o", tmp_path)
     assert result.exit_code == 2
     assert "No inputs. Give images, folders, globs or archives, or --list FILE." in result.stderr
 
 
-def test_what_a_list_names_costs_its_own_line(run, folder, whole, tmp_path):
-    """Nobody looks at all the lines of a list: a name that is no glob, a folder with nothing in it."""
+def test_a_bad_entry_of_a_list_costs_its_own_line(run, folder, whole, tmp_path):
     (tmp_path / "empty").mkdir()
     named = [str(folder / name) for name in NAMES]
     gone = [str(tmp_path / "gone[1].png"), str(tmp_path / "empty"), str(tmp_path / "*.png")]
@@ -52,11 +52,11 @@ def test_what_a_list_names_costs_its_own_line(run, folder, whole, tmp_path):
     failed = [line for line in lines(tmp_path / "out") if line["status"] == "failed"]
     assert [line["path"] for line in failed] == gone
     assert [line["path"] for line in lines(tmp_path / "out") if line["status"] == "ok"] == named
-    for name in gone:  # while on the command line each is a slip
+    for name in gone:  # on the command line each is a mistake
         assert run("explain", folder, name, *DIGITS, "-o", tmp_path / "refused").exit_code == 2
 
 
-def test_a_name_that_fills_what_a_file_system_takes(run, folder, tmp_path):
+def test_the_longest_file_names_are_shortened(run, folder, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     names = [f"{letter * 250}.png" for letter in "ab"] + ["\N{CAT FACE}" * 62 + ".png"]
@@ -64,8 +64,8 @@ def test_a_name_that_fills_what_a_file_system_takes(run, folder, tmp_path):
         shutil.copy(folder / NAMES[0], photos / name)
     result = run("explain", photos, *DIGITS, "--channels", "1", "--report", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    told = [part for line in lines(tmp_path / "out") for part in (line, *line["targets"])]
-    files = [name for part in told for name in part["files"].values()]
+    parts = [part for line in lines(tmp_path / "out") for part in (line, *line["targets"])]
+    files = [name for part in parts for name in part["files"].values()]
     assert len(set(files)) == 3 * len(names)
     assert all((tmp_path / "out" / name).is_file() for name in files)
 
@@ -83,23 +83,20 @@ def test_shards_with_other_settings_leave_results_alone(run, folder, tmp_path, f
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
-def test_a_part_that_cannot_be_is_told(run, folder, tmp_path, shard):
+def test_an_impossible_shard_is_an_error(run, folder, tmp_path, shard):
     result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--shard", shard)
     assert result.exit_code == 2
     assert f"--shard must be a part such as 1/3, 2/3 or 3/3, got {shard!r}." in result.stderr
 
 
-def test_the_first_bad_picture_can_stop_the_run(run, folder, tmp_path):
+def test_the_first_bad_image_can_stop_the_run(run, folder, tmp_path):
     (tmp_path / "0.png").write_text("text")
     result = run("explain", tmp_path / "0.png", folder, *DIGITS, "-o", tmp_path / "out", "--on-error", "stop")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: The run was stopped by ")
-    assert "0.png' is not an image" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert [Path(line["path"]).name for line in lines(tmp_path / "out")] == ["0.png", *NAMES[:3]]
+    assert re.match(r"Error: The run was stopped by .*0\.png' is not an image", result.stderr)
 
 
-def test_the_same_command_again_says_what_was_done_before(run, folder, whole):
+def test_the_same_command_again_counts_earlier_images(run, folder, whole):
     again = run("explain", folder, *PNG, "-o", whole)
     assert again.exit_code == 0
     assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} of them by an earlier run): {whole}" in again.stdout
@@ -114,25 +111,20 @@ def test_smaller_overlays(run, tmp_path):
     drawn = read_image(tmp_path / line["targets"][0]["files"]["overlay"])
     height, width = line["size"]
     assert max(height, width) > 150
-    y, x = line["targets"][0]["peak"]  # in pixels of the photograph all the same
+    y, x = line["targets"][0]["peak"]  # in pixels of the photograph
     boxes = json.loads((SAMPLES / "samples.json").read_text())["samples"]["sevens.png"]["boxes"]
     assert any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in boxes)
     assert drawn.shape[1] <= 280  # the legend's least width
 
 
 @pytest.mark.parametrize(
-    ("arguments", "found"),
-    [
-        (("--max-bytes", "100"), "100"),
-        (("--max-pixels", "100"), "over the limit of 100"),
-    ],
+    ("option", "message"), [("--max-bytes", "over the limit of 100"), ("--max-pixels", "over the limit of 100")]
 )
-def test_limits(run, tmp_path, arguments, found):
-    result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, *arguments)
-    assert result.exit_code == 1
+def test_limits(run, tmp_path, option, message):
+    assert run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, option, "100").exit_code == 1
     (line,) = lines(tmp_path)
-    assert found in line["error"]
-    assert arguments[0] in line["error"]
+    assert message in line["error"]
+    assert option in line["error"]
 
 
 def test_a_decoder_that_hangs_costs_one_line(run, tmp_path, monkeypatch):
@@ -159,23 +151,16 @@ def test_a_decoder_that_hangs_costs_one_line(run, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
 
 
-def test_another_precision_is_for_gpus(run, tmp_path):
-    result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--precision", "bfloat16")
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--precision", "float16", "float32"), ("--timeout", "nan", "--timeout must be a number above 0, got 'nan'.")],
+)
+def test_a_wrong_option_is_an_error_before_an_earlier_run_is_overwritten(run, whole, option, value, message):
+    before = contents(whole)
+    result = run("explain", SAMPLES, *DIGITS, "-o", whole, "--overwrite", option, value)
     assert result.exit_code == 2
-    assert "float32" in result.stderr
-
-
-def test_what_cannot_be_is_told_before_an_earlier_run_goes(run, whole):
-    before = {path: path.read_bytes() for path in whole.iterdir()}
-    result = run("explain", SAMPLES, *DIGITS, "-o", whole, "--overwrite", "--precision", "float16")
-    assert result.exit_code == 2
-    assert {path: path.read_bytes() for path in whole.iterdir()} == before
-
-
-def test_a_time_that_cannot_be(run, tmp_path):
-    result = run("explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path, "--timeout", "nan")
-    assert result.exit_code == 2
-    assert "--timeout must be a number above 0, got 'nan'." in result.stderr
+    assert message in result.stderr
+    assert contents(whole) == before
 
 
 def test_run_json_names_the_engine(run, tmp_path):

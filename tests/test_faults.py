@@ -1,4 +1,4 @@
-"""The real command, killed, starved of room and fed with garbage: what is there is whole, and nothing is lost."""
+"""The real command, killed, out of disk space and with garbage as input: files are whole and no result is lost."""
 
 from __future__ import annotations
 
@@ -106,12 +106,12 @@ def kill_and_resume(folder: Path, unbroken: tuple[Path, float], room: Path, kill
     return killed
 
 
-def test_a_killed_run_goes_on(folder, unbroken, tmp_path):
+def test_a_killed_run_is_resumed(folder, unbroken, tmp_path):
     assert len(kill_and_resume(folder, unbroken, tmp_path, 3)) == 3
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_thirty_random_moments_goes_on(folder, tmp_path):
+def test_a_run_killed_at_thirty_random_moments_is_resumed(folder, tmp_path):
     """A long run, so that some moments are in the middle."""
     many = tmp_path / "many"
     for copy in range(9):
@@ -125,7 +125,7 @@ def test_a_run_killed_at_thirty_random_moments_goes_on(folder, tmp_path):
     assert any(0 < count < 9 * PICTURES for count in counts)
 
 
-def test_a_run_stopped_before_its_first_picture_does_not_claim_any(folder, tmp_path):
+def test_a_run_stopped_before_its_first_image_has_no_manifest(folder, tmp_path):
     """Its color scale needs the first images before one is written."""
     with started(folder, tmp_path / "out") as process:
         while not (tmp_path / "out").exists():
@@ -139,7 +139,7 @@ def test_a_run_stopped_before_its_first_picture_does_not_claim_any(folder, tmp_p
 
 
 def stopped(folder: Path, out: Path, how: signal.Signals, times: int = 1) -> tuple[int, str]:
-    """Exit status and words of a run that is asked to stop, once or more, when its first picture is there."""
+    """Exit status and messages of a run that gets one or more signals once its first image is done."""
     with started(folder, out) as process:
         while not any(out.glob("*.png")):
             assert process.poll() is None
@@ -152,7 +152,7 @@ def stopped(folder: Path, out: Path, how: signal.Signals, times: int = 1) -> tup
 
 
 @pytest.mark.parametrize(("how", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 4)])
-def test_a_request_to_stop_is_followed_in_order(folder, unbroken, tmp_path, how, times):
+def test_a_request_to_stop_finishes_the_images_in_progress(folder, unbroken, tmp_path, how, times):
     code, errors = stopped(folder, tmp_path / "out", how, times)
     assert code == 130
     done = f"Finished images are in {str(tmp_path / 'out')!r}; run the same command to continue.\n"
@@ -180,7 +180,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on_with_more_room(folder, unbroken, small_disk):
+def test_a_full_disk_ends_the_run_and_it_is_resumed_with_more_space(folder, unbroken, small_disk):
     out = small_disk / "out"
     ended = finish(folder, out)
     assert ended.returncode == 1
@@ -194,7 +194,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on_with_more_room(folder,
 
 
 @pytest.mark.parametrize(("count", "size"), [(150, 4), pytest.param(1000, 1, marks=pytest.mark.slow)])
-def test_garbage_costs_a_line_each_and_changes_nothing_else(folder, tmp_path, count, size):
+def test_garbage_costs_a_line_each(folder, tmp_path, count, size):
     good = sorted(folder.glob("1*.png"))
     mixed, alone = tmp_path / "mixed", tmp_path / "alone"
     for path in good:

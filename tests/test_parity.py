@@ -76,8 +76,7 @@ def test_devices_give_the_same(run, folder, whole, tmp_path, device):
     assert_same_drawn(tmp_path / "out", whole)
 
 
-def test_float32_is_that_while_a_run_goes_on(run, folder, tmp_path, monkeypatch):
-    """On CUDA convolutions would else have the precision of TF32."""
+def test_convolutions_do_not_use_tf32_during_a_run(run, folder, tmp_path, monkeypatch):
     seen = []
     before = torch.backends.cudnn.allow_tf32
     plain = eager.EagerEngine.run

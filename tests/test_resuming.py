@@ -75,10 +75,10 @@ def test_a_finished_run_does_nothing_again(classifier, folder, out, monkeypatch)
     assert contents(out) == before
 
 
-@pytest.mark.parametrize("torn", [1, 10, 1000, -1, -300])
-def test_a_torn_manifest_is_repaired(classifier, folder, out, torn):
+@pytest.mark.parametrize(("end", "more"), [(1, b""), (1000, b""), (-1, b""), (-300, b""), (1000, b"\xff\n")])
+def test_a_torn_manifest_is_repaired(classifier, folder, out, end, more):
     manifest = out / "manifest.jsonl"
-    manifest.write_bytes(manifest.read_bytes()[:torn])
+    manifest.write_bytes(manifest.read_bytes()[:end] + more)
     explain_into(out, classifier, folder, scale=2.0)
     check_like_fresh(out, classifier, folder)
 

@@ -42,34 +42,6 @@ def test_a_manifest_of_something_else_is_not_touched(classifier, folder, tmp_pat
     assert (tmp_path / "out" / "manifest.jsonl").read_text() == "mine\n"
 
 
-def line_of(targets: str, name: str = '"a.png"', status: str = '"ok"') -> bytes:
-    return f'{{"path": "a.png", "name": {name}, "status": {status}, "error": null, "targets": {targets}}}\n'.encode()
-
-
-MALFORMED = [
-    b"\xff\xfe not utf-8\n",
-    b"[1, 2]\n3\nnull\n",
-    line_of("3"),
-    line_of('[{"files": ["a"]}]'),
-    line_of('[{"files": {"overlay": 3}}]'),
-    line_of('[{"files": {"overlay": "a\\u0000b"}}]'),
-    line_of('[{"files": {"overlay": ""}}]'),
-    line_of("[]", name="[3]"),
-    line_of("[]", status="[1]"),
-    line_of("[]")[:-5],
-    b'{"path": "a.png", "status": "failed", "targets": []}\n',
-    b"[" * 100_000 + b"\n",
-]
-
-
-@pytest.mark.parametrize("content", MALFORMED, ids=range(len(MALFORMED)))
-def test_malformed_lines_of_a_manifest_are_explained_again(classifier, folder, tmp_path, content):
-    explain_into(tmp_path / "out", classifier, folder)
-    (tmp_path / "out" / "manifest.jsonl").write_bytes(content)
-    assert explain_into(tmp_path / "out", classifier, folder).earlier == 0
-    assert [line["status"] for line in lines(tmp_path / "out")] == ["ok"] * 5
-
-
 def test_a_folder_in_place_of_a_file_costs_that_image_only(classifier, folder, tmp_path):
     explain_into(tmp_path / "out", classifier, folder)
     (tmp_path / "other" / lines(tmp_path / "out")[2]["targets"][0]["files"]["overlay"]).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Overlays smaller than their photographs, and what cannot be drawn at all."""
+"""Overlays smaller than their photographs, and errors for arguments that cannot be drawn."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_smaller_overlay_is_that_of_the_smaller_photograph(fit: str) -> None:
     assert np.isnan(heat).any() == (fit == "crop")
 
 
-def test_a_photograph_read_small_keeps_its_own_pixels_for_all_but_the_overlay() -> None:
+def test_only_the_overlay_has_the_size_of_a_smaller_copy() -> None:
     explanation = cam.explain(wrapped(), photo(120, 200), fit="crop")
     small = replace(explanation, image=explanation.image[::4, ::4].copy())
     assert small.overlay().shape == (30, 50, 3)
@@ -38,7 +38,7 @@ def test_a_photograph_read_small_keeps_its_own_pixels_for_all_but_the_overlay() 
     assert (small.peak, small.boxes()) == (explanation.peak, explanation.boxes())
 
 
-def test_pictures_are_never_made_larger() -> None:
+def test_images_are_never_enlarged() -> None:
     explanation = cam.explain(wrapped(), photo(40, 70))
     for max_side in (70, 71, 10_000):
         assert np.array_equal(explanation.overlay(max_side=max_side), explanation.overlay())
@@ -48,7 +48,7 @@ def test_pictures_are_never_made_larger() -> None:
 
 
 @pytest.mark.parametrize(("size", "max_side"), [((120, 200), 50), ((121, 203), 30), ((301, 77), 100), ((90, 90), 61)])
-def test_a_smaller_picture_is_the_mean_over_areas(size: tuple[int, int], max_side: int) -> None:
+def test_a_smaller_image_is_the_mean_over_areas(size: tuple[int, int], max_side: int) -> None:
     y, x = np.mgrid[: size[0], : size[1]]
     smooth = np.stack([y * 255 / size[0], x * 255 / size[1], 99 + 0 * x], -1).astype(np.uint8)
     height, width = (round(side * max_side / max(size)) for side in size)
@@ -62,12 +62,12 @@ def test_a_smaller_picture_is_the_mean_over_areas(size: tuple[int, int], max_sid
 
 
 @pytest.mark.parametrize("max_side", [0, -3])
-def test_a_side_of_no_pixels_is_refused(max_side: int) -> None:
+def test_a_side_of_no_pixels_is_an_error(max_side: int) -> None:
     with pytest.raises(UsageError, match=f"max_side must be 1 or more, got {max_side}"):
         cam.explain(wrapped(), photo(40, 70)).overlay(max_side=max_side)
 
 
-def test_what_cannot_be_drawn_is_refused() -> None:
+def test_wrong_drawing_options_are_errors() -> None:
     explanation = cam.explain(wrapped(), photo(40, 70))
     with pytest.raises(UsageError, match="--opacity must be between 0 and 1"):
         explanation.overlay(opacity=1.5)

@@ -40,12 +40,12 @@ _BLENDED_PIXELS = 2**24  # that are blended at once on a GPU, at about 40 bytes 
 
 
 def process_batch(
-    batch: Batch,
     classifier: Classifier,
     folder: RunFolder,
     options: RunOptions,
     vmax: float | None,
     explained: dict[int, Outcome],
+    batch: Batch,
 ) -> list[Record]:
     """Explain images and write their results.
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,26 +39,15 @@ def appending(path: Path) -> Iterator[Callable[[Iterable[Record]], None]]:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Read a manifest line by line, up to the first line that is torn or malformed; a missing file has no lines."""
+    """Read a manifest line by line, up to one that is torn; a missing file has no lines."""
     try:
         with path.open("rb") as file:
-            for line in file:
-                record = json.loads(line)
-                if not line.endswith(b"\n") or not _is_record(record):
-                    return
-                yield record
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+            yield from (json.loads(line) for line in takewhile(lambda line: line.endswith(b"\n"), file))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return
     except OSError as error:
         problem = f"{str(path)!r} cannot be read ({error.strerror})"
         raise OutputError(problem, "Change its permissions, or choose another folder") from error
-
-
-def _is_record(record: object) -> bool:
-    if not isinstance(record, dict) or not {"path", "name", "status", "error", "targets"} <= record.keys():
-        return False
-    texts, targets = (record["path"], record["name"], record["status"]), record["targets"]
-    return all(isinstance(text, str) for text in texts) and isinstance(targets, list)
 
 
 def arrange(path: Path, order: Sequence[int], unfinished: Path) -> None:
@@ -83,10 +72,7 @@ def as_line(record: Record) -> bytes:
 
 def files_of(record: Record) -> list[str]:
     """Name the files of an image, relative to the run's folder."""
-    names: list[object] = []
-    with suppress(LookupError, TypeError, AttributeError):  # malformed: names none
-        names += [name for part in (record, *record["targets"]) for name in part.get("files", {}).values()]
-    return [name for name in names if isinstance(name, str)]
+    return [name for part in (record, *record["targets"]) for name in part.get("files", {}).values()]
 
 
 @contextmanager

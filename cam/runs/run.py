@@ -116,14 +116,7 @@ def _run(
         write_whole(folder.manifest, b"", folder.unfinished)
     folder.write_about(about)
 
-    work = partial(
-        process_batch,
-        classifier=classifier,
-        folder=folder,
-        options=options,
-        vmax=about["scale"],
-        explained=explained,
-    )
+    work = partial(process_batch, classifier, folder, options, about["scale"], explained)
     batches = in_order(work, _batches(remaining, size), workers=workers)
     with appending(folder.manifest) as append, closing(batches):
         for records in batches:
