@@ -63,7 +63,7 @@ def _read_finished(shard: RunFolder, first: dict[str, Any]) -> dict[str, Any]:
     about, name = read_about(shard), repr(str(shard.run))
     if "explained" not in about:
         raise UsageError(f"{name} is of an unfinished run", "Run its cam explain again")
-    if about.get("settings_sha256") != first["settings_sha256"]:
+    if about["settings"] != first["settings"]:
         difference = first_difference(first["settings"], about["settings"])
         raise UsageError(f"{name} has other settings ({difference})", "Name the folders of one run")
     if about["scale"] != first["scale"] and not math.isclose(about["scale"], first["scale"], rel_tol=1e-3):

@@ -24,7 +24,7 @@ def check_settings(folder: RunFolder, about: Mapping[str, Any]) -> None:
         if "settings" not in earlier:
             problem = f"{str(run.manifest)!r} was not written by this version: {run.run.name} has no settings"
             raise UsageError(problem, "Move it away, add --overwrite, or choose another folder")
-        if earlier["settings_sha256"] != about["settings_sha256"]:
+        if earlier["settings"] != about["settings"]:
             difference = first_difference(earlier["settings"], about["settings"])
             problem = f"{str(folder.out)!r} holds results with other settings ({difference})"
             raise UsageError(problem, "Add --overwrite, or choose another folder")
