@@ -97,19 +97,19 @@ def test_a_constant_map_is_as_good_as_chance(pictures):
 
 
 def test_the_seed_orders_equal_pixels(pictures):
-    heats = {"constant": np.ones((32, 32)), "random": np.arange(1024.0).reshape(32, 32)}
+    heats = {"constant": np.ones((32, 32)), "given": np.arange(1024.0).reshape(32, 32)}
     first, same, other = (measure(MeanClassifier(), pictures, heats, seed=seed) for seed in (0, 0, 1))
     assert first == same
     assert first["constant", "deletion_mean"] != other["constant", "deletion_mean"]
-    assert first["random", "deletion_mean"] == other["random", "deletion_mean"]
+    assert first["given", "deletion_mean"] == other["given", "deletion_mean"]
 
 
 def test_a_uniform_color_is_its_blurred_baseline(tmp_path):
     write_image(tmp_path / "pink.png", np.full((32, 32, 3), (255, 102, 255), np.uint8))
     pink = [Picture(tmp_path / "pink.png", PurePosixPath("pink.png"))]
-    values = measure(MeanClassifier(), pink, {"random": np.arange(1024.0).reshape(32, 32)})
+    values = measure(MeanClassifier(), pink, {"given": np.arange(1024.0).reshape(32, 32)})
     areas = {"insertion_blur": 0.8, "deletion_blur": 0.8, "insertion_mean": 0.4, "deletion_mean": 0.4}
-    assert {metric: values["random", metric] for metric in areas} == pytest.approx(areas)
+    assert {metric: values["given", metric] for metric in areas} == pytest.approx(areas)
 
 
 def test_drop_and_increase_of_confidence(pictures):
@@ -122,14 +122,14 @@ def test_drop_and_increase_of_confidence(pictures):
 
 def test_confidence_increases_without_negative_pixels(pictures):
     """White is 1/2 and black -1/2; without the black the mean of 1/4 grows to 3/8."""
-    centerd = Preprocessing(32, (32, 32), mean=(0.5,) * 3, std=(1.0,) * 3)
-    values = measure(MeanClassifier(0.5, centerd), pictures, {"perfect": WHITE})
+    centered = Preprocessing(32, (32, 32), mean=(0.5,) * 3, std=(1.0,) * 3)
+    values = measure(MeanClassifier(0.5, centered), pictures, {"perfect": WHITE})
     assert values["perfect", "increase_in_confidence"] == 100
     assert values["perfect", "average_drop"] == 0
 
 
 def test_the_batch_size_changes_memory_only(pictures):
-    heats = {"random": np.random.default_rng(0).random((32, 32))}
+    heats = {"given": np.random.default_rng(0).random((32, 32))}
     small, large = MeanClassifier(), MeanClassifier()
     assert measure(small, pictures, heats, batch_size=3) == measure(large, pictures, heats, batch_size=1000)
     assert max(small.batches) == 3
@@ -141,19 +141,19 @@ def test_unreadable_images_are_listed(pictures):
     missing = Picture(Path("missing.png"), PurePosixPath("missing.png"))
     done = []
     result = evaluate_faithfulness(
-        MeanClassifier(), [missing, *pictures], fixed({"random": WHITE}), steps=2, progress=done.append
+        MeanClassifier(), [missing, *pictures], fixed({"given": WHITE}), steps=2, progress=done.append
     )
     assert result.pictures == 1
     assert len(result.failed) == 1
     assert done == [str(picture.path) for picture in (missing, *pictures)]
     with pytest.raises(UsageError, match="Nothing was measured"):
-        evaluate_faithfulness(MeanClassifier(), [missing], fixed({"random": WHITE}))
+        evaluate_faithfulness(MeanClassifier(), [missing], fixed({"given": WHITE}))
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": 0}])
 def test_less_than_one_step_or_batch_is_an_error(pictures, options):
     with pytest.raises(UsageError, match="Give 1 or more of each"):
-        evaluate_faithfulness(MeanClassifier(), pictures, fixed({"random": WHITE}), **options)
+        evaluate_faithfulness(MeanClassifier(), pictures, fixed({"given": WHITE}), **options)
 
 
 @given(arrays.arrays(float, (3, 4), elements=st.sampled_from([0.0, 1.0, 2.0, np.nan, -np.inf])), st.integers(0, 9))
@@ -238,17 +238,17 @@ def test_values_match_torchcam(tmp_path):
         path, heat = tmp_path / f"{index}.png", rng.random((16, 16)).astype(np.float32)
         write_image(path, rng.integers(0, 256, (16, 16, 3), np.uint8))
         picture = Picture(path, PurePosixPath(path.name))
-        values = measure(classifier, [picture], {"random": heat}, steps=32)
+        values = measure(classifier, [picture], {"given": heat}, steps=32)
         network_input = _Input.of(classifier, read_image(path), None)
         theirs = Extractor(network, heat), lambda logits: logits.softmax(1)
         for name, baseline in (("blur", network_input.baselines["blur"]), ("mean", None)):
             curves = torchcam.DeletionInsertionMetric(*theirs, steps=32, baseline=baseline)
             curves.update(network_input.inputs[None])
             for benchmark in ("insertion", "deletion"):
-                assert values["random", f"{benchmark}_{name}"] == pytest.approx(
+                assert values["given", f"{benchmark}_{name}"] == pytest.approx(
                     curves.summary()[f"{benchmark}_auc"], abs=1e-5
                 )
         confidence = torchcam.ClassificationMetric(Extractor(network, heat / heat.max()), theirs[1])
         confidence.update(network_input.inputs[None])
-        assert values["random", "average_drop"] == pytest.approx(100 * confidence.summary()["avg_drop"], abs=1e-3)
-        assert values["random", "increase_in_confidence"] == 100 * confidence.summary()["conf_increase"]
+        assert values["given", "average_drop"] == pytest.approx(100 * confidence.summary()["avg_drop"], abs=1e-3)
+        assert values["given", "increase_in_confidence"] == 100 * confidence.summary()["conf_increase"]

@@ -228,6 +228,11 @@ def test_corners_connect_and_the_largest_comes_first():
     assert component_boxes(mask) == [(3, 2, 6, 5), (0, 0, 1, 1)]
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (3, 0)])
+def test_an_empty_mask_has_no_boxes(shape):
+    assert component_boxes(np.zeros(shape, bool)) == []
+
+
 def test_boxes_of_two_components_in_the_photograph():
     frame = Frame((12, 16), (6, 8), (0, 0), (6, 8))
     cells = spots(6, 8, (slice(1, 3), slice(2, 5)), (slice(5, 6), slice(7, 8)))

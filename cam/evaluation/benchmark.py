@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from cam.errors import ImageError, ModelError, UsageError
-from cam.evaluation.statistics import Statistic, interval, mean, plain
+from cam.evaluation.statistics import Statistic, interval, plain
 
 Sample: TypeAlias = Mapping[str, Mapping[str, Any]]  # method -> metric -> value, as its statistic takes it
 Progress: TypeAlias = Callable[[str], None]  # called with the name of each item that is done
@@ -99,7 +99,12 @@ def run_benchmark(
             for metric, value in metrics.items():
                 values[method][metric].append(value)
     rows = tuple(
-        Row(method, metric, *interval(np.array(numbers), (statistics or {}).get(metric, mean), seed=seed), len(numbers))
+        Row(
+            method,
+            metric,
+            *interval(np.array(numbers), (statistics or {}).get(metric, np.mean), seed=seed),
+            len(numbers),
+        )
         for method, metrics in values.items()
         for metric, numbers in metrics.items()
     )

@@ -22,7 +22,7 @@ from cam.heads.receptive_field import arithmetic_grid
 from cam.images.find import Picture
 from cam.images.io import MAX_PIXELS
 from cam.maps.evidence import Evidence
-from cam.maps.geometry import Grid, Pair, fit_crop, stretched
+from cam.maps.geometry import Pair, fit_crop, stretched
 
 METRICS = ("centroid_distance", "peak_distance", "bias_y", "bias_x")
 
@@ -142,9 +142,16 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
     def score(scene: Scene, explanations: Sequence[Explanation]) -> dict[str, dict[str, float]]:
         errors = {}
         for explanation in explanations:
-            for rule, grid in _grids(explanation, arithmetic).items():
-                moved = replace(explanation, grid=grid)
-                errors[f"{explanation.evidence} {rule}"] = _errors(scene.center, moved.heat(), moved.peak)
+            cells = explanation.cam.shape[0], explanation.cam.shape[1]
+            grids = {
+                "measured": explanation.grid if explanation.grid.method == "measured" else None,
+                "arithmetic": arithmetic,
+                "stretched": stretched(cells, explanation.frame.input),
+            }
+            for name, grid in grids.items():
+                if grid:
+                    placed = replace(explanation, grid=grid)
+                    errors[f"{explanation.evidence} {name}"] = _errors(scene.center, placed.heat(), placed.peak)
         request = MapRequest(scene.name, scene.image, (scene.class_idx,))
         for method in baselines(seed):
             heat = method.heats(request)[scene.class_idx]
@@ -179,16 +186,6 @@ def _explain(classifier: Classifier, scenes: Sequence[Scene], kind: Evidence) ->
             raise result
         explanations.append(result.explanations[0])
     return explanations
-
-
-def _grids(explanation: Explanation, arithmetic: Grid | None) -> dict[str, Grid]:
-    """The rules that say where the cells of a map lie."""
-    grids = {
-        "measured": explanation.grid if explanation.grid.method == "measured" else None,
-        "arithmetic": arithmetic,
-        "stretched": stretched((explanation.cam.shape[0], explanation.cam.shape[1]), explanation.frame.input),
-    }
-    return {rule: grid for rule, grid in grids.items() if grid}
 
 
 def _errors(center: Pair, heat: NDArray[np.floating], peak: Pair) -> dict[str, float]:

@@ -11,17 +11,12 @@ from numpy.typing import NDArray
 
 from cam.errors import UsageError
 
-Statistic: TypeAlias = Callable[[NDArray[Any]], float]
+Statistic: TypeAlias = Callable[[NDArray[Any]], Any]  # samples (N, ...) -> a number
 
 RESAMPLES = 1000
 
 
-def mean(samples: NDArray[Any]) -> float:
-    """Average samples (N,)."""
-    return float(samples.mean())
-
-
-def interval(samples: NDArray[Any], statistic: Statistic = mean, *, seed: int) -> tuple[float, float, float]:
+def interval(samples: NDArray[Any], statistic: Statistic = np.mean, *, seed: int) -> tuple[float, float, float]:
     """Compute a statistic of samples (N, ...) and its 95 % interval: value, low, high.
 
     The percentile bootstrap (Efron 1979) with 1000 resamples. The same seed and N draw the same resamples.
