@@ -90,15 +90,15 @@ def test_inputs_that_do_not_fit_the_network_are_a_cam_error():
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize(
-    ("load", "limit"),
+    ("load", "copies"),
     [
-        (lambda: load_classifier("digits", device="cpu"), 2),
-        (lambda: wrap(Shifted(), input_size=32), 2),
-        (lambda: inspect_model("digits"), 3),
+        (lambda: load_classifier("digits", device="cpu"), 1),
+        (lambda: wrap(Shifted(), input_size=32), 1),
+        (lambda: inspect_model("digits"), 2),  # one for the proof in float64
     ],
     ids=["load_classifier", "wrap", "inspect_model"],
 )
-def test_loading_copies_the_network_at_most_twice(empty_cache, monkeypatch, load, limit, cached):
+def test_loading_copies_the_network_once(empty_cache, monkeypatch, load, copies, cached):
     torch.manual_seed(0)
     if cached:
         load()
@@ -113,4 +113,4 @@ def test_loading_copies_the_network_at_most_twice(empty_cache, monkeypatch, load
 
     monkeypatch.setattr(copy, "deepcopy", counting)
     load()
-    assert len(copied) == (limit - 1 if cached and limit == 3 else 0 if cached else limit)
+    assert len(copied) == copies - cached

@@ -9,6 +9,7 @@ from typing import Any
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.load import load_network, make_classifier
+from cam.errors import HeadError
 from cam.heads.copies import random_inputs
 from cam.heads.find import HeadReport, find_head
 from cam.heads.prove import prove_head
@@ -87,11 +88,16 @@ def inspect_model(
     """
     loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle)
     network, shape = loaded.network, loaded.preprocessing.input_shape
-    report = find_head(network, shape)
-    if report.head is None:
+    try:
+        classifier = make_classifier(model, loaded)
+    except HeadError:
+        report = find_head(network, shape)
+        if report.head is not None:  # but its maps do not add up
+            raise
         return Inspection(model, shape, report)
-    classifier = make_classifier(model, loaded, report.head)
-    classifier = replace(classifier, proof=prove_head(network, report.head, shape, in_float64=True))
+    head = classifier.head
+    classifier = replace(classifier, proof=prove_head(network, head, shape, in_float64=True))
     _, features, _ = classifier.forward(random_inputs(1, shape))
     cells = features.shape[2], features.shape[3]
-    return Inspection(model, shape, report, classifier, cells, arithmetic_grid(network, report.head.site, shape))
+    report = HeadReport(head.kind, "", head.site, head)
+    return Inspection(model, shape, report, classifier, cells, arithmetic_grid(network, head.site, shape))

@@ -14,7 +14,6 @@ from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork
 from cam.classifiers.sources.registry import build_network
 from cam.heads.examine import analyze_head
-from cam.heads.head import Head
 from cam.heads.outputs import unwrap
 from cam.tensors import pick_device
 
@@ -58,7 +57,7 @@ def load_classifier(
     """
     target = pick_device(device)
     loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle)
-    return make_classifier(model, loaded, labels=labels).to(target)
+    return make_classifier(model, loaded, labels).to(target)
 
 
 def wrap(
@@ -90,7 +89,7 @@ def wrap(
     """
     network = unwrap(network)
     preprocessing = (preprocessing or Preprocessing()).adjusted(input_size)
-    return make_classifier(name or type(network).__name__, LoadedNetwork(network, preprocessing), labels=labels)
+    return make_classifier(name or type(network).__name__, LoadedNetwork(network, preprocessing), labels)
 
 
 def load_network(
@@ -109,12 +108,10 @@ def load_network(
     return replace(loaded, network=loaded.network.eval().requires_grad_(False), preprocessing=preprocessing)
 
 
-def make_classifier(
-    name: str, loaded: LoadedNetwork, head: Head | None = None, labels: Sequence[str] | None = None
-) -> Classifier:
-    """Make a classifier of a network: find its head unless it is given, prove it and measure its grid."""
+def make_classifier(name: str, loaded: LoadedNetwork, labels: Sequence[str] | None = None) -> Classifier:
+    """Make a classifier of a network: find its head, prove it and measure its grid."""
     network, preprocessing = loaded.network, loaded.preprocessing
-    analysis = analyze_head(network, preprocessing.input_shape, head)
+    analysis = analyze_head(network, preprocessing.input_shape)
     return Classifier(
         name,
         network,

@@ -23,7 +23,7 @@ from cam.errors import OutputError
 from cam.files import write_whole
 from cam.heads.copies import eval_copy, run_once
 from cam.heads.criteria import tolerance_of
-from cam.heads.find import find_head
+from cam.heads.find import find_head_in_copy
 from cam.heads.head import Head, Site
 from cam.heads.prove import Proof, check_maps, prove_head
 from cam.heads.receptive_field import measure_receptive_field
@@ -46,10 +46,8 @@ class HeadAnalysis:
 
 
 @torch.inference_mode(False)  # gradients, and tensors that may be used anywhere, even if the caller has disabled them
-def analyze_head(network: nn.Module, input_shape: tuple[int, int, int], head: Head | None = None) -> HeadAnalysis:
+def analyze_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadAnalysis:
     """Find an unwrapped network's head, prove it and measure its grid, or read them from the cache and prove them.
-
-    A head that is given is proved as if it were new.
 
     Raises:
         HeadError: the network has no exact map, or its maps do not add up.
@@ -57,19 +55,19 @@ def analyze_head(network: nn.Module, input_shape: tuple[int, int, int], head: He
     """
     if any(is_lazy(parameter) for parameter in network.parameters()):
         run_once(network, input_shape)  # gives them their shapes
+    device, _ = device_and_dtype(network)
     sha256 = hash_tensors(network.state_dict())
     file = _cache_file(network, input_shape, sha256)
     cached = _read_cache(file, network, input_shape, sha256)
-    if cached and head is None:
+    if cached and cached.grid.method == "measured":
+        return cached
+    network_copy = eval_copy(network, input_shape)
+    if cached:  # only its grid could not be measured, perhaps for lack of memory
         head, proof = cached.head, cached.proof
     else:
-        head = head or find_head(network, input_shape).exact()
+        head = find_head_in_copy(network_copy, input_shape).exact().to(device)
         proof = prove_head(network, head, input_shape)
-    head = head.to(device_and_dtype(network)[0])
-    if cached and cached.grid.method == "measured":  # if not, memory may have been short
-        return HeadAnalysis(head, proof, cached.grid, sha256)
-    grid = measure_receptive_field(eval_copy(network, input_shape), head, input_shape)
-    analysis = HeadAnalysis(head, proof, grid, sha256)
+    analysis = HeadAnalysis(head, proof, measure_receptive_field(network_copy, head, input_shape), sha256)
     _write_cache(file, analysis, network, input_shape)
     return analysis
 
@@ -86,10 +84,11 @@ def _read_cache(file: Path, network: nn.Module, input_shape: tuple[int, int, int
     """Read an entry if it is true of the network; None if there is none, or if it is damaged or outdated."""
     try:
         entry = torch.load(file, map_location="cpu", weights_only=True)
-        head = Head(entry["kind"], Site(**entry["site"]), entry["weight"], entry["bias"])
+        device, dtype = device_and_dtype(network)
+        head = Head(entry["kind"], Site(**entry["site"]), entry["weight"], entry["bias"]).to(device)
         _, logits = check_maps(network, head, input_shape, 1)
         expected = entry["scores"]
-        limit = tolerance_of(device_and_dtype(network)[1]) * max(1.0, float(expected.abs().max()))
+        limit = tolerance_of(dtype) * max(1.0, float(expected.abs().max()))
         if not float((logits[0].float().cpu() - expected).abs().max()) <= limit:
             return None
         os.utime(file)

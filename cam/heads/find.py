@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -78,16 +79,22 @@ def find_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadRepo
         >>> head_report.kind, head_report.head.weight.shape
         ('gap-linear', torch.Size([2, 4]))
     """
-    network = eval_copy(network, input_shape)
+    return find_head_in_copy(eval_copy(network, input_shape), input_shape)
+
+
+@torch.inference_mode(False)
+def find_head_in_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadReport:
+    """Find the head of a network from `eval_copy`, which changes its precision meanwhile."""
     device, dtype = device_and_dtype(network)
     inputs = random_inputs(3, input_shape).to(device, dtype)
     recorded = Experiment(network, inputs).run()[1]
     try:
-        return _report(network.double(), inputs.double(), recorded)
-    except RuntimeError:  # the network casts to another precision
-        pass
+        with suppress(RuntimeError):  # the network casts to another precision
+            return _report(network.double(), inputs.double(), recorded)
+    finally:
+        network.to(dtype)
     try:
-        return _report(network.to(dtype), inputs, recorded)
+        return _report(network, inputs, recorded)
     except RuntimeError as error:
         raise ModelError(
             f"The head cannot be differentiated: {str(error).partition('. ')[0].rstrip('.')}",
@@ -100,9 +107,11 @@ def _report(network: nn.Module, inputs: Tensor, recorded: Probe) -> HeadReport:
     zero = [parameter for parameter in network.parameters() if not parameter.any()]
     for parameter in zero:  # a layer initialized to zero would hide what it reads
         parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    candidate = _best_candidate(experiment, recorded.calls)
-    for parameter in zero:
-        parameter.zero_()
+    try:
+        candidate = _best_candidate(experiment, recorded.calls)
+    finally:
+        for parameter in zero:
+            parameter.zero_()
     if candidate is None:
         return HeadReport("not-gap", "no features with more than one position lead to the class scores")
     if candidate.reason:

@@ -18,7 +18,6 @@ from cam.classifiers.load import load_network, make_classifier
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, HeadError, ModelError
 from cam.explanations.forward import result_or_raise, run_forward
-from cam.heads.find import find_head
 from cam.heads.hooks import eval_mode
 from cam.heads.outputs import find_logits
 from cam.maps.geometry import Size
@@ -78,8 +77,7 @@ def load_any_classifier(
     torch_device = pick_device(device)
     loaded = load_network(model, **loading)
     try:
-        head = find_head(loaded.network, loaded.preprocessing.input_shape).exact()
-        classifier = make_classifier(model, loaded, head, labels)
+        classifier = make_classifier(model, loaded, labels)
     except HeadError as error:
         network = loaded.network.to(torch_device)
         scorer = ScoreOnlyClassifier(model, network, loaded.preprocessing, (), error.found, weights=loaded.weights)
