@@ -1,4 +1,4 @@
-"""Which of the pictures that were found are meant: patterns and shares."""
+"""Patterns and shards choose among the images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cam.errors import UsageError
 from cam.images.find import Picture, find_pictures, shard
 
 
-def test_a_pattern_is_of_the_path_from_the_input_on_or_of_the_file_name(
+def test_a_pattern_matches_the_path_inside_the_input_or_the_file_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -36,7 +36,7 @@ def test_a_pattern_is_of_the_path_from_the_input_on_or_of_the_file_name(
             chosen(nothing)
 
 
-def test_every_picture_has_one_share_that_does_not_depend_on_the_others() -> None:
+def test_every_image_is_in_one_shard_whatever_the_others_are() -> None:
     pictures = [Picture(Path(f"p/{n}.jpg"), PurePosixPath(f"{n}.jpg")) for n in range(3000)]
     pictures.append(Picture(Path("x"), PurePosixPath(os.fsdecode(b"caf\xe9"))))
     shares = [shard(pictures, index, 3) for index in (1, 2, 3)]
@@ -51,6 +51,6 @@ def test_every_picture_has_one_share_that_does_not_depend_on_the_others() -> Non
 
 
 @pytest.mark.parametrize(("index", "count"), [(0, 3), (4, 3), (-1, 3), (1, 0)])
-def test_shares_that_there_are_not(index: int, count: int) -> None:
+def test_unknown_shards_are_errors(index: int, count: int) -> None:
     with pytest.raises(UsageError, match=f"There is no share {index}/{count}"):
         shard([], index, count)
