@@ -84,11 +84,11 @@ def test_the_seed_determines_the_positions(tmp_path: Path) -> None:
     classifier = seeing_white()
 
     def run(seed: int) -> Evaluation:
-        return evaluate_placement(classifier, pictures, object_size=8, each=3, seed=seed, progress=done.append)
+        return evaluate_placement(classifier, pictures, object_size=8, positions=3, seed=seed, progress=done.append)
 
     first = run(0)
     assert first.pictures == 1
-    assert first.settings == {"confidence": 0.3, "canvas": 64, "object_size": 8, "each": 3}
+    assert first.settings == {"confidence": 0.3, "canvas": 64, "object_size": 8, "positions": 3}
     assert done == [str(picture.path) for picture in pictures]
     assert [row.metric for row in first.rows[:4]] == list(METRICS)
     assert value(first, "logit measured", "centroid_distance") < 1
@@ -103,7 +103,7 @@ def test_the_class_is_the_true_one_if_known(tmp_path: Path) -> None:
         evaluate_placement(seeing_white(), [picture], truth={picture: 0}, object_size=16)
 
 
-@pytest.mark.parametrize("sizes", [{"object_size": 65}, {"canvas": 0}, {"object_size": 0}, {"each": 0}])
+@pytest.mark.parametrize("sizes", [{"object_size": 65}, {"canvas": 0}, {"object_size": 0}, {"positions": 0}])
 def test_impossible_sizes_are_an_error(sizes: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="cannot be pasted"):
         evaluate_placement(seeing_white(), [], **sizes)  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ def test_measured_centers_place_squeezenet(squeezenet: cam.Classifier, shared_da
     """Objects of 72 pixels in 224, of those pictures that are still recognized when they are so small."""
     photographs = find_pictures([shared_data / "imagenet" / "images"])
     truth = {picture: 10 * index for index, picture in enumerate(photographs)}
-    evaluation = evaluate_placement(squeezenet, photographs, truth=truth, object_size=72, each=12)
+    evaluation = evaluate_placement(squeezenet, photographs, truth=truth, object_size=72, positions=12)
     measured, arithmetic, stretched = distances(evaluation)
     assert evaluation.pictures >= 5
     assert measured <= min(arithmetic, 0.9 * stretched)
@@ -90,7 +90,7 @@ def test_measured_centers_place_cifar_resnets(shared_data: Path, depth: int) -> 
     pictures = find_pictures([shared_data / "cifar10" / "images"])[::5]
     truth = {picture: CIFAR.index(picture.path.parent.name) for picture in pictures}
     classifier = cifar_resnet(shared_data, depth)
-    evaluation = evaluate_placement(classifier, pictures, truth=truth, each=3, background=(0, 0, 0))
+    evaluation = evaluate_placement(classifier, pictures, truth=truth, positions=3, background=(0, 0, 0))
     measured, arithmetic, stretched = distances(evaluation)
     assert evaluation.pictures >= 58
     assert measured <= min(arithmetic, stretched)

@@ -173,7 +173,7 @@ def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
 @_option("--canvas", type=whole_number(1), show_default="the input's", help="Side of the scenes, in pixels.")
 @_option("--object-size", type=whole_number(1), show_default="a third", help="Side of the objects, in pixels.")
 @_option("--background", type=COLOR, show_default="the model's mean", help="Color of the canvas, such as 0,0,0.")
-@_option("--each", type=whole_number(1), default=8, help="Positions for each image.")
+@_option("--each", "positions", type=whole_number(1), default=8, help="Positions for each image.")
 @_common_options
 def placement(inputs: tuple[str, ...], **options: Any) -> None:
     """Measure the distance of the heat from small objects pasted at known positions.
@@ -187,7 +187,7 @@ def placement(inputs: tuple[str, ...], **options: Any) -> None:
     from cam.images.find import find_pictures
 
     pictures = find_pictures(inputs)
-    settings = select(options, "kinds", "canvas", "object_size", "background", "each", "seed", "max_pixels")
+    settings = select(options, "kinds", "canvas", "object_size", "background", "positions", "seed", "max_pixels")
     _run_benchmark(options, partial(evaluate_placement, pictures=pictures, **settings), len(pictures))
 
 

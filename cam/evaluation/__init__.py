@@ -1,1 +1,1 @@
-"""Measurements that say which map to trust, each with an interval and beside baselines."""
+"""Benchmarks that compare maps with each other and with baselines, with bootstrap intervals."""

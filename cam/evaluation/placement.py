@@ -52,7 +52,7 @@ def evaluate_placement(
     truth: Mapping[Picture, int] | None = None,
     canvas: int | None = None,
     object_size: int | None = None,
-    each: int = 8,
+    positions: int = 8,
     background: tuple[int, int, int] | None = None,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
@@ -65,29 +65,28 @@ def evaluate_placement(
 
     The middle square of each image becomes an object of its class in `truth`, by default the predicted one. `canvas`
     and `object_size` are sides in pixels, by default that of the model's input (64 or more) and a third of it (32 or
-    more). `each` is the number of positions. `background` is by default the model's mean color, 0 in its input.
+    more). `positions` is their number for each image. `background` is by default the model's mean color, 0 in its input.
     """
     side = min(classifier.preprocessing.crop)
     canvas = max(side, 64) if canvas is None else canvas
     object_size = max(side // 3, 32) if object_size is None else object_size
-    if each < 1 or not 1 <= object_size <= canvas:
-        problem = f"{each} objects of {object_size} pixels cannot be pasted into a canvas of {canvas}"
+    if positions < 1 or not 1 <= object_size <= canvas:
+        problem = f"{positions} objects of {object_size} pixels cannot be pasted into a canvas of {canvas}"
         raise UsageError(problem, "Give 1 or more, smaller than the canvas")
-    corners = np.random.default_rng(seed).integers(0, canvas - object_size + 1, (len(pictures), each, 2)).tolist()
+    corners = np.random.default_rng(seed).integers(0, canvas - object_size + 1, (len(pictures), positions, 2)).tolist()
     color = background or np.rint(255 * np.array(classifier.preprocessing.mean)).clip(0, 255)
     blank = np.full((canvas, canvas, 3), color, np.uint8)
-
     measure_object = _object_measure(classifier, kinds, seed)
 
     def measure(item: tuple[Picture, Sequence[Sequence[int]]]) -> list[Sample]:
-        picture, positions = item
+        picture, upper_left = item
         image = load_image(picture, max_pixels)
         class_idx = truth[picture] if truth else int(forward_image(classifier, image).logits.argmax())
         frame = fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size))
-        return measure_object(paste(str(picture.name), crop_resized(image, frame), class_idx, blank, positions))
+        return measure_object(paste(str(picture.name), crop_resized(image, frame), class_idx, blank, upper_left))
 
-    items = [(str(picture.path), (picture, positions)) for picture, positions in zip(pictures, corners, strict=True)]
-    settings = {"confidence": CONFIDENCE, "canvas": canvas, "object_size": object_size, "each": each}
+    items = [(str(picture.path), (picture, upper_left)) for picture, upper_left in zip(pictures, corners, strict=True)]
+    settings = {"confidence": CONFIDENCE, "canvas": canvas, "object_size": object_size, "positions": positions}
     name = classifier.name
     return run_benchmark("placement", name, items, measure, settings, seed=seed, remedy=_REMEDY, progress=progress)
 
