@@ -65,7 +65,7 @@ def evaluate_placement(
 
     The middle square of each image becomes an object of its class in `truth`, by default the predicted one. `canvas`
     and `object_size` are sides in pixels, by default that of the model's input (64 or more) and a third of it (32 or
-    more). `positions` is their number for each image. `background` is by default the model's mean color, 0 in its input.
+    more). `positions` is their number for each image. `background` is by default the model's mean color.
     """
     side = min(classifier.preprocessing.crop)
     canvas = max(side, 64) if canvas is None else canvas
