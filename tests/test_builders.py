@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from checkpoints import Bomb, same
+from runs import SAMPLES
 from safetensors.torch import save_file
 from torch import nn
 
@@ -181,10 +182,12 @@ def test_a_deleted_working_directory_is_one_sentence(tmp_path, monkeypatch, run)
     (tmp_path / "deleted").mkdir()
     monkeypatch.chdir(tmp_path / "deleted")
     (tmp_path / "deleted").rmdir()
-    result = run("inspect", "mymodel:make")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: The working directory does not exist. Change to a folder that exists.\n"
-    assert run("inspect", "digits").exit_code == 0
+    for arguments in (("inspect", "mymodel:make"), ("explain", SAMPLES, "-m", "digits", "-o", tmp_path / "out")):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == "Error: The working directory no longer exists. Change to another directory.\n"
+    with pytest.raises(ModelError, match="working directory does not exist"):
+        build_network("mymodel:make")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import click
@@ -54,6 +55,10 @@ def main() -> None:
     Example: cam explain dog.jpg -m resnet50 -o out
     """
     warnings.filterwarnings("ignore", module="PIL")  # about broken metadata of readable images
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # torch's libraries would end the process
+        raise UsageError("The working directory no longer exists", "Change to another directory") from None
 
 
 @main.command()
