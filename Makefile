@@ -5,7 +5,7 @@ BIN = .venv/bin
 
 demo: .venv/installed
 	$(BIN)/cam explain samples -m digits -o build/demo --target top2 --format png --report --overwrite
-	@echo "Open build/demo/report.html; beside it one picture a sample and class, and manifest.jsonl with the numbers."
+	@echo "Open build/demo/report.html. The folder also has one overlay for each sample and class, and manifest.jsonl."
 
 test: .venv/tested
 	$(BIN)/ruff check .
@@ -16,12 +16,12 @@ test: .venv/tested
 test-slow: .venv/tested
 	$(BIN)/pytest -m slow
 
-# All of torchvision's classification builders: writes docs/heads.md. Takes about half an hour.
+# Finds and proves the heads of all torchvision classifiers: writes docs/heads.md. Takes about an hour.
 heads: .venv/installed
 	$(BIN)/python tools/heads.py
 
-# cam explain beside torchcam, grad-cam and the bare network: writes the tables of docs/performance.md. Takes over an
-# hour; benchmarks/compare.py by itself compares all programs over all networks and pictures, which takes a day.
+# Compares cam explain with torchcam, grad-cam and the bare network: writes the tables of docs/performance.md. Takes over
+# an hour; benchmarks/compare.py without arguments compares all programs on all networks and images, which takes a day.
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/parts.py --table parts
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small --count 1000 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenet
@@ -47,7 +47,7 @@ bench: .venv-bench/installed
 	$(BIN)/pip install --quiet -c constraints.txt -e .[test]
 	touch $@
 
-# Of its own, since grad-cam brings a second OpenCV.
+# A separate environment, because grad-cam installs a second OpenCV.
 .venv-bench/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet -c constraints.txt -e .[bench,onnxruntime]

@@ -25,7 +25,7 @@ INTRODUCTION = """\
 
 Written by `python tools/heads.py`: all {networks} classification builders of torchvision, at the input size of their
 default weights, with seeded random weights, non-zero biases and BatchNorm statistics of random inputs. `find_head` runs
-each network and tells what its head is. Where the map is exact, `prove` compares mean(map) + bias with the logit for
+each network and reports its head. Where the map is exact, `prove_head` compares mean(map) + bias with the logit for
 every class on 4 fresh random inputs (on 2 where the network has more than 150 million parameters): the errors are the
 largest abs(mean(map) + bias - logit) / max(1, abs(logit)). [models.md](models.md) describes the kinds.
 
