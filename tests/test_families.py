@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from cam.heads.find import HeadReport, find_head
+from cam.heads.find import find_head
 from cam.heads.prove import prove_head
 
 EXACT = {
@@ -29,10 +29,10 @@ EXACT = {
     "swin_v2_t": ("gap-linear", 64),
 }
 INEXACT = {
-    "alexnet": ("not-gap", 64, "do not count alike"),
+    "alexnet": ("not-gap", 64, "do not count equally"),
     "maxvit_t": ("nonlinear", 224, "not linear"),
     "mobilenet_v3_small": ("nonlinear", 64, "not linear"),
-    "vgg11": ("not-gap", 64, "do not count alike"),
+    "vgg11": ("not-gap", 64, "do not count equally"),
     "vit_b_32": ("one-token", 224, "one token"),
 }
 
@@ -62,7 +62,7 @@ def test_the_maps_of_an_exact_family_add_up(name, device):
 )
 def test_a_family_without_exact_maps_is_refused_with_its_reason(name, device):
     kind, size, reason = INEXACT[name]
-    head_report: HeadReport = find_head(build(name, device), (3, size, size))
+    head_report = find_head(build(name, device), (3, size, size))
     assert (head_report.kind, head_report.head) == (kind, None)
     assert reason in head_report.reason
 
