@@ -54,10 +54,10 @@ def test_missing_and_unexpected_keys_are_named(tmp_path):
     state = build_network("cifar-resnet20", random_weights=True).network.state_dict()
     state["stray"] = state.pop("linear.bias")
     torch.save(state, tmp_path / "net.pt")
-    with pytest.raises(WeightsError) as refusal:
+    with pytest.raises(WeightsError) as caught:
         build_network("cifar-resnet20", weights=tmp_path / "net.pt")
-    assert "missing 'linear.bias'" in str(refusal.value)
-    assert "unexpected 'stray'" in str(refusal.value)
+    assert "missing 'linear.bias'" in str(caught.value)
+    assert "unexpected 'stray'" in str(caught.value)
 
 
 def test_the_code_in_a_checkpoint_runs_only_with_unsafe_pickle(tmp_path):
@@ -86,10 +86,10 @@ def test_the_embedded_model_has_the_weights_and_labels_of_its_card():
     [("resnet5", "resnet50"), ("Digits", "digits"), ("cifar-resnet", "cifar-resnet20"), ("zzzzz", "digits")],
 )
 def test_an_unknown_model_lists_near_names(name, near):
-    with pytest.raises(ModelError) as refusal:
+    with pytest.raises(ModelError) as caught:
         build_network(name)
-    assert repr(name) in str(refusal.value)
-    assert near in str(refusal.value)
+    assert repr(name) in str(caught.value)
+    assert near in str(caught.value)
 
 
 def test_every_name_is_listed_once():
@@ -208,9 +208,9 @@ def test_a_deleted_working_directory_is_one_sentence(tmp_path, monkeypatch, run)
     ],
 )
 def test_a_factory_that_fails_is_one_sentence(in_user_folder, model, message):
-    with pytest.raises((ModelError, UsageError)) as refusal:
+    with pytest.raises((ModelError, UsageError)) as caught:
         build_network(model)
-    assert message in str(refusal.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("factory", ["make", "fixed"])

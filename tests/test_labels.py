@@ -1,4 +1,4 @@
-"""Labels are read from every usual form, and nothing doubtful passes."""
+"""Labels are read from every usual form, and invalid files are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write(folder: Path, content: str | bytes, name: str = "labels.txt") -> Path:
     return path
 
 
-def refusal(path: Path) -> UsageError:
+def error_of(path: Path) -> UsageError:
     with pytest.raises(UsageError) as caught:
         read_labels(path)
     assert repr(str(path)) in caught.value.found
@@ -73,7 +73,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, labels: list[str])
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("cat\n\ndog\n", "Line 2 of"),
         ("\ncat\n", "Line 1 of"),
@@ -101,27 +101,27 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, labels: list[str])
         (b"cat\n\xe4", "is not text in UTF-8 (byte 4)"),
     ],
 )
-def test_doubtful_labels_are_refused(tmp_path: Path, content: str | bytes, said: str) -> None:
-    assert said in refusal(write(tmp_path, content)).found
+def test_invalid_labels_are_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
+    assert message in error_of(write(tmp_path, content)).found
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("cat\ndog\n", "must be JSON"), ('"cat"', "map, got str"), ("3", "map, got int")]
+    ("content", "message"), [("cat\ndog\n", "must be JSON"), ('"cat"', "map, got str"), ("3", "map, got int")]
 )
-def test_a_json_file_must_be_json_with_labels(tmp_path: Path, content: str, said: str) -> None:
-    assert said in refusal(write(tmp_path, content, "labels.json")).found
+def test_a_json_file_must_be_json_with_labels(tmp_path: Path, content: str, message: str) -> None:
+    assert message in error_of(write(tmp_path, content, "labels.json")).found
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "There is no file" in refusal(tmp_path / "labels.txt").found
-    assert "cannot be read (Is a directory)" in refusal(tmp_path).found
-    assert "cannot be read" in refusal(Path("a\0b")).found
+    assert "There is no file" in error_of(tmp_path / "labels.txt").found
+    assert "cannot be read (Is a directory)" in error_of(tmp_path).found
+    assert "cannot be read" in error_of(Path("a\0b")).found
 
     def deny(self: Path, encoding: str) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", deny)  # permissions do not bind root, who may run the tests
-    assert "cannot be read (Permission denied)" in refusal(tmp_path / "labels.txt").found
+    assert "cannot be read (Permission denied)" in error_of(tmp_path / "labels.txt").found
 
 
 @pytest.mark.parametrize(

@@ -117,11 +117,11 @@ def test_no_network_names_the_file_and_the_folder(checkpoints, monkeypatch, erro
         raise error
 
     monkeypatch.setattr("torch.hub.urlopen", refuse)
-    with pytest.raises(WeightsError) as refusal:
+    with pytest.raises(WeightsError) as caught:
         build_network("squeezenet1_1")
-    assert NAME in str(refusal.value)
-    assert str(checkpoints) in str(refusal.value)
-    assert "-m digits" in str(refusal.value)
+    assert NAME in str(caught.value)
+    assert str(checkpoints) in str(caught.value)
+    assert "-m digits" in str(caught.value)
 
 
 def test_weights_of_another_network_in_torchs_cache_are_refused(checkpoints):
