@@ -50,8 +50,9 @@ class RunFolder:
         write_whole(self.run, data, self.unfinished, durable=True)
 
     def has(self, name: str) -> bool:
-        """True if it holds a file of that name."""
-        return os.path.isfile(self.out / name)  # noqa: PTH113 - Path.is_file raises in a folder without permission
+        """True if it holds a file of that name that is not empty, as a power cut may leave one."""
+        path = self.out / name
+        return os.path.isfile(path) and os.path.getsize(path) > 0  # noqa: PTH113, PTH202 - pathlib raises without permission
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from cam.runs.options import first_difference
 def check_settings(folder: RunFolder, about: Mapping[str, Any]) -> None:
     """Refuse a folder with results that were made with other settings."""
     for run in dict.fromkeys([folder, *runs_in(folder.out)]):
-        if not (run.has(run.manifest.name) and run.manifest.stat().st_size):
+        if not run.has(run.manifest.name):
             continue
         earlier = read_about(run)
         if "settings" not in earlier:
