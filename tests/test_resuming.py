@@ -75,7 +75,9 @@ def test_a_finished_run_does_nothing_again(classifier, folder, out, monkeypatch)
     assert contents(out) == before
 
 
-@pytest.mark.parametrize(("end", "more"), [(1, b""), (1000, b""), (-1, b""), (-300, b""), (1000, b"\xff\n")])
+@pytest.mark.parametrize(
+    ("end", "more"), [(1, b""), (1000, b""), (-1, b""), (-300, b""), (1000, b"\xff\n"), (None, b'{"mine": 1}\n')]
+)
 def test_a_torn_manifest_is_repaired(classifier, folder, out, end, more):
     manifest = out / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes()[:end] + more)

@@ -39,10 +39,14 @@ def appending(path: Path) -> Iterator[Callable[[Iterable[Record]], None]]:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Read a manifest line by line, up to one that is torn; a missing file has no lines."""
+    """Read a manifest line by line, up to one that is torn or not a record; a missing file has no lines."""
     try:
         with path.open("rb") as file:
-            yield from (json.loads(line) for line in takewhile(lambda line: line.endswith(b"\n"), file))
+            for line in takewhile(lambda line: line.endswith(b"\n"), file):
+                record = json.loads(line)
+                if not (isinstance(record, dict) and {"path", "name", "status", "targets"} <= record.keys()):
+                    return
+                yield record
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return
     except OSError as error:
