@@ -25,21 +25,15 @@ from cam.tensors import fetch
 class ComputedMaps:
     """The maps of one image, on their way from the device.
 
-    Attributes:
-        native: the result at the model's own input size, which gives the logits.
-        views: the results that the maps come from, the finest first.
-        classes: the T classes to explain, in order.
-        others: the class that each of them is contrasted with; empty for other kinds of evidence.
-        channels: of each class, the channels to show.
-        maps: of each view (M, h, w) float32 on the CPU, complete only after `cam.tensors.wait`: T class activation
-            maps, T maps of the evidence, and the maps of the channels.
+    The maps of each view are (M, h, w) float32 on the CPU, complete only after `cam.tensors.wait`: T class activation
+    maps, T maps of the evidence, and the maps of the channels.
     """
 
-    native: ForwardResult
-    views: Sequence[ForwardResult]
-    classes: list[int]
-    others: list[int]
-    channels: list[list[int]]
+    native: ForwardResult  # at the model's own input size; gives the logits
+    views: Sequence[ForwardResult]  # give the maps, the finest first
+    classes: list[int]  # the T classes to explain, in order
+    others: list[int]  # the class that each of them is contrasted with; empty for other kinds of evidence
+    channels: list[list[int]]  # of each class, the channels to show
     maps: list[Tensor]
 
     def all_classes(self) -> AllClasses:
@@ -57,32 +51,36 @@ def compute_maps(
     views: Sequence[ForwardResult],
     options: ExplainOptions,
 ) -> ComputedMaps:
-    """Start to compute the maps of one image, without waiting for the device; for the arguments see `ComputedMaps`.
-
-    Raises UsageError for a class that the classifier does not have, and ModelError if a class would be contrasted
-    with itself.
-    """
-    classes = resolve(targets, native.logits)
+    """Start to compute the maps of one image, without waiting for the device; for the arguments see `ComputedMaps`."""
+    classes, others = resolve(targets, native.logits), []
     if options.against is not None:
         (other,) = resolve([OneClass(options.against)], native.logits)
         if classes == [other]:
             problem = f"{classifier.labels[other]!r} is the class of this image and would be contrasted with itself"
             raise ModelError(problem, "Choose another class with --target or --against")
         classes = [class_idx for class_idx in classes if class_idx != other]
-    others = []
-    if options.evidence == "contrast":
-        others = [_other_class(class_idx, options.against, native.logits) for class_idx in classes]
+        others = [other] * len(classes)
+    elif options.evidence == "contrast":
+        best, second = resolve([TopClasses(2)], native.logits)
+        others = [second if class_idx == best else best for class_idx in classes]
     channels = [_top_channels(views, class_idx, options.channels) for class_idx in classes]
-    maps = [_start_maps(classifier, view, classes, others, channels, options) for view in views]
+    maps = []
+    for view in views:
+        evidence = cams = view.cams(classes)
+        if options.evidence == "contrast":
+            evidence = cams - view.cams(others)
+        elif options.evidence == "margin":
+            evidence = margins(view.features, view.weight, classes)
+        elif options.evidence == "posterior":
+            evidence = posteriors(view.features, view.weight, view.head.bias, classes, classifier.probabilities)
+        parts = [cams, evidence]
+        for class_idx, indices in zip(classes, channels, strict=True):
+            if indices:  # indexing with a list would wait for the device
+                weight = view.row(class_idx)
+                features = torch.stack([view.features[index] for index in indices])
+                parts.append(channel_maps(features, torch.stack([weight[index] for index in indices])))
+        maps.append(fetch(torch.cat(parts).float()))
     return ComputedMaps(native, views, classes, others, channels, maps)
-
-
-def _other_class(class_idx: int, against: int | None, logits: Tensor) -> int:
-    """Return the class to contrast with: the given one, or the best of the other classes."""
-    if against is not None:
-        return against
-    best, second = resolve([TopClasses(2)], logits)
-    return second if best == class_idx else best
 
 
 def _top_channels(views: Sequence[ForwardResult], class_idx: int, count: int) -> list[int]:
@@ -94,32 +92,6 @@ def _top_channels(views: Sequence[ForwardResult], class_idx: int, count: int) ->
     ranked: list[int] = torch.stack(shares).mean(0).argsort(descending=True, stable=True).tolist()
     has_weight = (rows[0] != 0).tolist()
     return [channel for channel in ranked if has_weight[channel]][:count]
-
-
-def _start_maps(
-    classifier: Classifier,
-    view: ForwardResult,
-    classes: Sequence[int],
-    others: Sequence[int],
-    channels: Sequence[Sequence[int]],
-    options: ExplainOptions,
-) -> Tensor:
-    """Start to compute and fetch the maps of one view, as in `ComputedMaps.maps`."""
-    cams = view.cams(classes)
-    evidence = cams
-    if options.evidence == "contrast":
-        evidence = cams - view.cams(others)
-    elif options.evidence == "margin":
-        evidence = margins(view.features, view.weight, classes)
-    elif options.evidence == "posterior":
-        evidence = posteriors(view.features, view.weight, view.head.bias, classes, classifier.probabilities)
-    parts = [cams, evidence]
-    for class_idx, indices in zip(classes, channels, strict=True):
-        if indices:  # indexing with a list would wait for the device
-            weight = view.row(class_idx)
-            features = torch.stack([view.features[index] for index in indices])
-            parts.append(channel_maps(features, torch.stack([weight[index] for index in indices])))
-    return fetch(torch.cat(parts).float())
 
 
 def build_explanations(
@@ -139,32 +111,32 @@ def build_explanations(
     additive[len(classes) : 2 * len(classes)] = options.evidence in ("logit", "contrast")
     cams, evidence, parts = np.split(average_views(views, additive), [len(classes), 2 * len(classes)])
     parts_of_class = np.split(parts, np.cumsum([len(indices) for indices in computed.channels])[:-1])
-    map_logits = torch.stack([result.logits for result in results]).mean(0)
+    map_logits = torch.stack([result.logits for result in results]).mean(0).tolist()
+    logits, bias, labels = native.logits.tolist(), native.bias.tolist(), classifier.labels
 
     explanations = []
     for n, class_idx in enumerate(classes):
         channels = zip(computed.channels[n], parts_of_class[n], strict=True)
+        against = None
+        if computed.others:
+            other = computed.others[n]
+            against = OtherClass(other, labels[other], logits[other], bias[other], map_logits[other])
         explanation = Explanation(
             class_idx=class_idx,
-            label=classifier.labels[class_idx],
-            logit=float(native.logits[class_idx]),
+            label=labels[class_idx],
+            logit=logits[class_idx],
             probability=float(native.probabilities[class_idx]),
-            bias=float(native.bias[class_idx]),
+            bias=bias[class_idx],
             cam=cams[n],
             evidence_map=evidence[n],
             evidence=options.evidence,
-            map_logit=float(map_logits[class_idx]),
+            map_logit=map_logits[class_idx],
             grid=results[0].grid,
             frame=results[0].frame,
             image=image,
-            against=_describe(classifier, native, map_logits, computed.others[n]) if computed.others else None,
+            against=against,
             channels=tuple(Channel(index, float(part.mean()), part) for index, part in channels),
             zero_features=all(result.zero_features for result in results),
         )
         explanations.append(explanation)
     return explanations
-
-
-def _describe(classifier: Classifier, native: ForwardResult, map_logits: Tensor, class_idx: int) -> OtherClass:
-    logit, bias, map_logit = (float(values[class_idx]) for values in (native.logits, native.bias, map_logits))
-    return OtherClass(class_idx, classifier.labels[class_idx], logit, bias, map_logit)

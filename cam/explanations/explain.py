@@ -18,7 +18,7 @@ from cam.classifiers.preprocessing import Fit, multi_scale
 from cam.errors import CamError, ModelError, UsageError
 from cam.explanations.compute import ComputedMaps, build_explanations, compute_maps
 from cam.explanations.explanation import Explanation
-from cam.explanations.forward import ForwardResult, as_model_error, result_or_raise, run_forward
+from cam.explanations.forward import as_model_error, result_or_raise, run_forward
 from cam.explanations.options import ExplainOptions, OneClass, Target, TopClasses
 from cam.images.io import check_image, read_image
 from cam.maps.activation import AllClasses
@@ -133,21 +133,18 @@ def _explain_in_batches(
         raise UsageError(problem, "Pass the index of the class, as in classifier.labels.index(label)")
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}", "Pass 1 or more")
-    targets = (TopClasses(1),) if class_idx is None else (OneClass(class_idx),)
+    targets = [TopClasses(1) if class_idx is None else OneClass(class_idx)]
     remaining = iter(photos)
     while batch := list(islice(remaining, batch_size)):
         images: list[NDArray[np.uint8]] = []
         unreadable: CamError | None = None
-        for photo in batch:
-            try:
+        try:
+            for photo in batch:
                 images.append(read_image(photo) if isinstance(photo, (str, Path)) else check_image(photo))
-            except CamError as error:  # raised after the explanations of the images before it
-                unreadable = error
-                break
+        except CamError as error:  # raised after the explanations of the images before it
+            unreadable = error
         for result in explain_images(classifier, images, [targets] * len(images), options):
-            if isinstance(result, CamError):
-                raise result
-            yield result.explanations[0]
+            yield result_or_raise(result).explanations[0]
         if unreadable is not None:
             raise unreadable
 
@@ -158,64 +155,36 @@ def explain_images(
     targets: Sequence[Sequence[Target]],
     options: ExplainOptions | None = None,
     photos: Sequence[Size] | None = None,
-) -> Iterator[ImageResult | CamError]:
-    """Explain a batch of images, with all targets of an image from the same forward passes.
+) -> Iterator[ImageResult | ModelError]:
+    """Explain a batch of images (H, W, 3) uint8 RGB, with all targets of an image from the same forward passes.
 
-    Args:
-        classifier: from `load_classifier` or `wrap`.
-        images: (H, W, 3) uint8 RGB, of any sizes; those of one input size share a forward pass.
-        targets: of each image, the classes to explain, in order.
-        options: how to explain them; the default is the evidence of the class itself.
-        photos: (H, W) of the photographs that the images are smaller copies of; by default the sizes of the images.
-
-    Returns:
-        An iterator over the result of each image, in order, or the error that it caused.
-
-    Raises:
-        UsageError: the classifier has no such class.
-
-    Example:
-        >>> from cam.classifiers.load import load_classifier
-        >>> digits, image = load_classifier("digits", device="cpu"), np.zeros((72, 72, 3), np.uint8)
-        >>> (result,) = explain_images(digits, [image], [[OneClass(3), OneClass(7)]], ExplainOptions("margin"))
-        >>> [explanation.class_idx for explanation in result.explanations]
-        [3, 7]
+    `photos` are the sizes of the photographs if the images are smaller copies of them. Yields the result of each image,
+    in order, or the error that it caused.
     """
-    options, device = options or ExplainOptions(), device_and_dtype(classifier.network)[0]
+    options, own = options or ExplainOptions(), classifier.preprocessing
+    device, _ = device_and_dtype(classifier.network)
+    run = partial(run_forward, classifier, images, fit=options.fit, photos=photos)
     computed: list[ComputedMaps | ModelError] = []
     # Threads with an engine do not wait for each other; without one they share the network, and its stream.
     with own_stream(device) if classifier.engine else nullcontext():
-        views = _run_views(classifier, images, options, photos)
-        for image_targets, image_views in zip(targets, views, strict=True):
+        native = run(own)
+        views = []
+        for preprocessing in multi_scale(own, options.resolution, options.tta):
+            views.append(native if preprocessing == own else run(preprocessing))
+            if options.tta:
+                views.append(run(preprocessing, mirrored=True))
+        for image_targets, *results in zip(targets, native, *views, strict=True):
             try:
-                native, *others = [result_or_raise(view) for view in image_views]
-                computed.append(compute_maps(classifier, image_targets, native, others or [native], options))
+                first, *others = [result_or_raise(result) for result in results]
+                computed.append(compute_maps(classifier, image_targets, first, others, options))
             except _FAILURES as error:
                 computed.append(as_model_error(error))
         wait(device)  # once for the whole batch
     for image, maps_or_error in zip(images, computed, strict=True):
+        result: ImageResult | ModelError
         try:
             maps = result_or_raise(maps_or_error)
             result = ImageResult(build_explanations(classifier, image, maps, options), maps.all_classes())
         except _FAILURES as error:
-            yield as_model_error(error)
-        else:
-            yield result
-
-
-def _run_views(
-    classifier: Classifier,
-    images: Sequence[NDArray[np.uint8]],
-    options: ExplainOptions,
-    photos: Sequence[Size] | None,
-) -> Iterator[tuple[ForwardResult | ModelError, ...]]:
-    """Run the network on each image at the model's own input size, then on the other inputs that maps come from."""
-    run = partial(run_forward, classifier, images, fit=options.fit, photos=photos)
-    native = run(classifier.preprocessing)
-    passes = [native]
-    if options.resolution is not None or options.tta:
-        for preprocessing in multi_scale(classifier.preprocessing, options.resolution, options.tta):
-            for mirrored in (False, True) if options.tta else (False,):
-                is_native = preprocessing == classifier.preprocessing and not mirrored
-                passes.append(native if is_native else run(preprocessing, mirrored=mirrored))
-    return zip(*passes, strict=True)
+            result = as_model_error(error)
+        yield result

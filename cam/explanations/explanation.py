@@ -133,7 +133,13 @@ class Explanation:
     @property
     def note(self) -> str:
         """Why the map shows no positive evidence; "" if it does."""
-        return self._note(self.evidence_map, self.evidence)
+        if self.zero_features:
+            return "dead features: all of them are zero here"
+        if not self.evidence_map.any():
+            return "the map of this class is zero everywhere"
+        if self.evidence_map.max() > 0:
+            return ""
+        return "it wins at no position" if self.evidence == "margin" else "all evidence for this class is negative"
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -192,10 +198,7 @@ class Explanation:
         height, width = image.shape[:2]
         canvas = np.empty(image.shape, np.uint8)
         if legend:
-            title = f"{self.label}: channel {channel.index}" if channel else self.title
-            details, notes = self._details(channel), self._notes(values, evidence, vmax, channel)
-            unit = _UNITS[evidence]
-            canvas = with_legend((height, width), title=title, details=details, notes=notes, unit=unit, **style)
+            canvas = with_legend((height, width), **self._legend_texts(channel, values, evidence, vmax), **style)
         frame = replace(self.frame, photo=(height, width))
         picture = canvas[:height, :width]
         draw(picture, image, values, self.grid, frame, opacity=opacity, blended=blended, **style)
@@ -203,38 +206,27 @@ class Explanation:
             draw_boxes(picture, boxes_of(values, self.grid, frame, box_share))
         return canvas
 
-    def _note(self, values: NDArray[np.float32], evidence: Evidence) -> str:
-        if self.zero_features:
-            return "dead features: all of them are zero here"
-        if not values.any():
-            return "the map of this class is zero everywhere"
-        if values.max() > 0:
-            return ""
-        return "it wins at no position" if evidence == "margin" else "all evidence for this class is negative"
-
-    def _details(self, channel: Channel | None) -> str:
-        if channel:
-            return f"share {channel.share:.2f} of the logit {self.map_logit:.2f}"
-        if self.against:
-            return f"margin {self.margin:+.2f} = logit {self.logit:.2f} - {self.against.logit:.2f}"
-        return f"probability {100 * self.probability:.1f} %   logit {self.logit:.2f}"
-
-    def _notes(
-        self, values: NDArray[np.float32], evidence: Evidence, vmax: float, channel: Channel | None
-    ) -> list[str]:
-        """What else a reader of the legend must know, a line each."""
+    def _legend_texts(
+        self, channel: Channel | None, values: NDArray[np.float32], evidence: Evidence, vmax: float
+    ) -> dict[str, Any]:
         other_input = channel is None and self.map_logit != self.logit
-        sum_of_map = ""
-        if evidence == "logit" and channel is None:
+        title, sum_of_map = self.title, ""
+        details = f"probability {100 * self.probability:.1f} %   logit {self.logit:.2f}"
+        if channel:
+            title = f"{self.label}: channel {channel.index}"
+            details = f"share {channel.share:.2f} of the logit {self.map_logit:.2f}"
+        elif self.against:
+            details = f"margin {self.margin:+.2f} = logit {self.logit:.2f} - {self.against.logit:.2f}"
+        elif evidence == "logit":
             source = "at other inputs: logit" if other_input else "logit"
             terms = f"{self.map_logit - self.bias:.2f} + bias {self.bias:.2f}" if self.bias else ""
             sum_of_map = f"{source} {self.map_logit:.2f} = mean of the map {terms}"
-        short = [self._note(values, evidence)]
-        if other_input:
-            short.append(f"{self.frame.input[0]} x {self.frame.input[1]} input")
         extreme = values.flat[np.abs(values).argmax()]
-        if abs(extreme) > vmax:
-            short.append(f"reaches {extreme:+.3g}")
-        if self.frame.seen != (0, 0, self.frame.photo[1], self.frame.photo[0]):
-            short.append("hatched: not seen")
-        return [sum_of_map, "; ".join(filter(None, short))]
+        facts = (
+            "" if channel else self.note,
+            f"{self.frame.input[0]} x {self.frame.input[1]} input" if other_input else "",
+            f"reaches {extreme:+.3g}" if abs(extreme) > vmax else "",
+            "hatched: not seen" if self.frame.seen != (0, 0, self.frame.photo[1], self.frame.photo[0]) else "",
+        )
+        notes = [sum_of_map, "; ".join(filter(None, facts))]
+        return {"title": title, "details": details, "notes": notes, "unit": _UNITS[evidence]}

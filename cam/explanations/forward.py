@@ -28,33 +28,19 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class ForwardResult:
-    """The network's result for one image.
+    """The network's result for one image; the features and the head are on its device, the rest is on the CPU."""
 
-    Attributes:
-        logits: (C,) float32, on the CPU.
-        probabilities: (C,) float32, on the CPU.
-        features: (K, h, w), on the network's device and in its dtype.
-        head: of all classes, on the network's device; two classes where the network has one logit.
-        bias: (C,) float32, on the CPU.
-        scale: factor by which a normalization layer scaled this image; 1 without one.
-        tolerance: largest relative error that the maps may have.
-        grid: where the cells lie in the input.
-        frame: where the input lies in the photograph.
-        mirrored: True if the input was flipped left to right.
-        zero_features: True if all features are zero.
-    """
-
-    logits: Tensor
-    probabilities: Tensor
-    features: Tensor
-    head: Head
-    bias: Tensor
-    scale: float
-    tolerance: float
+    logits: Tensor  # (C,) float32
+    probabilities: Tensor  # (C,) float32
+    features: Tensor  # (K, h, w), in the network's dtype
+    head: Head  # two classes where the network has one logit
+    bias: Tensor  # (C,) float32
+    scale: float  # factor by which a normalization layer scaled this image; 1 without one
+    tolerance: float  # largest relative error that the maps may have
     grid: Grid
     frame: Frame
-    mirrored: bool
-    zero_features: bool
+    mirrored: bool  # True if the input was flipped left to right
+    zero_features: bool  # True if all features are zero
 
     @property
     def weight(self) -> Tensor | None:
@@ -74,8 +60,8 @@ class ForwardResult:
 
     def check_completeness(self, cams: Tensor, classes: Sequence[int]) -> None:
         """Raise ModelError unless the maps (T, h, w), on the CPU, add up to the logits of their T classes."""
-        indices = list(classes)
-        error = float((cams.mean((1, 2)) + self.bias[indices] - self.logits[indices]).abs().max())
+        errors = cams.mean((1, 2)) + (self.bias - self.logits)[list(classes)]
+        error = float(errors.abs().max())
         if not error <= self.tolerance * max(1.0, float(self.logits.abs().max())):  # also if it is NaN
             raise ModelError(
                 f"The maps of this image miss the class scores by {error:.3g} logits",
@@ -94,8 +80,7 @@ def run_forward(
 ) -> list[ForwardResult | ModelError]:
     """Run the network once over images, (H, W, 3) uint8 RGB of any sizes; those of one input size share a batch.
 
-    `photos` are the sizes of the photographs if the images are smaller copies of them. Returns the result of each
-    image, in order, or the error that it caused.
+    The arguments and the order of the results are as for `explain_images`.
     """
     sizes = photos or [(image.shape[0], image.shape[1]) for image in images]
     prepared = [preprocessing.resize_and_crop(image, fit, size) for image, size in zip(images, sizes, strict=True)]
@@ -142,11 +127,9 @@ def _run(
     device, dtype = device_and_dtype(classifier.network)
     try:
         inputs = preprocessing.normalize(put(pixels, device))
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # devices other than CUDA report a full memory this way
+    except RuntimeError as error:  # out of memory: some devices have no error of their own for it
         problem = f"Inputs of shape {pixels.shape} cannot be moved to {device}: {error}"
-        raise ModelError(problem, "Use a smaller --batch-size, or another --device") from error
+        raise OutOfMemoryError(problem, "Use a smaller --batch-size, or another --device") from error
 
     logits, features, head = classifier.forward(inputs.flip(3) if mirrored else inputs)
     logits, probabilities, bias, statistics = _fetch_small_tensors(classifier, logits, features, head)
@@ -181,8 +164,8 @@ def _fetch_small_tensors(
 ) -> tuple[Tensor, Tensor, Tensor, list[list[float]]]:
     """Copy what is small to the CPU in one transfer, so that the CPU waits for the device once.
 
-    Returns logits and probabilities, (N, C), and the bias, (C,), float32; and of each image the scale of its
-    normalization, whether all its features are zero and whether everything is finite.
+    Returns logits (N, C), probabilities (N, C) and bias (C,), float32, and of each image its scale, whether all its
+    features are zero and whether everything is finite.
     """
     largest, smallest = features.amax((1, 2, 3)), features.amin((1, 2, 3))  # one of them shows NaN and infinity
     finite = torch.stack([largest, smallest, logits.amax(1), logits.amin(1)]).isfinite().all(0)

@@ -49,18 +49,18 @@ class ExplainOptions:
     channels: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("evidence", self.evidence, get_args(Evidence)), ("fit", self.fit, get_args(Fit))):
-            if value not in choices and not (name == "fit" and value is None):
-                raise UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}", "Choose one of them")
+        kinds, fits, sizes = get_args(Evidence), get_args(Fit), range(1, _MAX_RESOLUTION + 1)
+        for name, valid, allowed in (
+            ("evidence", self.evidence in kinds, f"one of {', '.join(kinds)}"),
+            ("fit", self.fit in (None, *fits), f"one of {', '.join(fits)}"),
+            ("resolution", self.resolution is None or self.resolution in sizes, f"from 1 to {_MAX_RESOLUTION} pixels"),
+            ("channels", self.channels >= 0, "0 or more"),
+        ):
+            if not valid:
+                raise UsageError(f"--{name} must be {allowed}, got {getattr(self, name)!r}", "Choose another value")
         if self.against is not None and self.evidence != "contrast":
             problem = f"--against sets one class against another, and the evidence is {self.evidence!r}"
             raise UsageError(problem, "Add --evidence contrast, or leave --against out")
-        resolution = self.resolution
-        if resolution is not None and not (isinstance(resolution, int) and 1 <= resolution <= _MAX_RESOLUTION):
-            problem = f"--resolution must be from 1 to {_MAX_RESOLUTION} pixels, got {resolution!r}"
-            raise UsageError(problem, "Choose a whole number of pixels in that range")
-        if self.channels < 0:
-            raise UsageError(f"--channels must be 0 or more, got {self.channels}", "Choose how many to show")
 
 
 def parse_resolution(text: str | None, preprocessing: Preprocessing) -> int | None:
@@ -92,10 +92,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 def parse_target(text: str, labels: Sequence[str] | None) -> Target:
-    """Parse `topN`, a class index or a label, of these the first that matches; without labels, no label does.
-
-    Raises UsageError for `top0`, an index out of range that is no label either, an unknown or an ambiguous label.
-    """
+    """Parse `topN`, a class index or a label, of these the first that matches; without labels, no label does."""
     text = text.strip()
     if top := _TOP.fullmatch(text):
         if int(top[1]) == 0:
@@ -105,9 +102,7 @@ def parse_target(text: str, labels: Sequence[str] | None) -> Target:
         index = int(text)
         if index >= 0 and (labels is None or index < len(labels)):
             return OneClass(index)
-        if labels is None:
-            raise UsageError(f"A class index must be 0 or more, got {index}", "Count classes from 0")
-        if str(index) not in labels:
+        if labels and str(index) not in labels:
             raise _index_error(index, len(labels))
     if labels is None:
         problem = f"The labels of the model are not known, so {text!r} cannot be looked up"
@@ -116,10 +111,7 @@ def parse_target(text: str, labels: Sequence[str] | None) -> Target:
 
 
 def parse_against(text: str | None, labels: Sequence[str] | None) -> int | None:
-    """Parse the class to contrast with: None for `runner-up` (or no text), else the index of an index or a label.
-
-    Raises UsageError for an index out of range, an unknown or an ambiguous label, or several classes.
-    """
+    """Parse the class to contrast with: None for `runner-up` (or no text), else the class of an index or a label."""
     if text is None or text.strip().lower() == "runner-up":
         return None
     target = parse_target(text, labels)
@@ -134,10 +126,9 @@ def _index_error(index: int, classes: int) -> UsageError:
 
 
 def resolve(targets: Iterable[Target], logits: Tensor) -> list[int]:
-    """Return the class indices that targets select on one image with these logits, (C,), each once.
+    """Return the class indices that targets select on one image with these logits, (C,), each once and in order.
 
-    They are in the order of the targets, and the largest logit first within one; of equal logits the lower index is
-    first. Raises UsageError for an index that the C classes do not have.
+    Within a target the largest logit is first, of equal logits the lower index.
     """
     ranked = logits.argsort(descending=True, stable=True)
     classes: dict[int, None] = {}
