@@ -20,6 +20,9 @@ class CamError(Exception):
         self.found = found
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[type[CamError], tuple[str, str]]:  # other exceptions are pickled with `args`
+        return type(self), (self.found, self.remedy)
+
 
 class UsageError(CamError, ValueError):
     """An argument is wrong, whatever the images and the model are."""

@@ -243,7 +243,7 @@ def test_maps_add_up_whatever_the_precision_of_the_layers(kind, precision, devic
         (lambda logits, features: (logits + 2e-3, features), "misses the logits by 0.002"),
         (lambda logits, features: (logits, 1.01 * features), "misses the features by 0.01"),
         (lambda logits, features: (logits * torch.nan, features), "misses the logits by nan"),
-        (lambda logits, features: (logits, features[:, :, 1:]), "gives features of the shape"),
+        (lambda logits, features: (logits, features[:, :, 1:]), "gives results of another shape"),
         (lambda logits, features: 1 / 0, "fails (ZeroDivisionError: division by zero)"),
     ],
 )

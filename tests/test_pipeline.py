@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -205,6 +206,12 @@ def test_errors_are_also_built_in_errors(tmp_path):
         cam.explain(wrapped(), tmp_path / "none.jpg")
     with pytest.raises(ValueError, match=r"^batch_size must be at least 1, got 0"):
         next(cam.explain_all(wrapped(), [], batch_size=0))
+
+
+@pytest.mark.parametrize("kind", [UsageError, ImageError, ModelError])
+def test_errors_survive_pickling(kind):
+    error = pickle.loads(pickle.dumps(kind("It is wrong", "Change it")))
+    assert (type(error), str(error), error.remedy) == (kind, "It is wrong. Change it.", "Change it")
 
 
 def test_memory_is_for_one_batch():

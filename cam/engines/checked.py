@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from cam.engines import export
 from cam.engines.eager import EagerEngine, Precision
 from cam.errors import UsageError
 from cam.heads.head import Head
@@ -39,41 +40,32 @@ class CheckedEngine:
     def __init__(self, name: str, eager: EagerEngine, make: Callable[[], Engine]) -> None:
         self.name, self.reason = name, ""
         self._eager = eager
-        self._chosen: dict[torch.Size, Engine] = {}
+        self._of_size: dict[torch.Size, Engine] = {}
         self._lock = threading.Lock()
-        self._fast: Engine | None = None
         try:
             self._fast = make()
         except Exception as error:  # a translator may raise anything
+            self._fast = eager
             self.reason = f"{name} cannot translate the network ({_first_line(error)})"
-
-    @property
-    def checked(self) -> bool:
-        """True if it has passed or failed the check on inputs of any size."""
-        return self._fast is None or bool(self._chosen)
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (N, C) and features (N, K, h, w)."""
-        if self._fast is None:
-            return self._eager(inputs)
         size = inputs.shape[1:]
-        engine = self._chosen.get(size)
-        if engine is None:
-            with self._lock:
-                engine = self._chosen.get(size) or self._choose(self._fast, inputs)
-        return engine(inputs)
+        with self._lock:
+            if size not in self._of_size:
+                self._of_size[size] = self._choose(inputs)
+        return self._of_size[size](inputs)
 
-    def _choose(self, fast: Engine, inputs: Tensor) -> Engine:
+    def _choose(self, inputs: Tensor) -> Engine:
         expected = self._eager(inputs)
         try:
-            problem = _difference(fast(inputs), expected, self._eager.head.weight)
+            problem = _difference(self._fast(inputs), expected, self._eager.head.weight)
         except Exception as error:  # for example an input size that it was not translated for
             problem = f"fails ({_first_line(error)})"
-        if problem:
-            height, width = inputs.shape[-2:]
-            self.reason = f"{self.name} {problem} for inputs of {height} x {width}"
-        self._chosen[inputs.shape[1:]] = chosen = self._eager if problem else fast
-        return chosen
+        if not problem:
+            return self._fast
+        self.reason = f"{self.name} {problem} for inputs of {inputs.shape[2]} x {inputs.shape[3]}"
+        return self._eager
 
 
 def make_engine(
@@ -87,17 +79,9 @@ def make_engine(
 ) -> EagerEngine | CheckedEngine:
     """Make an engine for a network, of which it takes a copy: `replace(classifier, engine=make_engine(...))`.
 
-    Args:
-        name: "eager"; "compile" (torch's compiler, half a minute and more); "onnxruntime" (some seconds, CPU only);
-            "auto" chooses the fastest for the number of images.
-        network: on its device.
-        head: of the network, on the same device.
-        input_shape: (channels, H, W).
-        pictures: number of images in all; torch's number of threads counts as the number of workers.
-        precision: of the convolutions on CUDA; head and maps are in float32.
-
-    Raises:
-        UsageError: there is no such engine or precision for this device, or its library is not installed.
+    It takes "compile" (torch's compiler) half a minute and more, and "onnxruntime" (CPU only) some seconds; "auto"
+    chooses the fastest for the number of images, if each of torch's threads is a worker. `input_shape` is
+    (channels, H, W). The precision is that of the convolutions on CUDA; head and maps are in float32.
     """
     device, _ = device_and_dtype(network)
     check_engine(name, device, precision)
@@ -107,20 +91,16 @@ def make_engine(
     eager = EagerEngine(network, head, input_shape, precision)
     if name == "eager":
         return eager
-    from cam.engines import export
-
     translate = export.compiled if name == "compile" else export.onnxruntime
     return CheckedEngine(name, eager, lambda: translate(eager, input_shape))
 
 
 def check_engine(name: str, device: torch.device, precision: str) -> None:
     """Raise UsageError unless there is an engine of this name and precision for the device, with its library."""
-    for option, value, choices in (
-        ("engine", name, get_args(EngineName)),
-        ("precision", precision, get_args(Precision)),
-    ):
-        if value not in choices:
-            raise UsageError(f"--{option} must be one of {', '.join(choices)}, got {value!r}", "Choose one of them")
+    for option, value, allowed in ("engine", name, EngineName), ("precision", precision, Precision):
+        if value not in get_args(allowed):
+            choices = ", ".join(get_args(allowed))
+            raise UsageError(f"--{option} must be one of {choices}, got {value!r}", "Choose one of them")
     if precision != "float32" and device.type != "cuda":
         problem = f"--precision {precision} is slower than float32 on {device.type}, and inexact"
         raise UsageError(problem, "Use --precision float32, or --device cuda where there is a GPU")
@@ -142,9 +122,8 @@ def _difference(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], 
     Logits may differ by an absolute error, features by a share of the largest feature, and each image's map of the
     predicted class by a share of its largest value.
     """
-    for name, a, e in zip(("logits", "features"), actual, expected, strict=True):
-        if a.shape != e.shape:
-            return f"gives {name} of the shape {tuple(a.shape)} instead of {tuple(e.shape)}"
+    if [tensor.shape for tensor in actual] != [tensor.shape for tensor in expected]:
+        return "gives results of another shape"
     (logits, features), (expected_logits, expected_features) = actual, expected
     error = float((logits - expected_logits).abs().max())
     if not error <= max(_TOLERANCE, _ROUNDING * float(expected_logits.abs().max())):  # also if it is NaN

@@ -97,20 +97,14 @@ def _find_pairs(network: nn.Module, inputs: Tensor) -> list[tuple[nn.Conv2d, nn.
     outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holds the tensors, so that their ids stay unique
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
-    def record_output(convolution: nn.Module, _: object, output: Tensor) -> None:
-        if isinstance(convolution, nn.Conv2d):
-            outputs[id(output)] = convolution, output
-
-    def record_pair(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and id(args[0]) in outputs:
-            pairs.append((outputs[id(args[0])][0], norm))
-
-    handles = []
-    for module in network.modules():
+    def record(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(record_output))
-        elif isinstance(module, nn.BatchNorm2d):
-            handles.append(module.register_forward_pre_hook(record_pair))
+            outputs[id(output)] = module, output
+        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and id(args[0]) in outputs:
+            pairs.append((outputs[id(args[0])][0], module))
+
+    modules = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))]
+    handles = [module.register_forward_hook(record) for module in modules]
     network(inputs)
     for handle in handles:
         handle.remove()

@@ -17,10 +17,8 @@ from cam.errors import ModelError
 from cam.heads.copies import random_inputs
 from cam.heads.hooks import Engine
 
-Shape = tuple[int, int, int]
 
-
-def compiled(eager: EagerEngine, shape: Shape) -> Engine:
+def compiled(eager: EagerEngine, shape: tuple[int, int, int]) -> Engine:
     """Compile the network of an eager engine with frozen weights, for inputs (channels, H, W) in batches of any size.
 
     It runs on one thread at a time. Raises whatever torch's compiler raises.
@@ -31,9 +29,8 @@ def compiled(eager: EagerEngine, shape: Shape) -> Engine:
 
         def engine(inputs: Tensor) -> tuple[Tensor, Tensor]:
             if inputs.shape[1:] != shape:
-                raise ModelError(
-                    f"It was compiled for inputs of {shape[1]} x {shape[2]}", "Use the eager engine for others"
-                )
+                problem = f"It was compiled for inputs of {shape[1]} x {shape[2]}"
+                raise ModelError(problem, "Use the eager engine for others")
             count = len(inputs)
             if count == 1:  # a batch of one would be compiled again
                 inputs = inputs.repeat(2, 1, 1, 1)
@@ -53,7 +50,7 @@ def compiled(eager: EagerEngine, shape: Shape) -> Engine:
     return engine
 
 
-def onnxruntime(eager: EagerEngine, shape: Shape) -> Engine:
+def onnxruntime(eager: EagerEngine, shape: tuple[int, int, int]) -> Engine:
     """Translate the network of an eager engine for ONNX Runtime, for inputs of any size that its layers accept.
 
     Raises whatever the translator or the runtime raises.
@@ -62,7 +59,11 @@ def onnxruntime(eager: EagerEngine, shape: Shape) -> Engine:
     with _quiet():
         program: Any = torch.onnx.export(_exported(eager, shape), dynamo=True, verbose=False)
     model: Any = program.model_proto
-    _free_sizes(model.graph)
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        for index, dim in enumerate(value.type.tensor_type.shape.dim):
+            if index != 1:  # most networks accept any size, and each is checked before it is used
+                dim.dim_param = f"{value.name}_{index}"
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the caller has the threads
     options.log_severity_level = 4  # errors are raised, too
@@ -88,21 +89,12 @@ class _LogitsAndFeatures(nn.Module):
         return self.eager.run(self.hook, inputs)
 
 
-def _exported(eager: EagerEngine, shape: Shape) -> torch.export.ExportedProgram:
+def _exported(eager: EagerEngine, shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
     """Record the network with inputs of one size, in batches of any size."""
     example = eager.to_device(random_inputs(2, shape))
     batch = ({0: torch.export.Dim.DYNAMIC},)
     with torch.no_grad():
         return torch.export.export(_LogitsAndFeatures(eager).eval(), (example,), dynamic_shapes=batch)
-
-
-def _free_sizes(graph: Any) -> None:
-    """Let inputs have any size: most networks accept it, and each size is checked before it is used."""
-    del graph.value_info[:]
-    for value in (*graph.input, *graph.output):
-        for index, dim in enumerate(value.type.tensor_type.shape.dim):
-            if index != 1:
-                dim.dim_param = f"{value.name}_{index}"
 
 
 @contextmanager
