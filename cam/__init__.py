@@ -20,8 +20,6 @@ from cam.errors import (
     OutOfMemoryError,
     OutputError,
     StoppedError,
-    TransientError,
-    TransientImageError,
     UsageError,
     WeightsError,
 )
@@ -53,8 +51,6 @@ __all__ = [
     "OutputError",
     "Preprocessing",
     "StoppedError",
-    "TransientError",
-    "TransientImageError",
     "UsageError",
     "WeightsError",
     "__version__",

@@ -32,14 +32,6 @@ class ImageError(CamError, OSError):
     """A file cannot be read as an image."""
 
 
-class TransientError(CamError):
-    """A transient system failure; a retry may succeed."""
-
-
-class TransientImageError(ImageError, TransientError):
-    """An image could not be read this time; a retry may succeed."""
-
-
 class WeightsError(CamError):
     """A checkpoint cannot be read, is not trusted, or does not fit the network."""
 
@@ -52,11 +44,11 @@ class HeadError(ModelError):
     """The class scores of a network are not an average over positions, so it has no exact map."""
 
 
-class OutOfMemoryError(ModelError, TransientError):
+class OutOfMemoryError(ModelError):
     """Out of memory for an image."""
 
 
-class OutputError(TransientError):
+class OutputError(CamError):
     """A result cannot be written."""
 
 
@@ -66,3 +58,8 @@ class DiskFullError(OutputError):
 
 class StoppedError(CamError):
     """A run stopped at the first image that failed, as requested."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the operating system says, else the first line of the message, else the type of an error."""
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0].rstrip(".") or type(error).__name__

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path, PurePath
 from uuid import uuid4
 
-from cam.errors import CamError, DiskFullError, OutputError
+from cam.errors import CamError, DiskFullError, OutputError, reason_of
 
 _MAX_NAME_BYTES = 180  # class, label, channel and suffix are added; most file systems allow 255
 
@@ -61,7 +61,6 @@ def shortened(name: PurePath) -> PurePath:
 
 def unwritable(path: Path, error: OSError | ValueError) -> OutputError:
     """Return the error for a file that cannot be written: DiskFullError if no other file could be written either."""
-    reason = getattr(error, "strerror", None) or error
     remedy = "Choose another output folder, or change its permissions or free disk space"
     kind = DiskFullError if getattr(error, "errno", None) in _DISK_ERRORS else OutputError
-    return kind(f"{str(path)!r} cannot be written ({reason})", remedy)
+    return kind(f"{str(path)!r} cannot be written ({reason_of(error)})", remedy)

@@ -74,7 +74,7 @@ def test_an_image_without_permission_to_read_it(run, tmp_path):
     (tmp_path / "secret.png").chmod(0)
     result = run("explain", FIVE, tmp_path / "secret.png", *DIGITS, "-o", tmp_path / "out")
     assert result.exit_code == 3
-    assert "is not readable" in result.stderr
+    assert "cannot be opened (Permission denied)" in result.stderr
 
 
 def test_unusual_images_are_explained_as_they_look(run, tmp_path):

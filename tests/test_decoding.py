@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 from cam.errors import ImageError
 from cam.images import resize
-from cam.images.decode import decode_image, memory_reused
+from cam.images.decode import decode_image, tuned_for_workers
 from cam.maps.geometry import fit_crop
 
 
@@ -191,7 +191,7 @@ def test_pillow_keeps_memory_for_the_next_image_and_gives_it_back() -> None:
     data = encode(Image.new("L", (2400, 2400)), "PNG")
     stats = Image.core.get_stats
     Image.core.clear_cache()
-    with memory_reused():
+    with tuned_for_workers():
         decode(data)
         cached, reused = stats()["blocks_cached"], stats()["reused_blocks"]
         decode(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import tracemalloc
 from pathlib import Path
@@ -103,9 +104,8 @@ def test_globs() -> None:
 @pytest.mark.parametrize("source", ["empty", "p/*.png", "**/*.gif", "p[", "nowhere/*.jpg", "gone/..", "p/**a/*.jpg"])
 def test_an_input_without_images_is_named_in_the_error(source: str) -> None:
     make("p/a.jpg", "empty/notes.txt")
-    with pytest.raises(UsageError, match=r"is not a glob|holds no image") as caught:
+    with pytest.raises(UsageError, match=re.escape(f"{source!r} holds no image")):
         find_pictures(["p", source])
-    assert repr(source) in str(caught.value) or repr(source.removeprefix("p/")) in str(caught.value)
 
 
 def test_a_dash_that_is_not_a_file_is_refused_with_a_hint() -> None:
@@ -117,10 +117,8 @@ def test_a_dash_that_is_not_a_file_is_refused_with_a_hint() -> None:
 
 def test_a_folder_with_the_name_of_an_image() -> None:
     make("p/a.jpg", "p/x.jpg/inner.png")
-    Path("empty.jpg").mkdir()
     assert names("p") == names("p/*.jpg") == ["a.jpg", "x.jpg"]  # in a folder: one bad image
     assert names("p/x.jpg") == ["inner.png"]  # named: a folder
-    assert names("p/a.jpg", "empty.jpg") == ["p/a.jpg", "empty.jpg"]  # named, but empty: a bad image
 
 
 @pytest.mark.parametrize("source", ["p", "p/*", "p/**/*.jpg"])

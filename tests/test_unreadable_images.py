@@ -79,7 +79,7 @@ def private_file(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_file_without_permission_to_read_it(private_file: Path) -> None:
-    check_refused(private_file, r"is not readable\. Change its permissions")
+    check_refused(private_file, r"cannot be opened \(Permission denied\)\. Check the path and the permissions")
 
 
 @pytest.mark.parametrize("form", FORMATS)

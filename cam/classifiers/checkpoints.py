@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cam.errors import WeightsError
+from cam.errors import WeightsError, reason_of
 from cam.heads.outputs import unwrap
 
 NESTS = ("state_dict", "model", "model_state_dict", "ema")
@@ -60,8 +60,7 @@ def _first_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise WeightsError(f"There is no file {name}", "Check the path of the weights") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{name} cannot be opened ({reason})", "Make it readable") from error
+        raise WeightsError(f"{name} cannot be opened ({reason_of(error)})", "Make it readable") from error
     if not head:
         raise WeightsError(f"{name} is empty", "Copy or download the weights again")
     return head

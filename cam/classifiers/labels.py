@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from cam.errors import UsageError
+from cam.errors import UsageError, reason_of
 
 _NEAREST = 5
 
@@ -38,8 +38,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is not text in UTF-8 (byte {error.start})", "Save it as UTF-8") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{name} cannot be read ({reason})", "Give a readable file of labels") from error
+        raise UsageError(f"{name} cannot be read ({reason_of(error)})", "Give a readable file of labels") from error
     if path.suffix.lower() == ".json" or text.startswith(("[", "{")):
         labels = _from_json(text, name)
     else:

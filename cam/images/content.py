@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from cam.errors import ImageError, TransientImageError
+from cam.errors import ImageError, reason_of
 
 MAX_BYTES = 500_000_000
 
@@ -20,17 +20,12 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(path: Path) -> Fingerprint | None:
-    """Return size and modification time of a file now; None if it cannot be read."""
+    """Return size and modification time of a file now; None if it is missing."""
     try:
         status = path.stat()
     except (OSError, ValueError):  # ValueError: a null character in the path
         return None
-    return Fingerprint(status.st_size, status.st_mtime) if os.access(path, os.R_OK) else None
-
-
-def as_fields(fingerprint: Fingerprint | None) -> dict[str, float | None]:
-    """Return a fingerprint as the fields of a line of a manifest."""
-    return fingerprint._asdict() if fingerprint else dict.fromkeys(Fingerprint._fields)
+    return Fingerprint(status.st_size, status.st_mtime)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -38,10 +33,9 @@ def open_regular(path: Path) -> BinaryIO:
     name = repr(str(path))
     try:
         status = path.stat()
-        if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
-            raise ImageError(f"{name} is a folder that cannot be listed", "Change its permissions")
         if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{name} is a folder, not an image", "Rename it, or give it as an input itself")
+            remedy = "Rename it, or give it as an input itself; if it cannot be listed, change its permissions"
+            raise ImageError(f"{name} is a folder, not an image", remedy)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{name} is a pipe or a device, not a file", "Save the image as a file first")
         if status.st_size == 0:
@@ -51,11 +45,9 @@ def open_regular(path: Path) -> BinaryIO:
         raise
     except FileNotFoundError:
         raise ImageError(f"{name} does not exist", "Check the path") from None
-    except PermissionError:
-        raise ImageError(f"{name} is not readable", "Change its permissions or those of its folders") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise TransientImageError(f"{name} cannot be opened ({reason})", "Check the path") from error
+        remedy = "Check the path and the permissions of the file and its folders"
+        raise ImageError(f"{name} cannot be opened ({reason_of(error)})", remedy) from error
 
 
 def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -65,8 +57,8 @@ def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
             size = os.fstat(file.fileno()).st_size
             content = file.read(size) if size <= max_bytes else b""
         except OSError as error:
-            message = f"{str(path)!r} cannot be read ({error.strerror})"
-            raise TransientImageError(message, "Copy it again, or check the disk") from error
+            message = f"{str(path)!r} cannot be read ({reason_of(error)})"
+            raise ImageError(message, "Copy it again, or check the disk") from error
     check_bytes(size, str(path), max_bytes)
     return content
 
@@ -76,8 +68,3 @@ def check_bytes(size: int, path: str, max_bytes: int) -> None:
     if size > max_bytes:
         message = f"{path!r} has {size} bytes, over the limit of {max_bytes}"
         raise ImageError(message, "Make it smaller, or raise --max-bytes if you trust the file")
-
-
-def reason(error: Exception) -> str:
-    """Return the first line of the message of an error, or its type if it has none."""
-    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__

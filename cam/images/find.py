@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -86,7 +87,7 @@ def find_pictures(
     pictures: dict[str, Picture] = {}  # by their real paths
     filtered = 0
     for source, is_listed in [*((path, False) for path in inputs), *((path, True) for path in listed)]:
-        root, candidates = _expand(Path(source), excluded, is_listed=is_listed)
+        root, candidates = _expand(Path(source), excluded, is_listed)
         if not candidates:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
             raise UsageError(f"{str(source)!r} holds no image", f"Give another input, or files with {suffixes}")
@@ -105,13 +106,12 @@ def find_pictures(
     return [replace(picture, name=name) for picture, name in zip(pictures.values(), names, strict=True)]
 
 
-def _expand(path: Path, excluded: str, *, is_listed: bool = False) -> tuple[Path, list[Picture]]:
+def _expand(path: Path, excluded: str, is_listed: bool) -> tuple[Path, list[Picture]]:
     """List the images of an input, named relative to the folder that is returned first."""
-    itself = path.parent, [Picture(path, PurePosixPath(path.name))]
     if _is_folder(path):
         pictures = _list_folder(path, excluded)
-        # An empty folder in a list, or with the name of an image, is a bad image, not a wrong command.
-        return itself if not pictures and path.name and (is_listed or is_picture(path.name)) else (path, pictures)
+        if pictures or not (is_listed and path.name):  # an empty folder in a list is a bad image, not a wrong command
+            return path, pictures
     if path.name == "..":  # of a missing folder
         return path, []
     magic = [re.search(r"[*?[]", part) is not None for part in path.parts]
@@ -120,11 +120,9 @@ def _expand(path: Path, excluded: str, *, is_listed: bool = False) -> tuple[Path
         root = Path(*path.parts[:first])
         return root, list(_glob(root, "/".join(path.parts[first:]), excluded))
     if is_archive(path.name):
-        try:
+        with suppress(ImageError):  # reading it says why
             return path, _list_archive(path)
-        except ImageError:  # reading it says why
-            return itself
-    return itself
+    return path.parent, [Picture(path, PurePosixPath(path.name))]
 
 
 def _list_folder(folder: Path, excluded: str) -> list[Picture]:
@@ -154,8 +152,8 @@ def _glob(root: Path, pattern: str, excluded: str) -> Iterator[Picture]:
     """List the images that a glob matches, also those in folders and archives that it matches."""
     try:
         paths = {match.relative_to(root).as_posix(): match for match in root.glob(pattern)}
-    except ValueError as error:
-        raise UsageError(f"{pattern!r} is not a glob ({error})", "Write ** as a whole part of the path") from error
+    except ValueError:  # ** is only a part of a name
+        return
     for name in sorted(paths, key=natural_sort_key):
         path = paths[name]
         if any(part.startswith(".") for part in PurePosixPath(name).parts):  # hidden
@@ -164,7 +162,7 @@ def _glob(root: Path, pattern: str, excluded: str) -> Iterator[Picture]:
             if not excluded or not Path(os.path.realpath(path)).is_relative_to(excluded):
                 yield Picture(path, PurePosixPath(name))
         elif _is_folder(path) or is_archive(path.name):
-            base, pictures = _expand(path, excluded)
+            base, pictures = _expand(path, excluded, is_listed=False)
             prefix = PurePosixPath(name) if base == path else PurePosixPath(name).parent
             yield from (replace(picture, name=prefix / picture.name) for picture in pictures)
 
@@ -215,8 +213,7 @@ def shard(pictures: Sequence[Picture], index: int, count: int) -> list[Picture]:
         raise UsageError(f"There is no share {index}/{count}", "Give 1/3, 2/3 and 3/3 to share among three")
 
     def hash_name(picture: Picture) -> int:
-        name = str(picture.name).encode("utf-8", "surrogateescape")
-        return int.from_bytes(blake2b(name, digest_size=8).digest(), "big")
+        return int.from_bytes(blake2b(os.fsencode(picture.name), digest_size=8).digest(), "big")
 
     return [picture for picture in pictures if hash_name(picture) % count == index - 1]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -131,14 +129,3 @@ def encode(image: NDArray[np.uint8], suffix: str, quality: int = 92) -> bytes:
     flags = [value for flag in _QUALITY[suffix] for value in (flag, quality)]
     _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
     return data.tobytes()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let OpenCV compute in the calling thread only: where every core has a worker, more threads are in the way."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

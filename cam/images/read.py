@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.errors import TransientImageError, UsageError
+from cam.errors import ImageError, UsageError
 from cam.images.archives import is_archive, list_members, read_member
 from cam.images.content import MAX_BYTES, Fingerprint, read_content
 from cam.images.decode import decode_image
@@ -96,9 +96,9 @@ def read_picture(picture: Picture, limits: Limits, at_least: int | None = None) 
         return run_with_timeout(limits.seconds, read)
     except TimeoutError:
         remedy = "Convert it to another format, or raise --timeout if you trust the file"
-        raise TransientImageError(f"{path!r} could not be read within {limits.seconds:g} seconds", remedy) from None
+        raise ImageError(f"{path!r} could not be read within {limits.seconds:g} seconds", remedy) from None
     except MemoryError as error:
-        raise TransientImageError(f"{path!r} does not fit into memory", "Make it smaller") from error
+        raise ImageError(f"{path!r} does not fit into memory", "Make it smaller") from error
 
 
 def run_with_timeout(seconds: float, work: Callable[[], Result]) -> Result:
@@ -106,19 +106,13 @@ def run_with_timeout(seconds: float, work: Callable[[], Result]) -> Result:
 
     A call that hangs cannot be stopped. Its thread is a daemon, so it does not keep the program from ending.
     """
-    results: SimpleQueue[tuple[Result | None, BaseException | None]] = SimpleQueue()
+    future: Future[Result] = Future()
 
     def run() -> None:
         try:
-            results.put((work(), None))
+            future.set_result(work())
         except BaseException as error:  # raised again in the thread that waits
-            results.put((None, error))
+            future.set_exception(error)
 
     threading.Thread(target=run, name="cam-read", daemon=True).start()
-    try:
-        result, error = results.get(timeout=min(seconds, threading.TIMEOUT_MAX))
-    except Empty:
-        raise TimeoutError from None
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+    return future.result(min(seconds, threading.TIMEOUT_MAX))

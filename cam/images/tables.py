@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from cam.errors import UsageError
+from cam.errors import UsageError, reason_of
 from cam.images.find import Picture
 
 _PATH_COLUMNS = ("path", "file", "image", "filename")
@@ -117,8 +117,7 @@ def _read_text(source: str, name: str, errors: str = "strict") -> str:
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is not text in UTF-8 (byte {error.start})", "Save it as UTF-8") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{name} cannot be opened ({reason})", "Check the path") from error
+        raise UsageError(f"{name} cannot be opened ({reason_of(error)})", "Check the path") from error
 
 
 def _read_rows(text: str, name: str, suffix: str) -> list[tuple[int, list[str]]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from cam.errors import UsageError
 from cam.files import write_whole
-from cam.images.content import as_fields
 from cam.images.find import Picture
 from cam.runs.folder import RunFolder, read_about, runs_in
 from cam.runs.manifest import Record, as_line, files_of, read_records
@@ -59,4 +58,4 @@ def _is_done(folder: RunFolder, record: Record, picture: Picture) -> bool:
         return False
     if not all(map(folder.has, files_of(record))):
         return False
-    return all(record.get(key) == value for key, value in as_fields(picture.current_fingerprint()).items())
+    return (record["bytes"], record["modified"]) == picture.current_fingerprint()

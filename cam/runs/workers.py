@@ -12,8 +12,7 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from cam.images.decode import memory_reused
-from cam.images.io import one_thread
+from cam.images.decode import tuned_for_workers
 
 Job = TypeVar("Job")
 
@@ -56,7 +55,7 @@ def _threads_divided_by(workers: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))  # of threads that start from here on
     try:
-        with threadpool_limits(1, "blas"), one_thread(), memory_reused():
+        with threadpool_limits(1, "blas"), tuned_for_workers():
             yield
     finally:
         torch.set_num_threads(threads)

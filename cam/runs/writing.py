@@ -18,7 +18,6 @@ from cam.explanations.explain import ImageResult
 from cam.explanations.explanation import Explanation
 from cam.explanations.forward import as_model_error
 from cam.files import shortened
-from cam.images.content import as_fields
 from cam.images.find import Picture
 from cam.images.io import encode
 from cam.maps.projection import cell_positions
@@ -42,7 +41,8 @@ def write_picture(
     `blended` is from `blend`, if that ran. A full disk is raised: no later image could be written either.
     """
     record: Record = {"path": str(picture.path), "name": str(picture.name), "status": "ok", "error": None}
-    record |= {**as_fields(picture.fingerprint), "size": None, "targets": []}
+    file_size, modified = picture.fingerprint or (None, None)
+    record |= {"bytes": file_size, "modified": modified, "size": None, "targets": []}
     try:
         if isinstance(outcome, CamError):
             raise outcome
