@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.drawing.colormaps import lookup, paint, to_steps
+from cam.drawing.colormaps import paint, to_steps
 from cam.errors import UsageError
+from cam.maps.boxes import Box
 from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import interpolation_weights
-
-Box = tuple[int, int, int, int]
 
 _STRIP = 256_000  # pixels that are blended at once, so that they stay in the cache
 _DARK, _LIGHT = np.uint8(48), np.uint8(93)  # added to half the gray of what was not seen, and to its hatching
@@ -34,7 +33,6 @@ def overlay(
     Where the heat (H, W) is NaN, the network did not see the photograph: it is gray and hatched there, and a white
     line runs around the part that was seen. `vmax`, `colormap` and `signed` are as in `colorize`.
     """
-    _check_style(opacity, colormap)
     if image.shape != (*heat.shape, 3):
         problem = f"heat of shape {heat.shape} does not have the size of the image of shape {image.shape}"
         raise UsageError(problem, "Pass heat of shape (H, W) for an image of shape (H, W, 3)")
@@ -68,7 +66,6 @@ def draw(
     Canvas and image have the size `frame.photo`. `blended` is the seen part of the photograph with its heat,
     (h, w, 3) uint8 RGB, if it has been computed before.
     """
-    _check_style(opacity, colormap)
     (x0, y0, x1, y1), (height, width), stroke = frame.seen, frame.photo, _stroke(canvas)
     lines = _lines(height, width, stroke)
     for part in _around(frame.seen, (0, 0, width, height)):
@@ -99,16 +96,11 @@ def draw_boxes(canvas: NDArray[np.uint8], boxes: Sequence[Box]) -> None:
             cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), (color, color, color), width)
 
 
-def _check_style(opacity: float, colormap: str) -> None:
-    """Raise UsageError for a wrong opacity or color map, even where nothing was seen."""
-    if not 0 <= opacity <= 1:
-        raise UsageError(f"--opacity must be between 0 and 1, got {opacity!r}", "Choose a number in that range")
-    lookup(colormap)
-
-
 def _blend(
     canvas: NDArray[np.uint8], image: NDArray[np.uint8], steps: NDArray[np.float32], colormap: str, opacity: float
 ) -> None:
+    if not 0 <= opacity <= 1:
+        raise UsageError(f"--opacity must be between 0 and 1, got {opacity!r}", "Choose a number in that range")
     if steps.size:
         cv2.addWeighted(image, 1 - opacity, paint(steps, colormap), opacity, 0, dst=canvas)
 

@@ -18,8 +18,8 @@ from cam.invariance.models import ImageScores, Model, score_images
 from cam.invariance.moving import Cutout, Fill, Placements, cut_object, paint_background
 from cam.invariance.results import Equivariance, Invariance, describe_object, track
 from cam.maps.boxes import Box
-from cam.maps.geometry import Frame, Grid, Pair, Size, stretched
-from cam.maps.projection import peak
+from cam.maps.geometry import Grid, Pair, Size
+from cam.maps.projection import hottest_cell
 
 _FEWEST_CELLS = 4  # along each axis, so that a map has a middle half to compare
 
@@ -145,12 +145,10 @@ def peaks_and_centroids(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Find the hottest cell's center and the centroid of the positive evidence of maps (..., h, w): two of (..., 2).
 
-    `ys` (h,) and `xs` (w,) are the centers of rows and columns, pixels. Ties are broken as `projection.peak` does;
+    `ys` (h,) and `xs` (w,) are the centers of rows and columns, pixels. Ties are broken as `hottest_cell` does;
     the centroid is NaN without positive evidence.
     """
-    size = cams.shape[-2], cams.shape[-1]
-    grid, frame = stretched(size, size), Frame(size, size, (0, 0), size)  # one pixel a cell
-    cells = np.array([peak(cam, grid, frame) for cam in cams.reshape(-1, *size)])
+    cells = np.array([hottest_cell(cam) for cam in cams.reshape(-1, *cams.shape[-2:])])
     peaks = np.stack((ys[cells[:, 0]], xs[cells[:, 1]]), -1).reshape(*cams.shape[:-2], 2)
     positive = np.maximum(cams, 0).astype(np.float64)
     moments = np.stack((positive.sum(-1) @ ys, positive.sum(-2) @ xs), -1)

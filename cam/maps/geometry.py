@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import ceil, erf, floor, sqrt
+from math import ceil, floor
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Pair = tuple[float, float]
@@ -20,8 +21,6 @@ Size = tuple[int, int]
 Position = TypeVar("Position", float, NDArray[np.float64])
 
 _MAX_ASPECT = 8  # longer images are shrunk more, so that their input stays of bounded size
-
-_normal_cdf = np.vectorize(lambda x: erf(x / sqrt(2)) / 2, otypes=[float])  # less 1/2; SciPy takes long to import
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,8 @@ def _centers(offset: float, stride: float, extent: float, cells: int, length: in
         centers = centers.clip(first - 6 * extent, last + 6 * extent)  # those farther outside see next to nothing
         low, high = (first - centers) / extent, (last - centers) / extent
         density = (np.exp(-(low**2) / 2) - np.exp(-(high**2) / 2)) / np.sqrt(2 * np.pi)
-        centers = centers + extent * density / (_normal_cdf(high) - _normal_cdf(low))
+        normal_cdf = torch.special.ndtr(torch.from_numpy(np.stack([low, high]))).numpy()
+        centers = centers + extent * density / (normal_cdf[1] - normal_cdf[0])
     centers.flags.writeable = False  # shared by all callers
     return np.asarray(centers, np.float64)
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from cam.errors import UsageError
 from cam.maps.geometry import Frame, Grid, Size
 
-Floats = NDArray[np.float32]
-
 
 def project(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> NDArray[np.float32]:
     """Project a map on the photograph: linear between the centers of the cells, edge values held outside them.
@@ -50,18 +48,29 @@ def project(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> NDArray[np.f
 def peak(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> Size:
     """Return the pixel (y, x) of the photograph with the most evidence: the hottest cell's center.
 
-    Of equally hot cells (probabilities near 1, for example) it is the one nearest to the middle of them.
-
     Example:
         >>> from cam.maps.geometry import stretched
         >>> peak(np.array([[0.0, 4.0]]), stretched((1, 2), (4, 8)), Frame((8, 16), (4, 8), (0, 0), (4, 8)))
         (4, 12)
     """
-    hottest = np.argwhere(cam == cam.max())
-    row, column = hottest[np.square(hottest - hottest.mean(0)).sum(1).argmin()]
+    row, column = hottest_cell(cam)
     ys, xs = cell_positions((cam.shape[0], cam.shape[1]), grid, frame)
     x0, y0, x1, y1 = frame.seen
     return int(np.clip(ys[row] + 0.5, y0, y1 - 1)), int(np.clip(xs[column] + 0.5, x0, x1 - 1))
+
+
+def hottest_cell(cam: NDArray[np.floating]) -> tuple[int, int]:
+    """Return the (row, column) of the largest value of a map (h, w).
+
+    Of equal ones (probabilities near 1, for example) it is the one nearest to the middle of them.
+
+    Example:
+        >>> hottest_cell(np.array([[0.0, 4.0], [1.0, 2.0]]))
+        (0, 1)
+    """
+    hottest = np.argwhere(cam == cam.max())
+    row, column = hottest[np.square(hottest - hottest.mean(0)).sum(1).argmin()]
+    return int(row), int(column)
 
 
 def cell_positions(cells: Size, grid: Grid, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -111,7 +120,7 @@ class View:
         mirrored: True if the input was flipped left to right.
     """
 
-    maps: Floats
+    maps: NDArray[np.float32]
     grid: Grid
     frame: Frame
     mirrored: bool = False
@@ -125,7 +134,7 @@ class View:
         return ys, xs
 
 
-def average_views(views: Sequence[View], additive: NDArray[np.bool_]) -> Floats:
+def average_views(views: Sequence[View], additive: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Average the maps of several views on the grid of the first, which must not be mirrored.
 
     Args:
@@ -155,6 +164,6 @@ def average_views(views: Sequence[View], additive: NDArray[np.bool_]) -> Floats:
     return np.asarray(np.mean(interpolated, 0, dtype=np.float64), np.float32)
 
 
-def _linear_weights(targets: NDArray[np.float64], sources: NDArray[np.float64]) -> Floats:
+def _linear_weights(targets: NDArray[np.float64], sources: NDArray[np.float64]) -> NDArray[np.float32]:
     """Share of each source position in each target, (targets, sources): linear between sources, held outside."""
     return np.stack([np.interp(targets, sources, unit) for unit in np.eye(len(sources))], 1).astype(np.float32)
