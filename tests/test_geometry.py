@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -174,12 +175,6 @@ def test_rows_peak_and_heat_agree_at_the_border(offset: float, stride: float, ex
     assert peak(hottest, grid, frame)[0] == np.clip(np.floor(centers[cells // 2] + 0.5), 0, length - 1)
 
 
-def test_cells_farther_outside_than_half_the_input_are_stretched(device: torch.device) -> None:
-    torch.manual_seed(0)
-    network = averaging((40, 0, 40, 0)).to(device)
-    assert measure_receptive_field(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32)).method == "stretched"
-
-
 def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> None:
     torch.manual_seed(0)
     network = averaging((1, 1, 1, 1)).to(device)
@@ -191,10 +186,21 @@ def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> Non
     assert measured.method == "measured"
 
 
-def test_a_network_of_one_size_is_stretched(device: torch.device) -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 2)).to(device)
-    grid = measure_receptive_field(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32))
-    assert grid == Grid((1.5, 1.5), (4.0, 4.0), "stretched")
+@pytest.mark.parametrize(
+    ("build", "size"),
+    [
+        (lambda: averaging((40, 0, 40, 0)), 32),  # cells farther outside than half the input
+        (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(16), averaging((0, 0, 0, 0))), 48),  # resizes its input
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 2)), 32),  # one size
+    ],
+)
+def test_maps_are_stretched_where_nothing_can_be_measured(
+    build: Callable[[], nn.Module], size: int, device: torch.device
+) -> None:
+    torch.manual_seed(0)
+    network = build().to(device)
+    head = find_head(network, (3, size, size)).exact()
+    assert measure_receptive_field(network, head, (3, size, size)).method == "stretched"
 
 
 def test_the_same_weights_with_another_stride_are_measured_again(device: torch.device) -> None:
@@ -205,12 +211,6 @@ def test_the_same_weights_with_another_stride_are_measured_again(device: torch.d
         network.load_state_dict({name: torch.full_like(value, 0.1) for name, value in network.state_dict().items()})
         grids.append(cam.wrap(network.to(device), input_size=48).grid)
     assert [grid.stride for grid in grids] == [(4, 4), (2, 2)]
-
-
-def test_a_network_that_resizes_its_input_is_stretched(device: torch.device) -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.AdaptiveAvgPool2d(16), averaging((0, 0, 0, 0))).to(device)
-    assert measure_receptive_field(network, find_head(network, (3, 48, 48)).exact(), (3, 48, 48)).method == "stretched"
 
 
 PIXELS = Grid((0, 0), (1, 1), "arithmetic")
@@ -233,27 +233,25 @@ def test_an_empty_mask_has_no_boxes(shape):
     assert component_boxes(np.zeros(shape, bool)) == []
 
 
-def test_boxes_of_two_components_in_the_photograph():
-    frame = Frame((12, 16), (6, 8), (0, 0), (6, 8))
-    cells = spots(6, 8, (slice(1, 3), slice(2, 5)), (slice(5, 6), slice(7, 8)))
-    assert boxes_of(cells, PIXELS, frame, 0.9) == [(4, 2, 10, 6), (14, 10, 16, 12)]
+CROP = fit_crop((40, 80), 20, (10, 10))  # twice as small, the middle 10 x 10 of 20 x 40: photo 10..30, 30..50
+COARSE = Frame((10, 10), (4, 4), (0, 0), (4, 4))  # 2.5 pixels of the photograph to one of the input
+PADDED = Frame((4, 4), (4, 4), (-2, -2), (8, 8))
 
 
-def test_a_crop_is_undone_and_nothing_unseen_is_boxed():
-    frame = fit_crop((40, 80), 20, (10, 10))  # twice as small, the middle 10 x 10 of 20 x 40: photo 10..30, 30..50
-    assert frame.seen == (30, 10, 50, 30)
-    assert boxes_of(spots(10, 10, (slice(0, 2), slice(8, 10))), PIXELS, frame, 0.9) == [(46, 10, 50, 14)]
-
-
-def test_a_box_includes_every_pixel_it_touches():
-    frame = Frame((10, 10), (4, 4), (0, 0), (4, 4))  # 2.5 pixels of the photograph to one of the input
-    assert boxes_of(spots(4, 4, (slice(1, 2), slice(1, 2))), PIXELS, frame, 0.9) == [(2, 2, 5, 5)]
-
-
-def test_there_are_no_boxes_in_the_padding_of_a_small_image():
-    frame = Frame((4, 4), (4, 4), (-2, -2), (8, 8))
-    assert boxes_of(spots(8, 8, (slice(0, 1), slice(0, 1))), PIXELS, frame, 0.9) == []
-    assert boxes_of(spots(8, 8, (slice(0, 4), slice(0, 4))), PIXELS, frame, 0.9) == [(0, 0, 2, 2)]
+@pytest.mark.parametrize(
+    ("frame", "spot", "box"),
+    [
+        (Frame((12, 16), (6, 8), (0, 0), (6, 8)), (slice(1, 3), slice(2, 5)), (4, 2, 10, 6)),
+        (CROP, (slice(0, 2), slice(8, 10)), (46, 10, 50, 14)),  # nothing unseen is boxed
+        (COARSE, (slice(1, 2), slice(1, 2)), (2, 2, 5, 5)),  # every pixel that is touched
+        (PADDED, (slice(0, 4), slice(0, 4)), (0, 0, 2, 2)),
+        (PADDED, (slice(0, 1), slice(0, 1)), None),  # in the padding
+    ],
+)
+def test_a_box_lies_around_the_heat_in_the_photograph(
+    frame: Frame, spot: tuple[slice, slice], box: tuple[int, int, int, int] | None
+) -> None:
+    assert boxes_of(spots(*frame.input, spot), PIXELS, frame, 0.9) == ([box] if box else [])
 
 
 @pytest.mark.parametrize("value", [0, -1])

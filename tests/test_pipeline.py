@@ -118,14 +118,12 @@ class NotFinite(nn.Module):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_are_an_error_of_that_image_only(value):
-    plain = cam.classifiers.preprocessing.Preprocessing(32, (32, 32), mean=(0, 0, 0), std=(0.01, 0.01, 0.01))
+    plain = Preprocessing(32, (32, 32), mean=(0, 0, 0), std=(0.01, 0.01, 0.01))
     classifier = cam.wrap(NotFinite(value), preprocessing=plain)
     white, dark = np.full((32, 32, 3), 255, np.uint8), photo(32, 32) // 2
     results = list(explain_images(classifier, [dark, white, dark], [[TopClasses(1)]] * 3))
-    assert isinstance(results[0], ImageResult)
-    assert isinstance(results[2], ImageResult)
+    assert [type(result) for result in results] == [ImageResult, ModelError, ImageResult]
     assert results[0].explanations[0].logit == results[2].explanations[0].logit
-    assert isinstance(results[1], ModelError)
     assert "not finite" in str(results[1])
     with pytest.raises(ModelError, match="not finite"):
         cam.explain(classifier, white)
@@ -148,9 +146,7 @@ def test_an_input_size_that_fails_is_an_error_of_those_images_only():
     classifier = cam.wrap(SquaresOnly(), input_size=32)
     images = [photo(32, 32), photo(32, 50), photo(50, 50)]
     results = list(explain_images(classifier, images, [[TopClasses(1)]] * 3, ExplainOptions(fit="whole")))
-    assert isinstance(results[0], ImageResult)
-    assert isinstance(results[2], ImageResult)
-    assert isinstance(results[1], ModelError)
+    assert [type(result) for result in results] == [ImageResult, ModelError, ImageResult]
     assert "--fit crop" in str(results[1])
 
 
@@ -185,12 +181,6 @@ def test_a_class_index_must_be_an_integer(wrong):
 def test_a_class_index_must_be_in_range(class_idx):
     with pytest.raises(UsageError, match=f"no class {class_idx} among 5"):
         cam.explain(wrapped(), photo(32, 32), class_idx)
-
-
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_an_empty_batch_is_an_error(batch_size):
-    with pytest.raises(UsageError, match=f"batch_size must be at least 1, got {batch_size}"):
-        next(cam.explain_all(wrapped(), [photo(32, 32)], batch_size=batch_size))
 
 
 def test_a_bad_file_is_an_error_after_the_files_before_it(tmp_path):

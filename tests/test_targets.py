@@ -76,11 +76,6 @@ def test_targets_select_classes(
     assert resolve(targets, LOGITS.to(device, dtype)) == classes
 
 
-def test_a_class_index_must_be_in_range() -> None:
-    with pytest.raises(UsageError, match=r"There is no class 5 among 5\. Use an index from 0 to 4."):
-        resolve([OneClass(5)], LOGITS)
-
-
 @given(
     scores=st.lists(st.floats(-5, 5, width=16), min_size=1, max_size=9),
     count=st.integers(1, 12),

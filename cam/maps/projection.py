@@ -125,14 +125,6 @@ class View:
     frame: Frame
     mirrored: bool = False
 
-    def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the rows and the columns of the maps, flipped back, in the photograph: (h,) and (w,), pixels."""
-        ys, xs = cell_positions((self.maps.shape[1], self.maps.shape[2]), self.grid, self.frame)
-        if self.mirrored:
-            first, last = (self.frame.to_photo((0, x))[1] for x in (0, self.frame.input[1] - 1))
-            xs = (first + last - xs)[::-1]
-        return ys, xs
-
 
 def average_views(views: Sequence[View], additive: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Average the maps of several views on the grid of the first, which must not be mirrored.
@@ -153,11 +145,15 @@ def average_views(views: Sequence[View], additive: NDArray[np.bool_]) -> NDArray
     """
     if len(views) == 1:
         return views[0].maps
-    target_ys, target_xs = views[0].positions()
+    first = views[0]
+    target_ys, target_xs = cell_positions((first.maps.shape[1], first.maps.shape[2]), first.grid, first.frame)
     interpolated = []
     for view in views:
-        ys, xs = view.positions()
-        maps = view.maps[:, :, ::-1] if view.mirrored else view.maps
+        maps = view.maps
+        ys, xs = cell_positions((maps.shape[1], maps.shape[2]), view.grid, view.frame)
+        if view.mirrored:
+            left, right = (view.frame.to_photo((0, x))[1] for x in (0, view.frame.input[1] - 1))
+            maps, xs = maps[:, :, ::-1], (left + right - xs)[::-1]
         moved = _linear_weights(target_ys, ys) @ maps @ _linear_weights(target_xs, xs).T
         difference = np.where(additive, maps.mean((1, 2)) - moved.mean((1, 2)), 0)
         interpolated.append(moved + difference[:, None, None])
