@@ -37,11 +37,6 @@ def test_constant_samples_have_an_interval_without_width(samples):
     assert interval(samples, seed=0) == (0.3, 0.3, 0.3)
 
 
-def test_no_samples_are_an_error():
-    with pytest.raises(UsageError, match="Nothing was measured"):
-        interval(np.empty((0, 4)), seed=0)
-
-
 def test_a_statistic_is_computed_for_every_resample():
     # The best column is the left one on the first half of the images and the right one on the other half: a resample
     # with more of one half does better than 1/2, so the value lies at the lower end.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,19 +58,17 @@ def read_boxes(dataset: Path) -> list[Annotation]:
     else:
         problem = f"The data set must be COCO JSON, CSV, or a folder of Pascal VOC XML, got {str(source)!r}"
         raise UsageError(problem, "Name another file or folder")
-    by_picture: dict[Picture, dict[str | None, list[Box]]] = {}
+    boxes: dict[tuple[Picture, str | None], list[Box]] = {}
     for picture, label, box in objects:
-        by_picture.setdefault(picture, {}).setdefault(label, []).append(box)
-    if not by_picture:
+        boxes.setdefault((picture, label), []).append(box)
+    if not boxes:
         raise UsageError(f"{str(source)!r} contains no boxes", "Give a data set with boxes")
+    class_counts = Counter(picture for picture, _ in boxes)
     annotations = []
-    for picture, by_label in by_picture.items():
+    for (picture, label), of_class in boxes.items():
         mask = root / "masks" / picture.name.with_suffix(".png")
-        # A mask does not say which class its pixels belong to. os.path: Path raises if a folder may not be read.
-        usable = len(by_label) == 1 and os.path.isfile(mask)  # noqa: PTH113
-        annotations += [
-            Annotation(picture, label, tuple(boxes), mask if usable else None) for label, boxes in by_label.items()
-        ]
+        usable = class_counts[picture] == 1 and mask.is_file()  # a mask does not say which class its pixels belong to
+        annotations.append(Annotation(picture, label, tuple(of_class), mask if usable else None))
     return annotations
 
 
@@ -78,12 +76,11 @@ def _only_source(folder: Path) -> Path:
     files = [*folder.glob("*.json"), *folder.glob("annotations/*.json"), *folder.glob("*.csv")]
     sources = sorted(file for file in files if not file.name.startswith("."))
     sources += [folder] if _xml_files(folder) else []
-    if len(sources) == 1:
-        return sources[0]
-    if sources:
-        listed = ", ".join(repr(str(source)) for source in sources)
-        raise UsageError(f"{str(folder)!r} contains more than one data set: {listed}", "Name one of them")
-    raise UsageError(f"{str(folder)!r} contains no data set", "Put COCO JSON, CSV or Pascal VOC XML files into it")
+    if len(sources) != 1:
+        listed = ", ".join(repr(str(source)) for source in sources) or "none"
+        remedy = "Put COCO JSON, CSV or Pascal VOC XML files into it, or name one of several"
+        raise UsageError(f"{str(folder)!r} must contain one data set, got {listed}", remedy)
+    return sources[0]
 
 
 def _xml_files(folder: Path) -> list[Path]:
@@ -142,10 +139,8 @@ def _box(corners: Sequence[Any], where: str, first: int = 0) -> Box:
         x0, y0, x1, y1 = map(float, corners)
     except ValueError:
         x0 = y0 = x1 = y1 = math.nan
-    if not all(map(math.isfinite, (x0, y0, x1, y1))):
-        problem = f"{where} has the box {list(corners)}"
-        raise UsageError(problem, "Write four numbers in pixels (in a CSV: x0,y0,x1,y1)")
     x0, y0 = x0 - first, y0 - first
-    if x1 <= x0 or y1 <= y0:
-        raise UsageError(f"{where} has the empty box {[x0, y0, x1, y1]}", "Give it a width and a height, or delete it")
+    if not (x0 < x1 and y0 < y1 and math.isfinite(x0 + y0 + x1 + y1)):
+        problem = f"{where} has the box {list(corners)}, which is empty or not four numbers"
+        raise UsageError(problem, "Write x0, y0, x1 and y1 in pixels, or delete it")
     return x0, y0, x1, y1

@@ -15,7 +15,7 @@ from cam.errors import ImageError, ModelError, UsageError
 from cam.evaluation.statistics import Statistic, interval, plain
 
 Sample: TypeAlias = Mapping[str, Mapping[str, Any]]  # method -> metric -> value, as its statistic takes it
-Progress: TypeAlias = Callable[[str], None]  # called with the name of each item that is done
+Progress: TypeAlias = Callable[[str], None] | None  # called with the name of each item that is done
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -49,15 +49,11 @@ class Evaluation:
         return json.dumps(plain(asdict(self)), indent=2, allow_nan=False) + "\n"
 
 
-def ignore(name: str) -> None:
-    """Report no progress."""
-
-
 def measure_items(
     items: Iterable[tuple[str, Item]],
     measure: Callable[[Item], Result],
     failed: dict[str, str],
-    progress: Progress = ignore,
+    progress: Progress = None,
 ) -> Iterator[Result]:
     """Measure named items in turn; an item that fails goes into `failed`, by its name."""
     for name, item in items:
@@ -67,7 +63,8 @@ def measure_items(
             failed[name] = str(error)
         else:
             yield result
-        progress(name)
+        if progress:
+            progress(name)
 
 
 def run_benchmark(
@@ -78,9 +75,9 @@ def run_benchmark(
     settings: Mapping[str, Any],
     *,
     seed: int,
-    statistics: Mapping[str, Statistic] | None = None,
+    statistics: Mapping[str, Statistic] = {},
     remedy: str = "Give at least one image",
-    progress: Progress = ignore,
+    progress: Progress = None,
 ) -> Evaluation:
     """Measure named items and summarize their samples, with one row for each method and metric.
 
@@ -99,12 +96,7 @@ def run_benchmark(
             for metric, value in metrics.items():
                 values[method][metric].append(value)
     rows = tuple(
-        Row(
-            method,
-            metric,
-            *interval(np.array(numbers), (statistics or {}).get(metric, np.mean), seed=seed),
-            len(numbers),
-        )
+        Row(method, metric, *interval(np.array(numbers), statistics.get(metric, np.mean), seed=seed), len(numbers))
         for method, metrics in values.items()
         for metric, numbers in metrics.items()
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from cam.classifiers.classifier import Classifier
 from cam.errors import ImageError
 from cam.evaluation import metrics
 from cam.evaluation.annotations import Annotation
-from cam.evaluation.benchmark import Evaluation, Progress, Sample, ignore, run_benchmark
+from cam.evaluation.benchmark import Evaluation, Progress, Sample, run_benchmark
 from cam.evaluation.labels import class_of
 from cam.evaluation.methods import MapRequest, Method, forward_image, load_image
 from cam.evaluation.statistics import Statistic
@@ -22,7 +22,7 @@ SIDE = 256  # boxes are drawn around every n-th pixel of larger images, at most 
 
 _STATISTICS: dict[str, Statistic] = {
     "max_box_acc": metrics.max_box_acc,
-    "max_box_acc_v2": metrics.max_box_acc_v2,
+    "max_box_acc_v2": partial(metrics.max_box_acc, overlaps=metrics.OVERLAPS),
     "px_ap": metrics.pixel_average_precision,
 }
 
@@ -34,15 +34,15 @@ def evaluate_boxes(
     *,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
-    progress: Progress = ignore,
+    progress: Progress = None,
 ) -> Evaluation:
     """Compare the heat of each class with the true boxes of its objects.
 
     The metrics are `pointing`, `energy`, `max_box_acc`, `max_box_acc_v2` and, for annotations with a mask, `px_ap`, all
     from 0 to 1 and defined in `cam.evaluation.metrics`. A sample is a class in an image, with all its boxes.
     """
-    labels = dict.fromkeys(annotation.label for annotation in annotations)
-    classes = {label: class_of(classifier.labels, label) for label in labels if label is not None}
+    labels = dict.fromkeys(annotation.label for annotation in annotations if annotation.label is not None)
+    classes = {label: class_of(classifier.labels, label) for label in labels}
     by_path: dict[str, list[Annotation]] = {}
     for annotation in annotations:
         by_path.setdefault(str(annotation.picture.path), []).append(annotation)
@@ -50,7 +50,7 @@ def evaluate_boxes(
     def measure(annotations: list[Annotation]) -> list[Sample]:
         picture = annotations[0].picture
         image = load_image(picture, max_pixels)
-        objects = [_Objects.of(annotation, image.shape[:2], max_pixels) for annotation in annotations]
+        objects = [_boxes_and_mask(annotation, image.shape[:2], max_pixels) for annotation in annotations]
         class_idxs = [
             int(forward_image(classifier, image).logits.argmax()) if item.label is None else classes[item.label]
             for item in annotations
@@ -59,8 +59,8 @@ def evaluate_boxes(
         samples: list[dict[str, Any]] = [{} for _ in annotations]
         for method in methods:
             heats = method.heats(request)
-            for sample, class_idx, true in zip(samples, class_idxs, objects, strict=True):
-                sample[method.name] = _score(heats[class_idx], true)
+            for sample, class_idx, (boxes, mask) in zip(samples, class_idxs, objects, strict=True):
+                sample[method.name] = _score(heats[class_idx], boxes, mask)
         return list(samples)
 
     grids = {"thresholds": metrics.THRESHOLDS, "scores": metrics.SCORES}
@@ -69,38 +69,33 @@ def evaluate_boxes(
     return run_benchmark("boxes", name, items, measure, settings, seed=seed, statistics=_STATISTICS, progress=progress)
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """Where the objects of one class lie in an image of (H, W) pixels."""
-
-    boxes: metrics.Floats  # (B, 4), clipped to the image
-    inside: metrics.Mask  # the pixels in any of them
-    mask: metrics.Mask | None  # the pixels of the objects themselves, if known
-
-    @classmethod
-    def of(cls, annotation: Annotation, size: tuple[int, int], max_pixels: int) -> _Objects:
-        path, (height, width) = str(annotation.picture.path), size
-        boxes = np.array(annotation.boxes).clip(0, (width, height, width, height))
-        if (boxes[:, 2:] <= boxes[:, :2]).any():
-            problem = f"{path!r} has {width} x {height} pixels, and a box outside of them"
-            raise ImageError(problem, "Give boxes in pixels of the upright image")
-        mask = None
-        if annotation.mask:
-            mask = read_image(annotation.mask, max_pixels=max_pixels).max(2) > 0
-            if mask.shape != size or not mask.any():
-                problem = f"The mask {str(annotation.mask)!r} does not fit {path!r}, or is black"
-                raise ImageError(problem, f"Give one of {width} x {height} pixels that is black outside the objects")
-        return cls(boxes, metrics.box_mask(boxes, size), mask)
+def _boxes_and_mask(
+    annotation: Annotation, size: tuple[int, int], max_pixels: int
+) -> tuple[metrics.Floats, metrics.Mask | None]:
+    """Clip the boxes (B, 4) to an image of (H, W) pixels, and read the mask (H, W) if there is one."""
+    path, (height, width) = str(annotation.picture.path), size
+    boxes = np.array(annotation.boxes).clip(0, (width, height, width, height))
+    if (boxes[:, 2:] <= boxes[:, :2]).any():
+        problem = f"{path!r} has {width} x {height} pixels, and a box outside of them"
+        raise ImageError(problem, "Give boxes in pixels of the upright image")
+    if annotation.mask is None:
+        return boxes, None
+    mask = read_image(annotation.mask, max_pixels=max_pixels).max(2) > 0
+    if mask.shape != size or not mask.any():
+        problem = f"The mask {str(annotation.mask)!r} does not fit {path!r}, or is black"
+        raise ImageError(problem, f"Give one of {width} x {height} pixels that is black outside the objects")
+    return boxes, mask
 
 
-def _score(heat: metrics.Heat, true: _Objects) -> dict[str, Any]:
+def _score(heat: metrics.Heat, boxes: metrics.Floats, mask: metrics.Mask | None) -> dict[str, Any]:
     down, across = (-(-side // SIDE) for side in heat.shape)
     thinned = heat[down // 2 :: down, across // 2 :: across]
-    ious = metrics.threshold_ious(thinned, true.boxes / (across, down, across, down))
+    ious = metrics.threshold_ious(thinned, boxes / (across, down, across, down))
+    inside = metrics.box_mask(boxes, (heat.shape[0], heat.shape[1]))
     values = {
-        "pointing": metrics.peak_inside(heat, true.inside),
-        "energy": metrics.share_inside(heat, true.inside),
+        "pointing": metrics.peak_inside(heat, inside),
+        "energy": metrics.share_inside(heat, inside),
         "max_box_acc": ious[:, 0],
         "max_box_acc_v2": ious[:, 1],
     }
-    return values if true.mask is None else {**values, "px_ap": metrics.score_histograms(heat, true.mask)}
+    return values if mask is None else {**values, "px_ap": metrics.score_histograms(heat, mask)}

@@ -1,13 +1,11 @@
 """The faithfulness benchmark: does the class score depend on the pixels that a map calls important?
 
-All of it happens on the network's input: the importance of its pixels is the heat at the position in the photograph of
-their centers, the same for every method.
+All of it happens on the network's input: the importance of a pixel is the heat where it lies in the photograph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,8 +16,8 @@ from torch import Tensor
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit
 from cam.errors import UsageError
-from cam.evaluation.benchmark import Evaluation, Progress, Sample, ignore, run_benchmark
-from cam.evaluation.methods import Image, MapRequest, Method, load_image
+from cam.evaluation.benchmark import Evaluation, Progress, Sample, run_benchmark
+from cam.evaluation.methods import MapRequest, Method, load_image
 from cam.images.find import Picture
 from cam.images.io import MAX_PIXELS
 from cam.maps.geometry import Frame
@@ -38,16 +36,16 @@ def evaluate_faithfulness(
     batch_size: int = 32,
     fit: Fit | None = None,
     max_pixels: int = MAX_PIXELS,
-    progress: Progress = ignore,
+    progress: Progress = None,
 ) -> Evaluation:
     """Measure how the probability of the predicted class follows the heat.
 
-    Insertion and deletion (Petsiuk et al. 2018, RISE): the input's pixels, those with the highest heat first, appear in
-    a baseline or vanish into it. The metric is the area under the probability of the class over the share of pixels, 0
-    to 1; high is good for insertion, low for deletion. `_blur` and `_mean` name the baseline: the blurred image, or the
-    channel means, which are 0 once normalized. Average drop and increase in confidence (Chattopadhyay et al. 2018,
-    Grad-CAM++), both in %: the input is multiplied by the positive heat, as a share of its maximum; how much of the
-    probability is lost, and for how many images it grows.
+    - `insertion` and `deletion` (Petsiuk et al. 2018, RISE): the input's pixels, the highest heat first, appear in a
+      baseline or vanish into it. The metric is the area under the probability of the class over the share of pixels, 0
+      to 1; high is good for insertion, low for deletion. `_blur` and `_mean` name the baseline: the blurred image, or
+      the channel means, which are 0 once normalized.
+    - `average_drop` and `increase_in_confidence` (Chattopadhyay et al. 2018, Grad-CAM++), in %: the input is multiplied
+      by the positive heat, as a share of its maximum; how much of the probability is lost, and whether it grows.
 
     Removing scattered pixels hurts more than removing the same number in one region, whatever they show: a low deletion
     of `uniform` means that, and no more. Compare smooth maps with `gaussian`.
@@ -55,13 +53,33 @@ def evaluate_faithfulness(
     if steps < 1 or batch_size < 1:
         problem = f"steps and batch_size must be 1 or more, got {steps} and {batch_size}"
         raise UsageError(problem, "Give 1 or more of each")
+    device = device_and_dtype(classifier.network)[0]
 
     def measure(picture: Picture) -> list[Sample]:
         image = load_image(picture, max_pixels)
-        network_input = _Input.of(classifier, image, fit)
-        request = MapRequest(str(picture.name), image, (network_input.class_idx,))
-        heats = {method.name: method.heats(request)[network_input.class_idx] for method in methods}
-        return [{name: network_input.score(heat, steps, batch_size, seed) for name, heat in heats.items()}]
+        inputs, frame = classifier.preprocessing.prepare(image, fit)
+        sigma = _BLUR * min(frame.input)
+        blurred = torch.from_numpy(ndimage.gaussian_filter(inputs.numpy(), (0, sigma, sigma), mode="nearest"))
+        inputs, blurred = inputs.to(device), blurred.to(device)
+        probabilities = classifier.probabilities(classifier.forward(inputs[None])[0])[0].cpu()
+        class_idx = int(probabilities.argmax())
+
+        def probability(batch: Tensor) -> Tensor:
+            return classifier.probabilities(classifier.forward(batch)[0])[:, class_idx].cpu()
+
+        request = MapRequest(str(picture.name), image, (class_idx,))
+        sample = {}
+        for method in methods:
+            heat = heat_on_input(method.heats(request)[class_idx], frame)
+            order = torch.from_numpy(ranks(heat, np.random.default_rng(seed))).to(device)
+            scores = curve_areas(probability, inputs, blurred, order, steps, batch_size)
+            positive = np.maximum(np.nan_to_num(heat), 0)
+            masked = inputs * torch.from_numpy(positive / (positive.max() or 1)).to(inputs)
+            before, after = float(probabilities[class_idx]), float(probability(masked[None]))
+            scores["average_drop"] = 100 * max(0.0, 1 - after / before)
+            scores["increase_in_confidence"] = 100.0 * (after > before)
+            sample[method.name] = scores
+        return [sample]
 
     items = [(str(picture.path), picture) for picture in pictures]
     settings = {"steps": steps, "fit": fit or classifier.preprocessing.fit, "blur": _BLUR}
@@ -93,63 +111,20 @@ def ranks(heat: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.in
     return numbers.reshape(heat.shape)
 
 
-def positive_share(heat: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Divide the positive heat by its maximum: 0 to 1, all 0 if nothing is positive."""
-    positive = np.maximum(np.nan_to_num(heat.astype(np.float64)), 0)
-    return positive / (positive.max() or 1)
+def curve_areas(
+    probability: Callable[[Tensor], Tensor], inputs: Tensor, blurred: Tensor, order: Tensor, steps: int, batch_size: int
+) -> dict[str, float]:
+    """Compute the areas under the insertion and deletion curves of an input (channels, H, W).
 
-
-def drop(before: float, after: float) -> float:
-    """Compute the share of a probability that is lost, in %; 0 for a gain (Chattopadhyay et al. 2018, section 5.1)."""
-    return 100 * max(0.0, 1 - after / before)
-
-
-def area(shares: NDArray[np.floating], probabilities: NDArray[np.floating]) -> float:
-    """Compute the area under a curve by the trapezoid rule."""
-    return float(np.trapezoid(probabilities, shares))
-
-
-@dataclass(frozen=True)
-class _Input:
-    """An image as the network sees it, and the class whose probability is followed."""
-
-    classifier: Classifier
-    frame: Frame
-    inputs: Tensor  # (channels, H, W), normalized, on the network's device
-    baselines: Mapping[str, Tensor]  # what pixels are replaced with, by name; like `inputs`
-    class_idx: int  # the predicted class
-    probability: float  # of the class
-
-    @classmethod
-    def of(cls, classifier: Classifier, image: Image, fit: Fit | None) -> _Input:
-        inputs, frame = classifier.preprocessing.prepare(image, fit)
-        sigma = _BLUR * min(frame.input)
-        blurred = torch.from_numpy(ndimage.gaussian_filter(inputs.numpy(), (0, sigma, sigma), mode="nearest"))
-        probabilities = classifier.probabilities(classifier.forward(inputs[None])[0])[0]
-        class_idx = int(probabilities.argmax())
-        inputs, blurred = (tensor.to(device_and_dtype(classifier.network)[0]) for tensor in (inputs, blurred))
-        baselines = {"blur": blurred, "mean": torch.zeros_like(inputs)}
-        return cls(classifier, frame, inputs, baselines, class_idx, float(probabilities[class_idx]))
-
-    def score(self, heat: NDArray[np.floating], steps: int, batch_size: int, seed: int) -> dict[str, float]:
-        """Compute all metrics of the heat (H, W) of a photograph."""
-        heat = heat_on_input(heat, self.frame)
-        counts = np.rint(np.linspace(0, heat.size, steps + 1)).astype(np.int64)
-        order = torch.from_numpy(ranks(heat, np.random.default_rng(seed))).to(self.inputs.device)
-        batches = torch.split(torch.from_numpy(counts).to(order.device), batch_size)
-        scores = {}
-        for name, baseline in self.baselines.items():
-            for metric, start, end in (("insertion", baseline, self.inputs), ("deletion", self.inputs, baseline)):
-                parts = [
-                    self.probabilities(torch.where(order < batch[:, None, None, None], end, start)) for batch in batches
-                ]
-                scores[f"{metric}_{name}"] = area(counts / heat.size, torch.cat(parts).double().numpy())
-        masked = self.inputs * torch.from_numpy(positive_share(heat)).to(self.inputs)
-        after = float(self.probabilities(masked[None]))
-        increase = 100.0 * (after > self.probability)
-        return {**scores, "average_drop": drop(self.probability, after), "increase_in_confidence": increase}
-
-    def probabilities(self, inputs: Tensor) -> Tensor:
-        """Compute the probability of the class for each of (N, channels, H, W): (N,) float32, on the CPU."""
-        logits, _, _ = self.classifier.forward(inputs)
-        return self.classifier.probabilities(logits)[:, self.class_idx].cpu()
+    `probability` maps (N, channels, H, W) to (N,) on the CPU; `order` are the `ranks` (H, W) of the pixels.
+    """
+    counts = torch.linspace(0, order.numel(), steps + 1, dtype=torch.float64).round()
+    areas = {}
+    for name, baseline in {"blur": blurred, "mean": torch.zeros_like(inputs)}.items():
+        for metric, start, end in (("insertion", baseline, inputs), ("deletion", inputs, baseline)):
+            curve = [
+                probability(torch.where(order < batch[:, None, None, None], end, start))
+                for batch in torch.split(counts.to(order.device), batch_size)
+            ]
+            areas[f"{metric}_{name}"] = float(torch.trapezoid(torch.cat(curve).double(), counts / order.numel()))
+    return areas

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import crop_resized
 from cam.errors import UsageError
-from cam.evaluation.benchmark import Evaluation, Progress, Sample, ignore, measure_items, run_benchmark
+from cam.evaluation.benchmark import Evaluation, Progress, Sample, measure_items, run_benchmark
 from cam.evaluation.methods import Image, MapRequest, Method, forward_image, load_image
-from cam.evaluation.metrics import box_mask, peak_inside, share_inside
+from cam.evaluation.metrics import peak_inside, share_inside
 from cam.files import write_whole
 from cam.images.find import Picture
 from cam.images.io import MAX_PIXELS, write_image
-
-Classes: TypeAlias = Mapping[Picture, int]  # the true class of each image, as `labeled_pictures` gives it
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Mosaic:
 
 def evaluate_grid(
     classifier: Classifier,
-    classes: Classes,
+    classes: Mapping[Picture, int],
     methods: Callable[[Classifier], Sequence[Method]],
     *,
     sizes: Sequence[int] = (2, 3),
@@ -42,23 +40,22 @@ def evaluate_grid(
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
     save: Path | None = None,
-    progress: Progress = ignore,
+    progress: Progress = None,
 ) -> Evaluation:
     """Run the grid pointing game (Böhle et al., CVPR 2021, section 4.1; Rao et al., CVPR 2022).
 
     Images that the model classifies correctly with confidence are cropped as the model sees them and set side by side,
     n x n of different classes. `share` is the part of a class's positive evidence inside its own tile, `hit` whether
     its peak lies there; chance is 1 / n^2. A sample is a mosaic, over whose tiles both are averaged. Mosaics share
-    images, so that intervals are a little narrow.
+    images, so that intervals are a little narrow; `pictures` of the result counts those images.
 
-    `methods` makes those to compare for a classifier whose inputs are whole mosaics. `save` is a folder for the mosaics
-    and `mosaics.csv`, name and class of every tile, for maps of other tools. The `pictures` of the result are those
-    that the model classifies with confidence.
+    `classes` are the true ones. `methods` makes those to compare for a classifier whose inputs are whole mosaics.
+    `save` is a folder for the mosaics and `mosaics.csv`, name and class of every tile, for maps of other tools.
     """
     confident, failed = confident_images(classifier, classes, confidence, max_pixels)
-    drawn = {mosaic.name: mosaic for size in sizes for mosaic in draw_mosaics(confident, size, mosaics, seed)}
+    drawn = [mosaic for size in sizes for mosaic in draw_mosaics(confident, size, mosaics, seed)]
     if save:
-        lines = [f"{name},{class_idx}\n" for name, mosaic in drawn.items() for _, class_idx in mosaic.tiles]
+        lines = [f"{mosaic.name},{class_idx}\n" for mosaic in drawn for _, class_idx in mosaic.tiles]
         write_whole(save / "mosaics.csv", "".join(["name,class_idx\n", *lines]).encode())
     height, width = classifier.preprocessing.crop
     methods_of = {size: methods(classifier.with_input_size((size * height, size * width))) for size in sizes}
@@ -70,13 +67,13 @@ def evaluate_grid(
         return [_score(image, mosaic, methods_of[mosaic.size])]
 
     settings = {"sizes": sizes, "mosaics": mosaics, "confidence": confidence}
-    items, name = drawn.items(), classifier.name
-    evaluation = run_benchmark("grid", name, items, measure, settings, seed=seed, progress=progress)
+    items = ((mosaic.name, mosaic) for mosaic in drawn)
+    evaluation = run_benchmark("grid", classifier.name, items, measure, settings, seed=seed, progress=progress)
     return replace(evaluation, pictures=len(confident), failed={**failed, **evaluation.failed})
 
 
 def confident_images(
-    classifier: Classifier, classes: Classes, confidence: float, max_pixels: int = MAX_PIXELS
+    classifier: Classifier, classes: Mapping[Picture, int], confidence: float, max_pixels: int = MAX_PIXELS
 ) -> tuple[dict[Picture, int], dict[str, str]]:
     """Select the images whose true class has at least that probability; also give those that failed, and why."""
 
@@ -90,7 +87,7 @@ def confident_images(
     return {picture: classes[picture] for picture, confident in checked if confident}, failed
 
 
-def draw_mosaics(classes: Classes, size: int, count: int, seed: int) -> list[Mosaic]:
+def draw_mosaics(classes: Mapping[Picture, int], size: int, count: int, seed: int) -> list[Mosaic]:
     """Draw mosaics of different classes at random."""
     by_class: dict[int, list[Picture]] = {}
     for picture, class_idx in classes.items():
@@ -123,12 +120,11 @@ def _score(image: Image, mosaic: Mosaic, methods: Sequence[Method]) -> dict[str,
     """Average share and hit of each method over the tiles."""
     request = MapRequest(mosaic.name, image, tuple(class_idx for _, class_idx in mosaic.tiles))
     height, width = (side // mosaic.size for side in image.shape[:2])
-    corners = [(width * (i % mosaic.size), height * (i // mosaic.size)) for i in range(len(mosaic.tiles))]
-    masks = [box_mask(np.array([[x, y, x + width, y + height]]), (image.shape[0], image.shape[1])) for x, y in corners]
+    tiles = np.arange(mosaic.size**2).reshape(mosaic.size, -1).repeat(height, 0).repeat(width, 1)
     sample = {}
     for method in methods:
         heats = method.heats(request)
-        pairs = [(heats[class_idx], mask) for class_idx, mask in zip(request.class_idxs, masks, strict=True)]
+        pairs = [(heats[class_idx], tiles == number) for number, class_idx in enumerate(request.class_idxs)]
         sample[method.name] = {
             f"share {mosaic.size}x{mosaic.size}": np.mean([share_inside(*pair) for pair in pairs]),
             f"hit {mosaic.size}x{mosaic.size}": np.mean([peak_inside(*pair) for pair in pairs]),

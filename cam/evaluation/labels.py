@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePath
-from typing import TypeAlias
 
 from cam.classifiers.labels import find_class
 from cam.errors import UsageError
@@ -25,8 +24,6 @@ _NAMESAKES = {
     "n03710637": (638, "maillot"),
     "n03710721": (639, "maillot"),
 }
-
-Truth: TypeAlias = Callable[[str], int | None]  # path of an image -> its true class, None if unknown
 
 
 def class_of(labels: Sequence[str], text: str) -> int:
@@ -47,7 +44,7 @@ def class_of(labels: Sequence[str], text: str) -> int:
     try:
         return find_class(plain, _plain(name))
     except UsageError:
-        if name.isascii() and name.isdecimal() and len(name) < 10 and int(name) < len(labels):
+        if re.fullmatch("[0-9]{1,9}", name) and int(name) < len(labels):
             return int(name)
         raise
 
@@ -63,23 +60,23 @@ def labeled_pictures(folder: Path, labels: Sequence[str], csv: Path | None = Non
         class_folders = {picture: folder.joinpath(*picture.name.parent.parts[:1]) for picture in pictures}
         classes = _classes_of_folders(set(class_folders.values()), labels)
         return {picture: classes[class_folders[picture]] for picture in pictures}
-    truth = read_truth(str(csv), [(str(picture.path), str(picture.name)) for picture in pictures], labels)
-    known = {picture: truth(str(picture.path)) for picture in pictures}
-    return {picture: class_idx for picture, class_idx in known.items() if class_idx is not None}
+    truth = _read_table(csv, [(str(picture.path), str(picture.name)) for picture in pictures], labels)
+    return {picture: truth[str(picture.path)] for picture in pictures if str(picture.path) in truth}
 
 
-def read_truth(source: str | None, pictures: Iterable[tuple[str, str]], labels: Sequence[str]) -> Truth:
-    """Read the true class of each image, given its path and name as in the manifest.
+def read_truth(source: str | None, pictures: Iterable[tuple[str, str]], labels: Sequence[str]) -> dict[str, int]:
+    """Read the true classes of images by their paths, given their paths and names as in the manifest.
 
     The source is "folder" if each image lies in a folder named after its class; a CSV of path,label, where a path is
     the image's path, its name, or the end of just one path; or None if nothing is known.
     """
     if source is None:
-        return lambda path: None
+        return {}
     if source == "folder":
-        folders = _classes_of_folders({Path(path).parent for path, _ in pictures}, labels)
-        return lambda path: folders[Path(path).parent]
-    return _read_table(Path(source), list(pictures), labels).get
+        folders = {path: Path(path).parent for path, _ in pictures}
+        classes = _classes_of_folders(set(folders.values()), labels)
+        return {path: classes[folder] for path, folder in folders.items()}
+    return _read_table(Path(source), list(pictures), labels)
 
 
 def _classes_of_folders(folders: Collection[Path], labels: Sequence[str]) -> dict[Path, int]:
@@ -126,9 +123,8 @@ def _read_table(csv: Path, pictures: Sequence[tuple[str, str]], labels: Sequence
         classes.update(dict.fromkeys(paths, class_idx))
     if not classes:
         example = PurePath(next(iter(exact), "a.jpg")).name
-        raise UsageError(
-            f"{str(csv)!r} names none of the images", f"Write their paths, or ends of them, such as {example!r}"
-        )
+        remedy = f"Write their paths, or ends of them, such as {example!r}"
+        raise UsageError(f"{str(csv)!r} names none of the images", remedy)
     return classes
 
 

@@ -80,34 +80,23 @@ def evidence_methods(
     return [Method(options.evidence, partial(heats, options)) for options in all_options]
 
 
-def gaussian() -> Method:
-    """Make the baseline of a Gaussian in the center; its standard deviation is a quarter of each side."""
+def baselines(seed: int) -> list[Method]:
+    """Make the two baselines that ignore the image: a Gaussian in the center, and uniform noise in [0, 1).
 
-    def heats(request: MapRequest) -> dict[int, Heat]:
-        height, width = request.image.shape[:2]
-        y, x = (np.arange(side) / side + 0.5 / side - 0.5 for side in (height, width))  # from -1/2 to 1/2
+    The standard deviation of the Gaussian is a quarter of each side. Seed, image name and class determine the noise.
+    """
+
+    def gaussian(request: MapRequest) -> dict[int, Heat]:
+        y, x = (np.arange(side) / side + 0.5 / side - 0.5 for side in request.image.shape[:2])  # from -1/2 to 1/2
         bell = np.exp(-8 * (y[:, None] ** 2 + x**2))
         return dict.fromkeys(request.class_idxs, bell.astype(np.float32))
 
-    return Method("gaussian", heats)
+    def uniform(request: MapRequest) -> dict[int, Heat]:
+        seeds = seed, crc32(request.name.encode("utf-8", "replace"))
+        size = request.image.shape[:2]
+        return {i: np.random.default_rng((*seeds, i)).random(size, np.float32) for i in request.class_idxs}
 
-
-def uniform(seed: int) -> Method:
-    """Make the baseline of uniform noise in [0, 1), which seed, image name and class determine."""
-
-    def heats(request: MapRequest) -> dict[int, Heat]:
-        name = crc32(request.name.encode("utf-8", "replace"))
-        return {
-            class_idx: np.random.default_rng((seed, name, class_idx)).random(request.image.shape[:2], np.float32)
-            for class_idx in request.class_idxs
-        }
-
-    return Method("uniform", heats)
-
-
-def baselines(seed: int) -> list[Method]:
-    """Make the two baselines that ignore the image."""
-    return [gaussian(), uniform(seed)]
+    return [Method("gaussian", gaussian), Method("uniform", uniform)]
 
 
 def saved_maps(folder: Path) -> Method:
@@ -131,15 +120,13 @@ def _read_map(folder: Path, request: MapRequest, class_idx: int) -> Heat:
         path.with_name(f"{path.name}.npy"),
         path.with_suffix(".npy"),
     ]
-    file = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if file is None:
-        problem = f"There is no map of {request.name!r} in {str(folder)!r}"
-        raise ImageError(problem, f"Write one as {path.name + '.npy'!r}")
+    file = next((candidate for candidate in candidates if candidate.is_file()), candidates[-2])
     try:
         with file.open("rb") as opened:
             heat = np.lib.format.read_array(opened, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"The map {str(file)!r} cannot be read: {error}", "Write it with numpy.save") from error
+        problem = f"The map {str(file)!r} of {request.name!r} cannot be read: {error}"
+        raise ImageError(problem, "Write it with numpy.save") from error
     if heat.shape != request.image.shape[:2] or heat.dtype.kind not in "fiub":
         problem = f"The map {str(file)!r} is {heat.dtype} {heat.shape} for an image of {request.image.shape[:2]}"
         raise ImageError(problem, "Write one number for each pixel of the upright image")

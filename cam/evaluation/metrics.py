@@ -6,10 +6,13 @@ the lowest. Masks are (H, W) bool. Boxes are (x0, y0, x1, y1) in pixels, ends ex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torchvision.ops import box_iou
 
 from cam.maps.boxes import component_boxes
 
@@ -39,10 +42,9 @@ def peak_inside(heat: Heat, mask: Mask) -> float:
     1 for a hit and 0 for a miss. If several pixels are the highest it is the share of them inside, which is what
     choosing one at random gives on average. 0 where nothing was seen.
     """
-    seen = ~np.isnan(heat)
-    if not seen.any():
+    if np.isnan(heat).all():
         return 0.0
-    return float(mask[heat == heat[seen].max()].mean())
+    return float(mask[heat == np.nanmax(heat)].mean())
 
 
 def box_mask(boxes: Floats, size: tuple[int, int]) -> Mask:
@@ -53,32 +55,24 @@ def box_mask(boxes: Floats, size: tuple[int, int]) -> Mask:
     return mask
 
 
-def box_iou(boxes: Floats, others: Floats) -> Floats:
-    """Divide the intersections of boxes (A, 4) and (B, 4) by their unions: (A, B), from 0 to 1."""
-    corner, other_corner = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
-    shared = (other_corner - corner).clip(0).prod(-1)
-    area, other_area = ((corners[:, 2:] - corners[:, :2]).prod(-1) for corners in (boxes, others))
-    ious: Floats = shared / (area[:, None] + other_area - shared)
-    return ious
-
-
 def threshold_ious(heat: Heat, boxes: Floats) -> Floats:
     """Draw boxes around the heat at every threshold and compare them with the true ones (B, 4).
 
-    The heat is first scaled so that its lowest pixel is 0 and its highest 1 (Choe et al., CVPR 2020, section 3.4). The
-    boxes are those around the connected components of all pixels at or above the threshold; corners connect.
+    The lowest pixel becomes 0 and the highest 1 (Choe et al., CVPR 2020, section 3.4). Boxes lie around the connected
+    components of all pixels at or above the threshold; corners connect.
 
     Returns (101, 2): for each of the thresholds 0, 0.01, ... 1 the best IoU with any true box of the component with
     the most pixels, and of any component; 0 where no pixel remains, as for constant heat.
     """
     levels = _levels(heat, THRESHOLDS)
     ious = np.zeros((THRESHOLDS, 2))
+    true = torch.tensor(boxes, dtype=torch.float64)
     corner = np.zeros(2, int)
     for threshold in range(THRESHOLDS):
         components = np.array(component_boxes(levels >= threshold))
         if not components.size:
             break
-        overlaps = box_iou(components + np.tile(corner, 2), boxes).max(1)
+        overlaps = box_iou(torch.from_numpy(components + np.tile(corner, 2)).double(), true).amax(1)
         ious[threshold] = overlaps[0], overlaps.max()
         # What is above the next threshold lies within these boxes.
         (x0, y0), (x1, y1) = components[:, :2].min(0), components[:, 2:].max(0)
@@ -87,21 +81,13 @@ def threshold_ious(heat: Heat, boxes: Floats) -> Floats:
     return ious
 
 
-def max_box_acc(ious: Floats) -> float:
-    """Compute the share of images whose box overlaps a true one by half, at the best threshold for all together.
+def max_box_acc(ious: Floats, overlaps: Sequence[float] = (0.5,)) -> float:
+    """Compute the share of images whose IoU reaches an overlap, at the best threshold; average it over the overlaps.
 
     MaxBoxAcc (Choe et al., CVPR 2020, section 3.4), given the IoUs (N, T) of the largest components in N images at T
-    thresholds.
+    thresholds; MaxBoxAccV2 (extended version) with `OVERLAPS` and the best IoUs of any component.
     """
-    return _best_accuracy(ious, 0.5)
-
-
-def max_box_acc_v2(ious: Floats) -> float:
-    """Average the same over overlaps of 0.3, 0.5 and 0.7, each at its best threshold.
-
-    MaxBoxAccV2 (Choe et al. 2020, extended version), given the best IoUs (N, T) of any component.
-    """
-    return float(np.mean([_best_accuracy(ious, overlap) for overlap in OVERLAPS]))
+    return float(np.mean([(ious >= overlap).mean(0).max() for overlap in overlaps]))
 
 
 def score_histograms(heat: Heat, mask: Mask) -> NDArray[np.int32]:
@@ -121,10 +107,6 @@ def pixel_average_precision(histograms: NDArray[np.integer[Any]]) -> float:
     inside, outside = histograms.sum(0)[:, ::-1].cumsum(1)
     precision = inside / np.maximum(inside + outside, 1)
     return float((precision * np.diff(inside, prepend=0)).sum() / max(inside[-1], 1))
-
-
-def _best_accuracy(ious: Floats, overlap: float) -> float:
-    return float((ious >= overlap).mean(0).max())
 
 
 def _levels(heat: Heat, count: int) -> NDArray[np.int64]:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import crop_resized
-from cam.errors import CamError, UsageError
-from cam.evaluation.benchmark import Evaluation, Progress, Sample, ignore, run_benchmark
+from cam.errors import UsageError
+from cam.evaluation.benchmark import Evaluation, Progress, Sample, run_benchmark
 from cam.evaluation.methods import Image, MapRequest, baselines, forward_image, load_image
 from cam.explanations.explain import explain_images
 from cam.explanations.explanation import Explanation
+from cam.explanations.forward import result_or_raise
 from cam.explanations.options import ExplainOptions, OneClass
 from cam.heads.receptive_field import arithmetic_grid
 from cam.images.find import Picture
@@ -41,7 +42,7 @@ class Scene:
     center: Pair  # (y, x) of the object, pixels
 
 
-Groups: TypeAlias = Sequence[Sequence[Scene]]  # scenes of one object, in groups that count or are left out together
+Groups: TypeAlias = Sequence[Sequence[Scene]]  # scenes of one object and size; those of a group count or do not
 
 
 def evaluate_placement(
@@ -56,16 +57,15 @@ def evaluate_placement(
     background: tuple[int, int, int] | None = None,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
-    progress: Progress = ignore,
+    progress: Progress = None,
 ) -> Evaluation:
     """Paste shrunk images at random known positions, and measure how far their heat lies from them.
 
     Every scene comes with its mirror image, and both count or neither, so that differences between the left and the
     right side of an object cancel out along x. Metrics and methods are those of `measure_placement`.
 
-    The middle square of each image becomes an object of its class in `truth`, by default the predicted one. `canvas`
-    and `object_size` are sides in pixels, by default that of the model's input (64 or more) and a third of it (32 or
-    more). `positions` is their number for each image. `background` is by default the model's mean color.
+    The middle square of each image becomes an object of its class in `truth`, by default the predicted one. The default
+    of `canvas` is the side of the model's input (64 or more), and of `object_size` a third of it (32 or more).
     """
     side = min(classifier.preprocessing.crop)
     canvas = max(side, 64) if canvas is None else canvas
@@ -100,10 +100,9 @@ def measure_placement(
     - `peak_distance`: from the object's center to the highest pixel.
     - `bias_y`, `bias_x`: how far the centroid lies below and right of the object's center.
 
-    A method is a kind of evidence with the cells where they are measured, where convolution arithmetic puts them (if it
-    can be derived), or where stretching the map does; and two baselines. Each object is one sample, the average over
-    those groups of scenes in all of which it is recognized; an object that is not in its first scene is left out. All
-    scenes of an object have one size, and the network sees them pixel for pixel.
+    A method is a kind of evidence with its cells at their measured positions, at those of convolution arithmetic, or
+    stretched over the image; and two baselines. Each object is one sample, the average over those groups of scenes in
+    all of which it is recognized; an object that is not recognized in its first scene is left out.
     """
     items = ((str(number), groups) for number, groups in enumerate(objects))
     measure, settings = _object_measure(classifier, kinds, seed), {"confidence": CONFIDENCE}
@@ -138,7 +137,7 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
     """Make the function that measures one object in its scenes."""
     arithmetic = arithmetic_grid(classifier.network, classifier.head.site, classifier.preprocessing.input_shape)
 
-    def score(scene: Scene, explanations: Sequence[Explanation]) -> dict[str, dict[str, float]]:
+    def score(scene: Scene, explanations: Sequence[Explanation]) -> dict[str, tuple[float, ...]]:
         errors = {}
         for explanation in explanations:
             cells = explanation.cam.shape[0], explanation.cam.shape[1]
@@ -167,9 +166,8 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
                 return []
             if min(probabilities) >= CONFIDENCE:
                 errors += [score(scene, explanations) for scene, explanations in zip(group, explained, strict=True)]
-        methods = errors[0] if errors else ()
-        mean = {name: {metric: np.mean([e[name][metric] for e in errors]) for metric in METRICS} for name in methods}
-        return [mean] if errors else []
+        means = {name: np.mean([error[name] for error in errors], 0) for name in errors[0]} if errors else {}
+        return [{name: dict(zip(METRICS, mean, strict=True)) for name, mean in means.items()}] if means else []
 
     return measure
 
@@ -177,17 +175,12 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
 def _explain(classifier: Classifier, scenes: Sequence[Scene], kind: Evidence) -> list[Explanation]:
     """Explain the class of the object in each scene, pixel for pixel."""
     height, width = scenes[0].image.shape[:2]
-    targets = [(OneClass(scene.class_idx),) for scene in scenes]
-    images = [scene.image for scene in scenes]
-    explanations = []
-    for result in explain_images(classifier.with_input_size((height, width)), images, targets, ExplainOptions(kind)):
-        if isinstance(result, CamError):
-            raise result
-        explanations.append(result.explanations[0])
-    return explanations
+    images, targets = [scene.image for scene in scenes], [(OneClass(scene.class_idx),) for scene in scenes]
+    results = explain_images(classifier.with_input_size((height, width)), images, targets, ExplainOptions(kind))
+    return [result_or_raise(result).explanations[0] for result in results]
 
 
-def _errors(center: Pair, heat: NDArray[np.floating], peak: Pair) -> dict[str, float]:
+def _errors(center: Pair, heat: NDArray[np.floating], peak: Pair) -> tuple[float, ...]:
+    """Compute the `METRICS` of the heat of one scene."""
     y, x = centroid(heat)
-    errors = math.dist((y, x), center), math.dist(peak, center), y - center[0], x - center[1]
-    return dict(zip(METRICS, errors, strict=True))
+    return math.dist((y, x), center), math.dist(peak, center), y - center[0], x - center[1]

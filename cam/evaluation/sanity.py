@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit
 from cam.errors import UsageError
-from cam.evaluation.benchmark import Evaluation, Progress, Row, Sample, ignore, run_benchmark
+from cam.evaluation.benchmark import Evaluation, Progress, Row, Sample, run_benchmark
 from cam.evaluation.faithfulness import heat_on_input
-from cam.evaluation.methods import Heat, Image, MapRequest, baselines, evidence_methods, forward_image, load_image
+from cam.evaluation.methods import Heat, MapRequest, baselines, evidence_methods, forward_image, load_image
 from cam.explanations.options import TopClasses, resolve
 from cam.heads.copies import eval_copy, random_inputs
 from cam.heads.find import find_head
@@ -40,7 +40,7 @@ def evaluate_sanity(
     stages: int = 5,
     fit: Fit | None = None,
     max_pixels: int = MAX_PIXELS,
-    progress: Progress = ignore,
+    progress: Progress = None,
 ) -> Evaluation:
     """Measure what every map of the predicted class must pass, whatever its purpose.
 
@@ -77,10 +77,13 @@ def evaluate_sanity(
         original = cells(classifier)
         sample: dict[str, dict[str, float]] = {name: {} for name in original}
         for layer, state in states.items():
-            for name, randomized_map in cells(state).items():
-                sample[name][f"rank_correlation@{layer}"] = rank_correlation(original[name], randomized_map)
-        at_input, views = classifier.with_input_size(result.frame.input), _moved(classifier, image, fit, stride)
-        here, there = (heats(at_input, replace(request, image=view), "crop") for view in views)
+            for name, heat in cells(state).items():
+                sample[name][f"rank_correlation@{layer}"] = rank_correlation(original[name], heat)
+        pixels, _ = classifier.preprocessing.resize_and_crop(image, fit)
+        view = np.broadcast_to(pixels, (*pixels.shape[:2], 3))  # gray inputs have one channel
+        moved = np.pad(view[:-y, :-x], ((y, 0), (x, 0), (0, 0)), mode="edge")
+        at_input = classifier.with_input_size(result.frame.input)
+        here, there = (heats(at_input, replace(request, image=pixels), "crop") for pixels in (view, moved))
         for name in here:
             error, correlation = compare_moved(here[name], there[name], stride)
             sample[name] |= {"equivariance_error": error, "equivariance_correlation": correlation}
@@ -115,20 +118,8 @@ def compare_moved(here: NDArray[np.floating], there: NDArray[np.floating], strid
     return float(np.abs(there - here).mean() / (np.abs(here).mean() or 1)), rank_correlation(here, there)
 
 
-def _moved(classifier: Classifier, image: Image, fit: Fit | None, stride: Size) -> tuple[Image, Image]:
-    """Cut out the network's input as an image, and the same moved down and right by (y, x) pixels."""
-    pixels, _ = classifier.preprocessing.resize_and_crop(image, fit)
-    view = np.broadcast_to(pixels, (*pixels.shape[:2], 3))  # gray inputs have one channel
-    y, x = stride
-    return view, np.pad(view[:-y, :-x], ((y, 0), (x, 0), (0, 0)), mode="edge")
-
-
 def randomized(classifier: Classifier, stages: int, seed: int = 0) -> Iterator[tuple[str, Classifier]]:
     """Randomize copies of a network layer after layer, from the logits to the input (Adebayo et al. 2018).
-
-    Layers are the modules with parameters themselves, in the order in which they run; those that do not run come last.
-    Each is initialized again, including its running statistics, by its `reset_parameters`; without one, its parameters
-    are drawn from a normal distribution of their mean and standard deviation.
 
     Yields `stages` states, evenly spaced among the layers: the name of the last layer randomized, at the end "all", and
     a classifier of that network with a newly found head. Raises HeadError if it has no exact head.
@@ -143,10 +134,8 @@ def randomized(classifier: Classifier, stages: int, seed: int = 0) -> Iterator[t
             randomize(network.get_submodule(layers[index]), seed + index)
         state = copy.deepcopy(network)
         head = find_head(state, shape).exact().to(device)
-        yield (
-            "all" if end == len(layers) else layers[end - 1],
-            replace(classifier, network=state, head=head, engine=None),
-        )
+        name = "all" if end == len(layers) else layers[end - 1]
+        yield name, replace(classifier, network=state, head=head, engine=None)
 
 
 def layers_from_logits(network: nn.Module, inputs: Tensor) -> list[str]:
@@ -166,7 +155,10 @@ def layers_from_logits(network: nn.Module, inputs: Tensor) -> list[str]:
 
 
 def randomize(layer: nn.Module, seed: int) -> None:
-    """Draw the parameters of a layer itself again, in place; the caller's random numbers are not disturbed."""
+    """Initialize a layer again, in place, without changing the caller's random state.
+
+    Parameters without `reset_parameters` are drawn from a normal distribution of their mean and standard deviation.
+    """
     with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad():
         torch.manual_seed(seed)
         if callable(reset := getattr(layer, "reset_parameters", None)):

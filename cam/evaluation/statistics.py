@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.errors import UsageError
-
 Statistic: TypeAlias = Callable[[NDArray[Any]], Any]  # samples (N, ...) -> a number
 
 RESAMPLES = 1000
@@ -21,10 +19,7 @@ def interval(samples: NDArray[Any], statistic: Statistic = np.mean, *, seed: int
 
     The percentile bootstrap (Efron 1979) with 1000 resamples. The same seed and N draw the same resamples.
     """
-    count = len(samples)
-    if count == 0:
-        raise UsageError("Nothing was measured: there are no samples", "Give at least one image that can be read")
-    rng = np.random.default_rng(seed)
+    rng, count = np.random.default_rng(seed), len(samples)
     resampled = [statistic(samples[rng.integers(count, size=count)]) for _ in range(RESAMPLES)]
     low, high = np.percentile(resampled, (2.5, 97.5)).tolist()
     return float(statistic(samples)), low, high

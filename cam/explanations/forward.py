@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit, Preprocessing
-from cam.errors import ModelError, OutOfMemoryError
+from cam.errors import CamError, ModelError, OutOfMemoryError
 from cam.heads.criteria import tolerance_of
 from cam.heads.head import Head
 from cam.maps.activation import class_activation_maps
@@ -187,8 +187,8 @@ def as_model_error(error: Exception) -> ModelError:
     return OutOfMemoryError("Out of memory for this image", "Make it smaller, or use fewer cores (OMP_NUM_THREADS)")
 
 
-def result_or_raise(result: Value | ModelError) -> Value:
+def result_or_raise(result: Value | CamError) -> Value:
     """Return the result of an image, or raise the error that it caused."""
-    if isinstance(result, ModelError):
+    if isinstance(result, CamError):
         raise result
     return result

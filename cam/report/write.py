@@ -48,7 +48,7 @@ def write_report(out: Path, truth: str | None = None) -> Path:
 def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> dict[str, Any]:
     """What the page knows from the start."""
     names = ((record["path"], record["name"]) for record in run.records())
-    true_class = read_truth(truth, names, run.model["labels"])
+    true_classes = read_truth(truth, names, run.model["labels"])
     rmtree(run.folder.out / THUMBNAILS, ignore_errors=True)  # an earlier report may have had more images
     entries, failed, peaks, summary = [], [], [], Summary()
     for record in run.records():
@@ -56,7 +56,7 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
             failed.append({"path": record["path"], "error": record["error"]})
             continue
         entry = run.entry(record)
-        entry |= {"path": record["path"], "name": record["name"], "truth": true_class(record["path"])}
+        entry |= {"path": record["path"], "name": record["name"], "truth": true_classes.get(record["path"])}
         cam, predicted = unpack(entry.pop("map")), entry["top"][0][0]
         peaks.append(float(np.abs(cam).max()))
         summary.add(entry, cam, entry["truth"])
