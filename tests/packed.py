@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from cam.errors import ImageError
-from cam.images import Limits, Picture, find_pictures, read_picture
+from cam.images import Limits, Picture, find_pictures
 from cam.images.io import encode
+from cam.images.read import read_picture
 
 
 def png(value: int, side: int = 3) -> bytes:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from cam.errors import ImageError
-from cam.images import resize
 from cam.images.decode import decode_image, tuned_for_workers
+from cam.images.io import resize
 from cam.maps.geometry import fit_crop
 
 

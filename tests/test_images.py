@@ -17,8 +17,7 @@ from torchvision.transforms import functional as F
 
 from cam.errors import OutputError, UsageError
 from cam.files import write_whole
-from cam.images import read_image, resize, write_image
-from cam.images.io import encode
+from cam.images.io import encode, read_image, resize, write_image
 
 # Reading
 

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from cam.errors import UsageError
-from cam.images import find_pictures, read_list
+from cam.images import find_pictures
+from cam.images.tables import read_list
 
 
 def write(path: Path, data: bytes) -> str:

@@ -53,14 +53,13 @@ def open_regular(path: Path) -> BinaryIO:
 def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a file, and no more of it than its size when it was opened; ImageError if it is too large or unreadable."""
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        check_bytes(size, str(path), max_bytes)
         try:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(size) if size <= max_bytes else b""
+            return file.read(size)
         except OSError as error:
             message = f"{str(path)!r} cannot be read ({reason_of(error)})"
             raise ImageError(message, "Copy it again, or check the disk") from error
-    check_bytes(size, str(path), max_bytes)
-    return content
 
 
 def check_bytes(size: int, path: str, max_bytes: int) -> None:

@@ -71,23 +71,10 @@ def resize(
     interpolation: str = "bilinear",
     box: tuple[float, float, float, float] | None = None,
 ) -> NDArray[np.uint8]:
-    """Resize with antialiasing, bit for bit as torchvision resizes a Pillow image.
+    """Resize (H, W, 3) uint8 to (*size, 3) with antialiasing, bit for bit as torchvision resizes a Pillow image.
 
-    Args:
-        image: (H, W, 3) uint8.
-        size: height and width of the result in pixels.
-        interpolation: a name in `PIL.Image.Resampling`, such as "bilinear" or "bicubic".
-        box: (x0, y0, x1, y1) of the part to resize, in pixels, which may be fractions; the whole image by default.
-
-    Returns:
-        (*size, 3) uint8.
-
-    Raises:
-        UsageError: an unknown interpolation.
-
-    Example:
-        >>> resize(np.zeros((4, 6, 3), np.uint8), (2, 3)).shape
-        (2, 3, 3)
+    `interpolation` is a name in `PIL.Image.Resampling`; `box` is the part to resize, (x0, y0, x1, y1) in pixels, which
+    may be fractions; the whole image by default.
     """
     methods = {method.name.lower(): method for method in Image.Resampling}
     if interpolation not in methods:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +15,6 @@ from cam.images.content import MAX_BYTES, Fingerprint, read_content
 from cam.images.decode import decode_image
 from cam.images.find import Picture
 from cam.images.io import MAX_PIXELS
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -57,62 +53,33 @@ class LoadedImage:
 
 
 def read_picture(picture: Picture, limits: Limits, at_least: int | None = None) -> LoadedImage:
-    """Read an image of a file or an archive as a person sees it: upright, its first frame, transparency over white.
+    """Read an image of a file or an archive as `read_image` does; ImageError also if it is over a limit.
 
-    Args:
-        picture: from `find_pictures`.
-        limits: on its size and the time to read it.
-        at_least: pixels that are needed of the shorter side; a large JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-            size if that leaves three times as many. None: all pixels.
-
-    Raises:
-        ImageError: it is missing, unreadable, damaged, not an image, or over a limit. A decoder that hangs continues in
-            a background thread.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
-        >>> from cam.images import find_pictures, write_image
-        >>> with TemporaryDirectory() as folder:
-        ...     write_image(Path(folder, "a.jpg"), np.zeros((960, 1280, 3), np.uint8))
-        ...     loaded = read_picture(find_pictures([folder])[0], Limits(), at_least=150)
-        >>> loaded.image.shape, loaded.size
-        ((480, 640, 3), (960, 1280))
+    If only `at_least` pixels are needed of the shorter side, a large JPEG is decoded at a fraction of its size.
     """
     path = str(picture.path)
+    future: Future[LoadedImage] = Future()
 
-    def read() -> LoadedImage:
-        fingerprint = picture.current_fingerprint()  # before it is read: a file written meanwhile counts as changed
-        if picture.member:
-            content = read_member(picture.member, path, limits.max_bytes)
-        else:
-            if is_archive(path):
-                list_members(picture.path)  # raises the error that find_pictures met
-            content = read_content(picture.path, limits.max_bytes)
-        image, size = decode_image(content, path, limits.max_pixels, at_least)
-        return LoadedImage(image, size, fingerprint)
+    def read() -> None:
+        try:
+            fingerprint = picture.current_fingerprint()  # before it is read: a file written meanwhile counts as changed
+            if picture.member:
+                content = read_member(picture.member, path, limits.max_bytes)
+            else:
+                if is_archive(path):
+                    list_members(picture.path)  # raises the error that find_pictures met
+                content = read_content(picture.path, limits.max_bytes)
+            image, size = decode_image(content, path, limits.max_pixels, at_least)
+            future.set_result(LoadedImage(image, size, fingerprint))
+        except BaseException as error:  # raised again in the thread that waits
+            future.set_exception(error)
 
+    # A decoder that hangs cannot be stopped, but a daemon does not keep the program from ending.
+    threading.Thread(target=read, name="cam-read", daemon=True).start()
     try:
-        return run_with_timeout(limits.seconds, read)
+        return future.result(min(limits.seconds, threading.TIMEOUT_MAX))
     except TimeoutError:
         remedy = "Convert it to another format, or raise --timeout if you trust the file"
         raise ImageError(f"{path!r} could not be read within {limits.seconds:g} seconds", remedy) from None
     except MemoryError as error:
         raise ImageError(f"{path!r} does not fit into memory", "Make it smaller") from error
-
-
-def run_with_timeout(seconds: float, work: Callable[[], Result]) -> Result:
-    """Call a function in another thread, and raise TimeoutError if it takes longer.
-
-    A call that hangs cannot be stopped. Its thread is a daemon, so it does not keep the program from ending.
-    """
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # raised again in the thread that waits
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="cam-read", daemon=True).start()
-    return future.result(min(seconds, threading.TIMEOUT_MAX))

@@ -19,29 +19,13 @@ _BINARY = b"\xff\xd8\xff", b"\x89PNG", b"PK\3\4"  # JPEG, PNG and zip, given to 
 
 
 def read_list(source: str) -> list[str]:
-    r"""Read the paths that a list names.
+    """Read the paths that a list names: a file, or "-" for standard input. UsageError if it names none.
 
     Paths end with NUL if the list contains one, else with the line; blank lines do not count. A .csv or .tsv gives its
     column `path`, `file`, `image` or `filename`, or the first column if the first row has none of these names.
-
-    Args:
-        source: a file, or "-" for standard input.
-
-    Returns:
-        The paths as written: relative ones are relative to the working directory.
-
-    Raises:
-        UsageError: the list cannot be read or names nothing.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     size = Path(folder, "a.csv").write_text("label,path\ncat,1.jpg\ndog,2.jpg\n")
-        ...     read_list(f"{folder}/a.csv")
-        ['1.jpg', '2.jpg']
     """
-    name = "--list -" if source == "-" else f"--list {source!r}"
-    text = _read_text(source, name, errors="surrogateescape")  # names of files can be any bytes
+    name = f"--list {source!r}"
+    text = read_text(source, "--list ", errors="surrogateescape")  # names of files can be any bytes
     suffix = os.path.splitext(source)[1].lower()  # noqa: PTH122
     if "\0" in text:
         paths = text.split("\0")
@@ -59,20 +43,27 @@ def read_list(source: str) -> list[str]:
     return paths
 
 
-def read_text(path: Path) -> str:
+def read_text(source: str | Path, option: str = "", errors: str = "strict") -> str:
     """Read a text file in UTF-8 or, with a byte order mark, UTF-16, line ends as they are; UsageError if it is not."""
-    return _read_text(str(path), repr(str(path)))
+    name = f"{option}{str(source)!r}"
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        if data.startswith(_BINARY):
+            raise UsageError(f"{name} is an image or an archive, not text", "Give an image or an archive as an input")
+        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return data.decode(encoding, errors)
+    except UsageError:
+        raise
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name} is not text in UTF-8 (byte {error.start})", "Save it as UTF-8") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise UsageError(f"{name} cannot be opened ({reason_of(error)})", "Check the path") from error
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Read columns of a CSV or TSV file, by the names in its first row, or in their order if that row is data.
 
-    Args:
-        path: the file; blank lines do not count.
-        columns: lower-case names of the columns.
-
-    Returns:
-        For each row its name for messages ("Line 2 of 'labels.csv'"), and its values, one a column, stripped.
+    `columns` are in lower case. A row gives its name for messages ("Line 2 of 'labels.csv'") and its stripped values.
     """
     name = repr(str(path))
     rows = [(line, [value.strip() for value in row]) for line, row in _read_rows(read_text(path), name, path.suffix)]
@@ -103,21 +94,6 @@ def picture_named(text: str, roots: Sequence[Path], where: str) -> Picture:
     paths = [root / name for root in roots]
     # os.path.exists: Path.exists raises if a folder above is not readable.
     return Picture(next((path for path in paths if os.path.exists(path)), paths[0]), name)  # noqa: PTH110
-
-
-def _read_text(source: str, name: str, errors: str = "strict") -> str:
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        if data.startswith(_BINARY):
-            raise UsageError(f"{name} is an image or an archive, not text", "Give an image or an archive as an input")
-        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        return data.decode(encoding, errors)
-    except UsageError:
-        raise
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name} is not text in UTF-8 (byte {error.start})", "Save it as UTF-8") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise UsageError(f"{name} cannot be opened ({reason_of(error)})", "Check the path") from error
 
 
 def _read_rows(text: str, name: str, suffix: str) -> list[tuple[int, list[str]]]:
