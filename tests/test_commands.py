@@ -136,6 +136,7 @@ def test_a_wrong_option_is_answered_with_the_right_one(run, option, suggestion):
 def test_an_option_of_another_command_is_not_suggested(run):
     result = run("evaluate", "grid", "photos", "--alpha", "1")
     assert result.stderr.endswith("Error: No such option: --alpha. See cam evaluate grid --help.\n")
+    assert "Did you mean INPUT?" in run("invariance", "-o", "out", "--img", "dog.jpg").stderr
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_a_stopped_run_shows_its_failures(run, tmp_path, monkeypatch):
     heading, failed, stopped = result.stderr.splitlines()
     assert heading.split() == ["failed", "why"]
     assert failed.startswith(f"{tmp_path / 'bad.png'}  '{tmp_path / 'bad.png'}' is not an image")
-    assert stopped.startswith("Stopped. Finished images are in ")
+    assert stopped == f"Stopped. Run the same command to continue in {str(tmp_path / 'out')!r}."
 
 
 def test_any_command_can_be_stopped(run, monkeypatch):

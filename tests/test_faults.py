@@ -134,7 +134,7 @@ def test_a_run_stopped_before_its_first_image_has_no_manifest(folder, tmp_path):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == f"{STOPPING}Stopped. Nothing is done yet.\n"
+    assert errors == f"{STOPPING}Stopped. Run the same command to continue in {str(tmp_path / 'out')!r}.\n"
     assert not [*(tmp_path / "out").glob("manifest*.jsonl")]
 
 
@@ -155,9 +155,8 @@ def stopped(folder: Path, out: Path, how: signal.Signals, times: int = 1) -> tup
 def test_a_request_to_stop_finishes_the_images_in_progress(folder, unbroken, tmp_path, how, times):
     code, errors = stopped(folder, tmp_path / "out", how, times)
     assert code == 130
-    done = f"Finished images are in {str(tmp_path / 'out')!r}; run the same command to continue.\n"
     assert errors.startswith(STOPPING)
-    assert errors.endswith(f"Stopped. {done}")
+    assert errors.endswith(f"Stopped. Run the same command to continue in {str(tmp_path / 'out')!r}.\n")
     failed = [line["path"] for line in lines(tmp_path / "out") if line["status"] == "failed"]
     table = errors.removeprefix(STOPPING).splitlines()[:-1]  # of what failed up to then
     assert [line.split()[0] for line in table] == (["failed", *failed] if failed else [])

@@ -31,7 +31,7 @@ FLOORS = (
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 LIBRARIES = {"click", "PIL", "cv2", "matplotlib"}  # only one file of a package imports them
-EXCEPTIONS = {"cli": {"click"}, "invariance": {"matplotlib"}, "images": {"PIL", "cv2"}, "drawing": {"PIL", "cv2"}}
+EXCEPTIONS = {"cli": {"click"}, "images": {"PIL", "cv2"}, "drawing": {"PIL", "cv2"}}
 
 
 def imported(path: Path) -> set[str]:

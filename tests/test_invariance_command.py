@@ -117,7 +117,7 @@ def test_the_command_measures_a_flattening_network(run, tmp_path, flat):
         (("-t", "top2"), "top2"),
         (("--steps", 1), "--steps must be 2 or more"),
         (("--canvas", 72), "got 72x72"),
-        (("--mask", FIVE.parent), "is a folder. Give one image"),
+        (("--mask", FIVE.parent), "is a folder, not an image"),
         (("--mask", FIVE.with_name("nowhere.png")), "nowhere.png"),
     ],
 )
@@ -135,7 +135,7 @@ def test_notes_mention_random_weights_and_the_object(run, tmp_path):
     first, _ = json.loads((tmp_path / "invariance.json").read_text())["notes"]
     assert first.startswith("The object is the whole image")
     folder = run("invariance", FIVE.parent, "-m", "digits", "-o", tmp_path)
-    assert f"{str(FIVE.parent)!r} is a folder. Give one image" in folder.output
+    assert f"{str(FIVE.parent)!r} is a folder, not an image" in folder.output
 
 
 def test_the_demonstration_reports_the_documented_accuracies(run, tmp_path):

@@ -30,7 +30,7 @@ from cam.maps.projection import project
 from cam.report.evidence import QUANTUM, EvidenceWriter, border_share, pack_maps
 from cam.report.packing import pack, unpack
 from cam.report.read import RunEvidence
-from cam.report.summary import resample
+from cam.report.summary import Summary
 from cam.report.write import write_report
 from cam.runs.options import RunOptions
 from cam.runs.run import explain_folder
@@ -53,10 +53,18 @@ def test_packed_numbers_are_right_to_half_a_quantum(values, quantum):
     assert json.loads(json.dumps(packed)) == packed
 
 
-def test_border_share_and_resampling_of_small_maps():
+def test_border_share_of_small_maps():
     assert border_share(np.array([[0, 1, 0], [0, 3, 0], [0, -9, 0]])) == 0.25
     assert border_share(np.full((3, 3), -1.0)) == 0
-    assert resample(np.array([[1.0, 3.0]]), (2, 4)).tolist() == [[1.0, 1.5, 2.5, 3.0]] * 2
+
+
+def test_the_mean_of_maps_has_the_cells_of_the_first():
+    summary = Summary()
+    entry = {"top": [[0, 1.0, 0.9]], "border": 0.0}
+    summary.add(entry, np.zeros((2, 4)), None)
+    summary.add(entry, np.array([[1.0, 3.0]]), None)
+    (group,) = summary.to_json()["classes"]
+    assert unpack(group["map"]).tolist() == [[0.5, 0.75, 1.25, 1.5]] * 2
 
 
 def all_classes(classes: int, channels: int, side: int = 7, scale: float = 1.0) -> AllClasses:

@@ -5,36 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cam.cli.options import (
-    COLOR,
-    EVIDENCE,
-    FIT,
-    FRACTION,
-    PATH,
-    SOME_FAILED,
-    Command,
-    Function,
-    add_options,
-    classifier_arguments,
-    classifier_options,
-    json_option,
-    max_pixels_option,
-    option_group,
-    select,
-    whole_number,
-)
+from cam.cli.command import SOME_FAILED, Command, Function, option_group, select
+from cam.cli.options import add_options, classifier_arguments, classifier_options, json_option, max_pixels_option
+from cam.cli.values import COLOR, EVIDENCE, FIT, FRACTION, PATH, whole_number
 from cam.errors import UsageError
 
 if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
     from cam.evaluation.benchmark import Evaluation
     from cam.evaluation.methods import Method
-
-Progress: TypeAlias = Callable[..., Any]
 
 _option = option_group("Benchmark")
 _run = option_group("Run")
@@ -106,7 +89,7 @@ def grid(folder: Path, truth: Path | None, **options: Any) -> None:
 
     settings = select(options, "sizes", "mosaics", "confidence", "save", "seed", "max_pixels")
 
-    def run(classifier: Classifier, progress: Progress) -> Evaluation:
+    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
         pictures = labeled_pictures(folder, classifier.labels, truth)
         methods = partial(_methods, options=options)
         return evaluate_grid(classifier, pictures, methods, progress=progress, **settings)
@@ -135,7 +118,7 @@ def boxes(dataset: Path, **options: Any) -> None:
     items = read_boxes(dataset)
     settings = select(options, "seed", "max_pixels")
 
-    def run(classifier: Classifier, progress: Progress) -> Evaluation:
+    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
         return evaluate_boxes(classifier, items, _methods(classifier, options), progress=progress, **settings)
 
     _run_benchmark(options, run, len({item.picture for item in items}))
@@ -162,7 +145,7 @@ def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
     pictures = find_pictures(inputs)
     settings = select(options, "steps", "batch_size", "fit", "seed", "max_pixels")
 
-    def run(classifier: Classifier, progress: Progress) -> Evaluation:
+    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
         return evaluate_faithfulness(classifier, pictures, _methods(classifier, options), progress=progress, **settings)
 
     _run_benchmark(options, run, len(pictures))

@@ -7,64 +7,50 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cam.cli.options import (
-    EVIDENCE,
-    FIT,
-    FRACTION,
-    NOTHING_DONE,
-    PATH,
-    SOME_FAILED,
-    STOPPED,
-    Command,
-    Value,
-    classifier_arguments,
-    classifier_options,
-    json_option,
-    max_pixels_option,
-    option_group,
-    quiet_option,
-    select,
-    truth_option,
-    whole_number,
-)
+from cam.cli.command import NOTHING_DONE, SOME_FAILED, STOPPED, Command, option_group, select
+from cam.cli.options import classifier_arguments, classifier_options, max_pixels_option, output_options, truth_option
 from cam.cli.process import importing, keep_memory
+from cam.cli.values import EVIDENCE, FIT, FRACTION, PATH, Value, integers, whole_number
 
 if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
     from cam.cli.printing import Records
     from cam.runs.options import RunOptions
 
-_SAVED = {"overlay", "heat", "cam"}
 _SAVE = Value(
     "LIST",
     lambda text: sorted({part.strip() for part in text.split(",")}),
     "some of overlay,heat,cam",
-    lambda parts: _SAVED.issuperset(parts),
+    {"overlay", "heat", "cam"}.issuperset,
 )
 _SCALE = Value(
     "SCALE",
     lambda text: text if text in ("run", "image") else float(text),
     "run, image or a number above 0",
-    lambda scale: isinstance(scale, str) or 0 < scale < float("inf"),
+    lambda scale: isinstance(scale, str) or 0 < scale < inf,
 )
 _RESOLUTION = Value(
     "SIZE",
     str,
     "pixels such as 448, or a factor such as 2x",
-    lambda text: re.fullmatch(r"[0-9]{1,9}|[0-9]{1,4}(\.[0-9]{1,4})?x", text) is not None,
+    re.compile(r"[0-9]{1,9}|[0-9]{1,4}(\.[0-9]{1,4})?x").fullmatch,
 )
 _SHARD = Value(
     "I/N",
-    lambda text: tuple(map(int, text.split("/"))),
+    lambda text: integers(text, "/"),
     "a part such as 1/3, 2/3 or 3/3",
     lambda shard: len(shard) == 2 and 1 <= shard[0] <= shard[1],
 )
 _SECONDS = Value("X", float, "a number above 0", lambda seconds: seconds > 0)
+_FORMAT = click.Choice(["jpg", "png", "webp"])
+_ENGINE = click.Choice(["auto", "eager", "compile", "onnxruntime"])
+_PRECISION = click.Choice(["float32", "bfloat16", "float16"])
 
 _input = option_group("Inputs")
 _target = option_group("What to explain")
@@ -77,18 +63,15 @@ _limit = option_group("Limits")
 @click.command(cls=Command)
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @_input("--list", "list_", metavar="FILE", help="File of inputs: one per line, NUL-separated or CSV; - for stdin.")
-@_input(
-    "--pattern", "patterns", metavar="GLOB", multiple=True, help='Only files like "*.png" or "val/*.jpg". Repeatable.'
-)
+@_input("--pattern", metavar="GLOB", multiple=True, help='Only files like "*.png" or "val/*.jpg". Repeatable.')
 @classifier_options
 @_target(
     "-t",
     "--target",
-    "targets",
     metavar="CLASS",
     multiple=True,
     default=["top1"],
-    help="top1, topN, a class index or a label. Repeatable.",
+    help="top1, topN, index or label. Repeatable.",
 )
 @_target("--evidence", type=EVIDENCE, default="logit", help="logit, contrast, margin or posterior, see above.")
 @_target("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: an index or a label.")
@@ -102,36 +85,18 @@ _limit = option_group("Limits")
 @_picture("--scale", type=_SCALE, default="run", help="End of the color scale: run, image, or a number.")
 @_picture("--boxes", is_flag=True, help="Draw boxes around the heat. The manifest always has them.")
 @_picture("--box-share", type=float, metavar="X", default=0.2, help="Box threshold, as a share of the map's maximum.")
-@_picture(
-    "--format", "format_", type=click.Choice(["jpg", "png", "webp"]), default="jpg", help="Format of the overlays."
-)
+@_picture("--format", "format_", type=_FORMAT, default="jpg", help="Format of the overlays.")
 @_picture("--max-side", type=whole_number(1), help="Longer side of the overlays, in pixels; smaller is faster.")
-@_speed(
-    "--batch-size",
-    type=whole_number(1),
-    show_default="4 per core on the CPU, else 32",
-    help="Images in a forward pass.",
-)
-@_speed(
-    "--engine",
-    type=click.Choice(["auto", "eager", "compile", "onnxruntime"]),
-    default="auto",
-    help="auto, eager, compile or onnxruntime.",
-)
-@_speed(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    default="float32",
-    help="On CUDA: float32, bfloat16 or float16.",
-)
+@_speed("--batch-size", type=whole_number(1), show_default="4 per core, 32 on a GPU", help="Images in a forward pass.")
+@_speed("--engine", type=_ENGINE, default="auto", help="auto, eager, compile or onnxruntime.")
+@_speed("--precision", type=_PRECISION, default="float32", help="On CUDA: float32, bfloat16 or float16.")
 @_run("-o", "--out", type=PATH, metavar="FOLDER", required=True, help="Folder for the results.")
 @_run("--report", is_flag=True, help="Also write OUT/report.html, to browse all results.")
 @truth_option
 @_run("--overwrite/--resume", help="Replace an earlier run in OUT, or continue it.")
 @_run("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="What to do after a bad image.")
 @_run("--shard", type=_SHARD, help="Only the I-th of N parts of the images; join them with cam merge.")
-@json_option
-@quiet_option
+@output_options
 @max_pixels_option
 @_limit("--max-bytes", type=whole_number(1), default=500_000_000, help="Largest file to read, in bytes.")
 @_limit("--timeout", type=_SECONDS, default=60, help="Longest time to decode an image, in seconds.")
@@ -159,7 +124,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     from cam.cli.printing import Records, progress, show_run
 
     out, silent = options["out"], options["quiet"] or options["as_json"]
-    records = Records(all_failures=options["as_json"])
+    records = Records()
     with _stoppable(ctx, records):
         with importing():
             from cam.classifiers.load import load_classifier
@@ -172,16 +137,12 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         if not (inputs or listed):
             raise click.UsageError("No inputs. Give images, folders, globs or archives, or --list FILE.")
         check_output([*inputs, *listed], out)
-        pictures = find_pictures(inputs, exclude=out, patterns=options["patterns"], listed=listed)
+        pictures = find_pictures(inputs, exclude=out, patterns=options["pattern"], listed=listed)
         classifier = load_classifier(**classifier_arguments(options))
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         read_truth(options["truth"], names, classifier.labels)  # its errors come before the work
         count = len(shard(pictures, *options["shard"]) if options["shard"] else pictures)
-        arguments = {
-            max(parameter.opts, key=len).lstrip("-"): ctx.params[parameter.name]
-            for parameter in ctx.command.params
-            if parameter.name
-        }
+        arguments = {param.opts[-1].lstrip("-"): ctx.params[param.name] for param in ctx.command.params if param.name}
         with progress(count, silent) as advance:
 
             def report_record(record: dict[str, Any]) -> None:
@@ -190,13 +151,10 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
 
             run = explain_folder(classifier, pictures, out, _run_options(classifier, options), arguments, report_record)
         show_run(run, records, as_json=options["as_json"], quiet=options["quiet"])
-        page = (
-            write_report(out, options["truth"])
-            if options["report"] and not options["shard"] and run.explained
-            else None
-        )
-    if page and not silent:
-        click.echo(str(page))
+        if options["report"] and not options["shard"] and run.explained:
+            page = write_report(out, options["truth"])
+            if not silent:
+                click.echo(str(page))
     ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)
 
 
@@ -208,7 +166,7 @@ def _run_options(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
     from cam.runs.options import RunOptions
 
     return RunOptions(
-        targets=tuple(parse_target(text, classifier.labels) for text in options["targets"]),
+        targets=tuple(parse_target(text, classifier.labels) for text in options["target"]),
         explain=ExplainOptions(
             against=parse_against(options["against"], classifier.labels),
             resolution=parse_resolution(options["resolution"], classifier.preprocessing),
@@ -232,15 +190,10 @@ def _stoppable(ctx: click.Context, records: Records) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         from cam.cli.printing import show_failures
-        from cam.runs.folder import RunFolder
 
-        folder = RunFolder(ctx.params["out"], ctx.params["shard"])
+        show_failures(records.failures)
         command = "the same command" + (" without --overwrite" if ctx.params["overwrite"] else "")
-        state = "Nothing is done yet"
-        if folder.has(folder.manifest.name):
-            state = f"Finished images are in {str(folder.out)!r}; run {command} to continue"
-        show_failures(records)
-        click.echo(f"Stopped. {state}.", err=True)
+        click.echo(f"Stopped. Run {command} to continue in {str(ctx.params['out'])!r}.", err=True)
         ctx.exit(STOPPED)
     finally:
         for number, handler in handlers.items():

@@ -10,42 +10,25 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from cam.cli.options import (
-    PATH,
-    Command,
-    Value,
-    classifier_arguments,
-    classifier_options,
-    color,
-    is_color,
-    json_option,
-    max_pixels_option,
-    option_group,
-    quiet_option,
-    select,
-    whole_number,
-)
+from cam.cli.command import Command, option_group, select
+from cam.cli.options import classifier_arguments, classifier_options, max_pixels_option, output_options
+from cam.cli.values import PATH, Value, integers, is_color, whole_number
 
 _FILLS = {"mean", "blur", "reflect"}
 _FILL = Value(
     "FILL",
-    lambda text: text if text in _FILLS else color(text),
+    lambda text: text if text in _FILLS else integers(text),
     "mean, blur, reflect or a color such as 0,0,0",
     lambda fill: fill in _FILLS or is_color(fill),
 )
-_BOX = Value(
-    "BOX",
-    lambda text: tuple(map(int, text.split(","))),
-    "x0,y0,x1,y1 in pixels, such as 40,20,160,140",
-    lambda box: len(box) == 4,
-)
+_BOX = Value("BOX", integers, "x0,y0,x1,y1 in pixels, such as 40,20,160,140", lambda box: len(box) == 4)
 _CANVAS = Value(
     "SIZE",
-    lambda text: tuple(map(int, text.split("x"))) * (1 if "x" in text else 2),
+    lambda text: integers(text, "x") * (1 if "x" in text else 2),
     "a side in pixels such as 448, or HxW such as 448x640",
     lambda sides: len(sides) == 2 and min(sides) > 0,
 )
-_DEMO_OPTIONS = {"--out", "--demo", "--train", "--json", "--quiet"}
+_DEMO_PARAMETERS = {"out", "demo", "train", "as_json", "quiet"}
 _RANDOM_WEIGHTS = "The weights are random (--no-weights): the predicted class means nothing."
 
 _object = option_group("Object")
@@ -55,7 +38,7 @@ _run = option_group("Run")
 
 
 @click.command(cls=Command)
-@click.argument("picture", type=PATH, required=False, metavar="IMAGE")
+@click.argument("picture", type=PATH, required=False, metavar="INPUT")
 @_object("-t", "--target", metavar="CLASS", default="top1", help="A class index, a label or top1.")
 @_object("--box", type=_BOX, show_default="the whole image", help="Object as x0,y0,x1,y1 in pixels.")
 @_object("--mask", type=PATH, metavar="FILE", help="Object as the white part of this image.")
@@ -63,12 +46,11 @@ _run = option_group("Run")
 @_object("--fill", type=_FILL, default="mean", help="Canvas: mean, blur, reflect, or a color such as 0,0,0.")
 @_object("--steps", type=whole_number(1), default=8, help="Positions along each axis.")
 @classifier_options
-@_demo("--demo", is_flag=True, help="Instead of IMAGE: compare networks trained on one half of the canvas.")
+@_demo("--demo", is_flag=True, help="Instead of INPUT: compare networks trained on one half of the canvas.")
 @_demo("--train", is_flag=True, help="Train the networks of --demo first, which takes minutes.")
 @_speed("--batch-size", type=whole_number(1), default=32, help="Images in a forward pass.")
 @_run("-o", "--out", type=PATH, metavar="FOLDER", required=True, help="Folder for the figures and the numbers.")
-@json_option
-@quiet_option
+@output_options
 @max_pixels_option
 @click.pass_context
 def invariance(ctx: click.Context, /, picture: Path | None, out: Path, **options: Any) -> None:
@@ -89,18 +71,14 @@ def invariance(ctx: click.Context, /, picture: Path | None, out: Path, **options
         raise click.UsageError("--train is for the networks of --demo. Give both.")
     if options["box"] and options["mask"]:
         raise click.UsageError("--box and --mask both select the object. Give one of them.")
-    if picture is None and (ignored := _given_options(ctx) - _DEMO_OPTIONS):
-        raise click.UsageError(f"--demo has its own networks and images. Remove {', '.join(sorted(ignored))}.")
     check_matplotlib()
-    if picture is None:
-        _run_demo(out, **select(options, "train", "as_json", "quiet"))
-    else:
+    if picture:
         _move(picture, out, options, ctx.params)
-
-
-def _given_options(ctx: click.Context) -> set[str]:
-    named = (parameter for parameter in ctx.command.params if parameter.name)
-    return {option.opts[-1] for option in named if ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE}
+        return
+    given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if ignored := [f"--{name.replace('_', '-')}" for name in given if name not in _DEMO_PARAMETERS]:
+        raise click.UsageError(f"--demo has its own networks and images. Remove {', '.join(ignored)}.")
+    _run_demo(out, **select(options, "train", "as_json", "quiet"))
 
 
 def _run_demo(out: Path, *, train: bool, as_json: bool, quiet: bool) -> None:
@@ -133,9 +111,6 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
     from cam.invariance.measure import measure_invariance
     from cam.invariance.models import load_any_classifier
 
-    for path in filter(None, (picture, options["mask"])):
-        if path.is_dir():
-            raise click.UsageError(f"{str(path)!r} is a folder. Give one image.")
     max_pixels = options["max_pixels"]
     image = read_image(picture, max_pixels=max_pixels)
     mask = read_image(options["mask"], max_pixels=max_pixels).max(2) if options["mask"] else None

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
+from cam.cli.command import NOTHING_DONE, STOPPED, USAGE, Command
 from cam.cli.evaluate import evaluate
 from cam.cli.explain import explain
 from cam.cli.invariance import invariance
-from cam.cli.options import NOTHING_DONE, STOPPED, USAGE, Command, checkpoint_options, json_option
+from cam.cli.options import checkpoint_options, json_option
 from cam.cli.runs import merge, report
 from cam.errors import CamError, UsageError
 from cam.version import VERSION

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import inf
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Column, Table
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from cam.runs.manifest import Record
     from cam.runs.run import RunSummary
 
-
-_ROWS, _FAILURES = 20, 100
+_ROWS, _FAILURES = 20, 100  # shown at most
 
 
 @contextmanager
@@ -34,23 +32,19 @@ def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
 
 
 class Records:
-    """The records to show at the end of a run: the first rows and failures."""
+    """What a run shows at its end: the first rows of its table, and the failures."""
 
-    def __init__(self, *, all_failures: bool = False) -> None:
+    def __init__(self) -> None:
         self.rows: list[tuple[Record, Record]] = []  # an image and a class
         self.row_count = 0
-        self.failures: dict[str, str] = {}
-        self.failure_count = 0
-        self._max_failures = inf if all_failures else _FAILURES
+        self.failures: dict[str, str] = {}  # by path
 
     def add(self, record: Record) -> None:
         """Count a record, and keep it if it is one of the first."""
         self.row_count += len(record["targets"])
         self.rows += [(record, target) for target in record["targets"][: _ROWS - len(self.rows)]]
         if record["status"] == "failed":
-            self.failure_count += 1
-            if len(self.failures) < self._max_failures:
-                self.failures[record["path"]] = record["error"]
+            self.failures[record["path"]] = record["error"]
 
 
 def show_run(run: RunSummary, records: Records, *, as_json: bool, quiet: bool) -> None:
@@ -60,33 +54,30 @@ def show_run(run: RunSummary, records: Records, *, as_json: bool, quiet: bool) -
         counts = {name: value for name, value in facts.items() if name != "manifest"}
         print(json.dumps({**counts, "out": str(out), "errors": records.failures}, indent=2))
         return
-    show_failures(records)
+    show_failures(records.failures)
     if quiet:
         return
     if run.note:
-        _console(stderr=True).print(f"[yellow]slower[/] {_plain(run.note)}", soft_wrap=True)
+        _console(stderr=True).print(f"slower: {printable(run.note)}", soft_wrap=True)
     console = _console()
     if records.rows:
         console.print(_table(records.rows))
     if more := records.row_count - len(records.rows):
-        console.print(f"... and {more} more in {_plain(run.manifest)}", soft_wrap=True)
+        console.print(f"... and {more} more in {printable(run.manifest)}", soft_wrap=True)
     earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
-    console.print(f"{run.explained} explained, {run.failed} failed{earlier}: {_plain(out)}", soft_wrap=True)
+    console.print(f"{run.explained} explained, {run.failed} failed{earlier}: {printable(out)}", soft_wrap=True)
 
 
-def show_failures(records: Records) -> None:
+def show_failures(failures: Mapping[str, str]) -> None:
     """Show which images failed and why, on standard error."""
-    _show_failures(records.failures)
-    if more := records.failure_count - len(records.failures):
-        _console(stderr=True).print(f"... and {more} more failed; see the manifest", soft_wrap=True)
-
-
-def _show_failures(failures: Mapping[str, str]) -> None:
     table = Table(Column("failed", overflow="fold"), Column("why", overflow="fold"), box=None, pad_edge=False)
-    for path, error in failures.items():
-        table.add_row(_plain(path), _plain(error))
+    for path, error in islice(failures.items(), _FAILURES):
+        table.add_row(printable(path), printable(error))
+    console = _console(stderr=True)
     if failures:
-        _console(stderr=True).print(table)
+        console.print(table)
+    if more := len(failures) - table.row_count:
+        console.print(f"... and {more} more failed; see the manifest", soft_wrap=True)
 
 
 def show_inspection(inspection: Inspection) -> None:
@@ -94,7 +85,7 @@ def show_inspection(inspection: Inspection) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in inspection.to_json().items():
         if value is not None:
-            table.add_row(name.replace("_", " "), _plain(_fact(value)))
+            table.add_row(name.replace("_", " "), printable(_fact(value)))
     _console().print(table)
 
 
@@ -103,29 +94,29 @@ def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     if as_json:
         print(evaluation.to_json(), end="")
         return
-    _show_failures(evaluation.failed)
+    show_failures(evaluation.failed)
     table = Table("metric", "maps", "value", "95 % interval", "n", box=None)
     for row in evaluation.rows:
         figures = _number(row.value), f"{_number(row.low)} to {_number(row.high)}", str(row.count)
-        table.add_row(_plain(row.metric), _plain(row.method), *figures)
+        table.add_row(printable(row.metric), printable(row.method), *figures)
     console = _console()
     console.print(table)
     settings = ", ".join(f"{name} {_fact(value)}" for name, value in evaluation.settings.items())
     about = f"{evaluation.benchmark}: {evaluation.model}, {evaluation.pictures} pictures, seed {evaluation.seed}"
-    console.print(_plain(f"{about}; {settings}"), soft_wrap=True)
+    console.print(printable(f"{about}; {settings}"), soft_wrap=True)
 
 
 def show_models(models: Sequence[dict[str, str]]) -> None:
     """Show the names for -m."""
     table = Table("model", "from", "description", box=None)
     for model in models:
-        table.add_row(*(_plain(model[key]) for key in ("name", "source", "description")))
+        table.add_row(*(printable(model[key]) for key in ("name", "source", "description")))
     _console().print(table)
 
 
 def _console(*, stderr: bool = False) -> Console:
-    """Standard output or error; wide unless it is a terminal, so that a pipe gets whole lines."""
-    console = Console(stderr=stderr, highlight=False)
+    """Standard output or error, for text without markup; wide in a pipe, so that lines stay whole."""
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 10_000 if stderr else 200
     return console
@@ -138,7 +129,7 @@ def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
         score = f"margin {target['margin']:+.2f}" if "margin" in target else f"{target['logit']:.2f}"
         figures = f"{target['probability']:.1%}", score, str(tuple(target["peak"]))
         against = f" over {target['against']['label']}" if "against" in target else ""
-        table.add_row(_plain(record["path"]), _plain(target["label"] + against), *figures)
+        table.add_row(printable(record["path"]), printable(target["label"] + against), *figures)
     return table
 
 
@@ -158,8 +149,3 @@ def printable(text: object) -> str:
     """Replace what a terminal cannot print, or would obey as a command."""
     characters = (character if character.isprintable() else "?" for character in str(text))
     return "".join(characters).encode("utf-8", "replace").decode()
-
-
-def _plain(text: object) -> str:
-    """Escape the markup of rich: names and labels are data."""
-    return escape(printable(text))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from cam.cli.options import PATH, Command, truth_option
+from cam.cli.command import Command
+from cam.cli.options import truth_option
+from cam.cli.values import PATH
 
 
 @click.command(cls=Command)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,9 +25,11 @@ class _MeanMap:
     total: NDArray[np.float64] | None = None
 
     def add_map(self, cam: NDArray[np.floating]) -> None:
+        """Add a map (h, w), resized to the cells of the first one."""
         if self.total is None:
             self.total = np.zeros(cam.shape)
-        self.total += resample(cam, self.total.shape)
+        rows, columns = self.total.shape
+        self.total += cv2.resize(cam, (columns, rows), interpolation=cv2.INTER_LINEAR)
         self.maps += 1
 
     def to_json(self) -> dict[str, Any]:
@@ -83,14 +86,3 @@ class Summary:
             "classes": [{"class": class_idx, **group.to_json()} for class_idx, group in classes],
             "confusions": [{"truth": pair[0], "predicted": pair[1], **mean.to_json()} for pair, mean in confusions],
         }
-
-
-def resample(cam: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """Bring a map (h, w) to another number of cells, linear between their centers."""
-    for axis, cells in enumerate(shape):
-        length = cam.shape[axis]
-        if length != cells:
-            positions = (np.arange(cells) + 0.5) * length / cells - 0.5
-            weights = np.stack([np.interp(positions, np.arange(length), unit) for unit in np.eye(length)], 1)
-            cam = np.moveaxis(np.tensordot(weights, cam, (1, axis)), 0, axis)
-    return cam

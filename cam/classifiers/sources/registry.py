@@ -35,9 +35,8 @@ def build_network(
         return from_card(model, weights, random_weights, unsafe_pickle)
     if model in torchvision_names():
         return from_torchvision(model, weights, random_weights, unsafe_pickle)
-    similar = difflib.get_close_matches(model, card_names() + torchvision_names(), 4, 0.4)
+    similar = difflib.get_close_matches(model, card_names() + torchvision_names(), 4) or ["resnet50", "digits"]
     raise ModelError(
         f"There is no model {model!r}",
-        f"Did you mean {', '.join(similar) or 'resnet50, squeezenet1_1, digits'}? `cam models` lists all; "
-        "give your own network as package.module:callable",
+        f"Use a name such as {', '.join(similar)}; `cam models` lists all. For your own, give package.module:callable",
     )

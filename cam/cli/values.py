@@ -1,0 +1,55 @@
+"""The types of the options' values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class Value(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click only
+    """A value that `read` reads from text; if it is not `valid`, the error says what it must be."""
+
+    def __init__(
+        self, name: str, read: Callable[[str], Any], must_be: str, valid: Callable[[Any], object] = lambda value: True
+    ) -> None:
+        self.name = name
+        self._read, self._must_be, self._valid = read, must_be, valid
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the text; a default may be a value already."""
+        with suppress(ValueError):
+            read = self._read(value) if isinstance(value, str) else value
+            if self._valid(read):
+                return read
+        raise click.UsageError(f"{param.opts[-1] if param else self.name} must be {self._must_be}, got {value!r}.", ctx)
+
+
+def whole_number(least: int, most: float = inf) -> Value:
+    """The type of a whole number from `least` to `most`."""
+    limits = f"from {least} to {most}" if most < inf else f"of {least} or more"
+    return Value("N", int, f"a whole number {limits}", lambda number: least <= number <= most)
+
+
+def integers(text: str, separator: str = ",") -> tuple[int, ...]:
+    """Read whole numbers."""
+    return tuple(map(int, text.split(separator)))
+
+
+def is_color(value: tuple[int, ...]) -> bool:
+    """True if it is red, green and blue from 0 to 255."""
+    return len(value) == 3 and all(0 <= part <= 255 for part in value)
+
+
+FRACTION = Value("X", float, "a number from 0 to 1", lambda number: 0 <= number <= 1)
+NUMBERS = Value(
+    "X,X,X", lambda text: tuple(map(float, text.split(","))), "numbers separated by commas, such as 0.5,0.5,0.5"
+)
+COLOR = Value("R,G,B", integers, "red, green and blue from 0 to 255, such as 0,0,0", is_color)
+FIT = click.Choice(["crop", "whole"])
+EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])
+PATH = click.Path(path_type=Path)
