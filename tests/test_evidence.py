@@ -59,19 +59,19 @@ def test_parts_make_no_difference_and_no_part_is_larger(monkeypatch, at_once):
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_kinds_of_evidence_against_float64(kind, device):
     classifier = wrapped(kind, device)
-    (seen,) = run_forward(classifier, [photo(40, 70)], classifier.preprocessing, "whole")
-    cams = torch.einsum("ck,khw->chw", seen.scale * seen.head.weight.double(), seen.features.double()).cpu()
-    places = cams + seen.head.bias.double().cpu()[:, None, None]
+    (result,) = run_forward(classifier, [photo(40, 70)], classifier.preprocessing, "whole")
+    cams = torch.einsum("ck,khw->chw", result.scale * result.head.weight.double(), result.features.double()).cpu()
+    scores = cams + result.head.bias.double().cpu()[:, None, None]
     for class_idx in range(len(cams)):
-        result = {
+        maps = {
             name: cam.explain(classifier, photo(40, 70), class_idx, fit="whole", evidence=name).evidence_map
             for name in ("logit", "margin", "posterior")
         }
         others = torch.cat([cams[:class_idx], cams[class_idx + 1 :]])
-        chance = places.sigmoid() if kind == "one-logit" else places.softmax(0)
-        np.testing.assert_allclose(result["logit"], cams[class_idx], atol=1e-4)
-        np.testing.assert_allclose(result["margin"], cams[class_idx] - others.amax(0), atol=1e-4)
-        np.testing.assert_allclose(result["posterior"], chance[class_idx], atol=1e-5)
+        probabilities = scores.sigmoid() if kind == "one-logit" else scores.softmax(0)
+        np.testing.assert_allclose(maps["logit"], cams[class_idx], atol=1e-4)
+        np.testing.assert_allclose(maps["margin"], cams[class_idx] - others.amax(0), atol=1e-4)
+        np.testing.assert_allclose(maps["posterior"], probabilities[class_idx], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -106,10 +106,10 @@ def test_a_class_cannot_be_contrasted_with_itself():
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("more", [{}, {"resolution": 64}, {"tta": True}])
-def test_channels_add_up_to_the_logit(kind, more, device):
+@pytest.mark.parametrize("options", [{}, {"resolution": 64}, {"tta": True}])
+def test_channels_add_up_to_the_logit(kind, options, device):
     classifier = wrapped(kind, device)
-    explanation = cam.explain(classifier, photo(48, 40), 1, channels=100, **more)
+    explanation = cam.explain(classifier, photo(48, 40), 1, channels=100, **options)
     assert len(explanation.channels) == (1 if kind == "conv-gap" else classifier.head.weight.shape[1])
     shares = [channel.share for channel in explanation.channels]
     assert shares == sorted(shares, reverse=True)
@@ -117,7 +117,7 @@ def test_channels_add_up_to_the_logit(kind, more, device):
     np.testing.assert_allclose(sum(channel.cam for channel in explanation.channels), explanation.cam, atol=1e-3)
     for channel in explanation.channels:
         assert channel.cam.mean() == pytest.approx(channel.share, abs=1e-5)
-    few = cam.explain(classifier, photo(48, 40), 1, channels=2, **more)
+    few = cam.explain(classifier, photo(48, 40), 1, channels=2, **options)
     assert [channel.index for channel in few.channels] == [channel.index for channel in explanation.channels][:2]
 
 
@@ -175,7 +175,7 @@ def test_the_other_class_is_the_runner_up_or_one_class():
 
 
 class Constant(torch.nn.Module):
-    """Features chosen by the test, (1, K, 4, 4) times the brightness of the image."""
+    """Given features, (1, K, 4, 4) times the brightness of the image."""
 
     def __init__(self, features):
         super().__init__()

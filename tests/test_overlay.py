@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -127,29 +128,6 @@ def test_blending_by_hand() -> None:
     assert blended.tolist() == [[[108, 98, 214], [75, 38, 150], [139, 94, 150]]]
 
 
-def test_the_brightness_of_the_photograph_is_not_rescaled() -> None:
-    """The same pixel under the same heat looks the same, whatever else is in the picture."""
-    alone = overlay(picture([90, 90, 90], [90, 90, 90]), heat(1, 1), vmax=4)
-    beside = overlay(picture([90, 90, 90], [255, 255, 255]), heat(1, 4), vmax=4)
-    assert alone[0, 0].tolist() == beside[0, 0].tolist()
-
-
-# The unseen part
-
-
-def test_what_was_not_seen_is_hatched_every_twelve_strokes() -> None:
-    image = np.zeros((60, 80, 3), np.uint8)
-    values = np.full((60, 80), np.nan, np.float32)
-    values[30:, 40:] = 0
-    result = overlay(image, values, vmax=1)[..., 0]
-    y, x = np.mgrid[:29, :80]
-    assert np.array_equal(result[:29], np.where((y + x) % 12 == 0, 93, 48))
-    assert (result[29, 39:] == 255).all()  # the line around the seen part
-
-
-# What is refused
-
-
 def test_wrong_arguments_are_errors() -> None:
     image = picture([0, 0, 0])
     with pytest.raises(UsageError, match=r"heat of shape \(1, 2\) does not have the size of the image"):
@@ -192,42 +170,34 @@ def unseen_part(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return gray
 
 
-def check(
-    cells: np.ndarray,
-    grid: Grid,
-    frame: Frame,
-    *,
-    vmax: float = 2.0,
-    opacity: float = 0.5,
-    colormap: str = "signed",
-    signed: bool = True,
-) -> np.ndarray:
+def check(cells: np.ndarray, grid: Grid, frame: Frame, **changes: Any) -> np.ndarray:
     """Draw, and compare every pixel with the reference: half a level is rounding."""
+    style = {"vmax": 2.0, "opacity": 0.5, "colormap": "signed", "signed": True, **changes}
     image = np.random.default_rng(1).integers(0, 256, (*frame.photo, 3), np.uint8)
     canvas = np.full((frame.photo[0] + 2, frame.photo[1] + 3, 3), 77, np.uint8)
     drawn = canvas[:-2, :-3]
-    draw(drawn, image, cells, grid, frame, vmax=vmax, opacity=opacity, colormap=colormap, signed=signed)
+    draw(drawn, image, cells, grid, frame, **style)
     assert (canvas[-2:] == 77).all()
     assert (canvas[:, -3:] == 77).all()
 
     x0, y0, x1, y1 = frame.seen
     seen = np.zeros(frame.photo, bool)
     seen[y0:y1, x0:x1] = True
-    steps = steps_of(cells, grid, frame, vmax, signed)
+    steps = steps_of(cells, grid, frame, style["vmax"], style["signed"])
     # A value half-way between two colors, to single precision, may get either.
-    errors = [np.abs(drawn - blended(np.clip(steps + d, 0, 255), image, colormap, opacity)) for d in (-1e-3, 0, 1e-3)]
+    near = [np.clip(steps + d, 0, 255) for d in (-1e-3, 0, 1e-3)]
+    errors = [np.abs(drawn - blended(steps, image, style["colormap"], style["opacity"])) for steps in near]
     assert np.min(errors, 0)[seen].max(initial=0) <= 0.5 + 1e-4
     assert np.abs(drawn - unseen_part(image, seen)[..., None])[~seen].max(initial=0) <= 0.8  # rounded twice
 
-    heat = project(cells, grid, frame)
-    same = overlay(image, heat, vmax=vmax, opacity=opacity, colormap=colormap, signed=signed)
+    same = overlay(image, project(cells, grid, frame), **style)
     assert np.array_equal(same[~seen], drawn[~seen])
     assert (same != drawn).any(-1).mean() <= 0.01  # again half-way between two colors
     return drawn
 
 
-def cells(height: int, width: int, spread: float = 1.5, seed: int = 0) -> np.ndarray:
-    return (spread * np.random.default_rng(seed).normal(size=(height, width))).astype(np.float32)
+def cells(height: int, width: int) -> np.ndarray:
+    return (1.5 * np.random.default_rng(0).normal(size=(height, width))).astype(np.float32)
 
 
 CROP = fit_crop((375, 500), 256, (224, 224))

@@ -171,16 +171,13 @@ def test_only_images_are_accepted(wrong):
         cam.explain(wrapped(), wrong)
 
 
-@pytest.mark.parametrize("wrong", ["b", 1.0])
-def test_a_class_index_must_be_an_integer(wrong):
-    with pytest.raises(UsageError, match=r"class_idx must be an integer, got"):
-        cam.explain(wrapped(), np.zeros((8, 8, 3), np.uint8), wrong)
-
-
-@pytest.mark.parametrize("class_idx", [-1, 5, 99])
-def test_a_class_index_must_be_in_range(class_idx):
-    with pytest.raises(UsageError, match=f"no class {class_idx} among 5"):
-        cam.explain(wrapped(), photo(32, 32), class_idx)
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [("b", "class_idx must be an integer, got 'b'"), (1.0, "integer"), (-1, "no class -1 among 5"), (5, "no class 5")],
+)
+def test_a_class_index_must_be_an_integer_in_range(wrong, problem):
+    with pytest.raises(UsageError, match=problem):
+        cam.explain(wrapped(), photo(32, 32), wrong)
 
 
 def test_a_bad_file_is_an_error_after_the_files_before_it(tmp_path):
