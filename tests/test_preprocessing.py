@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
+from cam.classifiers.load import load_network
 from cam.classifiers.preprocessing import Preprocessing
-from cam.classifiers.sources.registry import build_network
 from cam.errors import UsageError
 
 IMAGENET = Preprocessing()
@@ -62,7 +62,7 @@ def test_a_crop_is_torchvisions_of_a_tensor_and_within_two_levels_of_a_pillow_im
 def test_the_presets_of_published_weights_are_used(name):
     entry = getattr(torchvision.models, name).DEFAULT
     model = name.removesuffix("_Weights").lower()
-    preprocessing = build_network(model, random_weights=True).preprocessing
+    preprocessing = load_network(model, random_weights=True).preprocessing
     inputs, _ = preprocessing.prepare(photo((300, 260)))
     assert_within_two_levels(inputs, entry.transforms()(Image.fromarray(photo((300, 260)))))
 

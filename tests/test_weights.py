@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from cam.classifiers.checkpoints import (
-    NESTS,
     PREFIXES,
     class_count,
     hash_file,
@@ -49,18 +47,6 @@ def test_stripping_loses_no_tensor(names: set[str], expected: set[str]) -> None:
     assert [value.item() for value in stripped.values()] == [value.item() for value in state.values()]
 
 
-@given(name=keys, nests=st.lists(st.sampled_from(NESTS), max_size=2), wrapping=wrappings)
-def test_round_trip_through_a_file(
-    tmp_path_factory: pytest.TempPathFactory, name: str, nests: list[str], wrapping: str
-) -> None:
-    content: dict[str, Any] = {wrapping + name: torch.tensor([1.0, 2.0])}
-    for nest in nests:
-        content = {nest: content}
-    path = tmp_path_factory.getbasetemp() / "wrapped.pt"
-    torch.save(content, path)
-    assert same(strip_prefixes(read_checkpoint(path), [name]), {name: torch.tensor([1.0, 2.0])})
-
-
 def test_a_prefix_that_some_keys_lack_stays() -> None:
     state = {"module.a.weight": torch.ones(1), "loss.weight": torch.ones(1)}
     assert same(strip_prefixes(state, ["a.weight"]), state)
@@ -86,17 +72,14 @@ def test_the_wrapper_of_several_devices_is_stripped_and_the_networks_own_prefix_
     assert same(strip_prefixes(wrapped, network.state_dict().keys()), network.state_dict())
 
 
-def shapes(network: nn.Module) -> dict[str, torch.Size]:
-    return {key: value.shape for key, value in network.state_dict().items()}
-
-
 @pytest.mark.parametrize("classes", [1, 7, 1000])
 def test_class_count_follows_the_checkpoint(classes: int) -> None:
-    assert class_count(shapes(resnet20(10)), resnet20(classes).state_dict()) == classes
+    assert class_count(resnet20(10).state_dict(), resnet20(classes).state_dict()) == classes
 
 
 def test_class_count_with_auxiliary_heads() -> None:
-    network = {"conv.weight": (8, 3, 1, 1), "fc.weight": (5, 8), "fc.bias": (5,), "aux.weight": (5, 4, 1, 1)}
+    shapes = {"conv.weight": (8, 3, 1, 1), "fc.weight": (5, 8), "fc.bias": (5,), "aux.weight": (5, 4, 1, 1)}
+    network = {key: torch.ones(shape) for key, shape in shapes.items()}
     state = {"fc.weight": torch.ones(3, 8), "fc.bias": torch.ones(3), "aux.weight": torch.ones(3, 4, 1, 1)}
     assert class_count(network, state) == 3
     assert class_count(network, {**state, "aux.weight": torch.ones(4, 4, 1, 1)}) is None  # two counts
@@ -105,7 +88,7 @@ def test_class_count_with_auxiliary_heads() -> None:
     assert class_count(network, {**state, "fc.bias": torch.tensor(3.0)}) is None
     assert class_count(network, {**state, "conv.weight": torch.ones(4, 3, 1, 1)}) is None  # another network
     assert class_count(network, {"other": torch.ones(2)}) is None
-    assert class_count(shapes(resnet20(10)), resnet20(10).state_dict()) is None  # the same number
+    assert class_count(network, network) is None  # the same number
 
 
 def test_loading_copies_every_value() -> None:
@@ -179,8 +162,6 @@ def test_long_lists_of_keys_are_cut() -> None:
 def test_hash_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert hash_file(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
-    with pytest.raises(WeightsError, match="There is no file"):
-        hash_file(tmp_path / "b")
 
 
 def test_hash_tensors_is_the_hash_of_names_dtypes_shapes_and_bytes() -> None:
@@ -218,7 +199,7 @@ def test_published_checkpoints_load_only_into_their_own_network(shared_data: Pat
         strip_prefixes(read_checkpoint(shared_data / "cifar10" / "weights" / f"{name}.th"), network.state_dict())
         for name in ("resnet20-12fca82f", "resnet56-4bfd9763")
     ]
-    assert class_count(shapes(resnet20(3)), states[0]) == 10
+    assert class_count(resnet20(3).state_dict(), states[0]) == 10
     load_weights(network, states[0], "resnet20-12fca82f.th")
     loaded = network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in states[0].items())

@@ -3,9 +3,8 @@
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.inspection import Inspection, inspect_model
 from cam.classifiers.labels import read_labels
-from cam.classifiers.load import load_classifier, wrap
+from cam.classifiers.load import list_models, load_classifier, wrap
 from cam.classifiers.preprocessing import Preprocessing
-from cam.classifiers.sources.registry import list_models
 
 __all__ = [
     "Classifier",

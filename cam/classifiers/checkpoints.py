@@ -27,19 +27,16 @@ _CODE = re.compile(r"unsupported global:? (?:GLOBAL )?(\S+)|TorchScript", re.IGN
 def read_checkpoint(path: str | Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint on the CPU, taken out of its nesting, without running code unless unsafe."""
     path = Path(path)
-    head = _first_bytes(path)
+    start = _first_bytes(path)
     try:
-        if head[8:9] == b"{" or path.suffix.lower() == ".safetensors":
+        if start[8:9] == b"{" or path.suffix.lower() == ".safetensors":
             content: object = load_file(path, device="cpu")
-        elif head.startswith((b"PK\x03\x04", b"\x80")):
+        elif start.startswith((b"PK\x03\x04", b"\x80")):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about pickle protocols
                 content = torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
         else:
-            remedy = "Give a safetensors file, or one written by torch.save"
-            raise WeightsError(f"{str(path)!r} is not a checkpoint", remedy)
-    except WeightsError:
-        raise
+            raise ValueError("neither format")
     except Exception as error:  # a damaged file may raise anything
         raise _read_error(repr(str(path)), error, unsafe_pickle) from error
     state = _unnest(content)
@@ -53,17 +50,12 @@ def read_checkpoint(path: str | Path, *, unsafe_pickle: bool = False) -> dict[st
 def _first_bytes(path: Path) -> bytes:
     name = repr(str(path))
     try:
-        if path.exists() and not path.is_file():  # a pipe would block
-            raise WeightsError(f"{name} is a folder or a device, not a file", "Give the checkpoint itself")
+        if not path.is_file():  # a pipe would block
+            raise WeightsError(f"There is no file {name}", "Check the path of the weights")
         with path.open("rb") as file:
-            head = file.read(9)
-    except FileNotFoundError:
-        raise WeightsError(f"There is no file {name}", "Check the path of the weights") from None
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+            return file.read(9)
+    except OSError as error:
         raise WeightsError(f"{name} cannot be opened ({reason_of(error)})", "Make it readable") from error
-    if not head:
-        raise WeightsError(f"{name} is empty", "Copy or download the weights again")
-    return head
 
 
 def _read_error(name: str, error: Exception, unsafe_pickle: bool) -> WeightsError:
@@ -75,7 +67,7 @@ def _read_error(name: str, error: Exception, unsafe_pickle: bool) -> WeightsErro
         remedy = "Add the folder that holds that code to PYTHONPATH, or convert the file to safetensors"
         return WeightsError(f"{name} needs Python code that cannot be imported ({error})", remedy)
     remedy = "Copy or download it again, or save it again as safetensors"
-    return WeightsError(f"{name} is damaged, or not in the format of torch.save or safetensors", remedy)
+    return WeightsError(f"{name} is empty, damaged, or not in the format of torch.save or safetensors", remedy)
 
 
 def _unnest(content: object, depth: int = 3) -> dict[str, Tensor]:
@@ -96,7 +88,7 @@ def fill_weights(
     """Load a checkpoint into a network, built again if the checkpoint has another number of classes."""
     expected = network.state_dict()
     state = strip_prefixes(read_checkpoint(file, unsafe_pickle=unsafe_pickle), expected.keys())
-    classes = class_count({name: tensor.shape for name, tensor in expected.items()}, state)
+    classes = class_count(expected, state)
     if classes is not None:
         parameters = inspect.signature(factory).parameters
         if "num_classes" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
@@ -127,13 +119,13 @@ def strip_prefixes(state: Mapping[str, Tensor], expected: Collection[str]) -> di
             best = state
 
 
-def class_count(shapes: Mapping[str, Sequence[int]], state: Mapping[str, Tensor]) -> int | None:
+def class_count(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int | None:
     """Number of classes of a checkpoint, if it differs from the network's and nothing else does; else None.
 
     All tensors of another shape (the classifier's and those of auxiliary heads) must differ in the first dimension
     only, from the same number to the same.
     """
-    pairs = [(tuple(shape), tuple(state[key].shape)) for key, shape in shapes.items() if key in state]
+    pairs = [(expected[key].shape, state[key].shape) for key in expected.keys() & state.keys()]
     pairs = [(old, new) for old, new in pairs if old != new]
     if any(len(old) != len(new) or old[1:] != new[1:] for old, new in pairs):
         return None
@@ -180,8 +172,7 @@ def _listed(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-def hash_file(path: str | Path) -> str:
+def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    _first_bytes(Path(path))
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -18,37 +19,52 @@ from cam.tensors import device_and_dtype
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A network whose head is known and proved, ready to explain images.
+class BaseClassifier:
+    """What every classifier has, with an exact map or without one.
 
     Attributes:
         name: what it was loaded as.
         network: unwrapped, on its device.
-        head: weight and bias, on the network's device.
         preprocessing: from photograph to input.
         labels: of the classes, in order. A network with one logit has two: against and for.
-        grid: where the cells of a map are in an input.
-        proof: how well the maps of random inputs added up.
-        tensors_sha256: of the network's tensors when its head was proved, as `hash_tensors` gives it.
+        binary: True if one logit decides between two classes.
         weights: file the weights came from, if any.
-        engine: runs the network faster; None runs it as it is, one thread at a time.
     """
 
     name: str
     network: nn.Module = field(repr=False)
-    head: Head = field(repr=False)
     preprocessing: Preprocessing
     labels: tuple[str, ...]
+    binary: bool = field(default=False, kw_only=True)
+    weights: Path | None = field(default=None, kw_only=True)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Turn logits (N, C) into probabilities: softmax, or the logistic function if there is one logit."""
+        return logits.sigmoid() if self.binary else logits.softmax(1)
+
+    def with_input_size(self, size: Size) -> Self:
+        """Take images of (H, W) pixels without resizing or cropping."""
+        preprocessing = replace(self.preprocessing, resize=min(size), crop=size, fit="crop")
+        return replace(self, preprocessing=preprocessing)
+
+
+@dataclass(frozen=True)
+class Classifier(BaseClassifier):
+    """A network whose head is known and proved, ready to explain images.
+
+    Attributes:
+        head: weight and bias, on the network's device.
+        grid: where the cells of a map are in an input.
+        proof: how well the maps of random inputs added up.
+        tensors_sha256: of the network's tensors when its head was proved, as `hash_tensors` gives it.
+        engine: runs the network faster; None runs it as it is, one thread at a time.
+    """
+
+    head: Head = field(repr=False)
     grid: Grid
     proof: Proof
     tensors_sha256: str = field(repr=False)
-    weights: Path | None = None
     engine: Engine | None = field(default=None, repr=False)
-
-    @property
-    def binary(self) -> bool:
-        """True if one logit decides between two classes."""
-        return self.head.classes == 1
 
     def to(self, device: torch.device) -> Classifier:
         """Move the network, in place, and the head to a device."""
@@ -98,14 +114,6 @@ class Classifier:
             weight, bias = torch.cat((-head.weight, head.weight)), torch.cat((-head.bias, head.bias))
             head = replace(head, weight=weight, bias=bias)
         return logits, features, head
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Turn logits (N, C) into probabilities: softmax, or the logistic function if there is one logit."""
-        return logits.sigmoid() if self.binary else logits.softmax(1)
-
-    def with_input_size(self, size: Size) -> Classifier:
-        """Take images of (H, W) pixels as they are, neither resized nor cropped."""
-        return replace(self, preprocessing=self.preprocessing.with_input_size(size))
 
     def grid_for(self, cells: Size, input_size: Size) -> Grid:
         """Grid of a map of (h, w) cells over an input of (H, W) pixels."""

@@ -33,12 +33,8 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     name = repr(str(path))
     try:
         text = path.read_text(encoding="utf-8-sig").rstrip()
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {name}", "Check the path of the labels") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name} is not text in UTF-8 (byte {error.start})", "Save it as UTF-8") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise UsageError(f"{name} cannot be read ({reason_of(error)})", "Give a readable file of labels") from error
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null character in the path
+        raise UsageError(f"{name} cannot be read ({reason_of(error)})", "Give a readable text file in UTF-8") from error
     if path.suffix.lower() == ".json" or text.startswith(("[", "{")):
         labels = _from_json(text, name)
     else:
@@ -72,34 +68,22 @@ def _from_map(pairs: Sequence[tuple[str, object]], name: str) -> list[str]:
     """Labels in order of a map from index to label, or from label to index."""
     if all(type(value) is int for _, value in pairs):
         pairs = [(str(value), key) for key, value in pairs]
-    labels: dict[int, str] = {}
-    for key, value in pairs:
-        if not (key.isdecimal() and len(key) < 10):
-            raise UsageError(f"{name} has the class index {key!r}", "Count classes from 0")
-        label = _label(value, f"Class {key} of {name}")
-        if int(key) in labels:
+    values = dict(pairs)
+    for class_idx in range(len(pairs)):  # a key that is missing, twice or no index leaves one class without a label
+        if str(class_idx) not in values:
             raise UsageError(
-                f"{name} has two labels for class {int(key)}, {labels[int(key)]!r} and {label!r}",
-                "Give every class one label",
+                f"{name} has {len(pairs)} labels but none for class {class_idx}",
+                "Number the classes from 0, each once",
             )
-        labels[int(key)] = label
-    for class_idx in range(len(labels)):
-        if class_idx not in labels:
-            raise UsageError(
-                f"{name} has {len(labels)} labels but none for class {class_idx}",
-                "Number the classes from 0 without a gap",
-            )
-    return [labels[class_idx] for class_idx in range(len(labels))]
+    return [_label(values[str(class_idx)], f"Class {class_idx} of {name}") for class_idx in range(len(pairs))]
 
 
 def _label(value: object, source: str) -> str:
     """The label in a value: a text, or the last text of a list."""
     if isinstance(value, list) and value:
         value = value[-1]
-    if not isinstance(value, str):
-        raise UsageError(f"{source} must be text, got {value!r}", "Write the label in quotation marks")
-    if not value.strip():
-        raise UsageError(f"{source} is blank", "Give every class a label")
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{source} must be a label, got {value!r}", "Give every class a label")
     return value.strip()
 
 

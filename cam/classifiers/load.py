@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,10 @@ from cam.classifiers.classifier import Classifier
 from cam.classifiers.labels import name_classes
 from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork
-from cam.classifiers.sources.registry import build_network
+from cam.classifiers.sources.cards import card_names, from_card, read_card
+from cam.classifiers.sources.factory import from_factory
+from cam.classifiers.sources.torchvision import from_torchvision, torchvision_names
+from cam.errors import ModelError
 from cam.heads.examine import analyze_head
 from cam.heads.outputs import unwrap
 from cam.tensors import pick_device
@@ -102,8 +106,20 @@ def load_network(
     unsafe_pickle: bool = False,
 ) -> LoadedNetwork:
     """Build a network on the CPU, in evaluation mode and without gradients; arguments as for `load_classifier`."""
-    file = Path(weights) if weights is not None else None
-    loaded = build_network(model, weights=file, random_weights=random_weights, unsafe_pickle=unsafe_pickle)
+    file = None if weights is None else Path(weights)
+    if ":" in model:
+        loaded = from_factory(model, file, unsafe_pickle)
+    elif model in card_names():
+        loaded = from_card(model, file, random_weights, unsafe_pickle)
+    elif model in torchvision_names():
+        loaded = from_torchvision(model, file, random_weights, unsafe_pickle)
+    else:
+        similar = difflib.get_close_matches(model, card_names() + torchvision_names(), 4) or ["resnet50", "digits"]
+        raise ModelError(
+            f"There is no model {model!r}",
+            f"Use a name such as {', '.join(similar)}; `cam models` lists all. "
+            "For your own, give package.module:callable",
+        )
     preprocessing = loaded.preprocessing.adjusted(input_size, mean, std)
     return replace(loaded, network=loaded.network.eval().requires_grad_(False), preprocessing=preprocessing)
 
@@ -115,11 +131,22 @@ def make_classifier(name: str, loaded: LoadedNetwork, labels: Sequence[str] | No
     return Classifier(
         name,
         network,
-        analysis.head,
         preprocessing,
         name_classes(labels, loaded.labels, analysis.head.classes),
-        analysis.grid,
-        analysis.proof,
-        analysis.tensors_sha256,
-        loaded.weights,
+        **vars(analysis),
+        binary=analysis.head.classes == 1,
+        weights=loaded.weights,
     )
+
+
+def list_models() -> list[dict[str, str]]:
+    """List every named model with its source and description: the cards, then torchvision's builders.
+
+    Example:
+        >>> list_models()[0]["name"]
+        'cifar-resnet20'
+    """
+    cards = [{"name": name, "source": "card", "description": read_card(name)["description"]} for name in card_names()]
+    return cards + [
+        {"name": name, "source": "torchvision", "description": "ImageNet, 1000 classes"} for name in torchvision_names()
+    ]

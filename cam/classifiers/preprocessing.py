@@ -52,10 +52,11 @@ class Preprocessing:
                 f"mean and std must have 3 numbers each, or 1 for gray images, got {self.mean} and {self.std}",
                 "Give red, green and blue, or one number of each",
             )
-        if not all(0 < std < math.inf for std in self.std):
-            raise UsageError(f"std must be positive and finite, got {self.std}", "Give numbers above 0")
-        if not all(map(math.isfinite, self.mean)):
-            raise UsageError(f"mean must be finite, got {self.mean}", "Give finite numbers")
+        if not (all(map(math.isfinite, self.mean)) and all(0 < std < math.inf for std in self.std)):
+            raise UsageError(
+                f"mean and std must be finite, and std positive, got {self.mean} and {self.std}",
+                "Give values for pixels in [0, 1]",
+            )
         if min(self.resize, *self.crop) < 1:
             raise UsageError(
                 f"The input size must be at least 1 pixel, got {min(self.resize, *self.crop)}", "Give 1 or more"
@@ -82,18 +83,9 @@ class Preprocessing:
         )
 
     def scaled(self, factor: float) -> Preprocessing:
-        """Show the network the same part of the photograph with more pixels, or fewer.
-
-        Example:
-            >>> Preprocessing(256, (224, 224)).scaled(2).crop
-            (448, 448)
-        """
+        """Show the network the same part of the photograph with more pixels, or fewer."""
         height, width = (max(1, round(side * factor)) for side in self.crop)
         return replace(self, resize=max(1, round(self.resize * factor)), crop=(height, width))
-
-    def with_input_size(self, size: Size) -> Preprocessing:
-        """Take images of (H, W) pixels as they are, neither resized nor cropped."""
-        return replace(self, resize=min(size), crop=size, fit="crop")
 
     def frame(self, photo: Size, fit: Fit | None = None) -> Frame:
         """Where the input lies in a photograph of (H, W) pixels.
@@ -106,9 +98,7 @@ class Preprocessing:
             return fit_whole(photo, self.resize)
         return fit_crop(photo, self.resize, self.crop)
 
-    def prepare(
-        self, image: NDArray[np.uint8], fit: Fit | None = None, photo: Size | None = None
-    ) -> tuple[Tensor, Frame]:
+    def prepare(self, image: NDArray[np.uint8], fit: Fit | None = None) -> tuple[Tensor, Frame]:
         """Make the network's input: within 1e-5 of what torchvision's transforms make of the image as a tensor.
 
         From a Pillow image they make one that differs by at most 2 of 255, in 1 of 300 values of photographs, in ten
@@ -116,9 +106,8 @@ class Preprocessing:
         have to be resized.
 
         Args:
-            image: as for `resize_and_crop`.
-            fit: as for `resize_and_crop`.
-            photo: as for `resize_and_crop`.
+            image: (H, W, 3) uint8 RGB, upright.
+            fit: the center crop that the model was evaluated on, or the whole image at the same scale.
 
         Returns:
             (channels, H, W) float32, normalized, and where it lies in the photograph.
@@ -128,21 +117,15 @@ class Preprocessing:
             >>> tensor.shape, frame.offset
             (torch.Size([3, 224, 224]), (16, 58))
         """
-        pixels, frame = self.resize_and_crop(image, fit, photo)
+        pixels, frame = self.resize_and_crop(image, fit)
         return self.normalize(put(pixels[None], torch.device("cpu")))[0].contiguous(), frame
 
     def resize_and_crop(
         self, image: NDArray[np.uint8], fit: Fit | None = None, photo: Size | None = None
     ) -> tuple[NDArray[np.uint8], Frame]:
-        """Resize a photograph and crop the network's input from it.
+        """Crop the network's input (H, W, channels) uint8, which `prepare` normalizes, and say where it lies.
 
-        Args:
-            image: (H, W, 3) uint8 RGB, upright.
-            fit: the center crop that the model was evaluated on, or the whole image at the same scale.
-            photo: (H, W) of the photograph that the image is a smaller copy of; the image's own by default.
-
-        Returns:
-            (H, W, channels) uint8, and where it lies in the photograph.
+        `photo` is (H, W) of the photograph that the image is a smaller copy of, the image's own by default.
         """
         height, width = image.shape[:2]
         frame = self.frame(photo or (height, width), fit)

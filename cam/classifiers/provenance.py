@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, Protocol
-
-from torch import nn
+from typing import Any
 
 from cam.classifiers.checkpoints import hash_file
-from cam.classifiers.classifier import Classifier
-from cam.classifiers.preprocessing import Preprocessing
+from cam.classifiers.classifier import BaseClassifier, Classifier
 from cam.tensors import device_and_dtype, hash_tensors
 from cam.version import VERSION
 
 _LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "pillow", "onnxruntime")
 
 
-class _Model(Protocol):
-    """A network with or without an exact head."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def network(self) -> nn.Module: ...
-
-    @property
-    def preprocessing(self) -> Preprocessing: ...
-
-    @property
-    def weights(self) -> Path | None: ...
-
-
-def describe(model: _Model, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def describe(model: BaseClassifier, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Describe versions, arguments, model, weights and device, and the head if it is exact, ready for JSON."""
     device, dtype = device_and_dtype(model.network)
     head: dict[str, Any] = {}
@@ -71,8 +52,6 @@ def versions() -> dict[str, str]:
     """Versions of this tool, of Python and of the installed libraries that results depend on."""
     libraries = {}
     for name in _LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):  # an optional one
             libraries[name] = version(name)
-        except PackageNotFoundError:  # an optional one
-            continue
     return {"gapcam": VERSION, "python": platform.python_version(), **libraries}

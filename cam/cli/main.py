@@ -88,7 +88,7 @@ def models(as_json: bool) -> None:
 
     Example: cam models --json
     """
-    from cam.classifiers.sources.registry import list_models
+    from cam.classifiers.load import list_models
     from cam.cli.printing import show_models
 
     listed = list_models()

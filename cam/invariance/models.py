@@ -4,41 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from cam.classifiers.classifier import Classifier
+from cam.classifiers.classifier import BaseClassifier, Classifier
 from cam.classifiers.labels import name_classes
 from cam.classifiers.load import load_network, make_classifier
-from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, HeadError, ModelError
 from cam.explanations.forward import result_or_raise, run_forward
 from cam.heads.hooks import eval_mode
 from cam.heads.outputs import find_logits
-from cam.maps.geometry import Size
 from cam.tensors import device_and_dtype, pick_device
 
 
 @dataclass(frozen=True)
-class ScoreOnlyClassifier:
+class ScoreOnlyClassifier(BaseClassifier):
     """A classifier without an exact map: only its scores can be measured."""
 
-    name: str
-    network: nn.Module  # unwrapped, on its device
-    preprocessing: Preprocessing
-    labels: tuple[str, ...]  # two for a network with one logit
     reason: str  # why it has no exact map
-    binary: bool = False  # True if one logit decides between two classes
-    weights: Path | None = None  # file that the weights came from
-
-    def with_input_size(self, size: Size) -> ScoreOnlyClassifier:
-        """Take images of (H, W) pixels without resizing or cropping."""
-        return replace(self, preprocessing=self.preprocessing.with_input_size(size))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Give logits (N, C) float32 on the CPU for normalized inputs (N, channels, H, W); one logit z is (-z, z)."""
@@ -53,10 +40,6 @@ class ScoreOnlyClassifier:
                 "Give a --canvas of the size it was made for, or a smaller --batch-size",
             ) from error
         return torch.cat((-logits, logits), 1) if self.binary else logits
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Turn logits (N, C) into probabilities: softmax, or sigmoid for a network with one logit."""
-        return logits.sigmoid() if self.binary else logits.softmax(1)
 
 
 Model: TypeAlias = Classifier | ScoreOnlyClassifier

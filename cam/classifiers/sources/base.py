@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from cam.classifiers.preprocessing import Preprocessing
-from cam.errors import ModelError, UsageError
+from cam.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,11 @@ class LoadedNetwork:
 
 def import_callable(name: str) -> Callable[..., nn.Module]:
     """Import `package.module:callable`."""
-    module, _, attribute = name.partition(":")
     try:
-        value: object = importlib.import_module(module)
-        for part in attribute.split("."):
-            value = getattr(value, part)
-    except (ImportError, AttributeError, ValueError) as error:
+        function: Callable[..., nn.Module] = pkgutil.resolve_name(name)
+    except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script exits
         raise ModelError(
-            f"{name!r} cannot be imported: {error}",
+            f"{name!r} cannot be imported: {type(error).__name__}: {error}",
             "Give package.module:callable; installed modules come before those in the working directory",
         ) from error
-    except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script exits
-        raise ModelError(f"{module!r} failed on import: {type(error).__name__}: {error}", "Fix the module") from error
-    if not callable(value):
-        raise UsageError(f"{name!r} is not callable", "Name a function or class that returns a torch.nn.Module")
-    return value
+    return function

@@ -38,15 +38,11 @@ def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Loade
 @contextmanager
 def _working_directory_on_path() -> Iterator[None]:
     """Import from the working directory too, but last: a file of the name of a library never replaces the library."""
-    try:
-        folder = str(Path.cwd())
-    except OSError as error:
-        raise ModelError("The working directory does not exist", "Change to a folder that exists") from error
-    if folder in sys.path:
+    if "" in sys.path:
         yield
         return
-    sys.path.append(folder)
+    sys.path.append("")
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        sys.path.remove("")

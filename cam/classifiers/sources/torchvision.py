@@ -75,14 +75,10 @@ def _pretrained(name: str, entry: Any, file: Path) -> nn.Module:
             f"Put the file {file.name} into {str(file.parent)!r}, or set TORCH_HOME to a folder that has "
             f"hub/checkpoints/{file.name}; the embedded model works offline: -m digits",
         ) from error
-    except OSError as error:
-        raise WeightsError(
-            f"{str(file)!r} cannot be read or written ({error})", "Correct its permissions, or set TORCH_HOME"
-        ) from error
-    except Exception as error:  # a wrong hash, a truncated file, code in a pickle, or other keys
+    except Exception as error:  # permissions, a wrong hash, a truncated file, code in a pickle, or other keys
         raise WeightsError(
             f"The weights of {name!r} in {str(file)!r} cannot be used: {error}",
-            "Remove the file so that it is downloaded again",
+            "Remove the file so that it is downloaded again, or set TORCH_HOME to a folder that you may write to",
         ) from error
     return network
 
