@@ -40,7 +40,7 @@ class CheckedEngine:
     def __init__(self, name: str, eager: EagerEngine, make: Callable[[], Engine]) -> None:
         self.name, self.reason = name, ""
         self._eager = eager
-        self._of_size: dict[torch.Size, Engine] = {}
+        self._engines: dict[torch.Size, Engine] = {}
         self._lock = threading.Lock()
         try:
             self._fast = make()
@@ -52,9 +52,9 @@ class CheckedEngine:
         """Return logits (N, C) and features (N, K, h, w)."""
         size = inputs.shape[1:]
         with self._lock:
-            if size not in self._of_size:
-                self._of_size[size] = self._choose(inputs)
-        return self._of_size[size](inputs)
+            if size not in self._engines:
+                self._engines[size] = self._choose(inputs)
+        return self._engines[size](inputs)
 
     def _choose(self, inputs: Tensor) -> Engine:
         expected = self._eager(inputs)

@@ -161,22 +161,22 @@ def explain_images(
     `photos` are the sizes of the photographs if the images are smaller copies of them. Yields the result of each image,
     in order, or the error that it caused.
     """
-    options, own = options or ExplainOptions(), classifier.preprocessing
+    options, preprocessing = options or ExplainOptions(), classifier.preprocessing
     device, _ = device_and_dtype(classifier.network)
     run = partial(run_forward, classifier, images, fit=options.fit, photos=photos)
     computed: list[ComputedMaps | ModelError] = []
     # Threads with an engine do not wait for each other; without one they share the network, and its stream.
     with own_stream(device) if classifier.engine else nullcontext():
-        native = run(own)
+        native = run(preprocessing)
         views = []
-        for preprocessing in multi_scale(own, options.resolution, options.tta):
-            views.append(native if preprocessing == own else run(preprocessing))
+        for scaled in multi_scale(preprocessing, options.resolution, options.tta):
+            views.append(native if scaled == preprocessing else run(scaled))
             if options.tta:
-                views.append(run(preprocessing, mirrored=True))
+                views.append(run(scaled, mirrored=True))
         for image_targets, *results in zip(targets, native, *views, strict=True):
             try:
-                first, *others = [result_or_raise(result) for result in results]
-                computed.append(compute_maps(classifier, image_targets, first, others, options))
+                native_result, *view_results = [result_or_raise(result) for result in results]
+                computed.append(compute_maps(classifier, image_targets, native_result, view_results, options))
             except _FAILURES as error:
                 computed.append(as_model_error(error))
         wait(device)  # once for the whole batch
