@@ -182,12 +182,12 @@ def test_compile_gives_what_eager_gives(device):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "installed", "name"), [(10**6, True, "onnxruntime"), (10**6, False, "eager"), (10, True, "eager")]
+    ("images", "installed", "name"), [(10**6, True, "onnxruntime"), (10**6, False, "eager"), (10, True, "eager")]
 )
-def test_auto_chooses_the_fastest(monkeypatch, pictures, installed, name):
+def test_auto_chooses_the_fastest(monkeypatch, images, installed, name):
     monkeypatch.setattr("cam.engines.checked._missing", lambda: [] if installed else ["onnx"])
     monkeypatch.setattr("cam.engines.export.onnxruntime", lambda eager, shape: eager)
-    assert make_engine("auto", *engine_parts(wrapped()), pictures=pictures).name == name
+    assert make_engine("auto", *engine_parts(wrapped()), images=images).name == name
 
 
 def test_a_missing_library_is_named_with_its_extra(monkeypatch):

@@ -21,8 +21,8 @@ def test_map_and_bias_are_the_logit_of_the_network(kind, fit, device):
         assert classifier.head.kind == kind
     inputs, _ = classifier.preprocessing.prepare(photo(40, 70), fit)
     with torch.no_grad():
-        own = classifier.network.eval()(inputs[None].to(device))[0].float().cpu()
-    logits = torch.cat([-own, own]) if kind == "one-logit" else own
+        outputs = classifier.network.eval()(inputs[None].to(device))[0].float().cpu()
+    logits = torch.cat([-outputs, outputs]) if kind == "one-logit" else outputs
     for class_idx, logit in enumerate(logits.tolist()):
         explanation = cam.explain(classifier, photo(40, 70), class_idx, fit=fit)
         assert explanation.logit == pytest.approx(logit, abs=1e-4)
@@ -94,9 +94,9 @@ def test_real_weights_add_up_on_real_photographs(shared_data: Path):
     if not files:
         pytest.skip("no CIFAR weights")
     classifier = cam.load_classifier("cifar-resnet20", weights=files[0], device="cpu")
-    pictures = sorted(p for p in (shared_data / "cifar10").rglob("*.jpg"))[:20]
-    assert pictures
-    for explanation in cam.explain_all(classifier, pictures):
+    photos = sorted(p for p in (shared_data / "cifar10").rglob("*.jpg"))[:20]
+    assert photos
+    for explanation in cam.explain_all(classifier, photos):
         assert explanation.completeness_error < 1e-4
 
 

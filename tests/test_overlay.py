@@ -247,11 +247,11 @@ def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.array_equal(check(cells(7, 7), grid, CROP), whole)
 
 
-@pytest.mark.parametrize("much", [4.0, 1e4, 1e9, 3e9, 1e20, 3e38])
+@pytest.mark.parametrize("value", [4.0, 1e4, 1e9, 3e9, 1e20, 3e38])
 @pytest.mark.parametrize("vmax", [1.0, 1e-30])
-def test_values_beyond_the_ends_do_not_wrap_around(much: float, vmax: float) -> None:
+def test_values_beyond_the_ends_do_not_wrap_around(value: float, vmax: float) -> None:
     frame, image = Frame((4, 60), (4, 60), (0, 0), (4, 60)), np.zeros((4, 60, 3), np.uint8)
-    for left, right in ((-much, much), (much, -much), (much, much), (-much, -much)):
+    for left, right in ((-value, value), (value, -value), (value, value), (-value, -value)):
         canvas = image.copy()
         draw(canvas, image, np.array([[left, right]]), stretched((1, 2), (4, 60)), frame, vmax=vmax, opacity=1)
         assert (canvas[:, :26] == (FAVOR if left > 0 else AGAINST)).all()
@@ -318,7 +318,7 @@ def test_a_smaller_image_is_the_mean_over_areas(size: tuple[int, int], max_side:
     small = shrink(smooth, max_side)
     assert small.shape == (height, width, 3)
     expected = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_AREA).astype(int)
-    assert np.abs(small - expected)[1:-1, 1:-1].max() <= 1  # nothing is moved, not by a pixel of the larger picture
+    assert np.abs(small - expected)[1:-1, 1:-1].max() <= 1  # nothing is moved, not by a pixel of the larger image
     assert np.abs(small - expected).max() <= 2
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     assert shrink(noise, max_side).std() < 1.6 * 74 * max_side / max(size)  # of independent pixels, averaged

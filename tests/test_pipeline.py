@@ -50,15 +50,15 @@ def test_all_targets_come_from_one_pass():
 
 def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(monkeypatch):
     classifier, waits = wrapped(), []
-    coming: list[tuple[torch.Tensor, torch.Tensor]] = []
+    fetched: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def fetch(maps: torch.Tensor) -> torch.Tensor:  # as from a GPU: there only once it has been waited for
-        coming.append((torch.full_like(maps, math.nan), maps))
-        return coming[-1][0]
+        fetched.append((torch.full_like(maps, math.nan), maps))
+        return fetched[-1][0]
 
     def wait(device: torch.device) -> None:
-        waits.append((device, len(coming)))
-        for arrived, maps in coming:
+        waits.append((device, len(fetched)))
+        for arrived, maps in fetched:
             arrived.copy_(maps)
 
     options = ExplainOptions("contrast", resolution=48, tta=True, channels=2)
@@ -67,7 +67,7 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
     monkeypatch.setattr("cam.explanations.compute.fetch", fetch)
     monkeypatch.setattr("cam.explanations.explain.wait", wait)
     results = list(explain_images(classifier, *batch))
-    assert waits == [(torch.device("cpu"), 3 * 6)]  # of three pictures three sizes, each mirrored too
+    assert waits == [(torch.device("cpu"), 3 * 6)]  # of three images three sizes, each mirrored too
     for result, plain in zip(results, expected, strict=True):
         for actual, other in zip(result.explanations, plain.explanations, strict=True):
             np.testing.assert_array_equal(actual.evidence_map, other.evidence_map)
@@ -218,7 +218,7 @@ def classifier() -> Classifier:
     return cam.wrap(three_classes(), input_size=32)
 
 
-def pictures(count: int) -> list[np.ndarray]:
+def images(count: int) -> list[np.ndarray]:
     return [np.random.default_rng(seed).integers(0, 256, (40, 48, 3), np.uint8) for seed in range(count)]
 
 
@@ -236,15 +236,15 @@ def with_memory_for(classifier: Classifier, most: int, sizes: list[int]) -> Clas
 
 def test_a_batch_that_does_not_fit_in_memory_is_run_in_halves(classifier):
     sizes: list[int] = []
-    results = run_forward(with_memory_for(classifier, 2, sizes), pictures(7), classifier.preprocessing)
+    results = run_forward(with_memory_for(classifier, 2, sizes), images(7), classifier.preprocessing)
     assert sizes == [7, 3, 1, 2, 4, 2, 2]
-    for result, image in zip(results, pictures(7), strict=True):
+    for result, image in zip(results, images(7), strict=True):
         (alone,) = run_forward(classifier, [image], classifier.preprocessing)
         torch.testing.assert_close(result_or_raise(result).logits, result_or_raise(alone).logits)
 
 
 def test_an_image_that_does_not_fit_in_memory_is_an_error(classifier):
-    results = run_forward(with_memory_for(classifier, 0, []), pictures(3), classifier.preprocessing)
+    results = run_forward(with_memory_for(classifier, 0, []), images(3), classifier.preprocessing)
     assert all(isinstance(result, ModelError) for result in results)
     assert "out of memory" in str(results[0])
 
@@ -283,8 +283,8 @@ def test_features_have_the_memory_layout_that_the_network_expects(channels, mirr
     torch.manual_seed(0)
     preprocessing = Preprocessing(32, (32, 32), mean=(0.5,) * channels, std=(0.25,) * channels)
     classifier = cam.wrap(Viewing(channels), preprocessing=preprocessing)
-    results = run_forward(classifier, pictures(3), classifier.preprocessing, mirrored=mirrored)
-    inputs = torch.stack([classifier.preprocessing.prepare(picture)[0] for picture in pictures(3)])
+    results = run_forward(classifier, images(3), classifier.preprocessing, mirrored=mirrored)
+    inputs = torch.stack([classifier.preprocessing.prepare(image)[0] for image in images(3)])
     expected = classifier.network((inputs.flip(3) if mirrored else inputs).contiguous())
     torch.testing.assert_close(torch.stack([result_or_raise(result).logits for result in results]), expected.detach())
 
@@ -294,7 +294,7 @@ def test_inputs_that_cannot_be_moved_to_the_device_are_errors(classifier, monkey
         raise RuntimeError("MPS backend out of memory")
 
     monkeypatch.setattr("cam.explanations.forward.put", full)
-    results = run_forward(classifier, pictures(2), classifier.preprocessing)
+    results = run_forward(classifier, images(2), classifier.preprocessing)
     assert [str(result)[:93] for result in results] == [
         "Inputs of shape (2, 32, 32, 3) cannot be moved to cpu: MPS backend out of memory. Use a small"
     ] * 2
@@ -305,7 +305,7 @@ def test_a_network_that_ignores_the_batch_dimension_is_an_error(classifier):
         return classifier.forward(inputs[:1])[:2]
 
     for_one = replace(classifier, engine=engine)
-    (alone,) = run_forward(for_one, pictures(1), classifier.preprocessing)
+    (alone,) = run_forward(for_one, images(1), classifier.preprocessing)
     assert result_or_raise(alone).logits.shape == (3,)
-    results = run_forward(for_one, pictures(2), classifier.preprocessing)
+    results = run_forward(for_one, images(2), classifier.preprocessing)
     assert "gives 1 results and 1 features for 2 inputs. Give one image at a time (--batch-size 1)" in str(results[1])

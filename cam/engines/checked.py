@@ -74,7 +74,7 @@ def make_engine(
     head: Head,
     input_shape: tuple[int, int, int],
     *,
-    pictures: int = 1,
+    images: int = 1,
     precision: Precision = "float32",
 ) -> EagerEngine | CheckedEngine:
     """Make an engine for a network, of which it takes a copy: `replace(classifier, engine=make_engine(...))`.
@@ -86,7 +86,7 @@ def make_engine(
     device, _ = device_and_dtype(network)
     check_engine(name, device, precision)
     if name == "auto":
-        pays = pictures >= _PAYS_FROM * torch.get_num_threads() and device.type == "cpu" and not _missing()
+        pays = images >= _PAYS_FROM * torch.get_num_threads() and device.type == "cpu" and not _missing()
         name = "onnxruntime" if pays else "eager"
     eager = EagerEngine(network, head, input_shape, precision)
     if name == "eager":

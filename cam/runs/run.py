@@ -144,7 +144,7 @@ def _engine(
         classifier.network,
         classifier.head,
         classifier.preprocessing.input_shape,
-        pictures=images,
+        images=images,
         precision=options.precision,
     )
 
