@@ -86,12 +86,6 @@ def test_a_label_can_be_a_target(run, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_labels_can_be_a_json_index_map(run, tmp_path):
-    (tmp_path / "names.json").write_text(json.dumps({str(index): f"digit {index}" for index in range(10)}))
-    record = explain(run, tmp_path, "--labels", tmp_path / "names.json")
-    assert record["targets"][0]["label"] == "digit 5"
-
-
 def test_heat_beyond_the_scale_has_the_colors_at_its_ends(run, tmp_path):
     explain(run, tmp_path, "--scale", "0.001", "--format", "png", "--opacity", "1")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == 0.001

@@ -23,24 +23,16 @@ if TYPE_CHECKING:
     from cam.cli.printing import Records
     from cam.runs.options import RunOptions
 
-_SAVE = Value(
-    "LIST",
-    lambda text: sorted({part.strip() for part in text.split(",")}),
-    "some of overlay,heat,cam",
-    {"overlay", "heat", "cam"}.issuperset,
-)
+_SAVED = {"overlay", "heat", "cam"}
+_SAVE = Value("LIST", lambda text: sorted(set(text.split(","))), "some of overlay,heat,cam", _SAVED.issuperset)
 _SCALE = Value(
     "SCALE",
     lambda text: text if text in ("run", "image") else float(text),
     "run, image or a number above 0",
     lambda scale: isinstance(scale, str) or 0 < scale < inf,
 )
-_RESOLUTION = Value(
-    "SIZE",
-    str,
-    "pixels such as 448, or a factor such as 2x",
-    re.compile(r"[0-9]{1,9}|[0-9]{1,4}(\.[0-9]{1,4})?x").fullmatch,
-)
+_SIZE = re.compile(r"[0-9]{1,9}|[0-9]{1,4}(\.[0-9]{1,4})?x")
+_RESOLUTION = Value("SIZE", str, "pixels such as 448, or a factor such as 2x", _SIZE.fullmatch)
 _SHARD = Value(
     "I/N",
     lambda text: integers(text, "/"),

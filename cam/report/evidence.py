@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from base64 import b64encode
 from pathlib import PurePath
 from typing import Any
@@ -24,8 +25,7 @@ from cam.runs.folder import RunFolder
 
 MODEL = "report/model.json"
 
-PHOTO_SIDE = 640  # longer sides in the report, pixels
-_THUMBNAIL_SIDE = 112
+PHOTO_SIDE, _THUMBNAIL_SIDE = 640, 112  # longer sides in the report, pixels
 _JPEG_QUALITY = 82
 
 # Logits. Maps are right to half a quantum, so the difference of two maps is right to 1e-3.
@@ -130,10 +130,11 @@ def pack_maps(evidence: AllClasses, cams: NDArray[np.float32]) -> dict[str, Any]
     and posteriors over all classes at every cell: the largest evidence, its class, the second largest evidence, and the
     logarithm of the sum of exp(M + bias).
     """
-    leaders = pack(_leaders(cams, evidence.bias.cpu().numpy()), QUANTUM)
+    leaders = pack(_leaders(cams, evidence.bias.cpu()), QUANTUM)
     budget = _MAX_BYTES - len(leaders["data"])
     if evidence.weight is not None and _stores_features(evidence.weight):
-        quantum = _feature_quantum(evidence.weight * evidence.scale)
+        largest = float((evidence.weight * evidence.scale).abs().sum(1).max()) or QUANTUM
+        quantum = 2.0 ** math.floor(math.log2(QUANTUM / largest))  # errors of all channels add up to half a QUANTUM
         values = pack(evidence.features.float().cpu().numpy(), quantum)
         if len(values["data"]) <= budget:
             return {"kind": "features", "values": values, "scale": evidence.scale, "leaders": leaders}
@@ -154,18 +155,10 @@ def _stores_features(weight: Tensor) -> bool:
     return weight.shape[1] < weight.shape[0]
 
 
-def _feature_quantum(weight: Tensor) -> float:
-    """The quantum of features for which errors in all channels add up to at most half a `QUANTUM` in any class."""
-    largest = float(weight.abs().sum(1).max())
-    return float(2.0 ** np.floor(np.log2(QUANTUM / largest))) if largest else 1.0
-
-
-def _leaders(cams: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float64]:
+def _leaders(cams: NDArray[np.float32], bias: Tensor) -> NDArray[np.float64]:
     second, best = np.sort(np.partition(cams, -2, axis=0)[-2:], axis=0)
-    scores = cams.astype(np.float64) + bias[:, None, None]
-    peak = scores.max(0)
-    total = peak + np.log(np.exp(scores - peak).sum(0))
-    return np.stack([best, cams.argmax(0) * QUANTUM, second, total])
+    scores = torch.from_numpy(cams).double() + bias[:, None, None]
+    return np.stack([best, cams.argmax(0) * QUANTUM, second, scores.logsumexp(0).numpy()])
 
 
 def _by_importance(cams: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.integer]:

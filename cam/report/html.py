@@ -12,8 +12,6 @@ from typing import Any
 
 from cam.report.evidence import script_json
 
-_PARTS = files("cam.report") / "page"
-
 # A script may use the ones before it.
 _SCRIPTS = (
     *("data", "evidence", "geometry", "color", "drawing"),
@@ -50,7 +48,7 @@ def make_page(index: dict[str, Any], evidence: Iterable[str], *, loads_files: bo
 
 
 def _read(name: str) -> str:
-    return (_PARTS / name).read_text("ascii")
+    return (files("cam.report") / "page" / name).read_text("ascii")
 
 
 def _hash(text: str) -> str:

@@ -10,8 +10,6 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-_LEVEL = 6  # of deflate: 1 takes a third of the time and 4 % more bytes, 9 ten times as long for 2 % less
-
 
 class Packed(TypedDict):
     """An array of whole multiples of a quantum, ready for JSON.
@@ -34,8 +32,7 @@ def pack(values: NDArray[np.floating] | NDArray[np.integer], quantum: float) -> 
     folded = (numbers[nonzero] << 1) ^ (numbers[nonzero] >> 63)
     planes = max(1, math.ceil(int(folded.max(initial=0)).bit_length() / 8))
     low_first = folded.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :planes]
-    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    data = deflate.compress(np.packbits(nonzero).tobytes() + low_first.T.tobytes()) + deflate.flush()
+    data = zlib.compress(np.packbits(nonzero).tobytes() + low_first.T.tobytes(), wbits=-zlib.MAX_WBITS)
     return {"shape": list(values.shape), "quantum": quantum, "planes": planes, "data": b64encode(data).decode()}
 
 
