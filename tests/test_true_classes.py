@@ -63,9 +63,9 @@ def test_a_text_that_means_no_class_is_an_error(text, message):
         class_of(LABELS, text)
 
 
-def test_labels_may_be_wordnet_ids():
-    assert class_of(("n01440764", "n01443537"), "n01443537_goldfish") == 1
-    assert class_of(("n01440764", "n01443537"), "n01443537") == 1
+@pytest.mark.parametrize("text", ["n01443537_goldfish", "n01443537"])
+def test_labels_may_be_wordnet_ids(text):
+    assert class_of(("n01440764", "n01443537"), text) == 1
 
 
 @pytest.mark.parametrize(
@@ -99,16 +99,16 @@ def test_bare_wordnet_ids_of_all_classes_are_in_the_order_of_the_classes(folder)
         classes(root, ("tench", "goldfish", "great white shark"))
 
 
-def test_a_folder_of_no_class_is_an_error(folder):
-    root = folder("tench/a.jpg", "tenhc/b.jpg")
-    with pytest.raises(UsageError, match=r"The folder '.*tenhc' matches no class: .*nearest are 0 'tench'"):
-        classes(root)
-
-
-def test_an_image_outside_the_folders_of_classes_is_an_error(folder):
-    root = folder("n01440764_tench.JPEG", "tench/a.jpg")
-    with pytest.raises(UsageError, match=rf"The folder '{root}' matches no class.*give a CSV"):
-        classes(root)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tenhc/b.jpg", "The folder '.*tenhc' matches no class: .*nearest are 0 'tench'"),
+        ("n01440764_tench.JPEG", "The folder '.*' matches no class.*give a CSV"),
+    ],
+)
+def test_an_image_outside_the_folders_of_classes_is_an_error(folder, name, message):
+    with pytest.raises(UsageError, match=message):
+        classes(folder("tench/a.jpg", name))
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,8 @@ def test_rows_of_other_images_and_images_without_a_row_are_left_out(folder, tmp_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no rows"),
         ("path,label\n", "holds no rows"),
         ("a.jpg,tench\nb.jpg\n", "Line 2 of '.*labels.csv' has 1 values, not 2"),
-        ("path,label\na.jpg,tench,9\n", "Line 2 of .* has 3 values, not 2"),
         ("a.jpg,tench\n\na.jpg,tench", "Line 3 of .* names the image 'a.jpg' again"),
         ("a.jpg,trench", "Line 1 of .* matches no class: No class has the label 'trench'; the nearest are 0"),
         ("../a.jpg,tench", "names none of the images. Write their paths, or ends of them, such as 'a.jpg'"),

@@ -35,15 +35,13 @@ def read_boxes(dataset: Path) -> list[Annotation]:
 
     The data set is one of these files, or a folder that contains one of them (COCO's also in `annotations`):
 
-    - COCO: JSON with `images`, `annotations` and `categories`; `bbox` is x, y, width, height; crowds are left out;
-    - Pascal VOC: a folder of XML files, or of `Annotations/*.xml`; its pixels count from 1, ends included, and are
-      converted;
+    - COCO: JSON with `images`, `annotations` and `categories`; crowds are left out;
+    - Pascal VOC: a folder of XML files, or of `Annotations/*.xml`; its pixels count from 1, ends included;
     - CSV: `path,label,x0,y0,x1,y1`, one row for each box, with or without this header; x1 and y1 are excluded, a blank
       label means the class that the model predicts.
 
-    Image paths are relative to the data set's folder, or to `images` or `JPEGImages` in it. Boxes are in pixels of the
-    upright image (EXIF orientation applied). `masks/NAME.png` in the data set's folder is the mask of `NAME.jpg` if the
-    image has objects of a single class.
+    Image paths are relative to the data set's folder, or to `images` or `JPEGImages` in it. `masks/NAME.png` in the
+    data set's folder is the mask of `NAME.jpg` if the image has objects of a single class.
     """
     source = _only_source(dataset) if dataset.is_dir() else dataset
     root = source if source.is_dir() else source.parent

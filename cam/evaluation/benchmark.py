@@ -1,8 +1,9 @@
-"""The loop that all benchmarks share: images to samples, samples to rows with bootstrap intervals."""
+"""What all benchmarks share: the loop over images, bootstrap intervals, and the result as JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,14 +11,17 @@ from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cam.errors import ImageError, ModelError, UsageError
-from cam.evaluation.statistics import Statistic, interval, plain
 
 Sample: TypeAlias = Mapping[str, Mapping[str, Any]]  # method -> metric -> value, as its statistic takes it
+Statistic: TypeAlias = Callable[[NDArray[Any]], Any]  # samples (N, ...) -> a number
 Progress: TypeAlias = Callable[[str], None] | None  # called with the name of each item that is done
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -101,3 +105,27 @@ def run_benchmark(
         for metric, numbers in metrics.items()
     )
     return Evaluation(benchmark, model, seed, len(measured), settings, rows, failed)
+
+
+def interval(samples: NDArray[Any], statistic: Statistic = np.mean, *, seed: int) -> tuple[float, float, float]:
+    """Compute a statistic of samples (N, ...) and its 95 % interval: value, low, high.
+
+    The percentile bootstrap (Efron 1979) with 1000 resamples. The same seed and N draw the same resamples.
+    """
+    rng, count = np.random.default_rng(seed), len(samples)
+    resampled = [statistic(samples[rng.integers(count, size=count)]) for _ in range(RESAMPLES)]
+    low, high = np.percentile(resampled, (2.5, 97.5)).tolist()
+    return float(statistic(samples)), low, high
+
+
+def plain(value: Any) -> Any:
+    """Convert a value to the types of JSON; non-finite numbers become null, unknown types their text."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(member) for name, member in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(member) for member in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int, type(None))) else str(value)

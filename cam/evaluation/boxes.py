@@ -12,10 +12,9 @@ from cam.classifiers.classifier import Classifier
 from cam.errors import ImageError
 from cam.evaluation import metrics
 from cam.evaluation.annotations import Annotation
-from cam.evaluation.benchmark import Evaluation, Progress, Sample, run_benchmark
+from cam.evaluation.benchmark import Evaluation, Progress, Sample, Statistic, run_benchmark
 from cam.evaluation.labels import class_of
 from cam.evaluation.methods import MapRequest, Method, forward_image, load_image
-from cam.evaluation.statistics import Statistic
 from cam.images.io import MAX_PIXELS, read_image
 
 SIDE = 256  # boxes are drawn around every n-th pixel of larger images, at most so many a side; Choe et al. take 224
@@ -63,8 +62,7 @@ def evaluate_boxes(
                 sample[method.name] = _score(heats[class_idx], boxes, mask)
         return list(samples)
 
-    grids = {"thresholds": metrics.THRESHOLDS, "scores": metrics.SCORES}
-    settings = {**grids, "side": SIDE, "overlaps": metrics.OVERLAPS}
+    settings = {"thresholds": metrics.THRESHOLDS, "scores": metrics.SCORES, "side": SIDE, "overlaps": metrics.OVERLAPS}
     items, name = by_path.items(), classifier.name
     return run_benchmark("boxes", name, items, measure, settings, seed=seed, statistics=_STATISTICS, progress=progress)
 

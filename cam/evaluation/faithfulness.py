@@ -46,9 +46,6 @@ def evaluate_faithfulness(
       the channel means, which are 0 once normalized.
     - `average_drop` and `increase_in_confidence` (Chattopadhyay et al. 2018, Grad-CAM++), in %: the input is multiplied
       by the positive heat, as a share of its maximum; how much of the probability is lost, and whether it grows.
-
-    Removing scattered pixels hurts more than removing the same number in one region, whatever they show: a low deletion
-    of `uniform` means that, and no more. Compare smooth maps with `gaussian`.
     """
     if steps < 1 or batch_size < 1:
         problem = f"steps and batch_size must be 1 or more, got {steps} and {batch_size}"

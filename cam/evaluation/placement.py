@@ -119,9 +119,9 @@ def paste(
         image = blank.copy()
         image[top : top + height, left : left + width] = pixels
         y, x = top + (height - 1) / 2, left + (width - 1) / 2
-        mirrored = np.ascontiguousarray(image[:, ::-1])
-        mirrored_scene = Scene(f"{name}-{number}-mirrored", mirrored, class_idx, (y, blank.shape[1] - 1 - x))
-        pairs.append((Scene(f"{name}-{number}", image, class_idx, (y, x)), mirrored_scene))
+        scene = Scene(f"{name}-{number}", image, class_idx, (y, x))
+        mirrored, mirrored_center = np.ascontiguousarray(image[:, ::-1]), (y, blank.shape[1] - 1 - x)
+        pairs.append((scene, Scene(f"{scene.name}-mirrored", mirrored, class_idx, mirrored_center)))
     return pairs
 
 
@@ -141,15 +141,9 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
         errors = {}
         for explanation in explanations:
             cells = explanation.cam.shape[0], explanation.cam.shape[1]
-            grids = {
-                "measured": explanation.grid if explanation.grid.method == "measured" else None,
-                "arithmetic": arithmetic,
-                "stretched": stretched(cells, explanation.frame.input),
-            }
-            for name, grid in grids.items():
-                if grid:
-                    placed = replace(explanation, grid=grid)
-                    errors[f"{explanation.evidence} {name}"] = _errors(scene.center, placed.heat(), placed.peak)
+            for grid in filter(None, (explanation.grid, arithmetic, stretched(cells, explanation.frame.input))):
+                placed = replace(explanation, grid=grid)
+                errors[f"{explanation.evidence} {grid.method}"] = _errors(scene.center, placed.heat(), placed.peak)
         request = MapRequest(scene.name, scene.image, (scene.class_idx,))
         for method in baselines(seed):
             heat = method.heats(request)[scene.class_idx]

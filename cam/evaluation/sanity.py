@@ -46,12 +46,10 @@ def evaluate_sanity(
 
     - `rank_correlation@LAYER` (Adebayo et al. 2018, cascading randomization): Spearman's correlation of the map with
       that of a copy of the network whose layers are randomized from the logits down to LAYER, at last `all`. It must
-      fall; a constant map has no ranks and counts as 0. The baselines ignore the network and stay at 1.
-    - `equivariance_error` and `equivariance_correlation`: the image is moved down and right by one stride of the grid
-      within the input, edge values filling the gap, and the map moved back; see `compare_moved`.
+      fall; the baselines ignore the network and stay at 1. All `stages` copies are held in memory.
+    - `equivariance_error` and `equivariance_correlation`: see `compare_moved`; the image is moved by one stride of the
+      grid within the input, edge values filling the gap.
     - `completeness_error` and the largest of it: how far the `logit` maps are from adding up to the class score.
-
-    `stages` is how many states of the network between the logits and the input are compared; all are held in memory.
     """
     if stages < 2:
         raise UsageError(f"stages must be 2 or more, got {stages}", "Give 2 or more")
@@ -83,7 +81,7 @@ def evaluate_sanity(
         view = np.broadcast_to(pixels, (*pixels.shape[:2], 3))  # gray inputs have one channel
         moved = np.pad(view[:-y, :-x], ((y, 0), (x, 0), (0, 0)), mode="edge")
         at_input = classifier.with_input_size(result.frame.input)
-        here, there = (heats(at_input, replace(request, image=pixels), "crop") for pixels in (view, moved))
+        here, there = (heats(at_input, replace(request, image=shown), "crop") for shown in (view, moved))
         for name in here:
             error, correlation = compare_moved(here[name], there[name], stride)
             sample[name] |= {"equivariance_error": error, "equivariance_correlation": correlation}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.evaluation.statistics import plain
+from cam.evaluation.benchmark import plain
 from cam.invariance.moving import Placements, format_size
 from cam.maps.geometry import Frame, Grid, Pair, Size
 

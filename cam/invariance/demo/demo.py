@@ -15,7 +15,7 @@ from cam.classifiers.load import load_network, wrap
 from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.provenance import versions
 from cam.classifiers.sources import cards
-from cam.evaluation.statistics import interval, plain
+from cam.evaluation.benchmark import interval, plain
 from cam.explanations.explain import explain_all
 from cam.files import write_whole
 from cam.invariance.demo.figures import draw_demo

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cam.evaluation.statistics import interval
+from cam.evaluation.benchmark import interval
 from cam.invariance.demo.scenes import Ints
 from cam.invariance.demo.training import NETWORKS, SIZE, DigitScenes, TrainedNetwork, to_inputs
 from cam.networks.global_average_pooling import global_average_pool
