@@ -1,10 +1,12 @@
-"""`cam inspect`, `cam models`, help, wrong options, and the ways to start the program and to end it."""
+"""`cam inspect`, `cam models`, help, wrong options, and the process: its start, memory and end."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from click.testing import CliRunner
 from runs import CARD, DIGITS, SAMPLES, lines
 
 from cam.cli.main import main
+from cam.cli.process import importing
 from cam.version import VERSION
 
 ROOT = Path(__file__).parents[1]
@@ -229,3 +232,53 @@ def test_a_full_disk_behind_standard_output_is_one_sentence(run, monkeypatch):
     assert (result.exit_code, result.stdout) == (1, "")
     message = "Standard output cannot be written (No space left on device)."
     assert result.stderr == f"Error: {message} Free disk space, or send the output elsewhere.\n"
+
+
+BLOCK = 40_000_000
+COUNT_PAGE_FAULTS = """
+import ctypes, resource
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of one size on every machine
+from cam.cli.process import keep_memory
+{}
+for number in range(12):
+    if number == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(b"x") * {}
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+IMPORT = """
+import gc
+from cam.cli.process import importing
+with importing():
+    assert not gc.isenabled()
+    import torch
+assert gc.isenabled()
+print(gc.get_freeze_count() > 10_000)
+"""
+
+
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}), reason="another C library")
+def test_freed_memory_is_used_again():
+    pages = 10 * BLOCK / resource.getpagesize()
+    tuned, usual = (
+        int(program(sys.executable, "-c", COUNT_PAGE_FAULTS.format(first, BLOCK)).stdout)
+        for first in ("assert keep_memory()", "")
+    )
+    assert tuned < 0.01 * pages < 0.9 * pages < usual
+
+
+def test_garbage_collection_skips_imported_objects():
+    assert program(sys.executable, "-c", IMPORT).stdout == "True\n"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_nothing_changes_if_torch_is_imported_already(enabled):
+    frozen = gc.get_freeze_count()
+    if not enabled:
+        gc.disable()
+    try:
+        with importing():
+            assert gc.isenabled() == enabled
+        assert (gc.isenabled(), gc.get_freeze_count()) == (enabled, frozen)
+    finally:
+        gc.enable()
