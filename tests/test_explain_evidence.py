@@ -137,7 +137,7 @@ def test_channels_are_drawn_on_one_scale(run, tmp_path, digits):
         (("--evidence", "contrast", "--against", "top2"), "a class index or a label, got 'top2'"),
         (("--evidence", "contrast", "--against", "zebra"), "No class has the label 'zebra'"),
         (("--resolution", "0"), "--resolution must be from 1 to 4096 pixels, got 0"),
-        (("--resolution", "9999x"), "whole number of pixels in that range"),
+        (("--resolution", "9999x"), "--resolution must be from 1 to 4096 pixels"),
         (("--resolution", "large"), "--resolution must be pixels such as 448, or a factor such as 2x"),
         (("--box-share", "1"), "--box-share must be between 0 and 1, got 1.0"),
         (("--evidence", "magic"), "magic"),
