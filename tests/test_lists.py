@@ -37,22 +37,18 @@ def test_paths_end_with_the_line_or_with_nul(tmp_path: Path, data: bytes, paths:
 
 
 @pytest.mark.parametrize(
-    ("text", "paths"),
+    ("suffix", "text", "paths"),
     [
-        ("path,label\na.jpg,1\nb.jpg,2\n", ["a.jpg", "b.jpg"]),
-        ("label, Image \ncat,a.jpg\ndog,b.jpg\n", ["a.jpg", "b.jpg"]),
-        ("filename,path\nx,a.jpg\ny,b.jpg", ["a.jpg", "b.jpg"]),  # path comes before filename
-        ("a.jpg,cat\nb.jpg,dog\n", ["a.jpg", "b.jpg"]),  # no names of columns: the first
-        ('file\n"a,b\n""c"".jpg"\n\nshort.jpg\n', ['a,b\n"c".jpg', "short.jpg"]),
-        ("label,path\ncat\ndog,b.jpg\n", ["b.jpg"]),
+        ("tsv", "n\tfile\n1\ta,b.jpg\n", ["a,b.jpg"]),
+        ("CSV", "label, Image \ncat,a.jpg\ndog,b.jpg\n", ["a.jpg", "b.jpg"]),
+        ("csv", "filename,path\nx,a.jpg\ny,b.jpg", ["a.jpg", "b.jpg"]),  # path comes before filename
+        ("csv", "a.jpg,cat\nb.jpg,dog\n", ["a.jpg", "b.jpg"]),  # no names of columns: the first
+        ("csv", 'file\n"a,b\n""c"".jpg"\n\nshort.jpg\n', ['a,b\n"c".jpg', "short.jpg"]),
+        ("csv", "label,path\ncat\ndog,b.jpg\n", ["b.jpg"]),
     ],
 )
-def test_a_csv_gives_its_column_of_paths(tmp_path: Path, text: str, paths: list[str]) -> None:
-    assert read_list(write(tmp_path / "list.CSV", text.encode())) == paths
-
-
-def test_a_tsv_is_split_at_tabs(tmp_path: Path) -> None:
-    assert read_list(write(tmp_path / "list.tsv", b"n\tfile\n1\ta,b.jpg\n")) == ["a,b.jpg"]
+def test_a_table_gives_its_column_of_paths(tmp_path: Path, suffix: str, text: str, paths: list[str]) -> None:
+    assert read_list(write(tmp_path / f"list.{suffix}", text.encode())) == paths
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

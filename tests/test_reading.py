@@ -21,14 +21,10 @@ from cam.images import Limits, Picture, content, find_pictures, read, read_image
 from cam.images.read import read_picture
 
 
-def to_picture(path: Path) -> Picture:
-    return Picture(path, PurePosixPath(path.name))
-
-
 @pytest.fixture
 def photo(tmp_path: Path) -> Picture:
     write_image(tmp_path / "a.jpg", np.full((480, 640, 3), 7, np.uint8))
-    return to_picture(tmp_path / "a.jpg")
+    return Picture(tmp_path / "a.jpg", PurePosixPath("a.jpg"))
 
 
 def test_an_image_is_read_as_read_image_reads_it(photo: Picture) -> None:
@@ -38,20 +34,6 @@ def test_an_image_is_read_as_read_image_reads_it(photo: Picture) -> None:
     assert loaded.fingerprint == (photo.path.stat().st_size, photo.path.stat().st_mtime)
     small = read_picture(photo, Limits(), at_least=40)
     assert (small.image.shape, small.size) == ((120, 160, 3), (480, 640))
-
-
-@pytest.mark.parametrize(
-    "name", ["a b.png", "new\nline.png", "\N{CAT FACE}.png", os.fsdecode(b"caf\xe9.png"), "-x.png"]
-)
-def test_names_of_all_kinds(tmp_path: Path, name: str) -> None:
-    write_image(tmp_path / "p" / name, np.full((3, 3, 3), 7, np.uint8))
-    (picture,) = find_pictures([tmp_path / "p"])
-    assert str(picture.name) == name
-    assert read_picture(picture, Limits()).image[0, 0, 0] == 7
-    picture.path.write_bytes(b"nonsense")
-    with pytest.raises(ImageError, match="is not an image") as caught:
-        read_picture(picture, Limits())
-    assert "\n" not in str(caught.value)
 
 
 # Limits
@@ -67,14 +49,12 @@ def test_bytes_and_pixels_are_limited(photo: Picture) -> None:
         read_picture(photo, Limits(max_pixels=640 * 480 - 1), at_least=10)
 
 
-def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    with path.open("wb") as file:
+def test_a_huge_file_is_not_read(photo: Picture) -> None:
+    with photo.path.open("wb") as file:
         file.truncate(10**12)
     tracemalloc.start()
-    for call in (lambda: read_picture(to_picture(path), Limits()), lambda: read_image(path)):
-        with pytest.raises(ImageError, match="has 1000000000000 bytes, over the limit of 500000000"):
-            call()
+    with pytest.raises(ImageError, match="has 1000000000000 bytes, over the limit of 500000000"):
+        read_image(photo.path)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
@@ -89,7 +69,7 @@ def test_a_decoder_that_hangs_fails_its_image_only(photo: Picture, monkeypatch: 
         return decode(data, path, *limits)
 
     monkeypatch.setattr(read, "decode_image", hang)
-    bad = to_picture(photo.path.with_name("bad.jpg"))
+    bad = Picture(photo.path.with_name("bad.jpg"), PurePosixPath("bad.jpg"))
     bad.path.write_bytes(photo.path.read_bytes())
     started = time.monotonic()
     with pytest.raises(ImageError, match=r"bad\.jpg' could not be read within 0\.1 seconds\. .* raise --timeout if"):
@@ -179,11 +159,10 @@ def test_a_disk_that_fails_costs_its_image_only(photo: Picture, monkeypatch: pyt
         read_picture(photo, Limits())
 
 
-def test_files_are_closed(photo: Picture, tmp_path: Path) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"nonsense")
+def test_files_are_closed(photo: Picture) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
         read_picture(photo, Limits())
         with pytest.raises(ImageError):
-            read_picture(to_picture(tmp_path / "bad.jpg"), Limits())
+            read_picture(photo, Limits(max_bytes=1))
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
