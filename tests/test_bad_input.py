@@ -18,7 +18,7 @@ def test_an_output_folder_that_may_not_be_entered(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "found"),
+    ("arguments", "status", "parts"),
     [
         (["-m", "vgg11", "--no-weights", "--input-size", "64"], 1, ["(not-gap)", "resnet50"]),
         (["-m", "resnet5"], 1, ["'resnet5'", "resnet50"]),
@@ -51,9 +51,9 @@ def test_an_output_folder_that_may_not_be_entered(run, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_argument_is_one_sentence(run, tmp_path, arguments, status, found):
+def test_a_wrong_argument_is_one_sentence(run, tmp_path, arguments, status, parts):
     model = [] if "-m" in arguments else ["-m", "digits"]
-    refused(run("explain", FIVE, "-o", tmp_path / "out", *model, *arguments), status, *found)
+    refused(run("explain", FIVE, "-o", tmp_path / "out", *model, *arguments), status, *parts)
     assert not (tmp_path / "out").exists()
 
 
@@ -129,10 +129,10 @@ def test_a_cache_that_cannot_be_used_does_no_harm(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "found"),
+    ("arguments", "part"),
     [(["resnet5"], "resnet50"), (["cifar-resnet20"], "--weights"), (["nowhere:make"], "nowhere")],
 )
-def test_inspect_an_unknown_model(run, arguments, found):
-    refused(run("inspect", *arguments), 1, found)
+def test_inspect_an_unknown_model(run, arguments, part):
+    refused(run("inspect", *arguments), 1, part)
     result = run("inspect", *arguments, "--json")
     assert result.stdout == ""

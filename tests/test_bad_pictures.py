@@ -1,4 +1,4 @@
-"""`cam explain` on bad images: a bad one costs a line of its own and changes no other."""
+"""`cam explain` on bad images: a bad one costs one line and changes no other."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_bad_images_cost_a_line_each_and_change_no_other(run, tmp_path):
     assert run("explain", *good, *options, "-o", tmp_path / "without").exit_code == 0
     for name, make, _ in BAD:
         make(inputs / name)
-    bad = [inputs / name for name, *_ in BAD if name != "x.jpg"]  # a named folder is an input of its own
+    bad = [inputs / name for name, *_ in BAD if name != "x.jpg"]  # a named folder is an input itself
     result = run("explain", good[0], bad[0], good[1], *bad[1:], *options, "-o", tmp_path / "named")
     assert result.exit_code == 3, result.output
     assert len(result.stderr.splitlines()) == 1 + len(bad)

@@ -1,4 +1,4 @@
-"""Files, folders and globs stand for images, each with a name of its own."""
+"""Files, folders and globs stand for images, each with a unique name."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Picture:
     fingerprint: Fingerprint | None = None
 
     def current_fingerprint(self) -> Fingerprint | None:
-        """Return size and time of the file as it is now; of a member, as its archive declared them."""
+        """Return size and time of the file now; of a member, as its archive declared them."""
         return self.member.fingerprint if self.member else fingerprint(self.path)
 
 
@@ -199,7 +199,7 @@ def _is_folder(path: str | Path) -> bool:
 
 
 def natural_sort_key(path: str) -> tuple[list[list[str | int]], str]:
-    """Sort 2 before 10 and A beside a; ties by the path itself."""
+    """Sort 2 before 10, and A next to a; ties by the path."""
     parts = [re.split(r"([0-9]+)", part) for part in path.casefold().split("/")]
     return [[int(text) if index % 2 else text for index, text in enumerate(part)] for part in parts], path
 
