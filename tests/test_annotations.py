@@ -157,7 +157,7 @@ def test_bad_xml_is_an_error(tmp_path, old, new, message):
         read_boxes(tmp_path)
 
 
-def test_another_encoding_does_not_hide_entities(tmp_path):
+def test_utf_16_does_not_hide_entities(tmp_path):
     bomb = '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a [<!ENTITY b "bb">]><annotation>&b;</annotation>'
     (tmp_path / "a.xml").write_bytes(bomb.encode("utf-16"))
     with pytest.raises(UsageError, match="declares a DOCTYPE"):

@@ -26,9 +26,8 @@ def test_the_interval_matches_scipy():
     assert interval(samples, seed=0) == pytest.approx((samples.mean(), low, high), abs=0.06 * (high - low))
 
 
-@pytest.mark.parametrize("samples", [np.array([0.3]), np.array([0.3] * 5), np.array([[0.3]])])
-def test_constant_samples_have_an_interval_without_width(samples):
-    assert interval(samples, seed=0) == (0.3, 0.3, 0.3)
+def test_constant_samples_have_an_interval_without_width():
+    assert interval(np.array([0.3]), seed=0) == interval(np.array([0.3] * 5), seed=0) == (0.3, 0.3, 0.3)
 
 
 def test_a_statistic_is_computed_for_every_resample():

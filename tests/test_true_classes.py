@@ -117,19 +117,14 @@ def test_an_image_outside_the_folders_of_classes_is_an_error(folder, name, messa
         "path,label\nb.jpg,tench\nsub/a.jpg,1\n",
         "b.jpg,tench\r\n\r\nsub/a.jpg, Great-white_shark\r\n",
         "\ufeffsize,Label,PATH\n3,tench,b.jpg\n4,n01484850_great_white_shark,sub/a.jpg\n",
-        '"b.jpg","tench"\n"sub/a.jpg","1"',
+        '"b.jpg","tench"\n"sub/a.jpg","1"\nmissing.jpg,tench',
     ],
 )
-def test_a_table_gives_the_classes(folder, tmp_path, text):
+def test_a_table_gives_the_classes_of_the_images_in_it(folder, tmp_path, text):
     csv = tmp_path / "labels.csv"
     csv.write_text(text, "utf-8", newline="")
-    assert list(classes(folder("b.jpg", "sub/a.jpg"), csv=csv).items()) == [("b.jpg", 0), ("sub/a.jpg", 1)]
-
-
-def test_rows_of_other_images_and_images_without_a_row_are_left_out(folder, tmp_path):
-    csv = tmp_path / "labels.csv"
-    csv.write_text("gone.jpg,tench\nthere.jpg,tench")
-    assert classes(folder("there.jpg", "unlabeled.jpg"), csv=csv) == {"there.jpg": 0}
+    root = folder("b.jpg", "sub/a.jpg", "unlabeled.jpg")
+    assert list(classes(root, csv=csv).items()) == [("b.jpg", 0), ("sub/a.jpg", 1)]
 
 
 @pytest.mark.parametrize(
@@ -141,19 +136,11 @@ def test_rows_of_other_images_and_images_without_a_row_are_left_out(folder, tmp_
         ("a.jpg,trench", "Line 1 of .* matches no class: No class has the label 'trench'; the nearest are 0"),
         ("../a.jpg,tench", "names none of the images. Write their paths, or ends of them, such as 'a.jpg'"),
         ("a.jpg," + "x" * 200_000, "Line 1 of .* is not CSV"),
+        ("a.jpg,\xff", "is not text in UTF-8"),
     ],
 )
 def test_a_bad_table_is_an_error(folder, tmp_path, text, message):
     csv = folder("a.jpg") / "labels.csv"
-    csv.write_text(text)
+    csv.write_text(text, "latin-1")
     with pytest.raises(UsageError, match=message):
         labeled_pictures(tmp_path, LABELS, csv)
-
-
-def test_an_unreadable_table_is_an_error(folder, tmp_path):
-    csv = folder("a.jpg") / "labels.csv"
-    csv.write_bytes(b"a.jpg,\xff\xfe")
-    with pytest.raises(UsageError, match="is not text in UTF-8"):
-        labeled_pictures(tmp_path, LABELS, csv)
-    with pytest.raises(UsageError, match=r"none.csv' cannot be opened \(No such file"):
-        labeled_pictures(tmp_path, LABELS, tmp_path / "none.csv")
