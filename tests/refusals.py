@@ -10,7 +10,7 @@ from click.testing import Result
 def check_message(text: str) -> None:
     assert "\n" not in text
     assert "Traceback" not in text
-    assert re.search(r"\. [A-Z].*\.$", text), text
+    assert re.search(r"\. [A-Z].*\.$|^--[a-z-]+ must be .+, got .+\.$", text), text  # "must be" says what to do
 
 
 def refused(result: Result, status: int, *parts: str) -> None:
