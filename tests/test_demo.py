@@ -13,8 +13,7 @@ from torch import nn
 import cam.classifiers.sources.cards
 from cam.classifiers.load import load_classifier
 from cam.errors import HeadError
-from cam.invariance.demo.demo import shipped_glyphs, shipped_networks
-from cam.invariance.demo.positions import accuracy_by_position
+from cam.invariance.demo.demo import accuracy_by_position, shipped_glyphs, shipped_networks
 from cam.invariance.demo.scenes import uci_digits
 from cam.invariance.demo.training import NETWORKS, RIGHT_HALF, is_correct, make_scenes, train_network
 from cam.networks.heads_compared import HeadsCompared

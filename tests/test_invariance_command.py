@@ -16,7 +16,7 @@ from cam.errors import UsageError
 from cam.images.io import read_image, write_image
 from cam.invariance.demo.training import HEADS, NETWORKS
 from cam.invariance.figures import FIGURES
-from cam.invariance.models import ScoreOnlyClassifier, load_any_classifier, score_images
+from cam.invariance.measure import ScoreOnlyClassifier, load_any_classifier, score_images
 from cam.tensors import hash_tensors
 from cam.version import VERSION
 
@@ -107,15 +107,11 @@ def test_the_command_measures_a_flattening_network(run, tmp_path, flat):
     ("arguments", "sentence"),
     [
         (("--box", "1,2,3"), "--box must be x0,y0,x1,y1 in pixels"),
-        (("--box", "60,0,300,9"), "--box 60,0,300,9 does not lie in the image"),
-        (("--canvas", "8"), "--canvas must be larger than the object of 72x72 pixels (HxW), got 8x8"),
         (("--canvas", "big"), "--canvas must be a side in pixels such as 448"),
         (("--fill", "noise"), "--fill must be mean, blur, reflect or a color"),
         (("--mask", FIVE, "--box", "0,0,9,9"), "--box and --mask"),
-        (("--canvas", 800, "--steps", 100), "10000 positions, more than 4096. Give --steps 64 or fewer"),
         (("-t", "zebra"), "zebra"),
-        (("-t", "top2"), "top2"),
-        (("--steps", 1), "--steps must be 2 or more"),
+        (("--steps", 1), "--steps must be a whole number of 2 or more"),
         (("--canvas", 72), "got 72x72"),
         (("--mask", FIVE.parent), "is a folder, not an image"),
         (("--mask", FIVE.with_name("nowhere.png")), "nowhere.png"),
@@ -134,8 +130,6 @@ def test_notes_mention_random_weights_and_the_object(run, tmp_path):
     assert "The weights are random (--no-weights): the predicted class means nothing." in result.output
     first, _ = json.loads((tmp_path / "invariance.json").read_text())["notes"]
     assert first.startswith("The object is the whole image")
-    folder = run("invariance", FIVE.parent, "-m", "digits", "-o", tmp_path)
-    assert f"{str(FIVE.parent)!r} is a folder, not an image" in folder.output
 
 
 def test_the_demonstration_reports_the_documented_accuracies(run, tmp_path):

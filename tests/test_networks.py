@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from cam.errors import UsageError
 from cam.networks.cifar_resnet import CifarResNet, resnet20, resnet32, resnet44, resnet56
-from cam.networks.global_average_pooling import global_average_pool
 from cam.networks.network_in_network import network_in_network
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -96,16 +94,3 @@ def test_network_in_network_averages_its_rectified_class_maps(device):
     assert maps.min() == 0
     torch.testing.assert_close(logits, maps.flatten(2).mean(2))
     assert not any(isinstance(module, torch.nn.Linear) for module in network.modules())
-
-
-def test_four_ways_of_global_average_pooling_agree(device):
-    features = torch.randn(3, 5, 6, 7, device=device)
-    pooled_by_torch = [
-        torch.nn.AvgPool2d(kernel_size=(6, 7))(features).flatten(1),
-        features.view(3, 5, 42).mean(2),
-        torch.nn.AdaptiveAvgPool2d(1)(features).flatten(1),
-        F.adaptive_avg_pool2d(features, 1).flatten(1),
-    ]
-    by_hand = sum(features[:, :, y, x] for y in range(6) for x in range(7)) / 42
-    for pooled in (*pooled_by_torch, global_average_pool(features)):
-        torch.testing.assert_close(pooled, by_hand)

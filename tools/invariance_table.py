@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 
 from cam.images.io import read_image
-from cam.invariance.measure import measure_invariance
-from cam.invariance.models import load_any_classifier
+from cam.invariance.measure import load_any_classifier, measure_invariance
 
 
 def to_row(facts: dict[str, Any]) -> dict[str, float]:
     """Pick the numbers of one image from `Invariance.facts`."""
     logit, shift = facts["logit"], facts["shift_by_one_stride"]
     return {
-        "logit: mean over the places": logit["mean"],
+        "logit: mean over the positions": logit["mean"],
         "logit: standard deviation": logit["std"],
         "logit: mean less worst": logit["mean"] - logit["min"],
-        "share of places with the commonest prediction": facts["most_predicted"]["share"],
-        "share of places with the picture's own class": facts["predicted_share"],
+        "share of positions with the most predicted class": facts["most_predicted"]["share"],
+        "share of positions with the image's own class": facts["predicted_share"],
         "peak of the heat, pixels from where it would be": facts["peak"]["deviation"]["mean"],
         "centroid of the positive heat, pixels from where it would be": facts["centroid"]["deviation"]["mean"],
         "centroid of the positive heat, pixels from the object's center": facts["centroid"]["error"]["mean"],

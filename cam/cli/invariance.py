@@ -44,7 +44,7 @@ _run = option_group("Run")
 @_object("--mask", type=PATH, metavar="FILE", help="Object as the white part of this image.")
 @_object("--canvas", type=_CANVAS, show_default="twice the object", help="Canvas in input pixels: a side, or HxW.")
 @_object("--fill", type=_FILL, default="mean", help="Canvas: mean, blur, reflect, or a color such as 0,0,0.")
-@_object("--steps", type=whole_number(1), default=8, help="Positions along each axis.")
+@_object("--steps", type=whole_number(2), default=8, help="Positions along each axis.")
 @classifier_options
 @_demo("--demo", is_flag=True, help="Instead of INPUT: compare networks trained on one half of the canvas.")
 @_demo("--train", is_flag=True, help="Train the networks of --demo first, which takes minutes.")
@@ -63,14 +63,15 @@ def invariance(ctx: click.Context, /, picture: Path | None, out: Path, **options
 
     Example: cam invariance dog.jpg -m squeezenet1_0 -o out --steps 15
     """
-    from cam.invariance.plotting import check_matplotlib
-
     if (picture is None) != options["demo"]:
         raise click.UsageError("Give one image to move, or --demo.")
     if options["train"] and not options["demo"]:
         raise click.UsageError("--train is for the networks of --demo. Give both.")
     if options["box"] and options["mask"]:
         raise click.UsageError("--box and --mask both select the object. Give one of them.")
+
+    from cam.invariance.figures import check_matplotlib
+
     check_matplotlib()
     if picture:
         _move(picture, out, options, ctx.params)
@@ -108,8 +109,7 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
     from cam.files import write_whole
     from cam.images.io import read_image
     from cam.invariance.figures import write_figures
-    from cam.invariance.measure import measure_invariance
-    from cam.invariance.models import load_any_classifier
+    from cam.invariance.measure import load_any_classifier, measure_invariance
 
     max_pixels = options["max_pixels"]
     image = read_image(picture, max_pixels=max_pixels)

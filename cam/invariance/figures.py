@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cam.drawing.colormaps import lookup
 from cam.drawing.overlay import overlay
+from cam.errors import OutputError
 from cam.files import write_whole
-from cam.invariance.plotting import (
-    PEAK_STYLE,
-    check_matplotlib,
-    evidence_bar,
-    new_figure,
-    one_line,
-    rectangle,
-    to_png,
-    to_webp,
-)
 from cam.invariance.results import Equivariance, Invariance, PointTracking, mean_and_max, summarize_scores
 from cam.maps.geometry import Frame
 from cam.maps.projection import project
@@ -33,28 +27,29 @@ if TYPE_CHECKING:
 FIGURES = ("contact-sheet.png", "score-map.png", "peak-error.png", "heat.webp")
 
 _SHEET, _ANIMATION, _ARROWS = 3, 5, 9  # positions along each axis that are shown
-
 _MIN_SPAN = 1.0  # logits that the color scale spans at least, so that tiny differences do not look large
-
 _MAX_LABEL = 24  # characters of a class label
-
 _TILE = 2.7  # inches, width of one position: enough for its caption
+_DPI = 110
+_FRAMES_PER_SECOND = 4
+
+PEAK_STYLE: dict[str, Any] = {
+    "color": "#00e676", "linestyle": "", "marker": "P", "markeredgecolor": "black", "markersize": 9
+}  # fmt: skip
 
 
 def write_figures(result: Invariance, out: Path) -> list[Path]:
     """Draw the result, the heat only if there is an exact map, and remove other `FIGURES` of an earlier run."""
-    check_matplotlib()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that the font lacks is drawn as a box
         files = {"contact-sheet.png": to_png(contact_sheet(result)), "score-map.png": to_png(score_map(result))}
         if result.equivariance is not None:
             files["peak-error.png"] = to_png(error_map(result, result.equivariance))
             files["heat.webp"] = animation(result)
-    for name in FIGURES:
-        if name in files:
-            write_whole(out / name, files[name])
-        else:
-            (out / name).unlink(missing_ok=True)
+    for name, content in files.items():
+        write_whole(out / name, content)
+    for name in set(FIGURES) - set(files):
+        (out / name).unlink(missing_ok=True)
     return [out / name for name in files]
 
 
@@ -93,7 +88,7 @@ def animation(result: Invariance) -> bytes:
 
 def score_map(result: Invariance) -> Figure:
     """Draw logit and probability for each position, and where the logit is smallest."""
-    figure, (left, right) = _two_axes(result)
+    figure, left, right = _two_axes(result)
     label, logits = one_line(result.label), result.logits
     low, high = float(logits.min()), float(logits.max())
     widening = max(0.0, _MIN_SPAN - (high - low)) / 2
@@ -111,10 +106,7 @@ def score_map(result: Invariance) -> Figure:
     left.legend(loc="lower right", fontsize=8, facecolor="lightgray")
     left.set_title(f"mean {logits.mean():.2f}, standard deviation {logits.std():.2f}", fontsize=9)
 
-    most = one_line(result.labels[result.most_predicted])
-    most = "" if result.most_predicted == result.class_idx else f", most often {most}"
-    count = f"predicted at {result.is_predicted.sum()} of {result.is_predicted.size} positions"
-    right.set_title(count + most, fontsize=9)
+    right.set_title(one_line(result.predictions), fontsize=9)
     others = result.placements.centers[~result.is_predicted]
     if len(others):
         right.plot(others[:, 1], others[:, 0], ".", color="red", markersize=4, label="another class is predicted")
@@ -125,12 +117,18 @@ def score_map(result: Invariance) -> Figure:
 
 def error_map(result: Invariance, heat: Equivariance) -> Figure:
     """Draw how far peak and centroid are from where they would be if they moved exactly with the object."""
-    figure, both_axes = _two_axes(result)
-    titles = {"Peak of the heat": heat.peak, "Centroid of positive evidence": heat.centroid}
-    largest = float(max(np.nanmax(tracking.deviations, initial=1.0) for tracking in titles.values()))
-    for axes, (title, tracking) in zip(both_axes, titles.items(), strict=True):
+    figure, left, right = _two_axes(result)
+    largest = float(np.nanmax((heat.peak.deviations, heat.centroid.deviations), initial=1))
+    panels = (left, "Peak of the heat", heat.peak), (right, "Centroid of positive evidence", heat.centroid)
+    shown = np.ix_(*(_spread_indices(count, _ARROWS) for count in result.placements.shape))
+    centers = result.placements.centers[shown].reshape(-1, 2)
+    for axes, title, tracking in panels:
         _draw_map(figure, axes, result, tracking.deviations, "pixels off, by the object's center", 0.0, largest)
-        _draw_arrows(axes, result, tracking)
+        arrows = tracking.points[shown].reshape(-1, 2) - centers - tracking.mean_offset
+        axes.quiver(
+            centers[:, 1], centers[:, 0], arrows[:, 1], arrows[:, 0],
+            angles="xy", scale_units="xy", scale=1, color="white", edgecolor="black", linewidth=0.4, width=0.006,
+        )  # fmt: skip
         axes.set_title(f"{title}: {_describe_tracking(tracking)}", fontsize=9)
     names = f"{one_line(result.model)}, {one_line(result.label)}"
     figure.suptitle(
@@ -167,11 +165,9 @@ def _draw_position(axes: Axes, result: Invariance, row: int, column: int, **titl
     if result.equivariance is not None:
         y, x = result.equivariance.peak.points[row, column]
         axes.plot(x, y, **PEAK_STYLE)
-    label = result.labels[result.predicted[row, column]]
-    if len(label) > _MAX_LABEL:
-        label = label[: _MAX_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    label = one_line(result.labels[result.predicted[row, column]][:_MAX_LABEL])
     score = f"logit {result.logits[row, column]:6.2f}, probability {result.probabilities[row, column]:>6.1%}"
-    predicted = f"predicted: {one_line(label)}, {result.predicted_probabilities[row, column]:.1%}"
+    predicted = f"predicted: {label}, {result.predicted_probabilities[row, column]:.1%}"
     color = "black" if result.is_predicted[row, column] else "red"
     axes.set_title(f"{score}\n{predicted}", color=color, **title_style)
 
@@ -208,11 +204,11 @@ def _set_pixel_axes(axes: Axes, result: Invariance) -> None:
     axes.label_outer()
 
 
-def _two_axes(result: Invariance) -> tuple[Figure, tuple[Axes, Axes]]:
+def _two_axes(result: Invariance) -> tuple[Figure, Axes, Axes]:
     height, width = _view_size(result)
     figure = new_figure(10.4, 1.5 + 4 * max(0.5, height / width))
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    return figure, (left, right)
+    return figure, left, right
 
 
 def _draw_map(
@@ -233,26 +229,77 @@ def _cell_edges(centers: NDArray[np.floating], half_width: float) -> NDArray[np.
     return np.concatenate(([centers[0] - half[0]], centers[:-1] + half[: len(centers) - 1], [centers[-1] + half[-1]]))
 
 
-def _draw_arrows(axes: Axes, result: Invariance, tracking: PointTracking) -> None:
-    """Draw the deviations as arrows, to scale."""
-    shown = np.ix_(*(_spread_indices(count, _ARROWS) for count in result.placements.shape))
-    centers = result.placements.centers[shown].reshape(-1, 2)
-    arrows = tracking.points[shown].reshape(-1, 2) - centers - tracking.mean_offset
-    axes.quiver(
-        centers[:, 1], centers[:, 0], arrows[:, 1], arrows[:, 0],
-        angles="xy", scale_units="xy", scale=1, color="white", edgecolor="black", linewidth=0.4, width=0.006,
-    )  # fmt: skip
-
-
 def _describe_tracking(tracking: PointTracking) -> str:
     y, x = tracking.mean_offset
     if np.isnan(y):
         return "none"
-    mean, largest = mean_and_max(tracking.deviations)
+    distances = mean_and_max(tracking.deviations)
     offset = f"{abs(y):.1f} {'below' if y > 0 else 'above'} and {abs(x):.1f} {'right' if x > 0 else 'left'} of"
-    return f"off by {mean:.1f} on average, {largest:.1f} at most;\non average {offset} the object's center"
+    off = f"off by {distances['mean']:.1f} on average, {distances['max']:.1f} at most"
+    return f"{off};\non average {offset} the object's center"
 
 
 def _spread_indices(count: int, shown: int) -> list[int]:
     """Choose up to `shown` of `count` indices, evenly spread."""
     return sorted({round(index) for index in np.linspace(0, count - 1, shown)})
+
+
+def check_matplotlib() -> None:
+    """Raise OutputError if matplotlib is not installed, before anything is measured for the figures."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        found = "The figures need matplotlib, which is not installed"
+        raise OutputError(found, "pip install gapcam[figures]") from error
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Create an empty figure, in inches, whose layout makes room for labels and legends."""
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), dpi=_DPI, layout="constrained")
+
+
+def to_png(figure: Figure) -> bytes:
+    """Encode a figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def to_webp(figure: Figure, frames: Iterator[None]) -> bytes:
+    """Encode an animated WebP: each step of `frames` draws the next frame on the figure."""
+    from matplotlib.animation import PillowWriter
+
+    with TemporaryDirectory() as folder:
+        path, writer = Path(folder, "animation.webp"), PillowWriter(_FRAMES_PER_SECOND)
+        with writer.saving(figure, path, _DPI):
+            for _ in frames:
+                writer.grab_frame()
+                figure.set_layout_engine("none")  # keep the layout of the first frame: steadier, and faster
+        return path.read_bytes()
+
+
+def evidence_bar(figure: Figure, axes: Axes | NDArray[Any], vmax: float, label: str, fontsize: float) -> None:
+    """Add the color bar of signed evidence from -vmax to vmax."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    colors = ListedColormap(lookup("signed")[1:] / 255)
+    bar = figure.colorbar(ScalarMappable(Normalize(-vmax, vmax), colors), ax=axes, shrink=0.8)
+    bar.set_label(label, fontsize=fontsize)
+    bar.ax.tick_params(labelsize=8)
+
+
+def rectangle(axes: Axes, box: tuple[float, float, float, float], color: str, linewidth: float) -> None:
+    """Draw the outline of the pixels in a box (x0, y0, x1, y1), ends excluded."""
+    from matplotlib.patches import Rectangle
+
+    x0, y0, x1, y1 = box
+    corner = x0 - 0.5, y0 - 0.5
+    axes.add_patch(Rectangle(corner, x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=linewidth))
+
+
+def one_line(text: str) -> str:
+    r"""Escape text for one line of a figure: `$` starts no formula, and control characters become `?`."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text).replace("$", r"\$")

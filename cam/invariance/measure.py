@@ -3,63 +3,121 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from cam.classifiers.classifier import Classifier
+from cam.classifiers.classifier import BaseClassifier, Classifier
+from cam.classifiers.labels import name_classes
+from cam.classifiers.load import load_network, make_classifier
 from cam.classifiers.preprocessing import crop_resized
-from cam.errors import UsageError
+from cam.errors import CamError, HeadError, ModelError, UsageError
 from cam.evaluation.sanity import compare_moved
+from cam.explanations.forward import result_or_raise, run_forward
 from cam.explanations.options import Target, TopClasses, resolve
-from cam.invariance.models import ImageScores, Model, score_images
+from cam.heads.hooks import eval_mode
+from cam.heads.outputs import find_logits
 from cam.invariance.moving import Cutout, Fill, Placements, cut_object, paint_background
 from cam.invariance.results import Equivariance, Invariance, describe_object, track
 from cam.maps.boxes import Box
 from cam.maps.geometry import Grid, Pair, Size
 from cam.maps.projection import hottest_cell
+from cam.tensors import device_and_dtype, pick_device
 
 _FEWEST_CELLS = 4  # along each axis, so that a map has a middle half to compare
+
+
+@dataclass(frozen=True)
+class ScoreOnlyClassifier(BaseClassifier):
+    """A classifier without an exact map: only its scores can be measured."""
+
+    reason: str  # why it has no exact map
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Give logits (N, C) float32 on the CPU for normalized inputs (N, channels, H, W); one logit z is (-z, z)."""
+        try:
+            with eval_mode(self.network):
+                logits = find_logits(self.network(inputs.to(*device_and_dtype(self.network)))).float().cpu()
+        except CamError:
+            raise
+        except Exception as error:  # a network may raise anything
+            raise ModelError(
+                f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {error}",
+                "Give a --canvas of the size it was made for, or a smaller --batch-size",
+            ) from error
+        return torch.cat((-logits, logits), 1) if self.binary else logits
+
+
+Model: TypeAlias = Classifier | ScoreOnlyClassifier
+
+
+class ImageScores(NamedTuple):
+    """Scores of one image, and the map of one class."""
+
+    logits: NDArray[np.float32]  # (C,)
+    probabilities: NDArray[np.float32]  # (C,)
+    cam: NDArray[np.float32] | None = None  # (h, w), logit units
+
+
+def load_any_classifier(
+    model: str, *, labels: Sequence[str] | None = None, device: str = "auto", **loading: Any
+) -> Model:
+    """Load a network with the arguments of `load_classifier`, even if it has no exact map."""
+    torch_device = pick_device(device)
+    loaded = load_network(model, **loading)
+    try:
+        classifier = make_classifier(model, loaded, labels)
+    except HeadError as error:
+        network = loaded.network.to(torch_device)
+        scorer = ScoreOnlyClassifier(model, network, loaded.preprocessing, (), error.found, weights=loaded.weights)
+        classes = scorer.forward(torch.zeros(1, *loaded.preprocessing.input_shape)).shape[1]
+        return replace(scorer, binary=classes == 1, labels=name_classes(labels, loaded.labels, classes))
+    return classifier.to(torch_device)
+
+
+def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: int | None = None) -> list[ImageScores]:
+    """Run a network once on images (H, W, 3) of one input size, with the exact map of `class_idx` if there is one."""
+    if isinstance(model, Classifier):
+        scores = []
+        for result in map(result_or_raise, run_forward(model, images, model.preprocessing)):
+            cam = None
+            if class_idx is not None:
+                cams = result.cams([class_idx]).float().cpu()
+                result.check_completeness(cams, [class_idx])
+                cam = cams[0].numpy()
+            scores.append(ImageScores(result.logits.numpy(), result.probabilities.numpy(), cam))
+        return scores
+    logits = model.forward(torch.stack([model.preprocessing.prepare(image)[0] for image in images]))
+    if not logits.isfinite().all():
+        raise ModelError(f"The class scores of {model.name!r} are not finite", "Check its weights")
+    probabilities = model.probabilities(logits)
+    return [ImageScores(*rows) for rows in zip(logits.numpy(), probabilities.numpy(), strict=True)]
 
 
 def measure_invariance(
     model: Model,
     image: NDArray[np.uint8],
     *,
-    box: Box | None = None,
-    mask: NDArray[np.uint8] | None = None,
-    canvas: Size | None = None,
-    steps: int = 8,
-    fill: Fill = "mean",
-    target: Target | None = None,
+    box: Box | None = None,  # pixels of the image; without box and mask the object is all that the model sees
+    mask: NDArray[np.uint8] | None = None,  # (H, W), 255 where the object is
+    canvas: Size | None = None,  # input pixels; by default twice the object's size, at least the model's input size
+    steps: int = 8,  # positions along each axis
+    fill: Fill = "mean",  # of the preprocessing, "blur" (the blurred image), "reflect" (mirror images) or RGB
+    target: Target | None = None,  # by default the class predicted for the image
     batch_size: int = 32,
     progress: Callable[[object], None] = lambda scores: None,
 ) -> Invariance:
-    """Move an object over a canvas, and measure the score and the heat of one class at each position.
+    """Move an object of an image (H, W, 3) over a canvas; measure score and heat of one class at each position.
 
     The object keeps the scale at which the model sees images. For a network that takes one input size only, or has no
     exact map, the canvas has that size by default, and an object larger than half of the canvas is made smaller.
-
-    Args:
-        model: from `load_any_classifier`, `load_classifier` or `wrap`.
-        image: (H, W, 3) uint8 RGB; by default the object is all that the model sees of it.
-        box: (x0, y0, x1, y1) of the object, pixels of the image.
-        mask: (H, W) uint8, 255 where the object is.
-        canvas: (H, W), input pixels; by default twice the object's size, at least the model's input size.
-        steps: positions along each axis, spread evenly over the canvas.
-        fill: "mean" of the preprocessing, "blur" (the blurred image), "reflect" (mirror images of the object) or RGB.
-        target: the class; by default the one predicted for the image.
-        batch_size: images in one forward pass, and in memory.
-        progress: called after each position.
-
-    Raises:
-        UsageError: an argument is out of range, or leaves a single position.
-        ModelError: the network does not run on the canvas.
+    `progress` is called after each position.
     """
-    if batch_size < 1:
-        raise UsageError(f"--batch-size must be 1 or more, got {batch_size}", "Give 1 or more")
     cutout, natural_size, canvas = _cut_and_fit(model, image, box, mask, canvas)
     background = paint_background(fill, canvas, image, model.preprocessing.mean)
     placements = Placements.spread(cutout, background, steps, fill)
@@ -67,19 +125,19 @@ def measure_invariance(
 
     canvas_model = model.with_input_size(canvas)
     scores: list[ImageScores] = []
-    images = placements.images()
+    images = (placements.render(y, x) for y in placements.ys for x in placements.xs)
     while batch := list(islice(images, batch_size)):
         for image_scores in score_images(canvas_model, batch, class_idx):
             scores.append(image_scores)
             progress(image_scores)
-    logits, probabilities = (
-        np.stack(rows).reshape(*placements.shape, -1) for rows in zip(*(s[:2] for s in scores), strict=True)
-    )
+    logits = np.stack([image_scores.logits for image_scores in scores]).reshape(*placements.shape, -1)
+    probabilities = np.stack([image_scores.probabilities for image_scores in scores]).reshape(logits.shape)
     predicted = logits.argmax(-1)
 
     heat = seen = None
     if isinstance(canvas_model, Classifier):
-        heat = _measure_heat(canvas_model, placements, class_idx, scores)
+        cams = np.array([image_scores.cam for image_scores in scores])
+        heat = _measure_heat(canvas_model, placements, class_idx, cams)
         if box is None and mask is None:
             seen = model.preprocessing.frame((image.shape[0], image.shape[1]))
     return Invariance(
@@ -128,12 +186,9 @@ def _single_class(model: Model, image: NDArray[np.uint8], target: Target | None)
     return classes[0]
 
 
-def _measure_heat(
-    model: Classifier, placements: Placements, class_idx: int, scores: Sequence[ImageScores]
-) -> Equivariance:
-    cams = np.array([s.cam for s in scores])
-    cams = cams.reshape(*placements.shape, *cams.shape[1:])
-    cells = cams.shape[2], cams.shape[3]
+def _measure_heat(model: Classifier, placements: Placements, class_idx: int, cams: NDArray[np.float32]) -> Equivariance:
+    cells = cams.shape[1], cams.shape[2]
+    cams = cams.reshape(*placements.shape, *cells)
     grid = model.grid_for(cells, placements.canvas)
     ys, xs = (grid.centers(axis, cells[axis], placements.canvas[axis]) for axis in (0, 1))
     peaks, centroids = (track(points, placements.centers) for points in peaks_and_centroids(cams, ys, xs))

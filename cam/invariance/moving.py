@@ -19,9 +19,7 @@ from cam.maps.geometry import Pair, Size
 Fill: TypeAlias = Literal["mean", "blur", "reflect"] | tuple[int, int, int]
 
 MAX_CANVAS = 2**24  # pixels; the feature maps of a network take many times as much memory
-
 MAX_POSITIONS = 4096
-
 _BLUR = 0.1  # standard deviation as a share of the shorter side: keeps colors, removes objects
 
 
@@ -61,14 +59,11 @@ def cut_object(
     height, width = image.shape[:2]
     if mask is not None:
         if mask.shape != (height, width):
-            found = (
-                f"--mask must have the size of the image, {height}x{width} pixels (HxW), got {format_size(mask.shape)}"
-            )
+            found = f"--mask must be {height}x{width} pixels (HxW) like the image, got {format_size(mask.shape)}"
             raise UsageError(found, "Give a mask of that size")
-        if mask.max() < 128:
-            raise UsageError("--mask is empty: it has no bright pixel", "Paint the object white")
-        rows, columns = (np.flatnonzero(mask.any(1 - axis)) for axis in (0, 1))
-        box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        if mask.any():
+            rows, columns = (np.flatnonzero(mask.any(1 - axis)) for axis in (0, 1))
+            box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
     x0, y0, x1, y1 = box or (0, 0, width, height)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise UsageError(
@@ -76,28 +71,24 @@ def cut_object(
             f"Give x0,y0,x1,y1 with 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}",
         )
     size = max(1, round((y1 - y0) * scale)), max(1, round((x1 - x0) * scale))
-    pixels = _resize(image[y0:y1, x0:x1], size, interpolation)
+    pixels = resize(image[y0:y1, x0:x1], size, interpolation)
     if mask is None:
         return Cutout.opaque(pixels)
-    alpha = _resize(mask[y0:y1, x0:x1, None].repeat(3, 2), size, interpolation)[..., 0]
-    if not alpha.any():
-        raise UsageError("--mask is empty after resizing to the scale of the network's input", "Mark a larger object")
+    alpha = resize(mask[y0:y1, x0:x1, None].repeat(3, 2), size, interpolation)[..., 0]
+    if alpha.max() < 128:
+        found = "--mask has no bright pixel at the scale of the network's input"
+        raise UsageError(found, "Paint the object white, or mark a larger one")
     return Cutout(pixels, alpha)
-
-
-def _resize(pixels: NDArray[np.uint8], size: Size, interpolation: str) -> NDArray[np.uint8]:
-    return pixels if pixels.shape[:2] == size else resize(np.ascontiguousarray(pixels), size, interpolation)
 
 
 def paint_background(fill: Fill, canvas: Size, image: NDArray[np.uint8], mean: tuple[float, ...]) -> NDArray[np.uint8]:
     """Paint an empty canvas (H, W, 3): `mean` (one gray or RGB, in [0, 1]), the blurred image, or a color.
 
-    For "reflect" it has the mean color: `paste` covers it with mirror images of the object.
+    For "reflect" it has the mean color: `Placements.render` covers it with mirror images of the object.
     """
     if canvas[0] * canvas[1] > MAX_CANVAS:
-        raise UsageError(
-            f"--canvas must have at most {MAX_CANVAS} pixels, got {format_size(canvas)}", "Give a smaller canvas"
-        )
+        found = f"--canvas must have at most {MAX_CANVAS} pixels, got {format_size(canvas)}"
+        raise UsageError(found, "Give a smaller canvas")
     if fill == "blur":
         sigma = _BLUR * min(canvas)
         stretched = resize(image, canvas).astype(np.float32)
@@ -105,21 +96,6 @@ def paint_background(fill: Fill, canvas: Size, image: NDArray[np.uint8], mean: t
         return np.asarray(np.rint(blurred).clip(0, 255), np.uint8)
     color = np.rint(255 * np.array(mean)) if isinstance(fill, str) else np.array(fill)
     return np.full((*canvas, 3), color.clip(0, 255), np.uint8)
-
-
-def paste(
-    background: NDArray[np.uint8], cutout: Cutout, position: tuple[int, int], *, reflect: bool = False
-) -> NDArray[np.uint8]:
-    """Paste an object with its first pixel at (y, x); `reflect` fills the canvas with its mirror images."""
-    (top, left), (height, width) = position, cutout.size
-    if reflect:
-        below, right = background.shape[0] - top - height, background.shape[1] - left - width
-        return np.pad(cutout.pixels, ((top, below), (left, right), (0, 0)), mode="symmetric")
-    image = background.copy()
-    region = image[top : top + height, left : left + width]
-    opacity = cutout.alpha[..., None] / np.float32(255)
-    region[:] = np.rint(opacity * cutout.pixels + (1 - opacity) * region)
-    return image
 
 
 @dataclass(frozen=True)
@@ -137,20 +113,15 @@ class Placements:
         """Spread up to `steps` positions along each axis evenly over the canvas; the object always fits whole."""
         canvas = background.shape[0], background.shape[1]
         rooms = [canvas[axis] - cutout.size[axis] for axis in (0, 1)]
-        if steps < 2:
-            raise UsageError(f"--steps must be 2 or more, got {steps}", "Give more positions along each axis")
         if min(rooms) < 0 or max(rooms) == 0:
             size = format_size(cutout.size)
             found = f"--canvas must be larger than the object of {size} pixels (HxW), got {format_size(canvas)}"
             raise UsageError(found, "Give a larger canvas, or a smaller object")
-        rows, columns = (min(steps, room + 1) for room in rooms)
-        if rows * columns > MAX_POSITIONS:
-            found = f"--steps {steps} gives {rows * columns} positions, more than {MAX_POSITIONS}"
+        count = math.prod(min(steps, room + 1) for room in rooms)
+        if count > MAX_POSITIONS:
+            found = f"--steps {steps} gives {count} positions, more than {MAX_POSITIONS}"
             raise UsageError(found, f"Give --steps {math.isqrt(MAX_POSITIONS)} or fewer")
-        ys, xs = (
-            tuple(np.linspace(0, room, count).astype(int).tolist())
-            for room, count in zip(rooms, (rows, columns), strict=True)
-        )
+        ys, xs = (tuple(np.linspace(0, room, min(steps, room + 1)).astype(int).tolist()) for room in rooms)
         return cls(cutout, background, fill, ys, xs)
 
     @property
@@ -170,8 +141,16 @@ class Placements:
         return np.stack(np.meshgrid(np.array(self.ys) + y, np.array(self.xs) + x, indexing="ij"), -1)
 
     def render(self, y: int, x: int) -> NDArray[np.uint8]:
-        """Give the canvas (H, W, 3) with the object's first pixel at (y, x)."""
-        return paste(self.background, self.cutout, (y, x), reflect=self.fill == "reflect")
+        """Paste the object on the canvas (H, W, 3) with its first pixel at (y, x)."""
+        pixels, (height, width) = self.cutout.pixels, self.cutout.size
+        if self.fill == "reflect":
+            below, right = self.canvas[0] - y - height, self.canvas[1] - x - width
+            return np.pad(pixels, ((y, below), (x, right), (0, 0)), mode="symmetric")
+        image = self.background.copy()
+        region = image[y : y + height, x : x + width]
+        opacity = self.cutout.alpha[..., None] / np.float32(255)
+        region[:] = np.rint(opacity * pixels + (1 - opacity) * region)
+        return image
 
     def images(self) -> Iterator[NDArray[np.uint8]]:
         """Render all positions, row by row."""

@@ -79,9 +79,16 @@ class Invariance:
         """(R, C): True where the class is the predicted one."""
         return np.asarray(self.predicted == self.class_idx)
 
+    @property
+    def predictions(self) -> str:
+        """At how many positions the class is predicted, and the class that is predicted more often."""
+        count = f"predicted at {self.is_predicted.sum()} of {self.predicted.size} positions"
+        most = self.most_predicted
+        return count if most == self.class_idx else f"{count}, most often {self.labels[most]!r}"
+
     def facts(self) -> dict[str, Any]:
-        """Summarize as JSON types; sizes are (h, w) and points (y, x), pixels of the canvas."""
-        most = {"label": self.labels[self.most_predicted], "share": (self.predicted == self.most_predicted).mean()}
+        """Summarize as JSON types."""
+        heat = self.equivariance
         facts = {
             "model": self.model,
             "class_idx": self.class_idx,
@@ -93,17 +100,23 @@ class Invariance:
             "fill": self.placements.fill,
             "positions": self.placements.shape,
             "predicted_share": self.is_predicted.mean(),
-            "most_predicted": most,
+            "most_predicted": {
+                "label": self.labels[self.most_predicted],
+                "share": (self.predicted == self.most_predicted).mean(),
+            },
             "logit": summarize_scores(self.logits, self.placements.centers),
             "probability": summarize_scores(self.probabilities, self.placements.centers),
         }
-        heat = self.equivariance
         if heat is None:
-            return dict(plain(facts | {"reason": self.reason}))
-        facts |= {"stride": heat.grid.stride, "peak": summarize_tracking(heat.peak)}
-        facts |= {"centroid": summarize_tracking(heat.centroid), "shift_by_one_stride": None}
-        if heat.shift_errors:
-            facts["shift_by_one_stride"] = dict(zip(("down", "right"), heat.shift_errors, strict=True))
+            facts["reason"] = self.reason
+        else:
+            shift_errors = heat.shift_errors and dict(zip(("down", "right"), heat.shift_errors, strict=True))
+            facts |= {
+                "stride": heat.grid.stride,
+                "peak": summarize_tracking(heat.peak),
+                "centroid": summarize_tracking(heat.centroid),
+                "shift_by_one_stride": shift_errors,
+            }
         return dict(plain(facts))
 
     def to_json(self, made_with: Mapping[str, Any] | None = None) -> str:
@@ -127,15 +140,13 @@ class Invariance:
     def __str__(self) -> str:
         """Summarize in a few lines."""
         size, canvas = format_size(self.placements.cutout.size), format_size(self.placements.canvas)
-        count, centers = self.predicted.size, self.placements.centers
-        most = self.labels[self.most_predicted]
+        count = self.predicted.size
         lines = [
             f"{self.model}, {self.label!r}: {size} pixels (HxW) at {count} positions on a canvas of {canvas}",
-            f"predicted at {self.is_predicted.sum()} of {count} positions"
-            + ("" if self.most_predicted == self.class_idx else f", most often {most!r}"),
+            self.predictions,
         ]
         for name, scores in (("logit", self.logits), ("probability", self.probabilities)):
-            summary = summarize_scores(scores, centers)
+            summary = summarize_scores(scores, self.placements.centers)
             y, x = summary["min_center"]
             lines.append(
                 f"{name}: mean {summary['mean']:.3f}, standard deviation {summary['std']:.3f}, "
@@ -144,10 +155,10 @@ class Invariance:
         if self.equivariance is None:
             return "\n".join([*lines, self.reason, *self.notes])
         for name, tracking in (("peak", self.equivariance.peak), ("centroid", self.equivariance.centroid)):
-            (error, _), (mean, largest) = mean_and_max(tracking.errors), mean_and_max(tracking.deviations)
+            error, deviation = mean_and_max(tracking.errors), mean_and_max(tracking.deviations)
             lines.append(
-                f"{name}: {mean:.2f} pixels on average ({largest:.2f} at most) from where it would be if it moved "
-                f"exactly with the object; {error:.2f} from the object's center"
+                f"{name}: {deviation['mean']:.2f} pixels on average ({deviation['max']:.2f} at most) from where it "
+                f"would be if it moved exactly with the object; {error['mean']:.2f} from the object's center"
             )
         if self.equivariance.shift_errors:
             down, right = self.equivariance.shift_errors
@@ -174,31 +185,22 @@ def summarize_scores(scores: Floats, centers: Floats) -> dict[str, Any]:
 
 def summarize_tracking(tracking: PointTracking) -> dict[str, Any]:
     """Summarize distances, pixels; NaN if no map has the point."""
-    summary: dict[str, Any] = {"mean_offset": tracking.mean_offset}
-    for name, distances in (("error", tracking.errors), ("deviation", tracking.deviations)):
-        summary[name] = dict(zip(("mean", "max"), mean_and_max(distances), strict=True))
-    return summary
+    error, deviation = mean_and_max(tracking.errors), mean_and_max(tracking.deviations)
+    return {"mean_offset": tracking.mean_offset, "error": error, "deviation": deviation}
 
 
-def mean_and_max(distances: Floats) -> Pair:
+def mean_and_max(distances: Floats) -> dict[str, float]:
     """Summarize the finite distances; NaN if there are none."""
     finite = distances[np.isfinite(distances)]
-    return (float(finite.mean()), float(finite.max())) if finite.size else (np.nan, np.nan)
+    return {"mean": finite.mean(), "max": finite.max()} if finite.size else {"mean": np.nan, "max": np.nan}
 
 
 def describe_object(placements: Placements, natural_size: Size, seen: Frame | None = None) -> tuple[str, ...]:
-    """Note what a user may not expect of the object and the canvas, one sentence each.
-
-    `natural_size` is the object's (h, w) before it was made to fit, `seen` the part of the image that is the object,
-    if no box or mask was given and there is an exact map.
-    """
+    """Note what a user may not expect: an object made smaller, one without box or mask (`seen`), mirror images."""
     notes = []
-    size = placements.cutout.size
-    if size != natural_size:
-        notes.append(
-            f"The object was made smaller, from {format_size(natural_size)} to {format_size(size)} pixels (HxW), to "
-            "fit on the canvas."
-        )
+    before, after = format_size(natural_size), format_size(placements.cutout.size)
+    if before != after:
+        notes.append(f"The object was made smaller, from {before} to {after} pixels (HxW), to fit on the canvas.")
     if seen is not None:
         part = "whole image" if seen.input == seen.resized else "center crop of the image that the model sees"
         notes.append(

@@ -9,14 +9,7 @@ def global_average_pool(features: torch.Tensor) -> torch.Tensor:
     """Average every feature map over all positions (Lin et al. 2014, section 3.2).
 
     Each map becomes one number, whatever its size: a network that ends like this takes images of any size, and its
-    score forgets where the object was. Frameworks and papers write the same average in four ways:
-
-    | code | result | works for |
-    |---|---|---|
-    | `AvgPool2d(kernel_size=(h, w))`, the map's own size | (N, K, 1, 1) | that one size |
-    | `mean` over a view flattened to (N, K, h * w) | (N, K) | any size |
-    | `AdaptiveAvgPool2d(1)`, a layer | (N, K, 1, 1) | any size |
-    | `F.adaptive_avg_pool2d(features, 1)`, a function | (N, K, 1, 1) | any size |
+    score forgets where the object was.
 
     Args:
         features: feature maps, (N, K, h, w), any floating dtype and device.

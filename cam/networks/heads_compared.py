@@ -8,8 +8,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from cam.networks.global_average_pooling import global_average_pool
-
 HeadName = Literal["gap-linear", "flatten-linear", "flatten-mlp"]
 PaddingMode = Literal["zeros", "circular", "reflect"]
 
@@ -43,7 +41,8 @@ class HeadsCompared(nn.Module):
         super().__init__()
         layers, channels, cells = [], 3, size
         for out_channels, stride in LAYERS:
-            layers.append(_layer(channels, out_channels, stride, padding_mode))
+            convolution = nn.Conv2d(channels, out_channels, 3, stride, 1, bias=False, padding_mode=padding_mode)
+            layers.append(nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU()))
             channels, cells = out_channels, (-(-cells[0] // stride), -(-cells[1] // stride))
         self.features = nn.Sequential(*layers)
         self.head = _head(head, channels, cells[0] * cells[1], num_classes)
@@ -54,22 +53,10 @@ class HeadsCompared(nn.Module):
         return logits
 
 
-class GlobalAveragePool(nn.Module):
-    """`global_average_pool` as a layer: (N, K, h, w) to (N, K)."""
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Average over positions."""
-        return global_average_pool(features)
-
-
-def _layer(in_channels: int, out_channels: int, stride: int, padding_mode: PaddingMode) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False, padding_mode=padding_mode)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
-
-
 def _head(name: HeadName, channels: int, cells: int, num_classes: int) -> nn.Sequential:
     if name == "gap-linear":
-        return nn.Sequential(OrderedDict(pool=GlobalAveragePool(), linear=nn.Linear(channels, num_classes)))
+        linear = nn.Linear(channels, num_classes)
+        return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=linear))
     values = channels * cells
     if name == "flatten-linear":
         return nn.Sequential(OrderedDict(flatten=nn.Flatten(), linear=nn.Linear(values, num_classes)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from cam.classifiers.load import load_network, wrap
@@ -18,33 +19,35 @@ from cam.classifiers.sources import cards
 from cam.evaluation.benchmark import interval, plain
 from cam.explanations.explain import explain_all
 from cam.files import write_whole
-from cam.invariance.demo.figures import draw_demo
-from cam.invariance.demo.positions import evaluate_network
+from cam.invariance.demo.figures import MIN_SCENES, draw_demo
 from cam.invariance.demo.scenes import Floats, Ints
-from cam.invariance.demo.training import MEAN, NETWORKS, SIZE, STD, TrainedNetwork, make_scenes, train_all
-from cam.invariance.plotting import check_matplotlib
+from cam.invariance.demo.training import (
+    MEAN,
+    NETWORKS,
+    SIZE,
+    STD,
+    DigitScenes,
+    TrainedNetwork,
+    make_scenes,
+    to_inputs,
+    train_all,
+)  # fmt: skip
+from cam.networks.global_average_pooling import global_average_pool
 from cam.tensors import hash_tensors
 
 SCENES = 4000
-
 EXPLAINED = 100  # scenes in the unseen half whose heat is measured
+BIN = 4  # pixels, side of the squares in which digits are counted by position
 
 
 def run_demo(
     out: Path, *, train: bool = False, seed: int = 0, progress: Callable[[object], None] = lambda step: None
 ) -> dict[str, Any]:
-    """Evaluate every network, and write figures and `demo.json`.
+    """Evaluate all networks, write figures and `demo.json`, and return its content.
 
-    Args:
-        out: the output folder.
-        train: train all networks first (minutes) instead of loading the shipped ones.
-        seed: of the training; the test scenes, of other glyphs, have the next one.
-        progress: called `TOTAL_EPOCHS` times while training, then once for each of the `NETWORKS`.
-
-    Returns:
-        The content of `demo.json`.
+    `train` trains the networks first (minutes) instead of loading the shipped ones, with the seed; the test scenes, of
+    other glyphs, have the next seed. `progress` is called `TOTAL_EPOCHS` times while training, then once a network.
     """
-    check_matplotlib()
     networks = train_all(seed, progress) if train else shipped_networks()
     scenes = make_scenes(*shipped_glyphs(), SCENES, seed=seed + 1)
     results = []
@@ -61,20 +64,72 @@ def run_demo(
     boxes = scenes.boxes[unseen]
     hits = np.all((boxes[:, :2] <= peaks) & (peaks < boxes[:, 2:]), axis=1)
 
-    facts = {
-        "seed": seed,
-        "trained": "on the spot" if train else "shipped",
-        "versions": versions(),
-        "scenes": SCENES,
-        "peak_in_box_unseen": interval(hits, seed=seed),
-        "networks": [
-            plain({"tensors_sha256": hash_tensors(networks[result.name].network.state_dict()), **asdict(result)})
-            for result in results
-        ],
-    }
     draw_demo(out, results, explanations, scenes.classes[unseen], boxes)
+    facts: dict[str, Any] = plain(
+        {
+            "seed": seed,
+            "trained": "on the spot" if train else "shipped",
+            "versions": versions(),
+            "scenes": SCENES,
+            "peak_in_box_unseen": interval(hits, seed=seed),
+            "networks": results,
+        }
+    )
     write_whole(out / "demo.json", (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
     return facts
+
+
+def evaluate_network(name: str, trained: TrainedNetwork, scenes: DigitScenes, *, seed: int) -> dict[str, Any]:
+    """Evaluate one of `NETWORKS` on digits at all positions, with bootstrap intervals of that seed.
+
+    `position_r2` is the share of the variance of the digit's x that a linear readout of the averaged features explains
+    on held-out scenes (R2): 0 if the average tells nothing about the position, 1 if it tells it exactly.
+    """
+    body, head = trained.network.get_submodule("features"), trained.network.get_submodule("head")
+    with torch.inference_mode():
+        features = [body(inputs) for inputs in torch.split(to_inputs(scenes.images), 250)]
+        predicted = torch.cat([head(batch).argmax(1) for batch in features]).numpy()
+        pooled = torch.cat([global_average_pool(batch) for batch in features]).numpy()
+    correct = predicted == scenes.classes
+    return {
+        "tensors_sha256": hash_tensors(trained.network.state_dict()),
+        "name": name,
+        **NETWORKS[name],
+        "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
+        "head_parameters": sum(parameter.numel() for parameter in head.parameters()),
+        "seen": interval(correct[scenes.seen], seed=seed),
+        "unseen": interval(correct[scenes.unseen], seed=seed),
+        "drop": interval(np.stack((correct, scenes.seen, scenes.unseen), 1), _drop, seed=seed),
+        "position_r2": interval(read_out_x(pooled, scenes.boxes), _r2, seed=seed),
+        "small_set_accuracy": trained.small_set_accuracy,
+        "by_position": accuracy_by_position(correct, scenes.boxes),
+    }
+
+
+def accuracy_by_position(correct: NDArray[np.bool_], boxes: Ints) -> NDArray[np.float64]:
+    """Average `correct` (N,) in squares, by the centers of boxes (N, 4): (8, 16), NaN below `MIN_SCENES`."""
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
+    edges = [np.arange(0, side + 1, BIN) for side in SIZE]
+    counts, hits = np.histogram2d(y, x, edges)[0], np.histogram2d(y[correct], x[correct], edges)[0]
+    return np.where(counts >= MIN_SCENES, hits / np.maximum(counts, 1), np.nan)
+
+
+def read_out_x(pooled: NDArray[np.floating], boxes: Ints) -> NDArray[np.float64]:
+    """Fit x of the boxes' centers to averaged features (N, K) on the first half: true and predicted x of the rest."""
+    features = np.column_stack((pooled, np.ones(len(pooled)))).astype(np.float64)
+    x, half = (boxes[:, 0] + boxes[:, 2]) / 2, len(pooled) // 2
+    weights = np.linalg.lstsq(features[:half], x[:half])[0]
+    return np.column_stack((x[half:], features[half:] @ weights))
+
+
+def _drop(samples: NDArray[np.bool_]) -> float:
+    correct, seen, unseen = samples.T
+    return float(correct[seen].mean() - correct[unseen].mean())
+
+
+def _r2(samples: NDArray[np.float64]) -> float:
+    truth, predicted = samples.T
+    return float(1 - ((truth - predicted) ** 2).mean() / truth.var())
 
 
 def shipped_networks() -> dict[str, TrainedNetwork]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cam.explanations.explanation import Explanation
 from cam.files import write_whole
-from cam.invariance.demo.positions import MIN_SCENES, NetworkResult
 from cam.invariance.demo.training import RIGHT_HALF, SIZE, SMALL_SET
-from cam.invariance.plotting import PEAK_STYLE, error_bars, evidence_bar, new_figure, rectangle, to_png
+from cam.invariance.figures import PEAK_STYLE, evidence_bar, new_figure, rectangle, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+MIN_SCENES = 10  # at a position, for a meaningful accuracy
 
 _SHOWN = 8  # scenes with heat
 
@@ -32,37 +33,37 @@ _TITLES = {
 
 def draw_demo(
     out: Path,
-    results: Sequence[NetworkResult],
+    networks: Sequence[dict[str, Any]],
     explanations: Sequence[Explanation],
     classes: NDArray[np.integer],
     boxes: NDArray[np.integer],
 ) -> None:
-    """Draw the results, and explanations of scenes in the unseen half with their true classes (N,) and boxes (N, 4)."""
-    results = sorted(results, key=lambda result: result.padding_mode != "zeros")  # heads first, then padding
+    """Draw results of `evaluate_network`, and scenes in the unseen half with their classes (N,) and boxes (N, 4)."""
+    networks = sorted(networks, key=lambda network: network["padding_mode"] != "zeros")  # heads first, then padding
     figures = {
-        "accuracy-by-place.png": _draw_positions(results),
-        "accuracy.png": _draw_halves(results),
+        "accuracy-by-place.png": _draw_positions(networks),
+        "accuracy.png": _draw_halves(networks),
         "unseen-heat.png": _draw_heat(explanations[:_SHOWN], classes, boxes),
     }
     for name, figure in figures.items():
         write_whole(out / name, to_png(figure))
 
 
-def _draw_positions(results: Sequence[NetworkResult]) -> Figure:
+def _draw_positions(networks: Sequence[dict[str, Any]]) -> Figure:
     figure = new_figure(11.5, 5.2)
     grid = figure.subplots(2, 3)
-    for result, axes in zip(results, grid.flat, strict=False):
-        image = axes.imshow(result.by_position, vmin=0, vmax=1, cmap="viridis", extent=(0, SIZE[1], SIZE[0], 0))
+    for network, axes in zip(networks, grid.flat, strict=False):
+        image = axes.imshow(network["by_position"], vmin=0, vmax=1, cmap="viridis", extent=(0, SIZE[1], SIZE[0], 0))
         axes.axvline(RIGHT_HALF[0], color="red", linestyle="--", linewidth=1.2)
-        halves = f"seen half {result.seen[0]:.1%}, unseen half {result.unseen[0]:.1%}"
-        axes.set_title(f"{_TITLES[result.name].replace(chr(10), ' ')}\n{halves}", fontsize=9)
+        title, seen, unseen = _TITLES[network["name"]].replace("\n", " "), network["seen"][0], network["unseen"][0]
+        axes.set_title(f"{title}\nseen half {seen:.1%}, unseen half {unseen:.1%}", fontsize=9)
         axes.set_xlabel("x of the digit's center (pixels)", fontsize=8)
         axes.set_ylabel("y (pixels)", fontsize=8)
 
-    averaged = [result for result in results if result.head == "gap-linear"]
-    r2, axes = np.array([result.position_r2 for result in averaged]), grid[1, 2]
-    paddings = [result.padding_mode for result in averaged]
-    axes.bar(paddings, r2[:, 0], 0.5, yerr=error_bars(r2), capsize=3, color="tab:purple")
+    axes = grid[1, 2]
+    r2 = {network["padding_mode"]: network["position_r2"] for network in networks if network["head"] == "gap-linear"}
+    means, low, high = np.transpose(list(r2.values()))
+    axes.bar(list(r2), means, 0.5, yerr=(means - low, high - means), capsize=3, color="tab:purple")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_ylim(-0.1, 1)
     axes.set_title("GAP: how much of the digit's x\nits averaged features still tell", fontsize=9)
@@ -75,18 +76,18 @@ def _draw_positions(results: Sequence[NetworkResult]) -> Figure:
     return figure
 
 
-def _draw_halves(results: Sequence[NetworkResult]) -> Figure:
+def _draw_halves(networks: Sequence[dict[str, Any]]) -> Figure:
     figure = new_figure(11.5, 4.2)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(5, 3))
     for shift, half, color in ((-0.2, "seen", "tab:blue"), (0.2, "unseen", "tab:orange")):
-        estimates = np.array([getattr(result, half) for result in results])
-        x, label = np.arange(len(results)) + shift, f"digit in the {half} half"
-        left.bar(x, estimates[:, 0], 0.38, yerr=error_bars(estimates), color=color, capsize=3, label=label)
+        means, low, high = np.transpose([network[half] for network in networks])
+        x, label = np.arange(len(networks)) + shift, f"digit in the {half} half"
+        left.bar(x, means, 0.38, yerr=(means - low, high - means), color=color, capsize=3, label=label)
     left.set_title("Large training set, all digits in the right half", fontsize=10)
     left.set_ylabel("accuracy")
-    _set_bar_axes(left, [f"{_TITLES[result.name]}\n{result.parameters:,} parameters" for result in results])
+    _set_bar_axes(left, [f"{_TITLES[network['name']]}\n{network['parameters']:,} parameters" for network in networks])
 
-    small = {result.name: result.small_set_accuracy for result in results if result.small_set_accuracy}
+    small = {network["name"]: network["small_set_accuracy"] for network in networks if network["small_set_accuracy"]}
     parts = (-0.2, "train", "training scenes", "tab:gray"), (0.2, "test", "other scenes, same half", "tab:blue")
     for shift, part, label, color in parts:
         shares = [accuracy[part] for accuracy in small.values()]

@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.errors import UsageError
+from cam.maps.boxes import Box
 
 Floats = NDArray[np.float32]
-
 Ints = NDArray[np.int64]
 
-Box = tuple[int, int, int, int]
-
 _ATTEMPTS = 1000  # layouts tried before the canvas counts as too small
-
 _PARTS = {"train": slice(0, 1197), "validation": slice(1197, 1397), "test": slice(1397, 1797)}
 
 
@@ -60,28 +57,16 @@ def compose(
     clutter: float = 1.0,
     area: tuple[float, float, float, float] | None = None,
 ) -> Scene:
-    """Draw digits on a canvas, each at a random position, height, slant and contrast, without overlap.
+    """Draw D glyphs (h, w) on a canvas of (H, W) pixels: random positions, heights, slants and contrasts, no overlap.
 
-    Args:
-        glyphs: D arrays of (h, w), the amount of ink from 0 to 1.
-        classes: of the glyphs, D integers.
-        size: of the canvas, (H, W) in pixels.
-        rng: the same state gives the same scene.
-        digit_size: smallest and largest height of a digit in pixels, before it is slanted.
-        clutter: amount of gradients, clouds, strokes, blobs, triangles, arcs and noise, from 0.
-        area: the part of the canvas where digits may lie, xyxy in pixels; all of it by default.
-
-    Raises:
-        UsageError: the digits do not fit.
+    The digits are `digit_size` pixels high (smallest and largest, before they are slanted) and lie in `area`, xyxy in
+    pixels, by default the whole canvas. `clutter`, from 0, is the amount of gradients, clouds, shapes and noise.
     """
     left, top, right, bottom = area or (0, 0, size[1], size[0])
     area = max(left, 0), max(top, 0), min(right, size[1]), min(bottom, size[0])
     canvas = _draw_background(size, clutter, rng)
     inks = [_draw_ink(np.asarray(glyph, np.float32), rng.uniform(*digit_size), rng) for glyph in glyphs]
     boxes = _lay_out([ink.shape for ink in inks], area, rng)
-    if boxes is None:
-        found = f"{len(inks)} digits of {digit_size!r} pixels do not fit in {area!r} without overlap"
-        raise UsageError(found, "Choose smaller or fewer digits, or a larger canvas or area")
     opacity = np.zeros(size, np.float32)
     for ink, (x0, y0, x1, y1) in zip(inks, boxes, strict=True):
         opacity[y0:y1, x0:x1] = ink
@@ -117,22 +102,22 @@ def _draw_ink(glyph: Floats, height: float, rng: np.random.Generator) -> Floats:
 
 def _lay_out(
     shapes: list[tuple[int, ...]], area: tuple[float, float, float, float], rng: np.random.Generator
-) -> list[Box] | None:
-    """Choose random boxes of those shapes in the area, at least two pixels apart; None if no layout was found."""
+) -> list[Box]:
+    """Choose random boxes of those shapes in the area, at least two pixels apart."""
     left, top = math.ceil(area[0]), math.ceil(area[1])
     spare = [(int(area[2]) - left - width, int(area[3]) - top - height) for height, width in shapes]
-    if any(min(room) < 0 for room in spare):
-        return None
+    attempts = _ATTEMPTS if all(min(room) >= 0 for room in spare) else 0
 
     def separate(a: Box, b: Box) -> bool:
         return a[0] >= b[2] + 2 or a[1] >= b[3] + 2 or b[0] >= a[2] + 2 or b[1] >= a[3] + 2
 
-    for _ in range(_ATTEMPTS):
+    for _ in range(attempts):
         corners = [(left + int(rng.integers(x + 1)), top + int(rng.integers(y + 1))) for x, y in spare]
         boxes = [(x, y, x + width, y + height) for (x, y), (height, width) in zip(corners, shapes, strict=True)]
         if all(separate(a, b) for a, b in combinations(boxes, 2)):
             return boxes
-    return None
+    found = f"{len(shapes)} digits do not fit in {area} without overlap"
+    raise UsageError(found, "Choose smaller or fewer digits, or a larger canvas or area")
 
 
 def _contrasting_color(region: Floats, rng: np.random.Generator) -> Floats:
@@ -140,8 +125,7 @@ def _contrasting_color(region: Floats, rng: np.random.Generator) -> Floats:
     mean = region.mean((0, 1))
     sign = 1 if mean.mean() < rng.uniform(0.35, 0.65) else -1
     change = sign * rng.uniform(0.35, 0.9) * rng.uniform(0.6, 1, 3)
-    color: Floats = (mean + change).clip(0, 1).astype(np.float32)
-    return color
+    return np.asarray((mean + change).clip(0, 1), np.float32)
 
 
 def _random_color(rng: np.random.Generator) -> Floats:

@@ -11,25 +11,19 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from cam.invariance.demo.scenes import Box, Floats, Ints, compose, uci_digits
+from cam.invariance.demo.scenes import Floats, Ints, compose, uci_digits
+from cam.maps.boxes import Box
 from cam.networks.heads_compared import HeadsCompared
 
 SIZE = (32, 64)
-
 RIGHT_HALF: Box = (32, 0, 64, 32)
-
 DIGIT_SIZE = (16, 20)
-
 MAX_CLUTTER = 0.1
-
 MEAN, STD = 0.5, 0.25
 
 LARGE_SET, SMALL_SET = 4000, 1000  # training scenes; a network can memorize the small set
-
 EPOCHS = {LARGE_SET: 12, SMALL_SET: 30}
-
 BATCH = 32
-
 LEARNING_RATE = 3e-3
 
 NETWORKS: dict[str, dict[str, Any]] = {  # arguments of `HeadsCompared` by name of the model card
@@ -80,20 +74,18 @@ def make_scenes(glyphs: Floats, classes: Ints, count: int, *, area: Box | None =
     """Compose `count` scenes of one digit each from glyphs (G, 8, 8) and their classes (G,)."""
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(glyphs), size=count)
-    scenes = []
-    for i in chosen:
-        clutter = rng.uniform(0, MAX_CLUTTER)
-        scenes.append(compose([glyphs[i]], [classes[i]], SIZE, rng, digit_size=DIGIT_SIZE, clutter=clutter, area=area))
+    arguments: dict[str, Any] = {"size": SIZE, "rng": rng, "digit_size": DIGIT_SIZE, "area": area}
+    scenes = [compose([glyphs[i]], [classes[i]], clutter=rng.uniform(0, MAX_CLUTTER), **arguments) for i in chosen]
     images, boxes = np.stack([scene.image for scene in scenes]), np.concatenate([scene.boxes for scene in scenes])
     return DigitScenes(images, classes[chosen], boxes)
 
 
-def train_all(seed: int, progress: Callable[[object], None] = lambda network: None) -> dict[str, TrainedNetwork]:
+def train_all(seed: int, progress: Callable[[object], None]) -> dict[str, TrainedNetwork]:
     """Train all `NETWORKS` on the same scenes of the right half; calls `progress` after each of `TOTAL_EPOCHS`."""
-    glyphs, test_glyphs = uci_digits("train"), uci_digits("test")
+    glyphs = uci_digits("train")
     large, small = (make_scenes(*glyphs, count, area=RIGHT_HALF, seed=seed) for count in (LARGE_SET, SMALL_SET))
-    test = make_scenes(*test_glyphs, 1000, area=RIGHT_HALF, seed=seed + 1)
-    trained: dict[str, TrainedNetwork] = {}
+    test = make_scenes(*uci_digits("test"), 1000, area=RIGHT_HALF, seed=seed + 1)
+    trained = {}
     for name, arguments in NETWORKS.items():
         network = train_network(arguments, large, epochs=EPOCHS[LARGE_SET], seed=seed, progress=progress)
         accuracy: dict[str, float] = {}
