@@ -32,15 +32,6 @@ def test_the_checkpoint_determines_the_number_of_classes(tmp_path):
     assert loaded.weights == tmp_path / "n"
 
 
-@pytest.mark.parametrize("nest", ["state_dict", "model", "model_state_dict", "ema", None])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module.model."])
-def test_nests_and_prefixes_are_removed(tmp_path, nest, prefix):
-    network = load_network("cifar-resnet20", random_weights=True).network
-    state = {f"{prefix}{key}": value for key, value in network.state_dict().items()}
-    torch.save({nest: state, "epoch": 3} if nest else state, tmp_path / "net.pt")
-    assert same(load_network("cifar-resnet20", weights=tmp_path / "net.pt").network.state_dict(), network.state_dict())
-
-
 def test_the_labels_of_a_card_do_not_name_another_number_of_classes(tmp_path):
     save_file(resnet20(num_classes=7).state_dict(), tmp_path / "seven.safetensors")
     classifier = load_classifier("cifar-resnet20", weights=tmp_path / "seven.safetensors", device="cpu")

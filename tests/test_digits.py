@@ -18,7 +18,7 @@ from cam.networks.cifar_resnet import CifarResNet
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS, SAMPLES = ROOT / "models", ROOT / "samples"
-ANSWERS = json.loads((SAMPLES / "samples.json").read_text())["samples"]
+EXPECTED = json.loads((SAMPLES / "samples.json").read_text())["samples"]
 TRAINING = runpy.run_path(str(ROOT / "tools" / "train_digits.py"))
 CARD = json.loads((MODELS / "digits.json").read_text())
 
@@ -31,13 +31,15 @@ def digits() -> CifarResNet:
 
 
 def sample(name: str) -> Scene:
-    """A shipped sample at the size the card asks for, its shorter side resized."""
-    answer = ANSWERS[name]
+    """A shipped sample at the size of the card, its shorter side resized."""
+    expected = EXPECTED[name]
     with Image.open(SAMPLES / name) as picture:
         scale = CARD["preprocessing"]["resize"] / min(picture.size)
         width, height = (round(side * scale) for side in picture.size)
         image = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    return Scene(image, np.array(answer["boxes"]) * scale, np.array(answer["classes"]), np.zeros(image.shape[:2], bool))
+    return Scene(
+        image, np.array(expected["boxes"]) * scale, np.array(expected["classes"]), np.zeros(image.shape[:2], bool)
+    )
 
 
 def test_the_card_belongs_to_the_weights_and_to_the_script():
@@ -70,12 +72,12 @@ def test_an_untrained_network_recognizes_nothing():
     assert figures["two_digits_peak_on_own"] < 0.5
 
 
-@pytest.mark.parametrize("name", sorted(ANSWERS))
-def test_the_known_answer_of_a_sample_scores_highest_and_its_maps_peak_on_its_digits(digits, name):
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_the_known_class_of_a_sample_scores_highest_and_its_maps_peak_on_its_digits(digits, name):
     scene = sample(name)
     predicted, cams = TRAINING["predict"](digits, [scene])
     scores = cams[0].mean((1, 2)) + digits.linear.bias
-    top = ANSWERS[name]["top"]
+    top = EXPECTED[name]["top"]
     assert sorted(scores.argsort(descending=True)[: len(top)].tolist()) == top
     assert int(predicted) in top
     for class_idx in top:
@@ -85,10 +87,10 @@ def test_the_known_answer_of_a_sample_scores_highest_and_its_maps_peak_on_its_di
 
 def test_the_samples_are_what_their_script_composes():
     script = runpy.run_path(str(SAMPLES / "make_samples.py"))
-    assert sorted(script["SAMPLES"]) == sorted(ANSWERS) == sorted(path.name for path in SAMPLES.glob("*.png"))
+    assert sorted(script["SAMPLES"]) == sorted(EXPECTED) == sorted(path.name for path in SAMPLES.glob("*.png"))
     for name, recipe in script["SAMPLES"].items():
         scene = script["scene_of"](recipe)
-        assert scene.boxes.tolist() == ANSWERS[name]["boxes"]
+        assert scene.boxes.tolist() == EXPECTED[name]["boxes"]
         assert np.abs(scene.image - np.asarray(Image.open(SAMPLES / name), int)).max() <= 2
 
 

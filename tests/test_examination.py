@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from odd_heads import EXACT
 from small import NETWORKS
 from torch import Tensor, nn
 
@@ -69,18 +70,8 @@ def test_the_cached_analysis_is_bitwise_the_same(kind, mode, searches, device):
     assert second.head.weight.device.type == device.type
 
 
-class Tokens(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv, self.fc = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.conv(x).flatten(2).transpose(1, 2).relu().mean(1))
-
-
 def test_tokens_and_channels_of_a_site_are_cached(searches):
-    first, second = analyze_head(Tokens(), SHAPE), analyze_head(Tokens(), SHAPE)
+    first, second = (analyze_head(EXACT["tokens"].build(), (3, 16, 24)) for _ in range(2))
     assert len(searches) == 1
     assert (first.head.site.channel, first.head.site.tokens) == (2, (0, 0))
     assert same(first, second)
@@ -157,7 +148,7 @@ def test_a_damaged_or_wrong_entry_is_replaced(damage, searches, cache):
         if damage == "no grid":
             del entry["grid"]
         else:
-            entry[damage.removeprefix("other ")] += 0.1
+            (entry["head"]["bias"] if damage == "other bias" else entry["scores"]).add_(0.1)
         torch.save(entry, file)
     for _ in range(2):
         assert same(analyze_head(small_network(), SHAPE), analysis)

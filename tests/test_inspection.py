@@ -8,7 +8,6 @@ import pytest
 
 from cam.classifiers.inspection import inspect_model
 from cam.classifiers.load import load_classifier
-from cam.maps.geometry import stretched
 
 FIGURES = [
     *("grid", "stride", "offset", "extent", "placement", "arithmetic", "classes"),
@@ -46,4 +45,3 @@ def test_the_cells_are_those_of_the_given_input_size(size, cells):
     assert inspection.cells == cells
     assert inspection.arithmetic is not None
     assert (inspection.arithmetic.offset, inspection.arithmetic.stride) == ((0, 0), (4, 4))
-    assert stretched(cells, (size, size)).offset == (1.5, 1.5)

@@ -156,28 +156,23 @@ def test_every_label_finds_its_class(labels: list[str], data: st.DataObject) -> 
 @pytest.mark.parametrize(
     ("text", "nearest"),
     [
-        ("cat", "2 'tabby cat', 3 'Tiger Cat', 6 'catamaran'"),
-        ("tench", "0 'tench, Tinca tinca'"),
-        ("tigercat", "3 'Tiger Cat'"),
-        ("cranes", "1 'crane', 5 'crane'"),
-        ("", "0 'tench, Tinca tinca', 1 'crane', 2 'tabby cat', 3 'Tiger Cat', 4 'Straße'"),
+        ("cat", "; the nearest are 2 'tabby cat', 3 'Tiger Cat', 6 'catamaran'"),
+        ("tench", "; the nearest are 0 'tench, Tinca tinca'"),
+        ("tigercat", "; the nearest are 3 'Tiger Cat'"),
+        ("cranes", "; the nearest are 1 'crane', 5 'crane'"),
+        ("xylophone", ""),
+        ("", "; the nearest are 0 'tench, Tinca tinca', 1 'crane', 2 'tabby cat', 3 'Tiger Cat', 4 'Straße'"),
     ],
 )
 def test_an_unknown_label_lists_the_nearest(text: str, nearest: str) -> None:
     with pytest.raises(UsageError) as caught:
         find_class(LABELS, text)
-    assert caught.value.found == f"No class has the label {text!r}; the nearest are {nearest}"
+    assert caught.value.found == f"No class has the label {text!r}{nearest}"
 
 
 def test_labels_that_hold_the_text_come_before_those_spelled_like_it() -> None:
     with pytest.raises(UsageError, match="nearest are 1 'tabby cat', 0 'cart'"):
         find_class(["cart", "tabby cat", "dog"], "cat")
-
-
-def test_an_unknown_label_that_nothing_is_near() -> None:
-    with pytest.raises(UsageError) as caught:
-        find_class(LABELS, "xylophone")
-    assert caught.value.found == "No class has the label 'xylophone'"
 
 
 def test_an_ambiguous_label_lists_its_classes() -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cam.heads.head import Site, token_grid
+from cam.heads.head import Kind, Site, token_grid
 from cam.heads.probe import Experiment
 
 _NONLINEAR = "what follows the pooling is not linear, so the class score cannot be divided among the positions"
@@ -37,7 +36,7 @@ def tolerance_of(dtype: torch.dtype) -> float:
 class Candidate:
     """Kind of head if this tensor holds the features, the reason why it is not exact or "", its site and shape."""
 
-    kind: Literal["gap-linear", "gap-norm-linear", "nonlinear", "one-token", "not-gap"]
+    kind: Kind
     reason: str
     site: Site
     shape: Sequence[int]

@@ -31,7 +31,7 @@ from cam.maps.geometry import Grid
 from cam.tensors import device_and_dtype, hash_tensors
 from cam.version import VERSION
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _MAX_ENTRIES = 32  # of the cache; of ResNet-50's head one takes 8 MB
 
 
@@ -85,7 +85,7 @@ def _read_cache(file: Path, network: nn.Module, input_shape: tuple[int, int, int
     try:
         entry = torch.load(file, map_location="cpu", weights_only=True)
         device, dtype = device_and_dtype(network)
-        head = Head(entry["kind"], Site(**entry["site"]), entry["weight"], entry["bias"]).to(device)
+        head = Head(**{**entry["head"], "site": Site(**entry["head"]["site"])}).to(device)
         _, logits = check_maps(network, head, input_shape, 1)
         expected = entry["scores"]
         limit = tolerance_of(dtype) * max(1.0, float(expected.abs().max()))
@@ -99,18 +99,9 @@ def _read_cache(file: Path, network: nn.Module, input_shape: tuple[int, int, int
 
 def _write_cache(file: Path, analysis: HeadAnalysis, network: nn.Module, input_shape: tuple[int, int, int]) -> None:
     """Write an entry and delete those not used for the longest time; do nothing if the cache cannot be written."""
-    head = analysis.head
-    entry = {
-        "kind": head.kind,
-        "site": asdict(head.site),
-        "weight": head.weight.cpu(),
-        "bias": head.bias.cpu(),
-        "proof": asdict(analysis.proof),
-        "grid": asdict(analysis.grid),
-        "scores": check_maps(network, head, input_shape, 1)[1][0].float().cpu(),
-    }
+    _, logits = check_maps(network, analysis.head, input_shape, 1)
     buffer = io.BytesIO()
-    torch.save(entry, buffer)
+    torch.save({**asdict(analysis), "scores": logits[0].float().cpu()}, buffer)
     with suppress(OutputError, OSError):
         write_whole(file, buffer.getvalue())
         entries = sorted(file.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)

@@ -37,16 +37,7 @@ class HeadReport:
     head: Head | None = None
 
     def exact(self) -> Head:
-        """Return the head, or raise the reason.
-
-        Raises:
-            HeadError: the network has no exact map.
-
-        Example:
-            >>> HeadReport("not-gap", "it flattens").exact()
-            Traceback (most recent call last):
-            cam.errors.HeadError: The network has no exact class activation map (not-gap): it flattens. Use a ...
-        """
+        """Return the head, or raise a HeadError with the reason why the network has no exact map."""
         if self.head is None:
             raise HeadError(
                 f"The network has no exact class activation map ({self.kind}): {self.reason}",

@@ -33,12 +33,7 @@ class Site:
     tokens: tuple[int, int] | None = field(default=None, compare=False)
 
     def to_grid(self, tensor: Tensor, input_size: tuple[int, int]) -> Tensor:
-        """Rearrange what the call returned, (N, ...), as features (N, K, h, w) of an input of (H, W) pixels.
-
-        Example:
-            >>> Site("", "relu", 0, channel=2, tokens=(1, 0)).to_grid(torch.zeros(1, 7, 16), (64, 96)).shape
-            torch.Size([1, 16, 2, 3])
-        """
+        """Rearrange what the call returned, (N, ...), as features (N, K, h, w) of an input of (H, W) pixels."""
         tensor = tensor.movedim(self.channel, 1)
         if self.tokens is None:
             return tensor
@@ -80,17 +75,7 @@ class Head:
         return replace(self, weight=self.weight.to(device, dtype), bias=self.bias.to(device, dtype))
 
     def scales(self, features: Tensor, logits: Tensor) -> Tensor:
-        """Scale of each image's normalization, (N,); 1 without a normalization.
-
-        Args:
-            features: (N, K, h, w).
-            logits: (N, C).
-
-        Example:
-            >>> head = Head("gap-linear", Site("", "relu", 0), torch.eye(2), torch.zeros(2))
-            >>> head.scales(torch.rand(3, 2, 4, 4), torch.rand(3, 2)).tolist()
-            [1.0, 1.0, 1.0]
-        """
+        """Scale of each image's normalization, (N,), for features (N, K, h, w) and logits (N, C); 1 without one."""
         if self.kind != "gap-norm-linear":
             return self.weight.new_ones(len(features))
         return image_scales(features.to(self.weight.dtype).mean((2, 3)), self.weight, self.bias, logits)

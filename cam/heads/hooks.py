@@ -68,57 +68,47 @@ def operation_name(func: Callable[..., Any]) -> str:
     return str(getattr(func, "__name__", func))
 
 
-class _Recorder(TorchFunctionMode):
-    """Record the result of the call at a site."""
+class FeatureHook(TorchFunctionMode):
+    """Hooks on the layer of a site that return the features with the logits, for a network in evaluation mode.
 
-    def __init__(self, site: Site) -> None:
+    While the layer runs, every call is seen. A hook serves one thread.
+    """
+
+    def __init__(self, network: nn.Module, site: Site) -> None:
         super().__init__()
-        self.site = site
-        self.count = 0
-        self.result: Tensor | None = None
+        self.network, self.site = network, site
+        self._count = 0
+        self._results: list[Tensor] = []
+        self._active = ExitStack()
+        layer = network.get_submodule(site.layer)
+        self._handles = (
+            layer.register_forward_pre_hook(lambda *_: self._active.enter_context(self) and None, prepend=True),
+            layer.register_forward_hook(lambda *_: self._active.close(), always_call=True),
+        )
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if operation_name(func) == self.site.operation:
-            if self.count == self.site.occurrence and isinstance(out, Tensor):
-                self.result = out.clone()  # the network may change it in place later
-            self.count += 1
+            if self._count == self.site.occurrence and isinstance(out, Tensor):
+                self._results.append(out.clone())  # the network may change it in place later
+            self._count += 1
         return out
-
-
-class FeatureHook:
-    """Hooks on the layer of a site that return the features with the logits, for a network in evaluation mode.
-
-    A hook serves one thread.
-    """
-
-    def __init__(self, network: nn.Module, site: Site) -> None:
-        self.network, self.site = network, site
-        self._recorder = _Recorder(site)
-        self._active = ExitStack()
-        layer = network.get_submodule(site.layer)
-        self._handles = (
-            layer.register_forward_pre_hook(lambda *_: self._start(), prepend=True),
-            layer.register_forward_hook(lambda *_: self._active.close(), always_call=True),
-        )
-
-    def _start(self) -> None:
-        self._active.enter_context(self._recorder)
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network once: logits (N, C) and features (N, K, h, w)."""
-        site, self._recorder = self.site, _Recorder(self.site)
+        site, self._count = self.site, 0
+        self._results.clear()
         with self._active:
             logits = find_logits(self.network(inputs))
-        if self._recorder.result is None:
+        if not self._results:
             raise ModelError(
                 f"The network did not make the call {site.operation!r} in layer {site.layer!r} that gives the features",
                 "Give inputs of the size the network was made for, or report the network",
             )
         height, width = inputs.shape[-2:]
-        return logits, site.to_grid(self._recorder.result, (height, width))
+        return logits, site.to_grid(self._results[0], (height, width))
 
     def remove(self) -> None:
         """Remove the hooks from the network."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 
 from torch import Tensor, nn
 
@@ -25,18 +25,12 @@ def find_logits(output: object) -> Tensor:
     ]
     for best in ("logits", "out"):
         scores = [(name, tensor) for name, tensor in scores if name == best] or scores
-    shapes = [tuple(tensor.shape) for _, tensor in scores]
-    if shapes and all(shape == shapes[0] for shape in shapes):  # a set would hash symbolic sizes
+    if scores and all(tensor.shape == scores[0][1].shape for _, tensor in scores):
         return scores[0][1]
-    if scores:
-        raise ModelError(
-            f"The network returns tensors of the shapes {shapes}, and no name says which are the class scores",
-            'Return the logits alone, or in a dictionary under the name "logits"',
-        )
     raise ModelError(
-        f"The network's output {[tuple(tensor.shape) for _, tensor in tensors] or type(output).__name__} "
-        "holds no class scores of shape (N, classes)",
-        "Wrap the network so that its forward pass returns the logits of a classifier",
+        f"The network returns {[tuple(tensor.shape) for _, tensor in tensors] or type(output).__name__}, "
+        "not class scores of shape (N, classes) alone",
+        'Return the logits alone, or in a dictionary under the name "logits"',
     )
 
 
@@ -48,7 +42,7 @@ def _named_tensors(output: object, name: object = None) -> Iterator[tuple[object
         for key, part in output.items():
             yield from _named_tensors(part, key)
     elif is_dataclass(output):
-        yield from _named_tensors({field.name: getattr(output, field.name) for field in fields(output)})
+        yield from _named_tensors(vars(output))
     elif isinstance(output, tuple) and hasattr(output, "_asdict"):
         yield from _named_tensors(output._asdict())
     elif isinstance(output, (tuple, list)):

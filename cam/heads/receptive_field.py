@@ -62,8 +62,8 @@ def measure_receptive_field(network: nn.Module, head: Head, input_shape: tuple[i
         fields = _receptive_fields(network, head, (channels, sides * height, sides * width), stride)
     except (CamError, RuntimeError, AssertionError, ValueError):  # the network takes one size only
         return fallback
-    (offset_y, extent_y), (offset_x, extent_x) = fields
-    grid = Grid((offset_y, offset_x), stride, "measured", (extent_y, extent_x))
+    offset, extent = fields
+    grid = Grid((offset[0], offset[1]), stride, "measured", (extent[0], extent[1]))
     plausible = all(  # also False for NaN
         -size / 2 <= offset <= offset + step * (count - 1) <= 1.5 * size and extent >= 0
         for offset, step, count, size, extent in zip(
@@ -88,23 +88,20 @@ def _stride(added: int, added_cells: int) -> float:
     return stride
 
 
-def _receptive_fields(network: nn.Module, head: Head, shape: tuple[int, int, int], stride: Pair) -> list[Pair]:
-    """Offset of cell 0 and extent of a cell along each axis, from the middle of the map."""
+def _receptive_fields(network: nn.Module, head: Head, shape: tuple[int, int, int], stride: Pair) -> list[list[float]]:
+    """Offset of cell 0 and extent of a cell, along y and x each, from the middle of the map."""
     generator = torch.Generator().manual_seed(0)
     batch = max(1, _PIXELS // (shape[1] * shape[2]))
     inputs = random_inputs(min(_MIN_IMAGES * batch, _MAX_IMAGES), shape).to(*device_and_dtype(network))
     moments = [_gradient_moments(network, head, part, stride, generator) for part in torch.split(inputs, batch)]
-    fields = []
-    for values in torch.cat(moments, 2):  # (axis, offset and extent, N)
-        offset, extent = (row[row.isfinite()].mean() for row in values)
-        fields.append((float(offset), float(extent)))
+    fields: list[list[float]] = torch.cat(moments, 2).nanmean(2).T.tolist()
     return fields
 
 
 def _gradient_moments(
     network: nn.Module, head: Head, inputs: Tensor, stride: Pair, generator: torch.Generator
 ) -> Tensor:
-    """Center and extent of the gradient of the evidence in the middle row, moved to row 0, and so for columns.
+    """Center and extent of the gradient of the evidence in the middle row and column, (2, 2, N), moved to cell 0.
 
     Every position has its own random mixture of all classes: many independent measurements in one pass.
     """
@@ -169,35 +166,25 @@ class _Follower(Probe):
         super().__init__(stack, len(inputs))
         self.site = site
         self.grid: Grid | None = None
-        self.grids = {id(inputs): Grid((0.0, 0.0), (1.0, 1.0), "arithmetic")}
+        self.grids: dict[int, Grid | None] = {id(inputs): Grid((0.0, 0.0), (1.0, 1.0), "arithmetic")}
         self.tensors = [inputs]  # holds them, so that no id is used twice
 
     def _call(self, site: Site, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        shapes = {id(tensor): tuple(tensor.shape[-2:]) for tensor in _tensors_in(args)}
+        shapes = {id(tensor): tensor.shape[-2:] for tensor in _tensors_in(args)}
         out = super()._call(site, func, args, kwargs)
-        if isinstance(out, Tensor) and out.ndim == 4:
-            grid = self._grid_of(site.operation, out, args, kwargs, shapes)
-            if grid is not None:
-                self.grids[id(out)] = grid
-            self.tensors.append(out)
-            if site == self.site:
-                self.grid = grid
+        if not isinstance(out, Tensor) or out.ndim != 4:
+            return out
+        if window := _window(site.operation, args, kwargs):
+            before = self.grids.get(id(args[0]))
+            grid = before and _windowed(before, window)
+        else:
+            same_size = (key for key, shape in shapes.items() if shape == out.shape[-2:] and self.grids.get(key))
+            grid = self.grids.get(next(same_size, 0))
+        self.grids[id(out)] = grid
+        self.tensors.append(out)
+        if site == self.site:
+            self.grid = grid
         return out
-
-    def _grid_of(
-        self, operation: str, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: dict[int, Any]
-    ) -> Grid | None:
-        if operation in _WINDOWS:
-            grid = self.grids.get(id(args[0]))
-            return grid and _windowed(grid, _window(operation, args, kwargs))
-        if operation == "__getitem__" and isinstance(args[1], tuple):
-            grid = self.grids.get(id(args[0]))
-            return grid and _sliced(grid, args[1])
-        if operation == "pad" and (grid := self.grids.get(id(args[0]))):
-            left, top = ([*args[1], 0, 0, 0][index] for index in (0, 2))
-            return _windowed(grid, [(1, 1, top, 1), (1, 1, left, 1)])
-        same_size = (key for key, shape in shapes.items() if shape == tuple(out.shape[-2:]) and key in self.grids)
-        return self.grids.get(next(same_size, 0))
 
 
 def _tensors_in(value: object) -> list[Tensor]:
@@ -206,8 +193,17 @@ def _tensors_in(value: object) -> list[Tensor]:
     return [tensor for part in value for tensor in _tensors_in(part)] if isinstance(value, (tuple, list)) else []
 
 
-def _window(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[int, int, int, int]]:
-    """Kernel, stride, padding and dilation along y and x."""
+def _window(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[int, int, int, int]] | None:
+    """Kernel, stride, padding and dilation along y and x; None if the operation has no window."""
+    if operation == "pad":
+        left, _, top = [*args[1], 0][:3]
+        return [(1, 1, top, 1), (1, 1, left, 1)]
+    if operation == "__getitem__" and isinstance(args[1], tuple) and len(args[1]) == 4:
+        positions = args[1][2:]
+        if all(isinstance(part, slice) for part in positions):
+            return [(1, part.step or 1, -(part.start or 0), 1) for part in positions]
+    if operation not in _WINDOWS:
+        return None
     kernel, stride, padding, dilation = (
         args[position] if position is not None and len(args) > position else kwargs.get(name)
         for position, name in zip(_WINDOWS[operation], _NAMES, strict=True)
@@ -230,15 +226,4 @@ def _windowed(grid: Grid, window: list[tuple[int, int, int, int]]) -> Grid:
     """The center of a window is at offset + ((k - 1) d / 2 - p) stride; its cells are s strides apart."""
     offset = [grid.offset[axis] + ((k - 1) * d / 2 - p) * grid.stride[axis] for axis, (k, _, p, d) in enumerate(window)]
     stride = [grid.stride[axis] * s for axis, (_, s, _, _) in enumerate(window)]
-    return Grid((offset[0], offset[1]), (stride[0], stride[1]), grid.method)
-
-
-def _sliced(grid: Grid, index: tuple[Any, ...]) -> Grid | None:
-    """Every s-th cell from the first in a slice."""
-    rows_and_columns = index[-2:]
-    if len(index) != 4 or not all(isinstance(part, slice) for part in rows_and_columns):
-        return None
-    first, step = [part.start or 0 for part in rows_and_columns], [part.step or 1 for part in rows_and_columns]
-    offset = [grid.offset[axis] + first[axis] * grid.stride[axis] for axis in (0, 1)]
-    stride = [grid.stride[axis] * step[axis] for axis in (0, 1)]
     return Grid((offset[0], offset[1]), (stride[0], stride[1]), grid.method)

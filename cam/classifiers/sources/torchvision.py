@@ -86,13 +86,10 @@ def _pretrained(name: str, entry: Any, file: Path) -> nn.Module:
 @contextmanager
 def _weights_only() -> Iterator[None]:
     """Forbid code in the pickles that torchvision reads: its builders do not pass `weights_only` on."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
+    before = os.environ.copy()
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        os.environ.update(before)
