@@ -45,7 +45,7 @@ def test_an_output_folder_that_may_not_be_entered(run, tmp_path):
         (["--target", ""], 2, ["''"]),
         (["--labels", "nowhere.txt"], 2, ["'nowhere.txt'"]),
         (["--weights", "nowhere.pt"], 1, ["'nowhere.pt'"]),
-        (["--weights", str(FIVE)], 1, ["five.png", "not a checkpoint"]),
+        (["--weights", str(FIVE)], 1, ["five.png", "not in the format of torch.save"]),
         (["--weights", "."], 1, ["folder"]),
         (["--mean", "0.5", "--std", "0.5"], 1, ["does not run"]),
     ],

@@ -51,7 +51,8 @@ def _first_bytes(path: Path) -> bytes:
     name = repr(str(path))
     try:
         if not path.is_file():  # a pipe would block
-            raise WeightsError(f"There is no file {name}", "Check the path of the weights")
+            problem = "is a folder or a device, not a file" if path.exists() else "does not exist"
+            raise WeightsError(f"--weights: {name} {problem}", "Check the path of the weights")
         with path.open("rb") as file:
             return file.read(9)
     except OSError as error:
