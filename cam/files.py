@@ -13,7 +13,6 @@ from uuid import uuid4
 from cam.errors import CamError, DiskFullError, OutputError, reason_of
 
 _MAX_NAME_BYTES = 180  # class, label, channel and suffix are added; most file systems allow 255
-
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
 
 

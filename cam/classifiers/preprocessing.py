@@ -19,7 +19,6 @@ from cam.maps.geometry import Frame, Size, fit_crop, fit_whole
 from cam.tensors import put
 
 Fit = Literal["crop", "whole"]
-
 _MAX_PIXELS = 2**24  # of a resized image
 _ANTIALIASED = ("bilinear", "bicubic")  # that torch has for bytes
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)

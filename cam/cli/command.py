@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
 NOTHING_DONE, USAGE, SOME_FAILED, STOPPED = 1, 2, 3, 130  # exit statuses
 
 # Options of similar tools, and what they are called here.

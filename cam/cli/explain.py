@@ -43,7 +43,6 @@ _SECONDS = Value("X", float, "a number above 0", lambda seconds: seconds > 0)
 _FORMAT = click.Choice(["jpg", "png", "webp"])
 _ENGINE = click.Choice(["auto", "eager", "compile", "onnxruntime"])
 _PRECISION = click.Choice(["float32", "bfloat16", "float16"])
-
 _input = option_group("Inputs")
 _target = option_group("What to explain")
 _picture = option_group("Picture")

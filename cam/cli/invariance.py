@@ -30,7 +30,6 @@ _CANVAS = Value(
 )
 _DEMO_PARAMETERS = {"out", "demo", "train", "as_json", "quiet"}
 _RANDOM_WEIGHTS = "The weights are random (--no-weights): the predicted class means nothing."
-
 _object = option_group("Object")
 _demo = option_group("Demo")
 _speed = option_group("Speed")

@@ -16,9 +16,7 @@ _OPENCV = {
 }
 
 _ZERO = 128  # the index of no evidence; 1 is -vmax, 255 is +vmax
-
 _STEPS = 127
-
 _LARGEST_STEP = 1e37  # single precision can still average it
 
 

@@ -16,7 +16,6 @@ from cam.images.find import Picture
 from cam.images.tables import picture_named, read_table, read_text
 
 Box: TypeAlias = tuple[float, float, float, float]
-
 _Object: TypeAlias = tuple[Picture, str | None, Box]
 
 

@@ -20,7 +20,6 @@ Statistic: TypeAlias = Callable[[NDArray[Any]], Any]  # samples (N, ...) -> a nu
 Progress: TypeAlias = Callable[[str], None] | None  # called with the name of each item that is done
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
 RESAMPLES = 1000
 
 

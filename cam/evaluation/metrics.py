@@ -19,7 +19,6 @@ from cam.maps.boxes import component_boxes
 Heat: TypeAlias = NDArray[np.floating[Any]]
 Mask: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float64]
-
 THRESHOLDS = 101  # of boxes: 0, 0.01, ... 1 between the lowest and the highest heat of an image
 SCORES = 1001  # of PxAP: 0, 0.001, ... 1 of the same, the steps of Choe et al.
 OVERLAPS = (0.3, 0.5, 0.7)

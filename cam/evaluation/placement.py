@@ -26,9 +26,7 @@ from cam.maps.evidence import Evidence
 from cam.maps.geometry import Pair, fit_crop, stretched
 
 METRICS = ("centroid_distance", "peak_distance", "bias_y", "bias_x")
-
 CONFIDENCE = 0.3  # smallest probability of an object's class for which it counts as recognized
-
 _REMEDY = "The model recognizes none of the objects. Give images it knows, or larger objects (--object-size)"
 
 

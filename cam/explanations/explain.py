@@ -27,7 +27,6 @@ from cam.maps.geometry import Size
 from cam.tensors import device_and_dtype, own_stream, wait
 
 Photo: TypeAlias = str | Path | NDArray[np.uint8]
-
 _FAILURES = ModelError, MemoryError, torch.OutOfMemoryError  # these cost their image only
 
 

@@ -22,7 +22,6 @@ from cam.maps.geometry import Frame, Grid, Size
 from cam.tensors import device_and_dtype, put
 
 _BATCH_PIXELS = 2**24  # pixels of inputs in one forward pass: 334 of 224 x 224, and fewer of larger ones
-
 Value = TypeVar("Value")
 
 

@@ -18,7 +18,6 @@ from cam.heads.outputs import find_logits
 
 # Inputs (N, channels, H, W) -> logits (N, C) and features (N, K, h, w); several threads may call it at once.
 Engine: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-
 _network_lock = threading.RLock()  # all threads share a network's training flags and hooks
 
 

@@ -21,11 +21,8 @@ _FORMATS = sorted({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000
 
 # Flip codes of OpenCV, which takes a third of the time of Pillow, by EXIF orientation; 5 to 8 are transposed first.
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
-
 _STRIP_PIXELS = 2**18  # converted at once: their copies stay in the processor's cache
-
 _counting = Lock()
-
 _lifted: list[int | None] = []  # Pillow's limit, once for each image that is being decoded
 
 

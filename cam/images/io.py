@@ -15,9 +15,7 @@ from cam.images.content import read_content
 from cam.images.decode import decode_image
 
 MAX_PIXELS = 100_000_000
-
 _QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY], ".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY]}
-
 _LONGEST_SIDE = {".jpg": 65500, ".png": 1_000_000, ".webp": 16383}  # of libjpeg, libpng and the WebP format
 
 

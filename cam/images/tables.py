@@ -14,7 +14,6 @@ from cam.errors import UsageError, reason_of
 from cam.images.find import Picture
 
 _PATH_COLUMNS = ("path", "file", "image", "filename")
-
 _BINARY = b"\xff\xd8\xff", b"\x89PNG", b"PK\3\4"  # JPEG, PNG and zip, given to --list by mistake
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = ("contact-sheet.png", "score-map.png", "peak-error.png", "heat.webp")
-
 _SHEET, _ANIMATION, _ARROWS = 3, 5, 9  # positions along each axis that are shown
 _MIN_SPAN = 1.0  # logits that the color scale spans at least, so that tiny differences do not look large
 _MAX_LABEL = 24  # characters of a class label

@@ -17,7 +17,6 @@ from cam.maps.boxes import Box
 from cam.maps.geometry import Pair, Size
 
 Fill: TypeAlias = Literal["mean", "blur", "reflect"] | tuple[int, int, int]
-
 MAX_CANVAS = 2**24  # pixels; the feature maps of a network take many times as much memory
 MAX_POSITIONS = 4096
 _BLUR = 0.1  # standard deviation as a share of the shorter side: keeps colors, removes objects

@@ -12,7 +12,6 @@ from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import project
 
 Box = tuple[int, int, int, int]
-
 _ROUNDING = 1e-6  # pixels: edges this near to the edge of a pixel do not touch the next one
 
 

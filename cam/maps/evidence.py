@@ -14,7 +14,6 @@ from torch import Tensor
 from cam.maps.activation import class_activation_maps
 
 Evidence = Literal["logit", "contrast", "margin", "posterior"]
-
 _MAX_SCORES = 2_700_000  # class scores in memory at once, in a few copies: those of 1000 classes at 52 x 52 positions
 
 

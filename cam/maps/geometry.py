@@ -15,11 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 Pair = tuple[float, float]
-
 Size = tuple[int, int]
-
 Position = TypeVar("Position", float, NDArray[np.float64])
-
 _MAX_ASPECT = 8  # longer images are shrunk more, so that their input stays of bounded size
 
 

@@ -10,7 +10,6 @@ from torch import nn
 
 HeadName = Literal["gap-linear", "flatten-linear", "flatten-mlp"]
 PaddingMode = Literal["zeros", "circular", "reflect"]
-
 LAYERS = ((16, 2), (32, 1), (32, 2), (64, 1), (64, 2))  # channels and stride of the convolutions
 HIDDEN = 64  # units of the hidden layer of `flatten-mlp`
 

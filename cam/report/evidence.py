@@ -24,15 +24,12 @@ from cam.report.packing import pack
 from cam.runs.folder import RunFolder
 
 MODEL = "report/model.json"
-
 PHOTO_SIDE, _THUMBNAIL_SIDE = 640, 112  # longer sides in the report, pixels
 _JPEG_QUALITY = 82
 
 # Logits. Maps are right to half a quantum, so the difference of two maps is right to 1e-3.
 QUANTUM = 2.0**-10
-
 TOP = 5  # classes listed for an image, and for each cell
-
 _MAX_BYTES = 140_000  # of base64 for the maps of an image
 
 

@@ -21,11 +21,8 @@ from cam.report.read import RunEvidence
 from cam.report.summary import Summary
 
 REPORT = "report.html"
-
 THUMBNAILS = "report/thumbnails"
-
 _IN_ONE_FILE = 100  # images in the page itself, and thumbnails per file
-
 _COLORMAPS = "signed", "cividis", "viridis", "turbo"
 
 

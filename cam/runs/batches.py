@@ -33,9 +33,7 @@ Outcome: TypeAlias = tuple[Picture, ImageResult | CamError]
 """An image with the fingerprint of its file, and its explanations or the reason why it failed."""
 
 Item = TypeVar("Item")
-
 _READ_PIXELS = 2**25  # that a batch reads before the network runs
-
 _BLENDED_PIXELS = 2**24  # that are blended at once on a GPU, at about 40 bytes each
 
 

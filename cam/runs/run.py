@@ -31,7 +31,6 @@ from cam.runs.workers import in_order
 from cam.tensors import device_and_dtype, no_tf32
 
 _BATCH = {"cpu": 4, "cuda": 32}  # images; on the CPU each core has a batch of its own
-
 _SCALE_IMAGES, _SCALE_PIXELS = 64, 100_000_000  # after which the color scale is set
 
 

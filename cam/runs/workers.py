@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 from cam.images.decode import tuned_for_workers
 
 Job = TypeVar("Job")
-
 Result = TypeVar("Result")
 
 

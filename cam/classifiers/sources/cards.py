@@ -13,7 +13,6 @@ from cam.errors import WeightsError
 from cam.tensors import fixed_seed
 
 _CAM = Path(__file__).parents[2]
-
 FOLDER = _CAM / "models" if (_CAM / "models").is_dir() else _CAM.parent / "models"
 
 

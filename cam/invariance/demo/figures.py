@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MIN_SCENES = 10  # at a position, for a meaningful accuracy
-
 _SHOWN = 8  # scenes with heat
 
 _TITLES = {

@@ -15,7 +15,6 @@ from cam.maps.boxes import Box
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-
 _ATTEMPTS = 1000  # layouts tried before the canvas counts as too small
 _PARTS = {"train": slice(0, 1197), "validation": slice(1197, 1397), "test": slice(1397, 1797)}
 

@@ -20,7 +20,6 @@ RIGHT_HALF: Box = (32, 0, 64, 32)
 DIGIT_SIZE = (16, 20)
 MAX_CLUTTER = 0.1
 MEAN, STD = 0.5, 0.25
-
 LARGE_SET, SMALL_SET = 4000, 1000  # training scenes; a network can memorize the small set
 EPOCHS = {LARGE_SET: 12, SMALL_SET: 30}
 BATCH = 32
@@ -35,7 +34,6 @@ NETWORKS: dict[str, dict[str, Any]] = {  # arguments of `HeadsCompared` by name 
 }
 
 HEADS = ("position-gap", "position-flatten", "position-flatten-mlp")  # these differ in the head only
-
 TOTAL_EPOCHS = EPOCHS[LARGE_SET] * len(NETWORKS) + EPOCHS[SMALL_SET] * len(HEADS)
 
 
