@@ -126,11 +126,11 @@ def test_missing_code_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, "There is no file"),
-        (Path.mkdir, "There is no file"),
+        (lambda path: None, "does not exist"),
+        (Path.mkdir, "is a folder or a device, not a file"),
         pytest.param(
             getattr(os, "mkfifo", None),
-            "There is no file",
+            "is a folder or a device, not a file",
             marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here"),
         ),
         (Path.touch, "is empty, damaged"),
@@ -154,7 +154,7 @@ def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_null_character_in_the_path_is_an_error() -> None:
-    with pytest.raises(WeightsError, match="There is no file"):
+    with pytest.raises(WeightsError, match="does not exist"):
         read_checkpoint("a\0.pt")
 
 
