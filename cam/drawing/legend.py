@@ -37,7 +37,8 @@ def with_legend(
     set yet.
     """
     height, width = size
-    letter = round(min(max(13, min(width, 2 * height) / 46), 150))  # size of the letters in pixels
+    step = round(math.log(min(max(13, min(width, 2 * height) / 46), 150) / 13, 1.25))
+    letter = round(13 * 1.25**step)  # size of the letters in pixels; of a few sizes, so that a run draws each only once
     right = max(width, _MIN_WIDTH) - letter
     side_by_side = right - letter >= 32 * letter
     bar_left = right - 15 * letter if side_by_side else letter
@@ -109,7 +110,7 @@ def _write(gray: NDArray[np.uint8], corner: tuple[int, int], text: str, size: fl
         room[:] = line[: room.shape[0], : room.shape[1]]
 
 
-@lru_cache(maxsize=2048)  # Pillow takes a millisecond to draw the texts of one image
+@lru_cache(maxsize=4096)  # Pillow takes a millisecond to draw the texts of one image
 def _letter(letter: str, size: float, ink: int) -> NDArray[np.uint8]:
     """Draw a letter on paper as high as a line and as wide as the letter."""
     font = _font(size)
