@@ -37,8 +37,10 @@ def with_legend(
     set yet.
     """
     height, width = size
-    step = round(math.log(min(max(13, min(width, 2 * height) / 46), 150) / 13, 1.25))
-    letter = round(13 * 1.25**step)  # size of the letters in pixels; of a few sizes, so that a run draws each only once
+    level = round(math.log(min(max(13, min(width, 2 * height) / 46), 150) / 13, 1.25))
+    letter = round(
+        13 * 1.25**level
+    )  # size of the letters in pixels; of a few sizes, so that a run draws each only once
     right = max(width, _MIN_WIDTH) - letter
     side_by_side = right - letter >= 32 * letter
     bar_left = right - 15 * letter if side_by_side else letter
