@@ -3,15 +3,12 @@
 from cam.heads.find import HeadReport, find_head
 from cam.heads.head import Head, Site
 from cam.heads.prove import Proof, prove_head
-from cam.heads.receptive_field import arithmetic_grid, measure_receptive_field
 
 __all__ = [
     "Head",
     "HeadReport",
     "Proof",
     "Site",
-    "arithmetic_grid",
     "find_head",
-    "measure_receptive_field",
     "prove_head",
 ]

@@ -30,23 +30,10 @@ _MIDDLE, _ACROSS = 2, 12  # minimum size, in sides and in cells, of an input who
 
 @torch.inference_mode(False)  # gradients even if the caller has disabled them
 def measure_receptive_field(network: nn.Module, head: Head, input_shape: tuple[int, int, int]) -> Grid:
-    """Measure the rule that maps a cell to the center of its evidence.
+    """Measure the rule that maps a cell to the center of its evidence, for a network made for (channels, H, W).
 
-    Args:
-        network: a classifier, not wrapped.
-        head: its head.
-        input_shape: (channels, H, W) that it was made for.
-
-    Returns:
-        The measured rule; the stretched one if the network takes one size only or passes no gradient, or if the
-        measured one would put cells half the input or more outside it.
-
-    Example:
-        >>> from cam.heads import find_head
-        >>> network = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-        >>> grid = measure_receptive_field(network, find_head(network, (3, 32, 32)).exact(), (3, 32, 32))
-        >>> grid.stride, grid.method
-        ((4.0, 4.0), 'measured')
+    The map is stretched over the input if the network takes one size only or passes no gradient, or if the measured rule
+    would put cells half the input or more outside it.
     """
     channels, height, width = input_shape
     head = head.to(device_and_dtype(network)[0])
@@ -136,21 +123,7 @@ _NAMES = ("kernel_size", "stride", "padding", "dilation")
 
 
 def arithmetic_grid(network: nn.Module, site: Site, input_shape: tuple[int, int, int]) -> Grid | None:
-    """Follow kernels, strides and paddings from the input to the features.
-
-    Args:
-        network: a classifier, not wrapped.
-        site: where its features are.
-        input_shape: (channels, H, W).
-
-    Returns:
-        The rule; None if other operations than windows lie between, such as windows of tokens.
-
-    Example:
-        >>> network = nn.Sequential(nn.Conv2d(3, 4, 7, 2), nn.MaxPool2d(3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        >>> arithmetic_grid(network, Site("2", "relu", 0), (3, 32, 32))
-        Grid(offset=(5.0, 5.0), stride=(4.0, 4.0), method='arithmetic', extent=(0.0, 0.0))
-    """
+    """Follow kernels, strides and paddings from the input to the features; None if there are other operations."""
     inputs = random_inputs(1, input_shape).to(*device_and_dtype(network))
     with eval_mode(network), track_modules(network) as stack:
         follower = _Follower(stack, site, inputs)
