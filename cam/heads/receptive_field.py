@@ -32,8 +32,8 @@ _MIDDLE, _ACROSS = 2, 12  # minimum size, in sides and in cells, of an input who
 def measure_receptive_field(network: nn.Module, head: Head, input_shape: tuple[int, int, int]) -> Grid:
     """Measure the rule that maps a cell to the center of its evidence, for a network made for (channels, H, W).
 
-    The map is stretched over the input if the network takes one size only or passes no gradient, or if the measured rule
-    would put cells half the input or more outside it.
+    The map is stretched over the input if the network takes one size only or passes no gradient, or if the measured
+    rule would put cells half the input or more outside it.
     """
     channels, height, width = input_shape
     head = head.to(device_and_dtype(network)[0])
