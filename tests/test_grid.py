@@ -141,6 +141,7 @@ def test_seed_name_and_class_determine_uniform_noise():
         assert (one != different).any()
 
 
+@pytest.mark.slow
 def test_squeezenet_separates_classes(shared_data, monkeypatch):
     """The numbers of docs/evaluation.md, on fewer mosaics."""
     monkeypatch.setenv("TORCH_HOME", str(shared_data / "torch_home"))
