@@ -23,7 +23,7 @@ from cam.classifiers.checkpoints import (
     strip_prefixes,
 )
 from cam.errors import WeightsError
-from cam.networks.cifar_resnet import resnet20
+from cam.networks.cifar_resnet import CifarResNet
 from cam.tensors import hash_tensors
 
 STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([0.5, -1.0])}
@@ -70,7 +70,7 @@ def test_the_wrapper_of_several_devices_is_stripped_and_the_networks_own_prefix_
 
 @pytest.mark.parametrize("classes", [1, 7, 1000])
 def test_class_count_follows_the_checkpoint(classes: int) -> None:
-    assert class_count(resnet20(10).state_dict(), resnet20(classes).state_dict()) == classes
+    assert class_count(CifarResNet(20, 10).state_dict(), CifarResNet(20, classes).state_dict()) == classes
 
 
 def test_class_count_with_auxiliary_heads() -> None:
@@ -88,7 +88,7 @@ def test_class_count_with_auxiliary_heads() -> None:
 
 
 def test_loading_copies_every_value() -> None:
-    source, network = resnet20(), resnet20()
+    source, network = CifarResNet(20), CifarResNet(20)
     load_weights(network, source.state_dict(), "a.pt")
     assert same(network.state_dict(), source.state_dict())
     with torch.no_grad():
@@ -183,12 +183,12 @@ def test_hash_tensors_does_not_depend_on_the_device(device: torch.device) -> Non
 
 
 def test_published_checkpoints_load_only_into_their_own_network(shared_data: Path) -> None:
-    network = resnet20()
+    network = CifarResNet(20)
     states = [
         strip_prefixes(read_checkpoint(shared_data / "cifar10" / "weights" / f"{name}.th"), network.state_dict())
         for name in ("resnet20-12fca82f", "resnet56-4bfd9763")
     ]
-    assert class_count(resnet20(3).state_dict(), states[0]) == 10
+    assert class_count(CifarResNet(20, 3).state_dict(), states[0]) == 10
     load_weights(network, states[0], "resnet20-12fca82f.th")
     loaded = network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in states[0].items())

@@ -66,7 +66,9 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(width, 2 * width, 2, blocks)
         self.layer3 = _stage(2 * width, 4 * width, 2, blocks)
         self.linear = nn.Linear(4 * width, num_classes)
-        self.apply(_init_he)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Feature maps (N, 4 * width, h, w), >= 0, of images (N, 3, H, W): a quarter of their size, rounded up."""
@@ -83,28 +85,3 @@ class CifarResNet(nn.Module):
 def _stage(in_channels: int, out_channels: int, stride: int, blocks: int) -> nn.Sequential:
     first = BasicBlock(in_channels, out_channels, stride)
     return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1) for _ in range(blocks - 1)))
-
-
-def _init_he(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight)
-
-
-def resnet20(num_classes: int = 10) -> CifarResNet:
-    """Build the network of 20 layers and 0.27 million parameters."""
-    return CifarResNet(20, num_classes)
-
-
-def resnet32(num_classes: int = 10) -> CifarResNet:
-    """Build the network of 32 layers and 0.46 million parameters."""
-    return CifarResNet(32, num_classes)
-
-
-def resnet44(num_classes: int = 10) -> CifarResNet:
-    """Build the network of 44 layers and 0.66 million parameters."""
-    return CifarResNet(44, num_classes)
-
-
-def resnet56(num_classes: int = 10) -> CifarResNet:
-    """Build the network of 56 layers and 0.85 million parameters."""
-    return CifarResNet(56, num_classes)

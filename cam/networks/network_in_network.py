@@ -11,8 +11,8 @@ from cam.networks.global_average_pooling import global_average_pool
 class NetworkInNetwork(nn.Module):
     """Three mlpconv blocks for 32x32 images, the last with one map per class (Lin et al. 2014, section 3).
 
-    The class map is the output of the last layer, with ReLU as in the paper, so no class score is below 0.
-    The softmax belongs to the loss.
+    The layers have the widths of the paper for CIFAR-10. The class map is the output of the last layer, with ReLU as in
+    the paper, so no class score is below 0. The softmax belongs to the loss.
 
     Args:
         num_classes: number of class maps and scores.
@@ -51,8 +51,3 @@ def _mlpconv(in_channels: int, width: int, hidden: int, out_channels: int, kerne
         nn.Conv2d(hidden, out_channels, 1),
         nn.ReLU(),
     )
-
-
-def network_in_network(num_classes: int = 10) -> NetworkInNetwork:
-    """Build the network with the layer widths of the paper for CIFAR-10 (966,986 parameters)."""
-    return NetworkInNetwork(num_classes)
