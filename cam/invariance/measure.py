@@ -121,7 +121,11 @@ def measure_invariance(
     cutout, natural_size, canvas = _cut_and_fit(model, image, box, mask, canvas)
     background = paint_background(fill, canvas, image, model.preprocessing.mean)
     placements = Placements.spread(cutout, background, steps, fill)
-    class_idx = _single_class(model, image, target)
+    (own,) = score_images(model, [image])
+    class_idx, *others = resolve([target or TopClasses(1)], torch.from_numpy(own.logits))
+    if others:
+        found = f"--target must be one class, got top{1 + len(others)}"
+        raise UsageError(found, "Give top1, a class index or a label")
 
     canvas_model = model.with_input_size(canvas)
     scores: list[ImageScores] = []
@@ -130,13 +134,13 @@ def measure_invariance(
         for image_scores in score_images(canvas_model, batch, class_idx):
             scores.append(image_scores)
             progress(image_scores)
-    logits = np.stack([image_scores.logits for image_scores in scores]).reshape(*placements.shape, -1)
-    probabilities = np.stack([image_scores.probabilities for image_scores in scores]).reshape(logits.shape)
+    logits, probabilities, cams = (
+        np.reshape(values, (*placements.shape, *np.shape(values[0]))) for values in zip(*scores, strict=True)
+    )
     predicted = logits.argmax(-1)
 
     heat = seen = None
     if isinstance(canvas_model, Classifier):
-        cams = np.array([image_scores.cam for image_scores in scores])
         heat = _measure_heat(canvas_model, placements, class_idx, cams)
         if box is None and mask is None:
             seen = model.preprocessing.frame((image.shape[0], image.shape[1]))
@@ -178,17 +182,8 @@ def _cut_and_fit(
     return cut_scaled(factor), natural_size, canvas
 
 
-def _single_class(model: Model, image: NDArray[np.uint8], target: Target | None) -> int:
-    (scores,) = score_images(model, [image])
-    classes = resolve([target or TopClasses(1)], torch.from_numpy(scores.logits))
-    if len(classes) != 1:
-        raise UsageError(f"--target must be one class, got top{len(classes)}", "Give top1, a class index or a label")
-    return classes[0]
-
-
 def _measure_heat(model: Classifier, placements: Placements, class_idx: int, cams: NDArray[np.float32]) -> Equivariance:
-    cells = cams.shape[1], cams.shape[2]
-    cams = cams.reshape(*placements.shape, *cells)
+    cells = cams.shape[2], cams.shape[3]
     grid = model.grid_for(cells, placements.canvas)
     ys, xs = (grid.centers(axis, cells[axis], placements.canvas[axis]) for axis in (0, 1))
     peaks, centroids = (track(points, placements.centers) for points in peaks_and_centroids(cams, ys, xs))

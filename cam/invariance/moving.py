@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -150,10 +149,6 @@ class Placements:
         opacity = self.cutout.alpha[..., None] / np.float32(255)
         region[:] = np.rint(opacity * pixels + (1 - opacity) * region)
         return image
-
-    def images(self) -> Iterator[NDArray[np.uint8]]:
-        """Render all positions, row by row."""
-        return (self.render(y, x) for y in self.ys for x in self.xs)
 
 
 def format_size(size: tuple[int, ...]) -> str:

@@ -47,6 +47,11 @@ class Equivariance:
         """Largest absolute evidence of all maps, logit units: the end of their common color scale."""
         return float(np.abs(self.cams).max())
 
+    @property
+    def trackings(self) -> dict[str, PointTracking]:
+        """How the points follow the object, by name."""
+        return {"peak": self.peak, "centroid": self.centroid}
+
 
 @dataclass(frozen=True)
 class Invariance:
@@ -88,8 +93,7 @@ class Invariance:
 
     def facts(self) -> dict[str, Any]:
         """Summarize as JSON types."""
-        heat = self.equivariance
-        facts = {
+        facts: dict[str, Any] = {
             "model": self.model,
             "class_idx": self.class_idx,
             "label": self.label,
@@ -107,44 +111,31 @@ class Invariance:
             "logit": summarize_scores(self.logits, self.placements.centers),
             "probability": summarize_scores(self.probabilities, self.placements.centers),
         }
-        if heat is None:
-            facts["reason"] = self.reason
+        if heat := self.equivariance:
+            facts["stride"] = heat.grid.stride
+            facts |= {name: summarize_tracking(tracking) for name, tracking in heat.trackings.items()}
+            errors = heat.shift_errors
+            facts["shift_by_one_stride"] = errors and {"down": errors[0], "right": errors[1]}
         else:
-            shift_errors = heat.shift_errors and dict(zip(("down", "right"), heat.shift_errors, strict=True))
-            facts |= {
-                "stride": heat.grid.stride,
-                "peak": summarize_tracking(heat.peak),
-                "centroid": summarize_tracking(heat.centroid),
-                "shift_by_one_stride": shift_errors,
-            }
+            facts["reason"] = self.reason
         return dict(plain(facts))
 
     def to_json(self, made_with: Mapping[str, Any] | None = None) -> str:
         """Write the facts, `made_with` (from `cam.classifiers.provenance.describe`) and the values by position."""
-        values: dict[str, Any] = {
-            "logits": self.logits,
-            "probabilities": self.probabilities,
-            "predicted": self.predicted,
-            "predicted_probabilities": self.predicted_probabilities,
-            "predicted_labels": [[self.labels[class_idx] for class_idx in row] for row in self.predicted],
-            "centers": self.placements.centers,
-        }
-        if self.equivariance is not None:
-            for name, tracking in (("peak", self.equivariance.peak), ("centroid", self.equivariance.centroid)):
-                values[f"{name}_points"] = tracking.points
-                values[f"{name}_errors"] = tracking.errors
-                values[f"{name}_deviations"] = tracking.deviations
+        names = "logits", "probabilities", "predicted", "predicted_probabilities"
+        values = {name: getattr(self, name) for name in names}
+        values["predicted_labels"] = np.array(self.labels)[self.predicted]
+        values["centers"] = self.placements.centers
+        for name, tracking in self.equivariance.trackings.items() if self.equivariance else ():
+            values |= {f"{name}_{part}": getattr(tracking, part) for part in ("points", "errors", "deviations")}
         content = self.facts() | {"made_with": plain(made_with or {}), "by_position": plain(values)}
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     def __str__(self) -> str:
         """Summarize in a few lines."""
         size, canvas = format_size(self.placements.cutout.size), format_size(self.placements.canvas)
-        count = self.predicted.size
-        lines = [
-            f"{self.model}, {self.label!r}: {size} pixels (HxW) at {count} positions on a canvas of {canvas}",
-            self.predictions,
-        ]
+        where = f"{size} pixels (HxW) at {self.predicted.size} positions on a canvas of {canvas}"
+        lines = [f"{self.model}, {self.label!r}: {where}", self.predictions]
         for name, scores in (("logit", self.logits), ("probability", self.probabilities)):
             summary = summarize_scores(scores, self.placements.centers)
             y, x = summary["min_center"]
@@ -154,7 +145,7 @@ class Invariance:
             )
         if self.equivariance is None:
             return "\n".join([*lines, self.reason, *self.notes])
-        for name, tracking in (("peak", self.equivariance.peak), ("centroid", self.equivariance.centroid)):
+        for name, tracking in self.equivariance.trackings.items():
             error, deviation = mean_and_max(tracking.errors), mean_and_max(tracking.deviations)
             lines.append(
                 f"{name}: {deviation['mean']:.2f} pixels on average ({deviation['max']:.2f} at most) from where it "
