@@ -63,18 +63,12 @@ __all__ = [
     "wrap",
 ]
 
-_MODULES = {  # these import torch
-    "Classifier": "cam.classifiers.classifier",
-    "ExplainOptions": "cam.explanations.options",
-    "Explanation": "cam.explanations.explanation",
-    "Preprocessing": "cam.classifiers.preprocessing",
-    "class_activation_maps": "cam.maps.activation",
-    "explain": "cam.explanations.explain",
-    "explain_all": "cam.explanations.explain",
-    "find_head": "cam.heads.find",
-    "inspect_model": "cam.classifiers.inspection",
-    "load_classifier": "cam.classifiers.load",
-    "wrap": "cam.classifiers.load",
+_LAZY = {  # these import torch
+    "cam.classifiers": ("Classifier", "Preprocessing", "inspect_model", "load_classifier", "wrap"),
+    "cam.explanations": ("ExplainOptions", "Explanation"),
+    "cam.explanations.explain": ("explain", "explain_all"),
+    "cam.heads": ("find_head",),
+    "cam.maps": ("class_activation_maps",),
 }
 
 
@@ -85,6 +79,7 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> object:
     """Import on first use, so that `cam --help` does not wait for torch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'cam' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    for module, names in _LAZY.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'cam' has no attribute {name!r}")

@@ -87,14 +87,12 @@ def grid(folder: Path, truth: Path | None, **options: Any) -> None:
     from cam.evaluation.grid import evaluate_grid
     from cam.evaluation.labels import labeled_pictures
 
-    settings = select(options, "sizes", "mosaics", "confidence", "save", "seed", "max_pixels")
-
-    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
+    def run(classifier: Classifier, **settings: Any) -> Evaluation:
         pictures = labeled_pictures(folder, classifier.labels, truth)
-        methods = partial(_methods, options=options)
-        return evaluate_grid(classifier, pictures, methods, progress=progress, **settings)
+        return evaluate_grid(classifier, pictures, partial(_methods, options=options), **settings)
 
-    _run_benchmark(options, run, len(options["sizes"]) * options["mosaics"])
+    steps = len(options["sizes"]) * options["mosaics"]
+    _run_benchmark(run, steps, options, "sizes", "mosaics", "confidence", "save")
 
 
 @evaluate.command()
@@ -116,12 +114,11 @@ def boxes(dataset: Path, **options: Any) -> None:
     from cam.evaluation.boxes import evaluate_boxes
 
     items = read_boxes(dataset)
-    settings = select(options, "seed", "max_pixels")
 
-    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
-        return evaluate_boxes(classifier, items, _methods(classifier, options), progress=progress, **settings)
+    def run(classifier: Classifier, **settings: Any) -> Evaluation:
+        return evaluate_boxes(classifier, items, _methods(classifier, options), **settings)
 
-    _run_benchmark(options, run, len({item.picture for item in items}))
+    _run_benchmark(run, len({item.picture for item in items}), options)
 
 
 @evaluate.command()
@@ -143,12 +140,11 @@ def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
     from cam.images.find import find_pictures
 
     pictures = find_pictures(inputs)
-    settings = select(options, "steps", "batch_size", "fit", "seed", "max_pixels")
 
-    def run(classifier: Classifier, progress: Callable[..., Any]) -> Evaluation:
-        return evaluate_faithfulness(classifier, pictures, _methods(classifier, options), progress=progress, **settings)
+    def run(classifier: Classifier, **settings: Any) -> Evaluation:
+        return evaluate_faithfulness(classifier, pictures, _methods(classifier, options), **settings)
 
-    _run_benchmark(options, run, len(pictures))
+    _run_benchmark(run, len(pictures), options, "steps", "batch_size", "fit")
 
 
 @evaluate.command()
@@ -170,8 +166,8 @@ def placement(inputs: tuple[str, ...], **options: Any) -> None:
     from cam.images.find import find_pictures
 
     pictures = find_pictures(inputs)
-    settings = select(options, "kinds", "canvas", "object_size", "background", "positions", "seed", "max_pixels")
-    _run_benchmark(options, partial(evaluate_placement, pictures=pictures, **settings), len(pictures))
+    run = partial(evaluate_placement, pictures=pictures)
+    _run_benchmark(run, len(pictures), options, "kinds", "canvas", "object_size", "background", "positions")
 
 
 @evaluate.command()
@@ -188,8 +184,7 @@ def sanity(inputs: tuple[str, ...], **options: Any) -> None:
     from cam.images.find import find_pictures
 
     pictures = find_pictures(inputs)
-    settings = select(options, "kinds", "stages", "fit", "seed", "max_pixels")
-    _run_benchmark(options, partial(evaluate_sanity, pictures=pictures, **settings), len(pictures))
+    _run_benchmark(partial(evaluate_sanity, pictures=pictures), len(pictures), options, "kinds", "stages", "fit")
 
 
 def _methods(classifier: Classifier, options: dict[str, Any]) -> list[Method]:
@@ -199,20 +194,19 @@ def _methods(classifier: Classifier, options: dict[str, Any]) -> list[Method]:
     methods = [*evidence, *map(saved_maps, options["maps"]), *baselines(options["seed"])]
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
-        message = f"--maps must give every method its own name, got {', '.join(names)}"
-        raise UsageError(message, "Rename the folder")
+        raise UsageError(f"--maps must give every method its own name, got {', '.join(names)}", "Rename the folder")
     return methods
 
 
-def _run_benchmark(options: dict[str, Any], run: Callable[..., Evaluation], steps: int) -> None:
-    """Load the classifier, run with a progress bar and show the results."""
+def _run_benchmark(run: Callable[..., Evaluation], steps: int, options: dict[str, Any], *names: str) -> None:
+    """Load the classifier, run a benchmark with the options of these names and show its results."""
     from cam.classifiers.load import load_classifier
     from cam.cli.printing import progress, show_evaluation
     from cam.files import write_whole
 
     classifier = load_classifier(**classifier_arguments(options))
     with progress(steps, options["as_json"]) as advance:
-        evaluation = run(classifier, progress=advance)
+        evaluation = run(classifier, progress=advance, **select(options, "seed", "max_pixels", *names))
     show_evaluation(evaluation, as_json=options["as_json"])
     if options["out"]:
         write_whole(options["out"], evaluation.to_json().encode())

@@ -94,25 +94,11 @@ def explain_all(
     tta: bool = False,
     channels: int = 0,
 ) -> Iterator[Explanation]:
-    """Explain images in batches, in order, with memory for one batch.
+    """Explain images, `batch_size` in one forward pass, with memory for one batch; yields their explanations in order.
 
-    Args:
-        classifier: from `load_classifier` or `wrap`.
-        photos: files, or (H, W, 3) uint8 RGB.
-        class_idx: index of the class to explain in all of them; None for the predicted class of each.
-        batch_size: images in one forward pass.
-        evidence: as for `explain`, and so are the others.
-        against: index of the other class of a contrast.
-        fit: "crop" or "whole".
-        resolution: of the input that the maps come from.
-        tta: average maps over several inputs.
-        channels: number of channels to return.
-
-    Returns:
-        An iterator over one explanation for each image.
-
-    Raises:
-        ImageError, UsageError, ModelError: as for `explain`, when the iterator comes to the image.
+    `photos` are files or (H, W, 3) uint8 RGB. `class_idx` is the class to explain in all of them, None for the
+    predicted class of each. The other arguments and the errors, raised when the iterator comes to an image, are those
+    of `explain`.
 
     Example:
         >>> import cam
@@ -180,10 +166,8 @@ def explain_images(
                 computed.append(as_model_error(error))
         wait(device)  # once for the whole batch
     for image, maps_or_error in zip(images, computed, strict=True):
-        result: ImageResult | ModelError
         try:
             maps = result_or_raise(maps_or_error)
-            result = ImageResult(build_explanations(classifier, image, maps, options), maps.all_classes())
+            yield ImageResult(build_explanations(classifier, image, maps, options), maps.all_classes())
         except _FAILURES as error:
-            result = as_model_error(error)
-        yield result
+            yield as_model_error(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -74,33 +74,22 @@ def completeness_error(cams: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
     return (cams.mean((-2, -1)) + bias - logits).abs() / logits.abs().clamp(min=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AllClasses:
-    """What the maps of all classes of one image are computed from.
+    """What the maps of all classes of one image are computed from."""
 
-    Attributes:
-        logits: (C,) float32, at the model's own input size.
-        probabilities: (C,) float32.
-        map_logits: (C,) float32, scores that the maps add up to.
-        bias: (C,) float32, logit units.
-        features: (K, h, w), any floating dtype.
-        weight: rows of the head (C, K); None if the features are the maps themselves.
-        scale: factor by which a normalization layer scaled this image; 1 without one.
-    """
-
-    logits: Tensor = field(repr=False)
-    probabilities: Tensor = field(repr=False)
-    map_logits: Tensor = field(repr=False)
-    bias: Tensor = field(repr=False)
-    features: Tensor = field(repr=False)
-    weight: Tensor | None = field(repr=False)
-    scale: float = 1.0
+    logits: Tensor  # (C,) float32, at the model's own input size
+    probabilities: Tensor  # (C,) float32
+    map_logits: Tensor  # (C,) float32, scores that the maps add up to
+    bias: Tensor  # (C,) float32, logit units
+    features: Tensor  # (K, h, w), any floating dtype
+    weight: Tensor | None  # rows of the head (C, K); None if the features are the maps themselves
+    scale: float = 1.0  # factor by which a normalization layer scaled this image; 1 without one
 
     def cams(self) -> NDArray[np.float32]:
         """Compute the maps of all classes: (C, h, w) float32, logit units.
 
         Example:
-            >>> import torch
             >>> ones = torch.ones(2)
             >>> AllClasses(ones, ones, ones, ones, torch.ones(3, 4, 5), torch.ones(2, 3)).cams().shape
             (2, 4, 5)

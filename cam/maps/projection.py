@@ -35,11 +35,8 @@ def project(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> NDArray[np.f
     """
     if cam.ndim != 2 or cam.size == 0:
         raise UsageError(f"cam must have the shape (h, w), got {cam.shape}", "Pass one map")
-    heat = (
-        interpolation_weights(0, cam.shape[0], grid, frame)
-        @ cam.astype(np.float32)
-        @ interpolation_weights(1, cam.shape[1], grid, frame).T
-    )
+    down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
+    heat = down @ cam.astype(np.float32) @ across.T
     x0, y0, x1, y1 = frame.seen
     heat[:y0] = heat[y1:] = heat[:, :x0] = heat[:, x1:] = np.nan
     return heat
@@ -111,19 +108,12 @@ def interpolation_weights(axis: int, cells: int, grid: Grid, frame: Frame) -> ND
 
 @dataclass(frozen=True)
 class View:
-    """Maps from one forward pass over an image.
+    """Maps from one forward pass over an image."""
 
-    Attributes:
-        maps: (M, h, w) float32.
-        grid: where their cells lie in the input.
-        frame: where the input lies in the photograph.
-        mirrored: True if the input was flipped left to right.
-    """
-
-    maps: NDArray[np.float32]
-    grid: Grid
-    frame: Frame
-    mirrored: bool = False
+    maps: NDArray[np.float32]  # (M, h, w)
+    grid: Grid  # where their cells lie in the input
+    frame: Frame  # where the input lies in the photograph
+    mirrored: bool = False  # True if the input was flipped left to right
 
 
 def average_views(views: Sequence[View], additive: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -54,8 +54,6 @@ def keep_done(
 
 def _is_done(folder: RunFolder, record: Record, picture: Picture) -> bool:
     """True if the image was explained, its file is the same, and its results are still there."""
-    if record["status"] != "ok" or record["path"] != str(picture.path):
-        return False
-    if not all(map(folder.has, files_of(record))):
-        return False
-    return (record["bytes"], record["modified"]) == picture.current_fingerprint()
+    explained = record["status"] == "ok" and record["path"] == str(picture.path)
+    complete = explained and all(map(folder.has, files_of(record)))
+    return complete and (record["bytes"], record["modified"]) == picture.current_fingerprint()

@@ -136,16 +136,11 @@ def _engine(
     classifier: Classifier, options: RunOptions, images: int, batch_size: int
 ) -> EagerEngine | CheckedEngine | None:
     """Make an engine, unless making it takes longer than the images do."""
-    if images <= batch_size and (images == 0 or (options.engine, options.precision) == ("auto", "float32")):
+    name, precision = options.engine, options.precision
+    if images <= batch_size and (images == 0 or (name, precision) == ("auto", "float32")):
         return None
-    return make_engine(
-        options.engine,
-        classifier.network,
-        classifier.head,
-        classifier.preprocessing.input_shape,
-        images=images,
-        precision=options.precision,
-    )
+    shape = classifier.preprocessing.input_shape
+    return make_engine(name, classifier.network, classifier.head, shape, images=images, precision=precision)
 
 
 def _set_scale(

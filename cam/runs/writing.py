@@ -96,15 +96,9 @@ def _write(
         files[key] = file
 
     if "overlay" in options.save:
-        draw = partial(
-            explanation.overlay,
-            opacity=options.opacity,
-            colormap=options.colormap,
-            legend=True,
-            box_share=options.box_share if options.boxes else None,
-            max_side=options.max_side,
-        )
-        suffix = f".{options.format}"
+        style: dict[str, Any] = {name: getattr(options, name) for name in ("opacity", "colormap", "max_side")}
+        box_share = options.box_share if options.boxes else None
+        draw, suffix = partial(explanation.overlay, legend=True, box_share=box_share, **style), f".{options.format}"
         write("overlay", f"{stem}{suffix}", encode(draw(vmax=vmax, blended=blended), suffix))
         largest = max((channel.vmax for channel in explanation.channels), default=0.0)  # so that they can be compared
         for channel in explanation.channels:
