@@ -21,11 +21,8 @@ def write_whole(
 ) -> None:
     """Write a file under its final name only once all of it is written; make its folders.
 
-    Args:
-        path: the file; an older one is replaced.
-        data: its content, or the parts of it one after the other.
-        unfinished: folder on the same disk for the file while it is incomplete; that of the file by default.
-        durable: True if it must survive a power cut, which takes some milliseconds.
+    An older file is replaced. An incomplete one lies in the folder `unfinished` on the same disk, by default its own. A
+    `durable` one survives a power cut, which takes some milliseconds.
 
     Raises:
         DiskFullError: no file can be written: the disk is full, gone or read-only.

@@ -30,9 +30,7 @@ _ROUNDING = 1e-5  # of the largest logit: rounding errors of single precision
 class CheckedEngine:
     """A faster engine that is checked against the eager one on the first batch of each input size.
 
-    Attributes:
-        name: of the engine.
-        reason: why the eager engine ran instead, for some inputs or all; "" if it did not.
+    `reason` says why the eager engine ran instead, for some inputs or all; it is "" if it did not.
     """
 
     def __init__(self, name: str, eager: EagerEngine, make: Callable[[], Engine]) -> None:
@@ -115,11 +113,7 @@ def _missing() -> list[str]:
 
 
 def _difference(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], weight: Tensor) -> str:
-    """Describe how logits and features differ from the expected ones; "" if they do not. `weight` is (C, K).
-
-    Logits may differ by an absolute error, features by a share of the largest feature, and each image's map of the
-    predicted class by a share of its largest value.
-    """
+    """Describe how logits, features or maps of the predicted classes miss the expected ones; "" if they do not."""
     if [tensor.shape for tensor in actual] != [tensor.shape for tensor in expected]:
         return "gives results of another shape"
     (logits, features), (expected_logits, expected_features) = actual, expected

@@ -51,10 +51,7 @@ def compiled(eager: EagerEngine, shape: tuple[int, int, int]) -> Engine:
 
 
 def onnxruntime(eager: EagerEngine, shape: tuple[int, int, int]) -> Engine:
-    """Translate the network of an eager engine for ONNX Runtime, for inputs of any size that its layers accept.
-
-    Raises whatever the translator or the runtime raises.
-    """
+    """Translate the network of an eager engine for ONNX Runtime, for inputs of any size that its layers accept."""
     runtime: Any = import_module("onnxruntime")
     with _quiet():
         program: Any = torch.onnx.export(_exported(eager, shape), dynamo=True, verbose=False)

@@ -80,11 +80,8 @@ def read_truth(source: str | None, pictures: Iterable[tuple[str, str]], labels: 
 
 
 def _classes_of_folders(folders: Collection[Path], labels: Sequence[str]) -> dict[Path, int]:
-    """Find the class that each folder is named after.
-
-    As many bare WordNet ids as there are classes are the classes in that order, as in ImageNet.
-    """
-    in_order = sorted(folders, key=lambda folder: folder.name)
+    """Find the class that each folder is named after."""
+    in_order = sorted(folders, key=lambda folder: folder.name)  # of ImageNet: WordNet ids in the order of the classes
     if len(folders) == len(labels) and all(re.fullmatch("n[0-9]{8}", folder.name) for folder in folders):
         return {folder: class_idx for class_idx, folder in enumerate(in_order)}
     classes = {}

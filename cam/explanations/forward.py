@@ -161,11 +161,7 @@ def _run(
 def _fetch_small_tensors(
     classifier: Classifier, logits: Tensor, features: Tensor, head: Head
 ) -> tuple[Tensor, Tensor, Tensor, list[list[float]]]:
-    """Copy what is small to the CPU in one transfer, so that the CPU waits for the device once.
-
-    Returns logits (N, C), probabilities (N, C) and bias (C,), float32, and of each image its scale, whether all its
-    features are zero and whether everything is finite.
-    """
+    """Copy logits, probabilities, bias, and each image's scale, "all features are zero" and "all is finite" at once."""
     largest, smallest = features.amax((1, 2, 3)), features.amin((1, 2, 3))  # one of them shows NaN and infinity
     finite = torch.stack([largest, smallest, logits.amax(1), logits.amin(1)]).isfinite().all(0)
     zero = (largest == 0) & (smallest == 0)

@@ -39,20 +39,9 @@ class CifarResNet(nn.Module):
     """A residual network of three stages at full, half and quarter resolution (He et al. 2015, section 4.2).
 
     The parameters have the names of published checkpoints: `conv1`, `bn1`, `layer1..3.N.{conv1,bn1,conv2,bn2}` and
-    `linear`.
-
-    Args:
-        depth: number of layers with weights, 6n + 2 with n >= 1.
-        num_classes: number of class scores.
-        width: channels of the first stage; the second has twice, the third four times as many.
-        stem_stride: stride of the first convolution; 2 for images larger than CIFAR's.
-
-    Raises:
-        UsageError: the depth is not of the form 6n + 2.
-
-    Example:
-        >>> CifarResNet(depth=20)(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 10])
+    `linear`. There are `depth` layers with weights, 6n + 2 with n >= 1, else it is a UsageError. The first stage has
+    `width` channels, the second twice and the third four times as many. `stem_stride`, of the first convolution, is 2
+    for images larger than CIFAR's.
     """
 
     def __init__(self, depth: int, num_classes: int = 10, width: int = 16, stem_stride: int = 1) -> None:

@@ -6,16 +6,9 @@ import torch
 
 
 def global_average_pool(features: torch.Tensor) -> torch.Tensor:
-    """Average every feature map over all positions (Lin et al. 2014, section 3.2).
+    """Average feature maps (N, K, h, w) over all positions: (N, K), same dtype (Lin et al. 2014, section 3.2).
 
-    Each map becomes one number, whatever its size: a network that ends like this takes images of any size, and its
-    score forgets where the object was.
-
-    Args:
-        features: feature maps, (N, K, h, w), any floating dtype and device.
-
-    Returns:
-        Their averages, (N, K), same dtype and device.
+    A network that ends like this takes images of any size, and its score forgets where the object was.
 
     Example:
         >>> global_average_pool(torch.arange(24.0).reshape(1, 2, 3, 4))

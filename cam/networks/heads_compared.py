@@ -17,17 +17,10 @@ HIDDEN = 64  # units of the hidden layer of `flatten-mlp`
 class HeadsCompared(nn.Module):
     """Five 3x3 convolutions, each with batch normalization and ReLU, and one of three heads.
 
-    Args:
-        head: `gap-linear` averages each feature map (Lin et al. 2014, section 3.2), `flatten-linear` has a weight
-            for every position of every map, `flatten-mlp` two linear layers with dropout (Hinton et al. 2012).
-        padding_mode: of the convolutions: `zeros`, which reveal where the border is (Islam et al. 2020), `circular`
-            (the opposite side) or `reflect` (the mirrored image).
-        num_classes: number of class scores.
-        size: (H, W) of the images, pixels; `gap-linear` takes any other size too.
-
-    Example:
-        >>> HeadsCompared("flatten-linear")(torch.zeros(2, 3, 32, 64)).shape
-        torch.Size([2, 10])
+    The head `gap-linear` averages each feature map (Lin et al. 2014, section 3.2), `flatten-linear` has a weight for
+    every position of every map, `flatten-mlp` two linear layers with dropout (Hinton et al. 2012). The convolutions pad
+    with `zeros`, which reveal where the border is (Islam et al. 2020), with the opposite side (`circular`) or with the
+    mirrored image (`reflect`). Images have `size` (H, W); `gap-linear` takes any other size too.
     """
 
     def __init__(

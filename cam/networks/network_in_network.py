@@ -13,13 +13,6 @@ class NetworkInNetwork(nn.Module):
 
     The layers have the widths of the paper for CIFAR-10. The class map is the output of the last layer, with ReLU as in
     the paper, so no class score is below 0. The softmax belongs to the loss.
-
-    Args:
-        num_classes: number of class maps and scores.
-
-    Example:
-        >>> NetworkInNetwork(num_classes=10)(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 10])
     """
 
     def __init__(self, num_classes: int = 10) -> None:

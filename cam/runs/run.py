@@ -146,10 +146,7 @@ def _engine(
 def _set_scale(
     classifier: Classifier, inputs: Batch, options: RunOptions, batch_size: int, workers: int
 ) -> tuple[float | None, dict[int, Outcome]]:
-    """Return the end of the color scale, None for one an image, and the images explained for it, by index.
-
-    It is the median of the largest evidence in the first images: one very hot cell must not darken the others.
-    """
+    """Return the end of the color scale, None for one an image, and the images explained for it, by index."""
     if options.scale != "run":
         return None if options.scale == "image" else float(options.scale), {}
     if options.explain.evidence == "posterior":
@@ -166,7 +163,7 @@ def _set_scale(
                 images += 1
                 pixels += pixels_of(outcome)
                 peaks += [explanation.vmax for explanation in explanations_of(outcome)]
-    return float(np.median(peaks)) if peaks else 0.0, explained
+    return float(np.median(peaks)) if peaks else 0.0, explained  # one very hot cell must not darken the others
 
 
 def _explain_for_scale(classifier: Classifier, options: RunOptions, batch: Batch) -> list[tuple[int, Outcome]]:

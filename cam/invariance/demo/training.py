@@ -58,13 +58,11 @@ class DigitScenes:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network trained on the large set, in evaluation mode.
-
-    `small_set_accuracy` is of a copy trained on the small set: on these scenes (`train`) and on others of the same half
-    (`test`); empty for networks that differ in padding only.
-    """
+    """A network trained on the large set, in evaluation mode."""
 
     network: torch.nn.Module
+    # Of a copy trained on the small set: on these scenes (`train`) and on others of the same half (`test`); empty for
+    # networks that differ in padding only.
     small_set_accuracy: Mapping[str, float]
 
 
