@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from packed import make_tar
 from runs import DIGITS, NAMES, PNG, SAMPLES, classes, contents, lines
 
 from cam.images.io import read_image
@@ -102,7 +103,18 @@ def test_the_same_command_again_counts_earlier_images(run, folder, whole):
     assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} of them by an earlier run): {whole}" in again.stdout
     summary = json.loads(run("explain", folder, *PNG, "-o", whole, "--json").stdout)
     counts = {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES)}
-    assert summary == {**counts, "note": "", "out": str(whole), "errors": {}}
+    assert summary == {**counts, "note": "", "left_out": {}, "out": str(whole), "errors": {}}
+
+
+def test_files_that_are_not_read_are_counted_at_the_end_and_in_run_json(run, tmp_path):
+    """In an archive, too, whose member has a name of 5000 digits, which Python refuses to convert to a number."""
+    five = (SAMPLES / "five.png").read_bytes()
+    make_tar(tmp_path / "a.tar", (f"{'1' * 5000}.png", five), ("b.jxl", b"x"), ("scan.DCM", b"x"))
+    ended = run("explain", tmp_path / "a.tar", *DIGITS, "-o", tmp_path / "out")
+    assert ended.exit_code == 0
+    assert "\n2 files left out: .jxl 1, .dcm 1\n" in ended.stdout
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["left_out"] == {".dcm": 1, ".jxl": 1}
+    assert lines(tmp_path / "out")[-1]["status"] == "ok"
 
 
 def test_smaller_overlays(run, tmp_path):

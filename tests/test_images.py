@@ -17,6 +17,7 @@ from torchvision.transforms import functional as F
 
 from cam.errors import OutputError, UsageError
 from cam.files import write_whole
+from cam.images import find_pictures
 from cam.images.io import encode, read_image, resize, write_image
 
 # Reading
@@ -98,6 +99,19 @@ def test_the_first_frame_is_read(tmp_path: Path, suffix: str) -> None:
     options: dict[str, object] = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
     assert read_image(tmp_path / f"a.{suffix}")[0, 0].tolist() == [255, 0, 0]
+
+
+def test_heic_is_read_with_its_extra(tmp_path: Path) -> None:
+    """A phone stores the turned sensor's pixels, and how to turn them."""
+    heif = pytest.importorskip("pillow_heif")
+    stored = np.zeros((64, 96, 3), np.uint8)
+    stored[:32, :48] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    heif.from_pillow(Image.fromarray(stored)).save(tmp_path / "a.heic", quality=100, exif=exif.tobytes())
+    image = read_image(find_pictures([tmp_path])[0].path)
+    assert image.shape == (96, 64, 3)
+    assert (image[[10, 10, -10, -10], [10, -10, 10, -10], 1] > 128).tolist() == [False, True, False, False]
 
 
 def test_the_content_counts_not_the_suffix(tmp_path: Path) -> None:

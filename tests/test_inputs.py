@@ -6,6 +6,7 @@ import os
 import re
 import time
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from cam.errors import UsageError
 from cam.images import find_pictures
-from cam.images.find import check_output
+from cam.images.find import check_output, describe_left_out, natural_sort_key
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +151,44 @@ def test_a_folder_that_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None
         find_pictures(["p/locked"])
     assert names("p") == ["a.jpg", "locked"]  # so that it costs a line, not the run
     assert [str(picture.path) for picture in find_pictures(["p"], patterns=["x*.jpg"])] == ["p/locked"]
+
+
+@pytest.mark.parametrize(("source", "patterns"), [("p", ()), ("p/*", ()), ("p/**", ()), (".", ("*.*",))])
+def test_files_that_are_not_read_are_counted_once(source: str, patterns: tuple[str, ...]) -> None:
+    make("p/a.jpg", "p/b.JXL", "p/q/c.jxl", "p/q/scan.dcm", "p/.hidden.dcm", "p/.d/e.dcm", "p/out/heat.npy")
+    left_out: Counter[str] = Counter()
+    find_pictures([source, "p"], Path("p/out"), patterns=patterns, left_out=left_out)
+    assert left_out == {".jxl": 2, ".dcm": 1}
+
+
+def test_files_that_no_pattern_asks_for_are_not_counted_as_unread() -> None:
+    make("p/a.jpg", "p/b.jxl", "p/notes")
+    for patterns, expected in ((("*.jpg",), {}), ((), {".jxl": 1, "no suffix": 1})):
+        left_out: Counter[str] = Counter()
+        find_pictures(["p"], patterns=patterns, left_out=left_out)
+        assert left_out == expected
+
+
+def test_an_input_of_files_that_are_not_read_says_which() -> None:
+    make("p/1.dcm", "p/2.DCM")
+    with pytest.raises(UsageError, match=r"'p' holds no image \(2 files left out: \.dcm 2\)\. Give another"):
+        find_pictures(["p"])
+
+
+def test_left_out_suffixes_are_sorted_by_count_and_cut() -> None:
+    many = {f".{letter}": count for count, letter in enumerate("abcdefghij", 1)}
+    assert describe_left_out(many) == "55 files left out: .j 10, .i 9, .h 8, .g 7, .f 6, .e 5, .d 4, .c 3, ..."
+    assert describe_left_out({".heic": 1}) == "1 file left out: .heic 1; for .heic, pip install gapcam[heic]"
+
+
+def test_thousands_of_digits_are_a_number_too() -> None:
+    one, two = ("9" * 5000, "1" + "0" * 5000)
+    assert sorted([f"{two}.jpg", f"{one}.jpg", "007.jpg", "10.jpg"], key=natural_sort_key) == [
+        "007.jpg",
+        "10.jpg",
+        f"{one}.jpg",
+        f"{two}.jpg",
+    ]
 
 
 PARTS = st.sampled_from(["a", "b", "..", ".", "c.jpg", "d.png", "x*", "**", "link", "", "/", "[", "a.jpg"])

@@ -120,7 +120,7 @@ def test_max_pixels_replaces_the_limit_of_pillow(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-@pytest.mark.parametrize("form", [*FORMATS, "PPM", "JPEG2000", "AVIF"])
+@pytest.mark.parametrize("form", [*FORMATS, "PPM", "JPEG2000", "AVIF", "HEIF"])
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cut=st.floats(0, 1),

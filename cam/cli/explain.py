@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import inf
@@ -128,7 +129,8 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         if not (inputs or listed):
             raise click.UsageError("No inputs. Give images, folders, globs or archives, or --list FILE.")
         check_output([*inputs, *listed], out)
-        pictures = find_pictures(inputs, exclude=out, patterns=options["pattern"], listed=listed)
+        left_out: Counter[str] = Counter()
+        pictures = find_pictures(inputs, exclude=out, patterns=options["pattern"], listed=listed, left_out=left_out)
         classifier = load_classifier(**classifier_arguments(options))
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         read_truth(options["truth"], names, classifier.labels)  # its errors come before the work
@@ -140,7 +142,8 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
                 records.add(record)
                 advance(record)
 
-            run = explain_folder(classifier, pictures, out, _run_options(classifier, options), arguments, report_record)
+            settings = _run_options(classifier, options)
+            run = explain_folder(classifier, pictures, out, settings, arguments, report_record, left_out)
         show_run(run, records, as_json=options["as_json"], quiet=options["quiet"])
         if options["report"] and not options["shard"] and run.explained:
             page = write_report(out, options["truth"])

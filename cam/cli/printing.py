@@ -64,6 +64,10 @@ def show_run(run: RunSummary, records: Records, *, as_json: bool, quiet: bool) -
         console.print(_table(records.rows))
     if more := records.row_count - len(records.rows):
         console.print(f"... and {more} more in {printable(run.manifest)}", soft_wrap=True)
+    if run.left_out:
+        from cam.images.find import describe_left_out
+
+        console.print(printable(describe_left_out(run.left_out)), soft_wrap=True)
     earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
     console.print(f"{run.explained} explained, {run.failed} failed{earlier}: {printable(out)}", soft_wrap=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from threading import Lock
 
@@ -14,10 +14,14 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cam.errors import ImageError, reason_of
 
+with suppress(ImportError):
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
 Image.init()
 
 # Only these: other decoders of Pillow run programs (EPS), read other files or accept nearly anything.
-_FORMATS = sorted({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"} & Image.OPEN.keys())
+_FORMATS = sorted({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF"} & Image.OPEN.keys())
 
 # Flip codes of OpenCV, which takes a third of the time of Pillow, by EXIF orientation; 5 to 8 are transposed first.
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from hashlib import blake2b
+from importlib.util import find_spec
 from pathlib import Path, PurePath, PurePosixPath
+from typing import TypeAlias
 
 from cam.errors import ImageError, UsageError
 from cam.images.archives import Member, is_archive, leads_out, list_members
@@ -19,6 +22,7 @@ from cam.images.content import Fingerprint, fingerprint
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
+    | ({".heic", ".heif"} if find_spec("pillow_heif") else set())
 )
 
 
@@ -43,12 +47,17 @@ class Picture:
         return self.member.fingerprint if self.member else fingerprint(self.path)
 
 
+Listing: TypeAlias = tuple[list[Picture], list[PurePosixPath]]
+"""Images, and the names of the files that are not read as images."""
+
+
 def find_pictures(
     inputs: Sequence[str | Path],
     exclude: Path | None = None,
     *,
     patterns: Sequence[str] = (),
     listed: Sequence[str | Path] = (),
+    left_out: Counter[str] | None = None,
 ) -> list[Picture]:
     """Find the images in files, folders, archives and globs.
 
@@ -63,6 +72,7 @@ def find_pictures(
         patterns: globs that images in folders, archives and globs must match; none by default. A pattern with a slash
             is matched with the path relative to the input, another with the file name; `*` also matches slashes.
         listed: more inputs, which are never globs; an empty folder is taken as a file.
+        left_out: counts by suffix the other files in folders, archives and globs, which are not read.
 
     Returns:
         Every image once, in the order of the inputs, named relative to their common folder. An archive counts as a
@@ -85,19 +95,24 @@ def find_pictures(
     real_path = cache(os.path.realpath)  # a list of files names the same few folders again and again
     roots: set[str] = set()
     pictures: dict[str, Picture] = {}  # by their real paths
+    others: set[str] = set()
     filtered = 0
     for source, is_listed in [*((path, False) for path in inputs), *((path, True) for path in listed)]:
-        root, candidates = _expand(Path(source), excluded, is_listed)
+        root, (candidates, unread) = _expand(Path(source), excluded, is_listed)
         if not candidates:
-            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise UsageError(f"{str(source)!r} holds no image", f"Give another input, or files with {suffixes}")
+            found = f"{str(source)!r} holds no image"
+            note = f" ({describe_left_out(_count_suffixes(map(str, unread)))})" if unread else ""
+            raise UsageError(found + note, f"Give another input, or files with {', '.join(sorted(IMAGE_SUFFIXES))}")
         real_root = real_path(root)
         roots.add(real_root)
+        others.update(os.path.join(real_root, name) for name in unread if _matches(name, patterns))  # noqa: PTH118
         for picture in candidates:
-            if picture.path == Path(source) or _matches(picture, patterns):
+            if picture.path == Path(source) or _is_unlisted(picture) or _matches(picture.name, patterns):
                 pictures.setdefault(os.path.join(real_root, picture.name), picture)  # noqa: PTH118
             else:
                 filtered += 1
+    if left_out is not None:
+        left_out.update(_count_suffixes(others))
     if filtered and not pictures:
         message = f"None of {filtered} images matches {' or '.join(map(repr, patterns))}"
         raise UsageError(message, "Write --pattern as in a shell: '*.png', or 'val/*.png' with the path in the input")
@@ -106,29 +121,49 @@ def find_pictures(
     return [replace(picture, name=name) for picture, name in zip(pictures.values(), names, strict=True)]
 
 
-def _expand(path: Path, excluded: str, is_listed: bool) -> tuple[Path, list[Picture]]:
-    """List the images of an input, named relative to the folder that is returned first."""
+def _count_suffixes(paths: Iterable[str]) -> Counter[str]:
+    return Counter(os.path.splitext(path)[1].lower() or "no suffix" for path in paths)  # noqa: PTH122
+
+
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """Say how many files are not read as images, the most frequent suffixes first, and the remedy where there is one.
+
+    Example:
+        >>> describe_left_out({".dcm": 1, ".heic": 2})
+        '3 files left out: .heic 2, .dcm 1; for .heic, pip install gapcam[heic]'
+    """
+    total = sum(left_out.values())
+    counts = [f"{suffix} {count}" for suffix, count in Counter(left_out).most_common(8)]
+    more = ["..."] if len(left_out) > 8 else []
+    heic = sorted({".heic", ".heif"} & left_out.keys())
+    remedy = f"; for {' and '.join(heic)}, pip install gapcam[heic]" if heic else ""
+    return f"{total} file{'s' * (total > 1)} left out: {', '.join(counts + more)}{remedy}"
+
+
+def _expand(path: Path, excluded: str, is_listed: bool) -> tuple[Path, Listing]:
+    """List the files of an input, named relative to the folder that is returned first."""
     if _is_folder(path):
-        pictures = _list_folder(path, excluded)
-        if pictures or not (is_listed and path.name):  # an empty folder in a list is a bad image, not a wrong command
-            return path, pictures
+        listing = _list_folder(path, excluded)
+        if listing[0] or not (is_listed and path.name):  # an empty folder in a list is a bad image, not a wrong command
+            return path, listing
     if path.name == "..":  # of a missing folder
-        return path, []
+        return path, ([], [])
     magic = [re.search(r"[*?[]", part) is not None for part in path.parts]
     if any(magic) and not is_listed and not os.path.lexists(path):
         first = magic.index(True)
         root = Path(*path.parts[:first])
-        return root, list(_glob(root, "/".join(path.parts[first:]), excluded))
+        return root, _glob(root, "/".join(path.parts[first:]), excluded)
     if is_archive(path.name):
         with suppress(ImageError):  # reading it says why
             return path, _list_archive(path)
-    return path.parent, [Picture(path, PurePosixPath(path.name))]
+    return path.parent, ([Picture(path, PurePosixPath(path.name))], [])
 
 
-def _list_folder(folder: Path, excluded: str) -> list[Picture]:
-    """List the images in a folder and the folders below it, links followed once, in natural order."""
+def _list_folder(folder: Path, excluded: str) -> Listing:
+    """List the files in a folder and the folders below it, links followed once, images in natural order."""
     seen = {excluded}
     names: list[str] = []
+    others: list[PurePosixPath] = []
     errors: list[OSError] = []
     for base, folders, files in os.walk(folder, followlinks=True, onerror=errors.append):
         real_base = os.path.realpath(base)
@@ -139,37 +174,45 @@ def _list_folder(folder: Path, excluded: str) -> list[Picture]:
         prefix = PurePath(base).relative_to(folder)
         # A folder with the name of an image is a bad image, and is not entered.
         names += [(prefix / name).as_posix() for name in folders + files if is_picture(name)]
+        others += [PurePosixPath((prefix / name).as_posix()) for name in files if _is_other(name)]
         folders[:] = sorted(name for name in folders if not (is_picture(name) or name.startswith(".")))
     for error in errors:
         if error.filename == str(folder):
             message = f"The folder {str(folder)!r} cannot be listed ({error.strerror})"
             raise UsageError(message, "Change its permissions, or name the files to read") from error
         names.append(PurePath(error.filename).relative_to(folder).as_posix())
-    return [Picture(folder / name, PurePosixPath(name)) for name in sorted(names, key=natural_sort_key)]
+    return [Picture(folder / name, PurePosixPath(name)) for name in sorted(names, key=natural_sort_key)], others
 
 
-def _glob(root: Path, pattern: str, excluded: str) -> Iterator[Picture]:
-    """List the images that a glob matches, also those in folders and archives that it matches."""
+def _glob(root: Path, pattern: str, excluded: str) -> Listing:
+    """List the files that a glob matches, also those in folders and archives that it matches."""
+    pictures: list[Picture] = []
+    others: list[PurePosixPath] = []
     try:
         paths = {match.relative_to(root).as_posix(): match for match in root.glob(pattern)}
     except ValueError:  # ** is only a part of a name
-        return
+        return [], []
     for name in sorted(paths, key=natural_sort_key):
         path = paths[name]
         if any(part.startswith(".") for part in PurePosixPath(name).parts):  # hidden
             continue
         if is_picture(path.name):
             if not excluded or not Path(os.path.realpath(path)).is_relative_to(excluded):
-                yield Picture(path, PurePosixPath(name))
+                pictures.append(Picture(path, PurePosixPath(name)))
         elif _is_folder(path) or is_archive(path.name):
-            base, pictures = _expand(path, excluded, is_listed=False)
+            base, (inside, unread) = _expand(path, excluded, is_listed=False)
             prefix = PurePosixPath(name) if base == path else PurePosixPath(name).parent
-            yield from (replace(picture, name=prefix / picture.name) for picture in pictures)
+            pictures += [replace(picture, name=prefix / picture.name) for picture in inside]
+            others += [prefix / other for other in unread]
+        elif not excluded or not Path(os.path.realpath(path)).is_relative_to(excluded):
+            others.append(PurePosixPath(name))
+    return pictures, others
 
 
-def _list_archive(archive: Path) -> list[Picture]:
-    """List the images in an archive; the last of several with one name, as unpacking leaves them."""
+def _list_archive(archive: Path) -> Listing:
+    """List the files in an archive; the last of several images with one name, as unpacking leaves them."""
     pictures: dict[str, Picture] = {}
+    others: list[PurePosixPath] = []
     # Refused members first: they need another name, and a good one of that name must not be lost.
     for member in sorted(list_members(archive), key=lambda member: not leads_out(member.name)):
         *folders, name = re.split(r"[/\\]", member.name)
@@ -178,15 +221,24 @@ def _list_archive(archive: Path) -> list[Picture]:
             refused = leads_out(member.name)
             safe = PurePosixPath(re.sub(r"[/\\:]|\.\.", "_", member.name) if refused else member.name)
             pictures[str(safe)] = Picture(Path(f"{archive}/{member.name}"), safe, member)
-    return [pictures[name] for name in sorted(pictures, key=natural_sort_key)]
+        elif _is_other(name) and not hidden:
+            others.append(PurePosixPath(*folders, name))
+    return [pictures[name] for name in sorted(pictures, key=natural_sort_key)], others
 
 
-def _matches(picture: Picture, patterns: Sequence[str]) -> bool:
-    """True if it matches a pattern, or is an archive or a folder that could not be listed."""
-    path, name = str(picture.name), picture.name.name
-    if not patterns or (picture.member is None and not is_picture(name)):
-        return True
-    return any(fnmatchcase(path if "/" in pattern else name, pattern) for pattern in patterns)
+def _matches(name: PurePosixPath, patterns: Sequence[str]) -> bool:
+    """True if a file matches a pattern, or there is none."""
+    return not patterns or any(fnmatchcase(str(name) if "/" in text else name.name, text) for text in patterns)
+
+
+def _is_unlisted(picture: Picture) -> bool:
+    """True if it is an archive or a folder that could not be listed."""
+    return picture.member is None and not is_picture(picture.name.name)
+
+
+def _is_other(name: str) -> bool:
+    """True if a file is neither an image nor hidden."""
+    return not (name.startswith(".") or is_picture(name))
 
 
 def is_picture(name: str) -> bool:
@@ -198,10 +250,14 @@ def _is_folder(path: str | Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir raises if a folder above is not readable
 
 
-def natural_sort_key(path: str) -> tuple[list[list[str | int]], str]:
+def natural_sort_key(path: str) -> tuple[list[list[str | tuple[int, str]]], str]:
     """Sort 2 before 10, and A next to a; ties by the path."""
+
+    def number(digits: str) -> tuple[int, str]:  # Python refuses to convert thousands of digits to a number
+        return len(digits.lstrip("0")), digits.lstrip("0")
+
     parts = [re.split(r"([0-9]+)", part) for part in path.casefold().split("/")]
-    return [[int(text) if index % 2 else text for index, text in enumerate(part)] for part in parts], path
+    return [[number(text) if index % 2 else text for index, text in enumerate(part)] for part in parts], path
 
 
 def shard(pictures: Sequence[Picture], index: int, count: int) -> list[Picture]:

@@ -23,7 +23,8 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     """Read an image file as a person sees it: upright, its first frame, transparency over white.
 
     Args:
-        path: a JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000 or AVIF file, whatever its suffix.
+        path: a JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000, AVIF or (with pillow-heif) HEIC file, whatever
+            its suffix.
         max_pixels: largest height times width that is decoded; checked on the header.
 
     Returns:

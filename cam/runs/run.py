@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -43,6 +43,7 @@ class RunSummary:
     failed: int
     earlier: int = 0  # explained by an earlier run
     note: str = ""  # why another engine than the requested one had to run
+    left_out: Mapping[str, int] = field(default_factory=dict)  # by suffix, files that are not read as images
 
 
 def explain_folder(
@@ -52,20 +53,22 @@ def explain_folder(
     options: RunOptions,
     arguments: Mapping[str, Any] | None = None,
     report: Callable[[Record], None] = lambda record: None,
+    left_out: Mapping[str, int] | None = None,
 ) -> RunSummary:
     """Explain images into a folder, a batch a core at a time, or go on with a run that has the same settings.
 
     An image is done if an earlier run has explained it, its path, size and time are the same and its results exist.
     All others are explained. Results of images that are not among the inputs keep their files, but have no line.
 
-    `arguments` are those of the command, for run.json; `report` is called with each record of the manifest, those of an
-    earlier run first. An image that fails costs its own line only.
+    `arguments` are those of the command and `left_out` what `find_pictures` counted, for run.json; `report` is called
+    with each record of the manifest, those of an earlier run first. An image that fails costs its own line only.
     """
     check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
     about = describe(classifier, arguments or {})
     about["settings"] = settings_of(classifier, about, options)
     about["settings_sha256"] = sha256_of(about["settings"])
     about["directory"] = str(Path.cwd())
+    about["left_out"] = dict(left_out or {})
     folder = RunFolder(out, options.shard)
     with folder.locked(), no_tf32():
         if not options.overwrite:
@@ -129,7 +132,7 @@ def _run(
     arrange(folder.manifest, [*done, *(index for index, _ in remaining)], folder.unfinished)
     about["note"] = (engine and engine.reason) or about["note"]
     folder.write_about({**about, "explained": counts["ok"], "failed": counts["failed"]})
-    return RunSummary(folder.manifest, counts["ok"], counts["failed"], len(done), about["note"])
+    return RunSummary(folder.manifest, counts["ok"], counts["failed"], len(done), about["note"], about["left_out"])
 
 
 def _engine(
