@@ -133,7 +133,8 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
         '3 files left out: .heic 2, .dcm 1; for .heic, pip install gapcam[heic]'
     """
     total = sum(left_out.values())
-    counts = [f"{suffix} {count}" for suffix, count in Counter(left_out).most_common(8)]
+    ranked = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    counts = [f"{suffix} {count}" for suffix, count in ranked[:8]]
     more = ["..."] if len(left_out) > 8 else []
     heic = sorted({".heic", ".heif"} & left_out.keys())
     remedy = f"; for {' and '.join(heic)}, pip install gapcam[heic]" if heic else ""
