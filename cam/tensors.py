@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,14 +17,9 @@ from torch import Tensor, nn
 from cam.errors import UsageError
 
 
-class _Streams(threading.local):
-    """The streams of each thread, one for each device."""
-
-    def __init__(self) -> None:
-        self.of_device: dict[torch.device, torch.cuda.Stream] = {}
-
-
-_streams = _Streams()
+@cache
+def _stream(device: torch.device, thread: int) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -35,9 +31,7 @@ def own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda" or threading.current_thread() is threading.main_thread():
         yield
         return
-    if device not in _streams.of_device:
-        _streams.of_device[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream = _streams.of_device[device]
+    stream = _stream(device, threading.get_ident())
     stream.wait_stream(torch.cuda.current_stream(device))  # which copied the weights
     with torch.cuda.stream(stream):
         yield

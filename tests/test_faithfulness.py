@@ -140,7 +140,7 @@ def test_unreadable_images_are_listed(pictures):
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": 0}])
 def test_less_than_one_step_or_batch_is_an_error(pictures, options):
-    with pytest.raises(UsageError, match="Give 1 or more of each"):
+    with pytest.raises(UsageError, match="Give 1 or more"):
         evaluate_faithfulness(MeanClassifier(), pictures, fixed({"given": WHITE}), **options)
 
 

@@ -50,7 +50,7 @@ def test_both_commands_write_the_report(run, tmp_path):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("path,label\nnobody.png,5\n", "names none of the images. Write their paths, or ends of them"),
+        ("path,label\nnobody.png,5\n", "names none of the images. Write paths or ends of them"),
         ("path,label\nfive.png,fifty\n", "Line 2 of .* matches no class"),
         ("path,label\nfive.png,5\nfive.png,6\n", "Line 3 of .* names the image 'five.png' again"),
         ("", "holds no rows"),

@@ -134,7 +134,7 @@ def test_a_table_gives_the_classes_of_the_images_in_it(folder, tmp_path, text):
         ("a.jpg,tench\nb.jpg\n", "Line 2 of '.*labels.csv' has 1 values, not 2"),
         ("a.jpg,tench\n\na.jpg,tench", "Line 3 of .* names the image 'a.jpg' again"),
         ("a.jpg,trench", "Line 1 of .* matches no class: No class has the label 'trench'; the nearest are 0"),
-        ("../a.jpg,tench", "names none of the images. Write their paths, or ends of them, such as 'a.jpg'"),
+        ("../a.jpg,tench", "names none of the images. Write paths or ends of them, such as 'a.jpg'"),
         ("a.jpg," + "x" * 200_000, "Line 1 of .* is not CSV"),
         ("a.jpg,\xff", "is not text in UTF-8"),
     ],

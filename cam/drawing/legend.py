@@ -38,9 +38,7 @@ def with_legend(
     """
     height, width = size
     level = round(math.log(min(max(13, min(width, 2 * height) / 46), 150) / 13, 1.25))
-    letter = round(
-        13 * 1.25**level
-    )  # size of the letters in pixels; of a few sizes, so that a run draws each only once
+    letter = round(13 * 1.25**level)  # size in pixels; of a few sizes, so that a run draws each letter only once
     right = max(width, _MIN_WIDTH) - letter
     side_by_side = right - letter >= 32 * letter
     bar_left = right - 15 * letter if side_by_side else letter

@@ -101,8 +101,7 @@ def check_engine(name: str, device: torch.device, precision: str) -> None:
         problem = f"--precision {precision} is slower than float32 on {device.type}, and inexact"
         raise UsageError(problem, "Use --precision float32, or --device cuda where there is a GPU")
     if name == "onnxruntime" and device.type != "cpu":
-        problem = f"--engine onnxruntime runs on the CPU, and the network is on {device.type}"
-        raise UsageError(problem, "Use --device cpu, or another engine")
+        raise UsageError(f"--engine onnxruntime runs on the CPU, not on {device.type}", "Choose another engine")
     if name == "onnxruntime" and (missing := _missing()):
         problem = f"--engine onnxruntime needs {', '.join(missing)}, which is not installed"
         raise UsageError(problem, "Run pip install 'gapcam[onnxruntime]', or use another engine")

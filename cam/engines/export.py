@@ -29,8 +29,7 @@ def compiled(eager: EagerEngine, shape: tuple[int, int, int]) -> Engine:
 
         def engine(inputs: Tensor) -> tuple[Tensor, Tensor]:
             if inputs.shape[1:] != shape:
-                problem = f"It was compiled for inputs of {shape[1]} x {shape[2]}"
-                raise ModelError(problem, "Use the eager engine for others")
+                raise ModelError(f"It was compiled for inputs of {shape[1]} x {shape[2]}", "Use the eager engine")
             count = len(inputs)
             if count == 1:  # a batch of one would be compiled again
                 inputs = inputs.repeat(2, 1, 1, 1)

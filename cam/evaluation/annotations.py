@@ -17,6 +17,7 @@ from cam.images.tables import picture_named, read_table, read_text
 
 Box: TypeAlias = tuple[float, float, float, float]
 _Object: TypeAlias = tuple[Picture, str | None, Box]
+_XML = "Annotations/*.xml", "*.xml"
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,15 @@ def read_boxes(dataset: Path) -> list[Annotation]:
     data set's folder is the mask of `NAME.jpg` if the image has objects of a single class.
     """
     source = _only_source(dataset) if dataset.is_dir() else dataset
-    root = source if source.is_dir() else source.parent
-    root = root.parent if source.suffix.lower() == ".json" and root.name == "annotations" else root
-    roots = [root, root / "images", root / "JPEGImages"]
-    if source.is_dir():
-        objects = _read_voc(_xml_files(source), roots)
-    elif source.suffix.lower() == ".json":
-        objects = _read_coco(source, roots)
-    elif source.suffix.lower() == ".csv":
-        objects = _read_csv(source, roots)
-    else:
+    readers = {".json": _read_coco, ".csv": _read_csv}
+    read = _read_voc if source.is_dir() else readers.get(source.suffix.lower())
+    if read is None:
         problem = f"The data set must be COCO JSON, CSV, or a folder of Pascal VOC XML, got {str(source)!r}"
         raise UsageError(problem, "Name another file or folder")
+    root = source if source.is_dir() else source.parent
+    root = root.parent if read is _read_coco and root.name == "annotations" else root
     boxes: dict[tuple[Picture, str | None], list[Box]] = {}
-    for picture, label, box in objects:
+    for picture, label, box in read(source, [root, root / "images", root / "JPEGImages"]):
         boxes.setdefault((picture, label), []).append(box)
     if not boxes:
         raise UsageError(f"{str(source)!r} contains no boxes", "Give a data set with boxes")
@@ -70,9 +66,8 @@ def read_boxes(dataset: Path) -> list[Annotation]:
 
 
 def _only_source(folder: Path) -> Path:
-    files = [*folder.glob("*.json"), *folder.glob("annotations/*.json"), *folder.glob("*.csv")]
-    sources = sorted(file for file in files if not file.name.startswith("."))
-    sources += [folder] if _xml_files(folder) else []
+    sources = _find_visible(folder, "*.json", "annotations/*.json", "*.csv")
+    sources += [folder] if _find_visible(folder, *_XML) else []
     if len(sources) != 1:
         listed = ", ".join(repr(str(source)) for source in sources) or "none"
         remedy = "Put COCO JSON, CSV or Pascal VOC XML files into it, or name one of several"
@@ -80,8 +75,8 @@ def _only_source(folder: Path) -> Path:
     return sources[0]
 
 
-def _xml_files(folder: Path) -> list[Path]:
-    files = [*folder.glob("Annotations/*.xml"), *folder.glob("*.xml")]
+def _find_visible(folder: Path, *patterns: str) -> list[Path]:
+    files = (file for pattern in patterns for file in folder.glob(pattern))
     return sorted(file for file in files if not file.name.startswith("."))
 
 
@@ -113,8 +108,8 @@ def _read_coco(path: Path, roots: Sequence[Path]) -> Iterator[_Object]:
             yield picture_named(file, roots, where), label, _box((x, y, x + width, y + height), where)
 
 
-def _read_voc(paths: Sequence[Path], roots: Sequence[Path]) -> Iterator[_Object]:
-    for path in paths:
+def _read_voc(folder: Path, roots: Sequence[Path]) -> Iterator[_Object]:
+    for path in _find_visible(folder, *_XML):
         text = read_text(path)
         if "<!DOCTYPE" in text:  # only there can entities be declared, and a few of them can fill the memory
             raise UsageError(f"{str(path)!r} declares a DOCTYPE, which is unsafe", "Delete that declaration")

@@ -48,8 +48,7 @@ def evaluate_faithfulness(
       by the positive heat, as a share of its maximum; how much of the probability is lost, and whether it grows.
     """
     if steps < 1 or batch_size < 1:
-        problem = f"steps and batch_size must be 1 or more, got {steps} and {batch_size}"
-        raise UsageError(problem, "Give 1 or more of each")
+        raise UsageError(f"steps and batch_size must be 1 or more, got {steps} and {batch_size}", "Give 1 or more")
     device = device_and_dtype(classifier.network)[0]
 
     def measure(picture: Picture) -> list[Sample]:

@@ -120,8 +120,7 @@ def _read_table(csv: Path, pictures: Sequence[tuple[str, str]], labels: Sequence
         classes.update(dict.fromkeys(paths, class_idx))
     if not classes:
         example = PurePath(next(iter(exact), "a.jpg")).name
-        remedy = f"Write their paths, or ends of them, such as {example!r}"
-        raise UsageError(f"{str(csv)!r} names none of the images", remedy)
+        raise UsageError(f"{str(csv)!r} names none of the images", f"Write paths or ends of them, such as {example!r}")
     return classes
 
 

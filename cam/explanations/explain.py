@@ -114,8 +114,7 @@ def _explain_in_batches(
     classifier: Classifier, photos: Iterable[Photo], class_idx: int | None, options: ExplainOptions, batch_size: int
 ) -> Iterator[Explanation]:
     if not (class_idx is None or hasattr(class_idx, "__index__")):
-        problem = f"class_idx must be an integer, got {class_idx!r}"
-        raise UsageError(problem, "Pass the index of the class, as in classifier.labels.index(label)")
+        raise UsageError(f"class_idx must be an integer, got {class_idx!r}", "Pass classifier.labels.index(label)")
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}", "Pass 1 or more")
     targets = [TopClasses(1) if class_idx is None else OneClass(class_idx)]

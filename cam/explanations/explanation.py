@@ -39,17 +39,11 @@ class OtherClass:
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel's part in the score for a class.
+    """One channel's part in the score for a class."""
 
-    Attributes:
-        index: of the channel in the last features.
-        share: w_k * mean f_k, logit units; the shares of all channels and the bias add up to the map's logit.
-        cam: (h, w) float32, logit units; its mean is the share.
-    """
-
-    index: int
-    share: float
-    cam: NDArray[np.float32] = field(repr=False)
+    index: int  # of the channel in the last features
+    share: float  # w_k * mean f_k, logit units; the shares of all channels and the bias add up to the map's logit
+    cam: NDArray[np.float32] = field(repr=False)  # (h, w) float32, logit units; its mean is the share
 
     @property
     def vmax(self) -> float:

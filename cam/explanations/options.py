@@ -116,8 +116,7 @@ def parse_against(text: str | None, labels: Sequence[str] | None) -> int | None:
         return None
     target = parse_target(text, labels)
     if isinstance(target, TopClasses):
-        problem = f"--against must be runner-up, a class index or a label, got {text!r}"
-        raise UsageError(problem, "Choose one class")
+        raise UsageError(f"--against must be runner-up, a class index or a label, got {text!r}", "Choose one class")
     return target.class_idx
 
 

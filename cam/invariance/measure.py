@@ -71,13 +71,12 @@ def load_any_classifier(
     torch_device = pick_device(device)
     loaded = load_network(model, **loading)
     try:
-        classifier = make_classifier(model, loaded, labels)
+        return make_classifier(model, loaded, labels).to(torch_device)
     except HeadError as error:
         network = loaded.network.to(torch_device)
         scorer = ScoreOnlyClassifier(model, network, loaded.preprocessing, (), error.found, weights=loaded.weights)
         classes = scorer.forward(torch.zeros(1, *loaded.preprocessing.input_shape)).shape[1]
         return replace(scorer, binary=classes == 1, labels=name_classes(labels, loaded.labels, classes))
-    return classifier.to(torch_device)
 
 
 def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: int | None = None) -> list[ImageScores]:
@@ -124,8 +123,7 @@ def measure_invariance(
     (own,) = score_images(model, [image])
     class_idx, *others = resolve([target or TopClasses(1)], torch.from_numpy(own.logits))
     if others:
-        found = f"--target must be one class, got top{1 + len(others)}"
-        raise UsageError(found, "Give top1, a class index or a label")
+        raise UsageError(f"--target must be one class, got top{1 + len(others)}", "Give top1, a class index or a label")
 
     canvas_model = model.with_input_size(canvas)
     scores: list[ImageScores] = []

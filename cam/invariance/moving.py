@@ -74,8 +74,7 @@ def cut_object(
         return Cutout.opaque(pixels)
     alpha = resize(mask[y0:y1, x0:x1, None].repeat(3, 2), size, interpolation)[..., 0]
     if alpha.max() < 128:
-        found = "--mask has no bright pixel at the scale of the network's input"
-        raise UsageError(found, "Paint the object white, or mark a larger one")
+        raise UsageError("--mask has no bright pixel at the scale of the network's input", "Mark more of the object")
     return Cutout(pixels, alpha)
 
 
@@ -85,8 +84,7 @@ def paint_background(fill: Fill, canvas: Size, image: NDArray[np.uint8], mean: t
     For "reflect" it has the mean color: `Placements.render` covers it with mirror images of the object.
     """
     if canvas[0] * canvas[1] > MAX_CANVAS:
-        found = f"--canvas must have at most {MAX_CANVAS} pixels, got {format_size(canvas)}"
-        raise UsageError(found, "Give a smaller canvas")
+        raise UsageError(f"--canvas must have at most {MAX_CANVAS} pixels, got {format_size(canvas)}", "Reduce it")
     if fill == "blur":
         sigma = _BLUR * min(canvas)
         stretched = resize(image, canvas).astype(np.float32)

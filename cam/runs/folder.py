@@ -62,8 +62,7 @@ class RunFolder:
             self.out.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
-            problem = f"Another cam explain is writing to {str(self.out)!r}"
-            raise UsageError(problem, "Wait until it ends, or choose another folder") from None
+            raise UsageError(f"Another cam explain is writing to {str(self.out)!r}", "Wait until it ends") from None
         except (OSError, ValueError) as error:
             raise unwritable(self.out, error) from error
         try:

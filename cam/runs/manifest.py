@@ -50,8 +50,7 @@ def read_records(path: Path) -> Iterator[Record]:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return
     except OSError as error:
-        problem = f"{str(path)!r} cannot be read ({error.strerror})"
-        raise OutputError(problem, "Change its permissions, or choose another folder") from error
+        raise OutputError(f"{str(path)!r} cannot be read ({error.strerror})", "Change its permissions") from error
 
 
 def arrange(path: Path, order: Sequence[int], unfinished: Path) -> None:

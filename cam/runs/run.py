@@ -127,8 +127,7 @@ def _run(
                 count(record)
                 if record["status"] == "failed" and options.on_error == "stop":
                     problem = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
-                    remedy = "Repair or leave out the image, and resume with the same command, without --overwrite"
-                    raise StoppedError(problem, remedy)
+                    raise StoppedError(problem, "Repair or leave out the image, and resume without --overwrite")
     arrange(folder.manifest, [*done, *(index for index, _ in remaining)], folder.unfinished)
     about["note"] = (engine and engine.reason) or about["note"]
     folder.write_about({**about, "explained": counts["ok"], "failed": counts["failed"]})

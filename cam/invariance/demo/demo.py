@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from cam.classifiers.load import load_network, wrap
-from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.provenance import versions
 from cam.classifiers.sources import cards
 from cam.evaluation.benchmark import interval, plain
@@ -21,17 +20,7 @@ from cam.explanations.explain import explain_all
 from cam.files import write_whole
 from cam.invariance.demo.figures import MIN_SCENES, draw_demo
 from cam.invariance.demo.scenes import Floats, Ints
-from cam.invariance.demo.training import (
-    MEAN,
-    NETWORKS,
-    SIZE,
-    STD,
-    DigitScenes,
-    TrainedNetwork,
-    make_scenes,
-    to_inputs,
-    train_all,
-)  # fmt: skip
+from cam.invariance.demo.training import NETWORKS, SIZE, DigitScenes, TrainedNetwork, make_scenes, to_inputs, train_all
 from cam.networks.global_average_pooling import global_average_pool
 from cam.tensors import hash_tensors
 
@@ -55,9 +44,9 @@ def run_demo(
         results.append(evaluate_network(name, trained, scenes, seed=seed))
         progress(name)
 
-    preprocessing = Preprocessing(SIZE[0], SIZE, (MEAN,) * 3, (STD,) * 3)
-    network, labels = networks["position-gap"].network, tuple("0123456789")
-    classifier = wrap(network, labels=labels, preprocessing=preprocessing, name="position-gap")
+    name, loaded = "position-gap", load_network("position-gap")
+    network, labels, preprocessing = networks[name].network, loaded.labels, loaded.preprocessing
+    classifier = wrap(network, labels=labels, preprocessing=preprocessing, name=name)
     unseen = np.flatnonzero(scenes.unseen)[:EXPLAINED]
     explanations = list(explain_all(classifier, [scenes.images[i] for i in unseen]))
     peaks = np.array([explanation.peak[::-1] for explanation in explanations])  # x, y

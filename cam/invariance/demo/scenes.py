@@ -115,8 +115,7 @@ def _lay_out(
         boxes = [(x, y, x + width, y + height) for (x, y), (height, width) in zip(corners, shapes, strict=True)]
         if all(separate(a, b) for a, b in combinations(boxes, 2)):
             return boxes
-    found = f"{len(shapes)} digits do not fit in {area} without overlap"
-    raise UsageError(found, "Choose smaller or fewer digits, or a larger canvas or area")
+    raise UsageError(f"{len(shapes)} digits do not fit in {area} without overlap", "Choose fewer or smaller digits")
 
 
 def _contrasting_color(region: Floats, rng: np.random.Generator) -> Floats:
