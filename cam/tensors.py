@@ -97,11 +97,16 @@ def no_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def hash_tensors(state: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of the names, dtypes, shapes and bytes of dense tensors, in any order and on any device."""
+def hash_tensors(state: Mapping[str, object]) -> str:
+    """Return the SHA-256 of the names, dtypes, shapes and bytes of the tensors of a state, in any order.
+
+    The tensors may be on any device. What is no tensor, such as a module's extra state, does not count.
+    """
     digest = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().cpu().contiguous()
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu()
+        tensor = (tensor if tensor.layout == torch.strided else tensor.to_dense()).contiguous()
         digest.update(json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # bytes: numpy has no bfloat16
     return digest.hexdigest()

@@ -50,15 +50,28 @@ Named = namedtuple("Named", ["hidden", "logits"])
         (torch.zeros(2, 3, dtype=torch.long), (MAPS, {"logits": LOGITS})),
         (torch.zeros(2, 3), {"logits": LOGITS}),
         {"out": torch.zeros(2, 5), "logits": LOGITS},
+        (LOGITS.softmax(1), LOGITS),
+        {"probabilities": LOGITS.sigmoid(), "scores": LOGITS},
+        {"a": LOGITS.log_softmax(1), "b": LOGITS.softmax(1), "c": LOGITS},
         {"loss": torch.tensor(0.5), "out": (LOGITS, torch.zeros(2, 5)), "embedding": torch.zeros(2, 3)},
     ],
 )
 def test_class_scores_are_found_in_any_output(output):
-    assert find_logits(output).tolist() == LOGITS.tolist()
+    assert find_logits(output, 2).tolist() == LOGITS.tolist()
 
 
 def test_a_score_without_a_class_dimension_is_one_class():
-    assert find_logits(torch.tensor([1.0, 2.0])).tolist() == [[1.0], [2.0]]
+    assert find_logits(torch.tensor([1.0, 2.0]), 2).tolist() == [[1.0], [2.0]]
+
+
+def test_the_squeezed_scores_of_one_image_are_its_classes():
+    assert find_logits(torch.tensor([1.0, 2.0]), 1).tolist() == [[1.0, 2.0]]
+    assert find_logits(torch.tensor(3.0), 1).tolist() == [[3.0]]
+
+
+def test_small_scores_are_not_taken_for_the_probabilities_of_others():
+    one, other = torch.full((2, 1000), 2e-3), torch.linspace(-1e-3, 1e-3, 2000).view(2, 1000)
+    assert find_logits((one, other), 2).equal(one)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +86,7 @@ def test_a_score_without_a_class_dimension_is_one_class():
 )
 def test_an_output_without_class_scores_or_with_several_is_an_error(output, message):
     with pytest.raises(ModelError, match=message + ".*Return the logits alone"):
-        find_logits(output)
+        find_logits(output, 2)
 
 
 @pytest.mark.parametrize(

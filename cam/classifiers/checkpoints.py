@@ -87,7 +87,7 @@ def fill_weights(
     network: nn.Module, factory: Callable[..., nn.Module], arguments: dict[str, Any], file: Path, unsafe_pickle: bool
 ) -> nn.Module:
     """Load a checkpoint into a network, built again if the checkpoint has another number of classes."""
-    expected = network.state_dict()
+    expected = {key: value for key, value in network.state_dict().items() if isinstance(value, Tensor)}
     state = strip_prefixes(read_checkpoint(file, unsafe_pickle=unsafe_pickle), expected.keys())
     classes = class_count(expected, state)
     if classes is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from typing import Literal, TypeAlias
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cam.errors import ModelError
-from cam.heads.copies import eval_copy, random_inputs
+from cam.heads.copies import copy_network, eval_copy, random_inputs
 from cam.heads.head import Head
 from cam.heads.hooks import FeatureHook, uncompiled
 from cam.tensors import device_and_dtype
@@ -67,12 +66,12 @@ class EagerEngine:
     def new_hook(self) -> FeatureHook:
         """Copy the modules, which may store results between calls, for one thread; the weights are shared."""
         shared = {id(parameter): parameter for parameter in self.network.parameters()}
-        return FeatureHook(copy.deepcopy(self.network, shared), self.head.site)
+        return FeatureHook(copy_network(self.network, shared), self.head.site)
 
 
 def _fold_batchnorm(network: nn.Module, head: Head, inputs: Tensor) -> nn.Module:
     """Fold each BatchNorm into the convolution before it, unless that changes the logits or the features."""
-    folded = copy.deepcopy(network)
+    folded = copy_network(network)
     with torch.no_grad(), uncompiled():
         for convolution, norm in _find_pairs(folded, inputs):
             fused = fuse_conv_bn_eval(convolution, norm)
@@ -80,9 +79,9 @@ def _fold_batchnorm(network: nn.Module, head: Head, inputs: Tensor) -> nn.Module
             for module in folded.modules():
                 children = module._modules
                 children.update({name: nn.Identity() for name, child in children.items() if child is norm})
-        expected = FeatureHook(copy.deepcopy(network), head.site)(inputs)
+        expected = FeatureHook(copy_network(network), head.site)(inputs)
         try:
-            actual = FeatureHook(copy.deepcopy(folded), head.site)(inputs)
+            actual = FeatureHook(copy_network(folded), head.site)(inputs)
         except ModelError:  # the features were the output of a BatchNorm
             return network
     same = all(

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from cam.errors import ModelError
+from cam.errors import ModelError, reason_of
 from cam.heads.hooks import eval_mode
 from cam.tensors import device_and_dtype
 
@@ -30,30 +36,120 @@ def random_inputs(number: int, shape: tuple[int, int, int], seed: int = 0) -> Te
     return torch.addcmul(tint, texture, contrast)
 
 
+_FLOAT = "Give the network that it was made from, with ordinary tensors of floating point"
+
+
+def check_network(network: object) -> None:
+    """Raise a ModelError if a network is of a kind that cannot be copied, watched or differentiated."""
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f"The network must be a torch.nn.Module, got {type(network).__name__}",
+            "Give the Python module, not a file of its weights or what it was exported to",
+        )
+    for name, module in network.named_modules():
+        if unsupported := _unsupported(module):
+            found, remedy = unsupported
+            raise ModelError(f"{f'Layer {name!r}' if name else 'The network'} {found}", remedy)
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(tensor):
+            continue
+        if tensor.is_meta:
+            problem = f"{name!r} is on the device meta, which holds no values"
+            raise ModelError(problem, 'Build the network without torch.device("meta"), or load its weights first')
+        is_special = tensor.is_quantized or type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+        is_int8 = isinstance(tensor, nn.Parameter) and tensor.dtype.itemsize == 1 and tensor.dtype != torch.bool
+        if is_special or is_int8:
+            kind = f"{type(tensor).__name__} of {str(tensor.dtype).removeprefix('torch.')}"
+            raise ModelError(f"{name!r} is quantized, or of a special kind: a {kind}", _FLOAT)
+
+
+def _unsupported(module: nn.Module) -> tuple[str, str] | None:
+    """Why a layer is not supported, and what to do about it."""
+    kind = type(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        found = f"is a {kind.__name__} (TorchScript), whose calls cannot be watched"
+        return found, "Give the Python module that it was scripted from"
+    if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
+        found = "comes from torch.export and cannot be put in evaluation mode"
+        return found, "Give the Python module that it was exported from"
+    if kind.__module__.startswith("torch.ao.nn") and "quantized" in kind.__module__:
+        return f"is a quantized {kind.__name__}", _FLOAT
+    if kind.train is not nn.Module.train and not _takes_mode(kind):
+        found = f"is a {kind.__name__}, whose train() trains it instead of setting the training mode"
+        return found, "Give the network inside it, such as its .model"
+    return None
+
+
+def _takes_mode(kind: type[nn.Module]) -> bool:
+    """True if `train` of a class can be called as `train(False)`, as `eval` does, to set the training mode."""
+    parameters = list(inspect.signature(kind.train).parameters.values())[1:]
+    return any(p.name == "mode" or p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
 def run_once(network: nn.Module, input_shape: tuple[int, int, int]) -> None:
     """Run a network on one random input, which initializes its lazy layers and fills its caches.
 
     Raises:
-        ModelError: the network does not run on an input of that shape, or is a TorchScript module.
+        ModelError: the network does not run on an input of that shape, or is of a kind that is not supported.
     """
-    if isinstance(network, torch.jit.ScriptModule):
-        raise ModelError(
-            f"The network is a {type(network).__name__}, whose layers cannot be watched",
-            "Give the Python module that it was scripted from",
-        )
+    check_network(network)
     inputs = random_inputs(1, input_shape).to(*device_and_dtype(network))
     try:
         with eval_mode(network):
             network(inputs)
     except Exception as error:  # a user's network may raise anything
-        raise ModelError(
-            f"The network does not run on an input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}",
-            "Give the size it was made for (--input-size), one --mean and --std if it takes gray images, or fix it",
-        ) from error
+        raise run_error(network, inputs, error) from error
+
+
+def run_error(network: nn.Module, inputs: Tensor, error: Exception) -> ModelError:
+    """Say why a network does not run on inputs (N, channels, H, W)."""
+    reason = f"{type(error).__name__}: {reason_of(error)}"
+    if any(p.ndim == 5 for p in network.parameters() if not is_lazy(p)) or re.search(r"3d\b|\b5-?D", str(error)):
+        return ModelError(
+            f"The network seems to take volumes or video, not images of shape {tuple(inputs.shape)}: {reason}",
+            "Only 2D images (N, channels, H, W) can be explained; give a network for them",
+        )
+    if len(inputs) == 1:
+        with suppress(Exception), eval_mode(network):
+            network(inputs.repeat(2, 1, 1, 1))
+            return ModelError(
+                f"The network runs on two images, but not on one alone: {reason}",
+                "Let it keep the batch dimension, such as with flatten(1) instead of squeeze()",
+            )
+    return ModelError(
+        f"The network does not run on an input of shape {tuple(inputs.shape)}: {reason}",
+        "Give the size it was made for (--input-size), one --mean and --std if it takes gray images, or fix it",
+    )
+
+
+def copy_network(network: nn.Module, shared: Mapping[int, object] | None = None) -> nn.Module:
+    """Copy a network, except for objects to share, by id, and for locks and the like, which cannot be copied."""
+    try:
+        return copy.deepcopy(network, dict(shared or {}))
+    except Exception:  # copying runs the code of whatever the modules hold
+        memo = dict(shared or {})
+    for name, module in network.named_modules():
+        for key, value in vars(module).items():
+            try:
+                copy.deepcopy(value, dict(memo))
+            except Exception as error:
+                if isinstance(value, Tensor):  # computed, so it has a history
+                    memo[id(value)] = value.detach().clone()
+                elif type(value).__module__ in sys.stdlib_module_names and not isinstance(value, (dict, list, tuple)):
+                    memo[id(value)] = value  # a lock, an iterator, a file
+                elif not key.startswith("_"):
+                    problem = f"The attribute {'.'.join(filter(None, (name, key)))!r} of the network cannot be copied"
+                    remedy = "Remove it, or let its class define __deepcopy__"
+                    raise ModelError(f"{problem}: {type(error).__name__}: {reason_of(error)}", remedy) from error
+    try:
+        return copy.deepcopy(network, memo)
+    except Exception as error:
+        problem = f"The network cannot be copied: {type(error).__name__}: {reason_of(error)}"
+        raise ModelError(problem, "Let copy.deepcopy copy it, or let its class define __deepcopy__") from error
 
 
 def eval_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
     """Copy an unwrapped network in evaluation mode, without gradients, on a device that supports float64."""
     run_once(network, input_shape)  # also replaces tensors that cannot be copied
-    network_copy = copy.deepcopy(network).eval().requires_grad_(False)
+    network_copy = copy_network(network).eval().requires_grad_(False)
     return network_copy.cpu() if device_and_dtype(network)[0].type == "mps" else network_copy

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from cam.errors import OutputError
 from cam.files import write_whole
-from cam.heads.copies import eval_copy, run_once
+from cam.heads.copies import check_network, eval_copy, run_once
 from cam.heads.criteria import tolerance_of
 from cam.heads.find import find_head_in_copy
 from cam.heads.head import Head, Site
@@ -53,6 +53,7 @@ def analyze_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadA
         HeadError: the network has no exact map, or its maps do not add up.
         ModelError: the network does not run on an input of that size.
     """
+    check_network(network)
     if any(is_lazy(parameter) for parameter in network.parameters()):
         run_once(network, input_shape)  # gives them their shapes
     device, _ = device_and_dtype(network)

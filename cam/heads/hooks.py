@@ -100,7 +100,7 @@ class FeatureHook(TorchFunctionMode):
         site, self._count = self.site, 0
         self._results.clear()
         with self._active:
-            logits = find_logits(self.network(inputs))
+            logits = find_logits(self.network(inputs), inputs.shape[0])
         if not self._results:
             raise ModelError(
                 f"The network did not make the call {site.operation!r} in layer {site.layer!r} that gives the features",

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 
+import torch
 from torch import Tensor, nn
 
 from cam.errors import ModelError
 
 
-def find_logits(output: object) -> Tensor:
-    """Find the class scores (N, C) in what a network returns: a tensor, tuple, mapping or dataclass.
+def find_logits(output: object, batch: int) -> Tensor:
+    """Find the class scores (N, C) in what a network returns for a batch: a tensor, tuple, mapping or dataclass.
 
     Those named "logits" come first, then those named "out". Without a name the first counts if all have the same
-    shape, as the scores of auxiliary heads have. (N,) counts as one class, (N, C, 1, 1) as (N, C).
+    shape, as the scores of auxiliary heads have, except for the probabilities of another. (N,) counts as one class,
+    or as the classes of one image whose dimension was squeezed away, and (N, C, 1, 1) as (N, C).
     """
     tensors = list(_named_tensors(output))
-    scores = [
-        (name, tensor.flatten(1) if tensor.ndim > 1 else tensor.unsqueeze(1))
-        for name, tensor in tensors
-        if tensor.is_floating_point() and tensor.ndim >= 1 and math.prod(tensor.shape[2:]) == 1
-    ]
+    scores = [(name, _as_rows(tensor, batch)) for name, tensor in tensors if _is_row(tensor, batch)]
     for best in ("logits", "out"):
         scores = [(name, tensor) for name, tensor in scores if name == best] or scores
+    if len(scores) > 1:
+        others = [tensor for _, tensor in scores]
+        scores = [(name, tensor) for name, tensor in scores if not _is_probability(tensor, others)] or scores
     if scores and all(tensor.shape == scores[0][1].shape for _, tensor in scores):
         return scores[0][1]
     raise ModelError(
@@ -32,6 +33,27 @@ def find_logits(output: object) -> Tensor:
         "not class scores of shape (N, classes) alone",
         'Return the logits alone, or in a dictionary under the name "logits"',
     )
+
+
+def _is_row(tensor: Tensor, batch: int) -> bool:
+    """True if a tensor has one number, or one row of numbers, for each image."""
+    if not tensor.is_floating_point() or math.prod(tensor.shape[2:]) != 1:
+        return False
+    return tensor.ndim > 1 or (tensor.numel() > 0 and batch in (1, tensor.numel()))
+
+
+def _as_rows(tensor: Tensor, batch: int) -> Tensor:
+    return tensor.flatten(1) if tensor.ndim > 1 else tensor.reshape(batch, -1)
+
+
+def _is_probability(scores: Tensor, others: Sequence[Tensor]) -> bool:
+    """True if scores (N, C) are the probabilities, or their logarithms, of other scores."""
+    scores = scores.detach()
+    for other in (other.detach() for other in others if other.shape == scores.shape):
+        for activation in (other.softmax(1), other.sigmoid(), other.log_softmax(1)):
+            if torch.allclose(scores, activation, rtol=1e-3, atol=1e-6) and not torch.allclose(scores, other):
+                return True
+    return False
 
 
 def _named_tensors(output: object, name: object = None) -> Iterator[tuple[object, Tensor]]:

@@ -194,4 +194,4 @@ class Experiment:
             torch.enable_grad(),
             Probe(stack, len(self.inputs), inject, hold, shapes) as probe,
         ):
-            return find_logits(self.network(self.inputs)), probe
+            return find_logits(self.network(self.inputs), len(self.inputs)), probe

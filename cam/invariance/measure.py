@@ -42,7 +42,8 @@ class ScoreOnlyClassifier(BaseClassifier):
         """Give logits (N, C) float32 on the CPU for normalized inputs (N, channels, H, W); one logit z is (-z, z)."""
         try:
             with eval_mode(self.network):
-                logits = find_logits(self.network(inputs.to(*device_and_dtype(self.network)))).float().cpu()
+                output = self.network(inputs.to(*device_and_dtype(self.network)))
+                logits = find_logits(output, len(inputs)).float().cpu()
         except CamError:
             raise
         except Exception as error:  # a network may raise anything

@@ -13,6 +13,7 @@ from cam.classifiers.checkpoints import fill_weights
 from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork, import_callable
 from cam.errors import ModelError
+from cam.heads.copies import check_network
 from cam.heads.outputs import unwrap
 
 
@@ -30,6 +31,7 @@ def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Loade
                 "Let it take no arguments and return the network",
             )
         network = unwrap(network)
+        check_network(network)
         if weights:
             network = fill_weights(network, factory, {}, weights, unsafe_pickle)
     return LoadedNetwork(network, Preprocessing(), weights=weights)
