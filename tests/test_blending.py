@@ -87,7 +87,7 @@ def outcomes() -> list[tuple[Picture, ImageResult | ImageError]]:
 
 
 def test_failed_images_keep_their_errors(device):
-    batch = list(blend_batch(outcomes(), device, 2.0, RunOptions(max_side=32)))
+    batch = list(blend_batch(outcomes(), device, RunOptions(max_side=32, scale=2.0)))
     assert [len(blended) for _, blended in batch] == [2, 0, 2, 2]
     for (_, outcome), blended in batch:
         for each, heat in zip(outcome.explanations if isinstance(outcome, ImageResult) else [], blended, strict=True):
@@ -110,7 +110,7 @@ def test_few_large_images_are_held_at_once(device, monkeypatch):
             taken.append(outcome[0])
             yield outcome
 
-    seen = [len(taken) for _ in blend_batch(some(), device, None, RunOptions())]
+    seen = [len(taken) for _ in blend_batch(some(), device, RunOptions())]
     assert seen == [1, 3, 3, 4]
 
 
@@ -119,7 +119,7 @@ def test_without_gpu_memory_the_cpu_draws(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(batches, "_blend_group", full)
-    batch = list(blend_batch(outcomes(), torch.device("cpu"), None, RunOptions()))
+    batch = list(blend_batch(outcomes(), torch.device("cpu"), RunOptions()))
     assert [blended for _, blended in batch] == [[], [], [], []]
 
 

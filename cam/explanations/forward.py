@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from cam.tensors import device_and_dtype, put
 
 _BATCH_PIXELS = 2**24  # pixels of inputs in one forward pass: 334 of 224 x 224, and fewer of larger ones
 Value = TypeVar("Value")
+Results: TypeAlias = "list[ForwardResult | ModelError]"  # one for each image
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def run_forward(
     *,
     mirrored: bool = False,
     photos: Sequence[Size] | None = None,
-) -> list[ForwardResult | ModelError]:
+) -> Results:
     """Run the network once over images, (H, W, 3) uint8 RGB of any sizes; those of one input size share a batch.
 
     The arguments and the order of the results are as for `explain_images`.
@@ -98,11 +99,7 @@ def run_forward(
     return [results[index] for index in range(len(images))]
 
 
-def _run_in_halves(
-    run: Callable[[NDArray[np.uint8], Sequence[Frame]], list[ForwardResult | ModelError]],
-    pixels: NDArray[np.uint8],
-    frames: Sequence[Frame],
-) -> list[ForwardResult | ModelError]:
+def _run_in_halves(run: Callable[..., Results], pixels: NDArray[np.uint8], frames: Sequence[Frame]) -> Results:
     """Run a batch; in halves if it does not fit in the memory of the device."""
     try:
         return run(pixels, frames)
@@ -121,7 +118,7 @@ def _run(
     mirrored: bool,
     pixels: NDArray[np.uint8],
     frames: Sequence[Frame],
-) -> list[ForwardResult | ModelError]:
+) -> Results:
     """Run the network on a batch of cropped images, (N, H, W, 3)."""
     device, dtype = device_and_dtype(classifier.network)
     try:
@@ -135,7 +132,7 @@ def _run(
     grid = classifier.grid_for((features.shape[2], features.shape[3]), (pixels.shape[1], pixels.shape[2]))
     tolerance = max(tolerance_of(features.dtype), tolerance_of(dtype))
 
-    results: list[ForwardResult | ModelError] = []
+    results: Results = []
     for row, (frame, (scale, zero_features, finite)) in enumerate(zip(frames, statistics, strict=True)):
         if not finite:
             problem = f"The class scores or features that {classifier.name!r} gives this image are not finite"

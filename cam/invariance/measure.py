@@ -25,7 +25,7 @@ from cam.heads.outputs import find_logits
 from cam.invariance.moving import Cutout, Fill, Placements, cut_object, paint_background
 from cam.invariance.results import Equivariance, Invariance, describe_object, track
 from cam.maps.boxes import Box
-from cam.maps.geometry import Grid, Pair, Size
+from cam.maps.geometry import Size
 from cam.maps.projection import hottest_cell
 from cam.tensors import device_and_dtype, pick_device
 
@@ -182,11 +182,18 @@ def _cut_and_fit(
 
 
 def _measure_heat(model: Classifier, placements: Placements, class_idx: int, cams: NDArray[np.float32]) -> Equivariance:
-    cells = cams.shape[2], cams.shape[3]
-    grid = model.grid_for(cells, placements.canvas)
-    ys, xs = (grid.centers(axis, cells[axis], placements.canvas[axis]) for axis in (0, 1))
+    cells, canvas = (cams.shape[2], cams.shape[3]), placements.canvas
+    grid = model.grid_for(cells, canvas)
+    ys, xs = (grid.centers(axis, cells[axis], canvas[axis]) for axis in (0, 1))
     peaks, centroids = (track(points, placements.centers) for points in peaks_and_centroids(cams, ys, xs))
-    return Equivariance(cams, grid, peaks, centroids, _measure_shift_errors(model, placements, class_idx, grid))
+    strides, errors = (round(grid.stride[0]), round(grid.stride[1])), None
+    if np.allclose(grid.stride, strides) and min(strides) >= 1 and min(cells) >= _FEWEST_CELLS:
+        top, left = ((canvas[axis] - placements.cutout.size[axis]) // 2 for axis in (0, 1))
+        image = placements.render(top, left)
+        images = [image, np.roll(image, strides[0], 0), np.roll(image, strides[1], 1)]
+        cam, down, right = (np.asarray(scores.cam) for scores in score_images(model, images, class_idx))
+        errors = compare_moved(cam, down, (1, 0))[0], compare_moved(cam, right, (0, 1))[0]
+    return Equivariance(cams, grid, peaks, centroids, errors)
 
 
 def peaks_and_centroids(
@@ -203,17 +210,3 @@ def peaks_and_centroids(
     moments = np.stack((positive.sum(-1) @ ys, positive.sum(-2) @ xs), -1)
     total = positive.sum((-2, -1))[..., None]
     return peaks, np.divide(moments, total, out=np.full(moments.shape, np.nan), where=total > 0)
-
-
-def _measure_shift_errors(model: Classifier, placements: Placements, class_idx: int, grid: Grid) -> Pair | None:
-    """Shift the image with the object in the middle down and right by one stride, and compare the maps."""
-    strides = round(grid.stride[0]), round(grid.stride[1])
-    if not np.allclose(grid.stride, strides) or min(strides) < 1:
-        return None
-    top, left = ((placements.canvas[axis] - placements.cutout.size[axis]) // 2 for axis in (0, 1))
-    image = placements.render(top, left)
-    shifted = [np.roll(image, strides[axis], axis) for axis in (0, 1)]
-    cam, down, right = (np.asarray(scores.cam) for scores in score_images(model, [image, *shifted], class_idx))
-    if min(cam.shape) < _FEWEST_CELLS:
-        return None
-    return compare_moved(cam, down, (1, 0))[0], compare_moved(cam, right, (0, 1))[0]

@@ -61,10 +61,32 @@ class EvidenceWriter:
 def evidence_script(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, frame: Frame) -> bytes:
     """Write the script of one image, (H, W, 3) uint8 RGB: a single call that hands its evidence to the page.
 
-    Line 2 is the JSON of its entry in the list, line 3 the JSON of what opening it needs. All of it is ASCII.
+    Line 2 is the JSON of its entry in the list, line 3 the JSON of what opening it needs, with positions as shares of
+    the photograph's height and width. All of it is ASCII.
     """
-    cams = evidence.cams()
-    entry, details = _list_entry(evidence, cams, image, frame), _details(evidence, cams, image, grid, frame)
+    cams, logits = evidence.cams(), evidence.logits.numpy()
+    top = np.argsort(-logits, kind="stable")[:TOP].tolist()
+    cam, bias = cams[top[0]], evidence.bias[top[0]].cpu()
+    entry = {
+        "size": list(frame.photo),
+        "top": [[c, float(logits[c]), float(evidence.probabilities[c])] for c in top],
+        "completeness": completeness_error(torch.from_numpy(cam), bias, evidence.map_logits[top[0]]).item(),
+        "border": border_share(cam),
+        "map": pack(cam, QUANTUM),
+        "thumbnail": _jpeg(image, _THUMBNAIL_SIDE),
+    }
+    (height, width), (x0, y0, x1, y1) = frame.photo, frame.seen
+    rows, columns = cell_positions((cams.shape[1], cams.shape[2]), grid, frame)
+    finer = not torch.equal(evidence.logits, evidence.map_logits)
+    details = {
+        "rows": ((rows + 0.5) / height).tolist(),
+        "columns": ((columns + 0.5) / width).tolist(),
+        "seen": [x0 / width, y0 / height, x1 / width, y1 / height],
+        "logits": pack(logits, QUANTUM),
+        "map_logits": pack(evidence.map_logits.numpy(), QUANTUM) if finer else None,
+        "maps": pack_maps(evidence, cams),
+        "photo": _jpeg(image, PHOTO_SIDE),
+    }
     return f"gapcam.receive(\n{script_json(entry)},\n{script_json(details)}\n)\n".encode("ascii")
 
 
@@ -73,45 +95,11 @@ def script_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _list_entry(
-    evidence: AllClasses, cams: NDArray[np.float32], image: NDArray[np.uint8], frame: Frame
-) -> dict[str, Any]:
-    top = np.argsort(-evidence.logits.numpy(), kind="stable")[:TOP].tolist()
-    cam, bias = cams[top[0]], evidence.bias[top[0]].cpu()
-    return {
-        "size": list(frame.photo),
-        "top": [[c, float(evidence.logits[c]), float(evidence.probabilities[c])] for c in top],
-        "completeness": completeness_error(torch.from_numpy(cam), bias, evidence.map_logits[top[0]]).item(),
-        "border": border_share(cam),
-        "map": pack(cam, QUANTUM),
-        "thumbnail": _jpeg(image, _THUMBNAIL_SIDE),
-    }
-
-
 def border_share(cam: NDArray[np.floating]) -> float:
     """Compute the share of the positive evidence in the outermost cells of a map (h, w); 0 without any."""
     positive = np.clip(cam, 0, None)
     total = float(positive.sum())
     return 1 - float(positive[1:-1, 1:-1].sum()) / total if total else 0.0
-
-
-def _details(
-    evidence: AllClasses, cams: NDArray[np.float32], image: NDArray[np.uint8], grid: Grid, frame: Frame
-) -> dict[str, Any]:
-    """What opening an image needs; positions are shares of the photograph's height and width."""
-    height, width = frame.photo
-    rows, columns = cell_positions((cams.shape[1], cams.shape[2]), grid, frame)
-    x0, y0, x1, y1 = frame.seen
-    finer = not torch.equal(evidence.logits, evidence.map_logits)
-    return {
-        "rows": ((rows + 0.5) / height).tolist(),
-        "columns": ((columns + 0.5) / width).tolist(),
-        "seen": [x0 / width, y0 / height, x1 / width, y1 / height],
-        "logits": pack(evidence.logits.numpy(), QUANTUM),
-        "map_logits": pack(evidence.map_logits.numpy(), QUANTUM) if finer else None,
-        "maps": pack_maps(evidence, cams),
-        "photo": _jpeg(image, PHOTO_SIDE),
-    }
 
 
 def _jpeg(image: NDArray[np.uint8], side: int) -> str:

@@ -22,43 +22,28 @@ from cam.images.read import LoadedImage, read_picture
 from cam.maps.projection import interpolation_weights
 from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record
-from cam.runs.options import RunOptions
-from cam.runs.writing import write_picture
+from cam.runs.options import Batch, RunOptions
+from cam.runs.writing import Blended, write_picture
 from cam.tensors import device_and_dtype, fetch, own_stream, put, wait
 
-Batch: TypeAlias = Sequence[tuple[int, Picture]]
-"""Images with their indices among all inputs."""
-
+# An image with the fingerprint of its file, and its explanations or the reason why it failed.
 Outcome: TypeAlias = tuple[Picture, ImageResult | CamError]
-"""An image with the fingerprint of its file, and its explanations or the reason why it failed."""
-
 Item = TypeVar("Item")
 _READ_PIXELS = 2**25  # that a batch reads before the network runs
 _BLENDED_PIXELS = 2**24  # that are blended at once on a GPU, at about 40 bytes each
 
 
 def process_batch(
-    classifier: Classifier,
-    folder: RunFolder,
-    options: RunOptions,
-    vmax: float | None,
-    explained: dict[int, Outcome],
-    batch: Batch,
+    classifier: Classifier, folder: RunFolder, options: RunOptions, explained: dict[int, Outcome], batch: Batch
 ) -> list[Record]:
-    """Explain images and write their results.
-
-    `vmax` is the end of the color scale, None for each map's own. Outcomes that are known already are taken out of
-    `explained`, by index.
-    """
+    """Explain images and write their results; outcomes known already are taken out of `explained`, by index."""
     missing = explain_batch(classifier, [picture for index, picture in batch if index not in explained], options)
     outcomes = (explained.pop(index) if index in explained else next(missing) for index, _ in batch)
     device = device_and_dtype(classifier.network)[0]
-    blended: Iterable[tuple[Outcome, Sequence[NDArray[np.uint8]]]]
+    blended: Iterable[tuple[Outcome, Blended]] = ((outcome, ()) for outcome in outcomes)
     if device.type == "cuda" and "overlay" in options.save:
-        blended = blend_batch(outcomes, device, vmax, options)
-    else:
-        blended = ((outcome, ()) for outcome in outcomes)
-    records = (write_picture(*outcome, folder, vmax, options, heat) for outcome, heat in blended)
+        blended = blend_batch(outcomes, device, options)
+    records = (write_picture(*outcome, folder, options, heat) for outcome, heat in blended)
     return [{"index": index, **record} for (index, _), record in zip(batch, records, strict=True)]
 
 
@@ -84,8 +69,8 @@ def _read(picture: Picture, options: RunOptions, min_side: int | None) -> tuple[
 
 
 def blend_batch(
-    outcomes: Iterable[Outcome], device: torch.device, vmax: float | None, options: RunOptions
-) -> Iterator[tuple[Outcome, list[NDArray[np.uint8]]]]:
+    outcomes: Iterable[Outcome], device: torch.device, options: RunOptions
+) -> Iterator[tuple[Outcome, Blended]]:
     """Blend the heat of a batch on a GPU, at the size of the overlays; with too little GPU memory, leave it to the CPU.
 
     Each outcome comes with what `blend` returns for its explanations.
@@ -94,7 +79,7 @@ def blend_batch(
     for part in _split(small, _BLENDED_PIXELS, lambda outcome: pixels_of(outcome) * len(explanations_of(outcome))):
         try:
             explanations = [explanation for outcome in part for explanation in explanations_of(outcome)]
-            blended = blend(explanations, device, vmax=vmax, opacity=options.opacity, colormap=options.colormap)
+            blended = blend(explanations, device, vmax=options.vmax, opacity=options.opacity, colormap=options.colormap)
         except torch.OutOfMemoryError:
             blended = []
         for outcome in part:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import PurePath
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,9 +19,12 @@ from cam.engines.eager import Precision
 from cam.errors import UsageError
 from cam.explanations.explain import ImageResult
 from cam.explanations.options import ExplainOptions, Target, TopClasses
+from cam.images.find import Picture
 from cam.images.io import encode
 from cam.images.read import Limits
 from cam.runs.folder import RunFolder
+
+Batch: TypeAlias = Sequence[tuple[int, Picture]]  # images with their indices among all inputs
 
 
 class OutputWriter(Protocol):
@@ -76,6 +79,11 @@ class RunOptions:
         if self.outputs and self.explain.tta:
             problem = f"--tta averages several inputs, and --{self.outputs[0].name} needs the maps of one"
             raise UsageError(problem, "Leave one of them out; --resolution 2x gives finer maps from one input")
+
+    @property
+    def vmax(self) -> float | None:
+        """The end of the color scale; None for one an image."""
+        return None if isinstance(self.scale, str) else self.scale
 
     def min_side(self, preprocessing: Preprocessing) -> int | None:
         """Pixels that must be read of an image's shorter side; None for all."""

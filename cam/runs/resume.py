@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from cam.files import write_whole
 from cam.images.find import Picture
 from cam.runs.folder import RunFolder, read_about, runs_in
 from cam.runs.manifest import Record, as_line, files_of, read_records
-from cam.runs.options import first_difference
+from cam.runs.options import Batch, first_difference
 
 
 def check_settings(folder: RunFolder, about: Mapping[str, Any]) -> None:
@@ -29,9 +29,7 @@ def check_settings(folder: RunFolder, about: Mapping[str, Any]) -> None:
             raise UsageError(problem, "Add --overwrite, or choose another folder")
 
 
-def keep_done(
-    folder: RunFolder, pictures: Sequence[tuple[int, Picture]], report: Callable[[Record], None]
-) -> dict[int, None]:
+def keep_done(folder: RunFolder, pictures: Batch, report: Callable[[Record], None]) -> dict[int, None]:
     """Reduce the manifest to the lines of images that are done, report these, and return their indices in order."""
     done: dict[int, None] = {}
     if not folder.has(folder.manifest.name):

@@ -22,10 +22,10 @@ from cam.engines.eager import EagerEngine
 from cam.errors import StoppedError
 from cam.files import write_whole
 from cam.images.find import Picture, shard
-from cam.runs.batches import Batch, Outcome, explain_batch, explanations_of, pixels_of, process_batch
+from cam.runs.batches import Outcome, explain_batch, explanations_of, pixels_of, process_batch
 from cam.runs.folder import RunFolder, read_about
 from cam.runs.manifest import Record, appending, arrange
-from cam.runs.options import RunOptions, settings_of, sha256_of
+from cam.runs.options import Batch, RunOptions, settings_of, sha256_of
 from cam.runs.resume import check_settings, keep_done
 from cam.runs.workers import in_order
 from cam.tensors import device_and_dtype, no_tf32
@@ -118,7 +118,8 @@ def _run(
         write_whole(folder.manifest, b"", folder.unfinished)
     folder.write_about(about)
 
-    work = partial(process_batch, classifier, folder, options, about["scale"], explained)
+    scaled = replace(options, scale="image" if about["scale"] is None else about["scale"])
+    work = partial(process_batch, classifier, folder, scaled, explained)
     batches = in_order(work, _batches(remaining, size), workers=workers)
     with appending(folder.manifest) as append, closing(batches):
         for records in batches:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +25,12 @@ from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record
 from cam.runs.options import RunOptions
 
+Blended: TypeAlias = Sequence[NDArray[np.uint8]]  # for each explanation of an image, or empty
 _NUMBERS = "class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"
 
 
 def write_picture(
-    picture: Picture,
-    outcome: ImageResult | CamError,
-    folder: RunFolder,
-    vmax: float | None,
-    options: RunOptions,
-    blended: Sequence[NDArray[np.uint8]] = (),
+    picture: Picture, outcome: ImageResult | CamError, folder: RunFolder, options: RunOptions, blended: Blended = ()
 ) -> Record:
     """Write the files of one image and return its line of the manifest, which also reports errors.
 
@@ -48,7 +44,7 @@ def write_picture(
             raise outcome
         record["size"] = list(outcome.explanations[0].frame.photo)
         for explanation, heat in zip_longest(outcome.explanations, blended):
-            files = _write(explanation, heat, picture.name, folder, vmax, options)
+            files = _write(explanation, heat, picture.name, folder, options)
             record["targets"].append(_target(explanation, options.box_share, files))
         if options.outputs:
             record["files"] = {output.name: output.write(folder, picture.name, outcome) for output in options.outputs}
@@ -79,12 +75,7 @@ def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -
 
 
 def _write(
-    explanation: Explanation,
-    blended: NDArray[np.uint8] | None,
-    name: PurePath,
-    folder: RunFolder,
-    vmax: float | None,
-    options: RunOptions,
+    explanation: Explanation, blended: NDArray[np.uint8] | None, name: PurePath, folder: RunFolder, options: RunOptions
 ) -> dict[str, str]:
     """Write the files of one image and class; their names contain the image's, so that they are unique."""
     slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
@@ -99,7 +90,7 @@ def _write(
         style: dict[str, Any] = {name: getattr(options, name) for name in ("opacity", "colormap", "max_side")}
         box_share = options.box_share if options.boxes else None
         draw, suffix = partial(explanation.overlay, legend=True, box_share=box_share, **style), f".{options.format}"
-        write("overlay", f"{stem}{suffix}", encode(draw(vmax=vmax, blended=blended), suffix))
+        write("overlay", f"{stem}{suffix}", encode(draw(vmax=options.vmax, blended=blended), suffix))
         largest = max((channel.vmax for channel in explanation.channels), default=0.0)  # so that they can be compared
         for channel in explanation.channels:
             key = f"channel-{channel.index}"
