@@ -120,7 +120,7 @@ def test_the_saved_map_of_the_class_comes_before_that_of_the_image(tmp_path):
         (np.full((4, 6), np.inf), "infinite"),
         (np.full((4, 6), 1e300), "infinite"),
         (np.array({"code": 1}, object), "cannot be read"),
-        (None, r"a/dog.jpg.npy' of 'a/dog.jpg' cannot be read: .*No such file"),
+        (None, r"a/dog.jpg.npy' cannot be read: .*No such file"),
     ],
 )
 def test_a_bad_map_is_an_error(tmp_path, content, words):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
@@ -53,21 +53,18 @@ class Evaluation:
 
 
 def measure_items(
-    items: Iterable[tuple[str, Item]],
-    measure: Callable[[Item], Result],
-    failed: dict[str, str],
-    progress: Progress = None,
-) -> Iterator[Result]:
-    """Measure named items in turn; an item that fails goes into `failed`, by its name."""
+    items: Iterable[tuple[str, Item]], measure: Callable[[Item], Result], progress: Progress = None
+) -> tuple[list[Result], dict[str, str]]:
+    """Measure named items in turn; return the results, and why the others failed, by name."""
+    results, failed = [], {}
     for name, item in items:
         try:
-            result = measure(item)
+            results.append(measure(item))
         except (ImageError, ModelError) as error:
             failed[name] = str(error)
-        else:
-            yield result
         if progress:
             progress(name)
+    return results, failed
 
 
 def run_benchmark(
@@ -87,8 +84,7 @@ def run_benchmark(
     An item without samples is left out; `remedy` says what to do if all are. `statistics` are those of the metrics that
     are not averages.
     """
-    failed: dict[str, str] = {}
-    results = list(measure_items(items, measure, failed, progress))
+    results, failed = measure_items(items, measure, progress)
     measured = [samples for samples in results if samples]
     if not measured:
         reason = next(iter(failed.values())) if failed and not results else remedy

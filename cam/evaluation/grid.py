@@ -82,8 +82,7 @@ def confident_images(
         correct = int(result.logits.argmax()) == classes[picture]
         return picture, correct and float(result.probabilities.max()) >= confidence
 
-    failed: dict[str, str] = {}
-    checked = measure_items(((str(picture.path), picture) for picture in classes), check, failed)
+    checked, failed = measure_items(((str(picture.path), picture) for picture in classes), check)
     return {picture: classes[picture] for picture, confident in checked if confident}, failed
 
 

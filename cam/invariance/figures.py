@@ -92,8 +92,8 @@ def score_map(result: Invariance) -> Figure:
     low, high = float(logits.min()), float(logits.max())
     widening = max(0.0, _MIN_SPAN - (high - low)) / 2
     low, high = low - widening, high + widening
-    _draw_map(figure, left, result, logits, f"logit of {label} (colors span {high - low:.3g})", low, high)
-    _draw_map(figure, right, result, result.probabilities, f"probability of {label}", 0.0, 1.0)
+    _draw_map(left, result, logits, f"logit of {label} (colors span {high - low:.3g})", low, high)
+    _draw_map(right, result, result.probabilities, f"probability of {label}", 0.0, 1.0)
 
     row, column = summarize_scores(logits, result.placements.centers)["min_position"]
     y, x = result.placements.centers[row, column]
@@ -122,7 +122,7 @@ def error_map(result: Invariance, heat: Equivariance) -> Figure:
     shown = np.ix_(*(_spread_indices(count, _ARROWS) for count in result.placements.shape))
     centers = result.placements.centers[shown].reshape(-1, 2)
     for axes, title, tracking in panels:
-        _draw_map(figure, axes, result, tracking.deviations, "pixels off, by the object's center", 0.0, largest)
+        _draw_map(axes, result, tracking.deviations, "pixels off, by the object's center", 0.0, largest)
         arrows = tracking.points[shown].reshape(-1, 2) - centers - tracking.mean_offset
         axes.quiver(
             centers[:, 1], centers[:, 0], arrows[:, 1], arrows[:, 0],
@@ -211,12 +211,13 @@ def _two_axes(result: Invariance) -> tuple[Figure, Axes, Axes]:
 
 
 def _draw_map(
-    figure: Figure, axes: Axes, result: Invariance, values: NDArray[np.floating], label: str, low: float, high: float
+    axes: Axes, result: Invariance, values: NDArray[np.floating], label: str, low: float, high: float
 ) -> None:
     """Draw a value (R, C) for each position of the object's center, with a color bar."""
     centers, (height, width) = result.placements.centers, result.placements.cutout.size
     ys, xs = _cell_edges(centers[:, 0, 0], height / 2), _cell_edges(centers[0, :, 1], width / 2)
-    bar = figure.colorbar(axes.pcolormesh(xs, ys, values, vmin=low, vmax=high, cmap="viridis"), ax=axes, shrink=0.9)
+    mesh = axes.pcolormesh(xs, ys, values, vmin=low, vmax=high, cmap="viridis")
+    bar = axes.figure.colorbar(mesh, ax=axes, shrink=0.9)
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
     _set_pixel_axes(axes, result)

@@ -87,13 +87,7 @@ class AllClasses:
     scale: float = 1.0  # factor by which a normalization layer scaled this image; 1 without one
 
     def cams(self) -> NDArray[np.float32]:
-        """Compute the maps of all classes: (C, h, w) float32, logit units.
-
-        Example:
-            >>> ones = torch.ones(2)
-            >>> AllClasses(ones, ones, ones, ones, torch.ones(3, 4, 5), torch.ones(2, 3)).cams().shape
-            (2, 4, 5)
-        """
+        """Compute the maps of all classes: (C, h, w) float32, logit units."""
         if self.weight is None:
             return self.features.float().cpu().numpy()
         return class_activation_maps(self.features[None], self.weight * self.scale)[0].float().cpu().numpy()

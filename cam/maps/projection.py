@@ -60,10 +60,6 @@ def hottest_cell(cam: NDArray[np.floating]) -> tuple[int, int]:
     """Return the (row, column) of the largest value of a map (h, w).
 
     Of equal ones (probabilities near 1, for example) it is the one nearest to the middle of them.
-
-    Example:
-        >>> hottest_cell(np.array([[0.0, 4.0], [1.0, 2.0]]))
-        (0, 1)
     """
     hottest = np.argwhere(cam == cam.max())
     row, column = hottest[np.square(hottest - hottest.mean(0)).sum(1).argmin()]
@@ -71,31 +67,14 @@ def hottest_cell(cam: NDArray[np.floating]) -> tuple[int, int]:
 
 
 def cell_positions(cells: Size, grid: Grid, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the positions of a map's (h, w) rows and columns in the photograph: (h,) and (w,), pixels.
-
-    Example:
-        >>> from cam.maps.geometry import stretched
-        >>> grid, frame = stretched((1, 2), (4, 8)), Frame((8, 16), (4, 8), (0, 0), (4, 8))
-        >>> [positions.tolist() for positions in cell_positions((1, 2), grid, frame)]
-        [[3.5], [3.5, 11.5]]
-    """
+    """Return the positions of a map's (h, w) rows and columns in the photograph: (h,) and (w,), pixels."""
     ys, xs = (grid.centers(axis, cells[axis], frame.input[axis]) for axis in (0, 1))
     return frame.to_photo((ys, xs))
 
 
 @lru_cache(maxsize=8)  # the same for all images of one size
 def interpolation_weights(axis: int, cells: int, grid: Grid, frame: Frame) -> NDArray[np.float32]:
-    """Compute the share of each cell in each pixel of the photograph along one axis, read-only.
-
-    Returns:
-        (pixels, cells) float32; each row adds up to 1.
-
-    Example:
-        >>> from cam.maps.geometry import stretched
-        >>> frame = Frame((4, 8), (4, 8), (0, 0), (4, 8))
-        >>> interpolation_weights(1, 2, stretched((1, 2), (4, 8)), frame)[:5, 1].tolist()
-        [0.0, 0.0, 0.125, 0.375, 0.625]
-    """
+    """Compute the share of each cell in each pixel of the photograph along one axis: (pixels, cells) float32."""
     pixels = np.arange(frame.photo[axis])
     in_input = (pixels + 0.5) * (frame.resized[axis] / frame.photo[axis]) - 0.5 - frame.offset[axis]
     position = np.interp(in_input, grid.centers(axis, cells, frame.input[axis]), np.arange(cells))
@@ -117,15 +96,10 @@ class View:
 
 
 def average_views(views: Sequence[View], additive: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Average the maps of several views on the grid of the first, which must not be mirrored.
+    """Average M maps over several views of an image, on the grid of the first, which must not be mirrored: (M, h, w).
 
-    Args:
-        views: of one image, all with the same M maps.
-        additive: (M,), True for maps that add up to a class score. Interpolation changes their mean; the difference is
-            put back evenly, so that the average adds up to the average of the scores.
-
-    Returns:
-        (M, h, w) float32, linear between the centers of the cells, edge values held.
+    `additive` (M,) is True for maps that add up to a class score. Interpolation changes their mean; the difference is
+    put back evenly, so that the average adds up to the average of the scores.
 
     Example:
         >>> grid, frame = Grid((0.5, 0.5), (2, 2), "stretched"), Frame((2, 4), (2, 4), (0, 0), (2, 4))

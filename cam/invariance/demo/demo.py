@@ -47,13 +47,13 @@ def run_demo(
     name, loaded = "position-gap", load_network("position-gap")
     network, labels, preprocessing = networks[name].network, loaded.labels, loaded.preprocessing
     classifier = wrap(network, labels=labels, preprocessing=preprocessing, name=name)
-    unseen = np.flatnonzero(scenes.unseen)[:EXPLAINED]
-    explanations = list(explain_all(classifier, [scenes.images[i] for i in unseen]))
-    peaks = np.array([explanation.peak[::-1] for explanation in explanations])  # x, y
-    boxes = scenes.boxes[unseen]
+    chosen = np.flatnonzero(scenes.unseen)[:EXPLAINED]
+    unseen = DigitScenes(scenes.images[chosen], scenes.classes[chosen], scenes.boxes[chosen])
+    explanations = list(explain_all(classifier, list(unseen.images)))
+    peaks, boxes = np.array([explanation.peak[::-1] for explanation in explanations]), unseen.boxes  # x, y
     hits = np.all((boxes[:, :2] <= peaks) & (peaks < boxes[:, 2:]), axis=1)
 
-    draw_demo(out, results, explanations, scenes.classes[unseen], boxes)
+    draw_demo(out, results, explanations, unseen)
     facts: dict[str, Any] = plain(
         {
             "seed": seed,

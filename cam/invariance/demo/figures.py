@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cam.explanations.explanation import Explanation
 from cam.files import write_whole
-from cam.invariance.demo.training import RIGHT_HALF, SIZE, SMALL_SET
+from cam.invariance.demo.training import RIGHT_HALF, SIZE, SMALL_SET, DigitScenes
 from cam.invariance.figures import PEAK_STYLE, evidence_bar, new_figure, rectangle, to_png
 
 if TYPE_CHECKING:
@@ -31,18 +30,14 @@ _TITLES = {
 
 
 def draw_demo(
-    out: Path,
-    networks: Sequence[dict[str, Any]],
-    explanations: Sequence[Explanation],
-    classes: NDArray[np.integer],
-    boxes: NDArray[np.integer],
+    out: Path, networks: Sequence[dict[str, Any]], explanations: Sequence[Explanation], scenes: DigitScenes
 ) -> None:
-    """Draw results of `evaluate_network`, and scenes in the unseen half with their classes (N,) and boxes (N, 4)."""
+    """Draw results of `evaluate_network`, and explanations of scenes in the unseen half."""
     networks = sorted(networks, key=lambda network: network["padding_mode"] != "zeros")  # heads first, then padding
     figures = {
         "accuracy-by-place.png": _draw_positions(networks),
         "accuracy.png": _draw_halves(networks),
-        "unseen-heat.png": _draw_heat(explanations[:_SHOWN], classes, boxes),
+        "unseen-heat.png": _draw_heat(explanations[:_SHOWN], scenes),
     }
     for name, figure in figures.items():
         write_whole(out / name, to_png(figure))
@@ -105,22 +100,22 @@ def _set_bar_axes(axes: Axes, titles: Sequence[str]) -> None:
     axes.legend(loc="upper right", ncols=2, fontsize=8)
 
 
-def _draw_heat(explanations: Sequence[Explanation], classes: NDArray[np.integer], boxes: NDArray[np.integer]) -> Figure:
+def _draw_heat(explanations: Sequence[Explanation], scenes: DigitScenes) -> Figure:
     """Draw scenes, each with its heat below, on one color scale."""
     columns = _SHOWN // 2
     vmax = max(explanation.vmax for explanation in explanations)
     figure = new_figure(11.5, 6.6)
     grid = figure.subplots(4, columns)
-    for number, (explanation, class_idx, box) in enumerate(zip(explanations, classes, boxes, strict=False)):
+    for number, explanation in enumerate(explanations):
         above, below = grid[2 * (number // columns) :, number % columns][:2]
         above.imshow(explanation.image)
         predicted = f"predicted {explanation.label} ({explanation.probability:.0%})"
-        above.set_title(f"true {class_idx}, {predicted}", fontsize=9)
+        above.set_title(f"true {scenes.classes[number]}, {predicted}", fontsize=9)
         below.imshow(explanation.overlay(vmax=vmax))
         y, x = explanation.peak
         below.plot(x, y, **PEAK_STYLE)
         for axes in (above, below):
-            rectangle(axes, tuple(box.tolist()), "white", 1)
+            rectangle(axes, tuple(scenes.boxes[number].tolist()), "white", 1)
             axes.axvline(RIGHT_HALF[0] - 0.5, color="red", linestyle="--", linewidth=1)
             axes.set_xticks([0, 32, 63])
             axes.set_yticks([0, 31])
