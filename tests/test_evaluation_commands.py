@@ -63,7 +63,7 @@ def test_grid_of_digits_as_json_with_maps_from_files(run, digits, tmp_path):
     (tmp_path / "gradcam").mkdir()
     missing = run(*arguments, "--maps", tmp_path / "gradcam")
     assert missing.exit_code == 2
-    assert "gradcam/mosaic-2x2-000.png.npy' of 'mosaic-2x2-000.png' cannot be read" in missing.output
+    assert "gradcam/mosaic-2x2-000.png.npy' cannot be read" in missing.output
     for number in range(3):  # all heat is in the upper left tile, for every class
         heat = np.zeros((144, 144))
         heat[:72, :72] = 1

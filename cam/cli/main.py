@@ -1,4 +1,4 @@
-"""The command `cam`, and its small commands `inspect` and `models`."""
+"""The command `cam`, and its small commands: `inspect`, `models`, `merge` and `report`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cam.cli.command import NOTHING_DONE, STOPPED, USAGE, Command
 from cam.cli.evaluate import evaluate
 from cam.cli.explain import explain
 from cam.cli.invariance import invariance
-from cam.cli.options import checkpoint_options, json_option
-from cam.cli.runs import merge, report
+from cam.cli.options import checkpoint_options, json_option, truth_option
+from cam.cli.values import PATH
 from cam.errors import CamError, UsageError
 from cam.version import VERSION
 
@@ -98,5 +98,35 @@ def models(as_json: bool) -> None:
         show_models(listed)
 
 
-for command in (explain, merge, report, evaluate, invariance):
+@main.command()
+@click.argument("outs", nargs=-1, required=True, metavar="OUT...", type=PATH)
+def merge(outs: tuple[Path, ...]) -> None:
+    """Join the parts of a run, made with cam explain --shard.
+
+    The joined manifest is in the first folder.
+
+    Example: cam merge out
+    """
+    from cam.runs.merge import merge_shards
+
+    click.echo(str(merge_shards(outs)))
+
+
+@main.command()
+@click.argument("out", metavar="OUT", type=PATH)
+@truth_option
+def report(out: Path, truth: str | None) -> None:
+    """Write OUT/report.html: where the model looks, why, and what its errors share.
+
+    OUT is the folder of a run made with --report, or of its parts after cam merge. The page needs no server and no
+    internet connection.
+
+    Example: cam report out --truth labels.csv
+    """
+    from cam.report.write import write_report
+
+    click.echo(str(write_report(out, truth)))
+
+
+for command in (explain, evaluate, invariance):
     main.add_command(command)

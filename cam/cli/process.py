@@ -28,10 +28,7 @@ def keep_memory() -> bool:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import torch without garbage collection, which takes a sixth of the time and finds nothing.
-
-    Later collections skip the imported objects. Does nothing if torch is imported already.
-    """
+    """Import torch without garbage collection, which takes a sixth of the time and finds nothing."""
     if "torch" in sys.modules or not gc.isenabled():
         yield
         return

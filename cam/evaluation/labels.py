@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 from cam.classifiers.labels import find_class
 from cam.errors import UsageError
 from cam.images.find import Picture, find_pictures
 from cam.images.tables import read_table
 
+Key = TypeVar("Key")  # of an image
 _WORDNET = re.compile(r"(n[0-9]{8})(?:[ _-]+(.+))?")
 
 # ImageNet's class indices of the WordNet ids whose names alone would lead to the other class of that name.
@@ -58,8 +60,7 @@ def labeled_pictures(folder: Path, labels: Sequence[str], csv: Path | None = Non
     pictures = find_pictures([folder])
     if csv is None:
         class_folders = {picture: folder.joinpath(*picture.name.parent.parts[:1]) for picture in pictures}
-        classes = _classes_of_folders(set(class_folders.values()), labels)
-        return {picture: classes[class_folders[picture]] for picture in pictures}
+        return _classes_of_folders(class_folders, labels)
     truth = _read_table(csv, [(str(picture.path), str(picture.name)) for picture in pictures], labels)
     return {picture: truth[str(picture.path)] for picture in pictures if str(picture.path) in truth}
 
@@ -73,25 +74,23 @@ def read_truth(source: str | None, pictures: Iterable[tuple[str, str]], labels: 
     if source is None:
         return {}
     if source == "folder":
-        folders = {path: Path(path).parent for path, _ in pictures}
-        classes = _classes_of_folders(set(folders.values()), labels)
-        return {path: classes[folder] for path, folder in folders.items()}
+        return _classes_of_folders({path: Path(path).parent for path, _ in pictures}, labels)
     return _read_table(Path(source), list(pictures), labels)
 
 
-def _classes_of_folders(folders: Collection[Path], labels: Sequence[str]) -> dict[Path, int]:
-    """Find the class that each folder is named after."""
-    in_order = sorted(folders, key=lambda folder: folder.name)  # of ImageNet: WordNet ids in the order of the classes
-    if len(folders) == len(labels) and all(re.fullmatch("n[0-9]{8}", folder.name) for folder in folders):
-        return {folder: class_idx for class_idx, folder in enumerate(in_order)}
+def _classes_of_folders(folders: Mapping[Key, Path], labels: Sequence[str]) -> dict[Key, int]:
+    """Find the class that the folder of each image is named after."""
+    in_order = sorted(set(folders.values()), key=lambda folder: folder.name)
+    all_ids = all(re.fullmatch("n[0-9]{8}", folder.name) for folder in in_order)
+    sorted_ids = all_ids and len(in_order) == len(labels)  # of ImageNet: WordNet ids in the order of its classes
     classes = {}
-    for folder in in_order:
+    for index, folder in enumerate(in_order):
         try:
-            classes[folder] = class_of(labels, folder.name)
+            classes[folder] = index if sorted_ids else class_of(labels, folder.name)
         except UsageError as error:
             remedy = "Name it after a label or a class index, or give a CSV of path,label"
             raise UsageError(f"The folder {str(folder)!r} matches no class: {error.found}", remedy) from error
-    return classes
+    return {key: classes[folder] for key, folder in folders.items()}
 
 
 def _read_table(csv: Path, pictures: Sequence[tuple[str, str]], labels: Sequence[str]) -> dict[str, int]:

@@ -24,10 +24,8 @@ class ExplainOptions:
     Attributes:
         evidence: "logit", the evidence for the class itself; "contrast", that over one other class; "margin", that
             over the best other class at each position; "posterior", the probability of the class at each position.
-        against: index of the other class of a contrast; None for the runner-up, the other class with the largest
-            logit.
-        fit: "crop" takes the center that the model was evaluated on, "whole" the whole image at the same scale; None
-            is the model's own.
+        against: index of the other class of a contrast; None for the other class with the largest logit.
+        fit: "crop" for the center of the image, "whole" for all of it at the same scale; None for the model's own.
         resolution: shorter side, in pixels, of the input that maps come from; None is the model's own. Logits always
             come from the model's own input size.
         tta: average maps over larger and mirrored inputs (test-time augmentation).

@@ -23,7 +23,7 @@ from cam.explanations.options import Target, TopClasses, resolve
 from cam.heads.hooks import eval_mode
 from cam.heads.outputs import find_logits
 from cam.invariance.moving import Cutout, Fill, Placements, cut_object, paint_background
-from cam.invariance.results import Equivariance, Invariance, describe_object, track
+from cam.invariance.results import Equivariance, Floats, Invariance, describe_object, track
 from cam.maps.boxes import Box
 from cam.maps.geometry import Size
 from cam.maps.projection import hottest_cell
@@ -196,9 +196,7 @@ def _measure_heat(model: Classifier, placements: Placements, class_idx: int, cam
     return Equivariance(cams, grid, peaks, centroids, errors)
 
 
-def peaks_and_centroids(
-    cams: NDArray[np.floating], ys: NDArray[np.floating], xs: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def peaks_and_centroids(cams: Floats, ys: Floats, xs: Floats) -> tuple[Floats, Floats]:
     """Find the hottest cell's center and the centroid of the positive evidence of maps (..., h, w): two of (..., 2).
 
     `ys` (h,) and `xs` (w,) are the centers of rows and columns, pixels. Ties are broken as `hottest_cell` does;

@@ -71,10 +71,7 @@ def _read(picture: Picture, options: RunOptions, min_side: int | None) -> tuple[
 def blend_batch(
     outcomes: Iterable[Outcome], device: torch.device, options: RunOptions
 ) -> Iterator[tuple[Outcome, Blended]]:
-    """Blend the heat of a batch on a GPU, at the size of the overlays; with too little GPU memory, leave it to the CPU.
-
-    Each outcome comes with what `blend` returns for its explanations.
-    """
+    """Blend heat on a GPU, at the size of the overlays; with too little GPU memory, leave it to the CPU."""
     small = (_shrink(outcome, options.max_side) for outcome in outcomes)
     for part in _split(small, _BLENDED_PIXELS, lambda outcome: pixels_of(outcome) * len(explanations_of(outcome))):
         try:

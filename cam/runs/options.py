@@ -28,13 +28,10 @@ Batch: TypeAlias = Sequence[tuple[int, Picture]]  # images with their indices am
 
 
 class OutputWriter(Protocol):
-    """What else a run writes for each image, such as the evidence of a report.
+    """What else a run writes for each image, such as the evidence of a report."""
 
-    `name` is its key in the manifest's `files`; `min_side` the pixels that it needs of an image's shorter side.
-    """
-
-    name: str
-    min_side: int
+    name: str  # its key in the manifest's `files`
+    min_side: int  # pixels that it needs of an image's shorter side
 
     def write_model(self, folder: RunFolder, classifier: Classifier) -> None:
         """Write what belongs to the model, once a run."""

@@ -135,12 +135,10 @@ def _run(
     return RunSummary(folder.manifest, counts["ok"], counts["failed"], len(done), about["note"], about["left_out"])
 
 
-def _engine(
-    classifier: Classifier, options: RunOptions, images: int, batch_size: int
-) -> EagerEngine | CheckedEngine | None:
+def _engine(classifier: Classifier, options: RunOptions, images: int, size: int) -> EagerEngine | CheckedEngine | None:
     """Make an engine, unless making it takes longer than the images do."""
     name, precision = options.engine, options.precision
-    if images <= batch_size and (images == 0 or (name, precision) == ("auto", "float32")):
+    if images <= size and (images == 0 or (name, precision) == ("auto", "float32")):
         return None
     shape = classifier.preprocessing.input_shape
     return make_engine(name, classifier.network, classifier.head, shape, images=images, precision=precision)

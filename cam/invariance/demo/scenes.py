@@ -148,37 +148,24 @@ def _draw_background(size: tuple[int, int], clutter: float, rng: np.random.Gener
 
 
 def _draw_shape(y: Floats, x: Floats, rng: np.random.Generator) -> Floats:
-    """Opacity, 0 to 1, of one random shape; coordinates in units of the shorter side."""
+    """Opacity, 0 to 1, of a line, an ellipse, a triangle or an arc; coordinates in units of the shorter side."""
     angle = rng.uniform(0, 2 * math.pi)
     dy, dx = y - rng.uniform(0, float(y[-1, -1])), x - rng.uniform(0, float(x[-1, -1]))
     u, v = math.cos(angle) * dx + math.sin(angle) * dy, math.cos(angle) * dy - math.sin(angle) * dx
-    distance = _SHAPES[rng.integers(len(_SHAPES))](u, v, rng)
+    kind = ("line", "ellipse", "triangle", "arc")[rng.integers(4)]
+    if kind == "line":  # bent, and thin if it is long
+        length, thickness = ((0.05, 0.02), (0.4, 0.008), (0.8, 0.015))[rng.integers(3)]
+        bent = v + rng.normal(0, 0.8) * u**2
+        distance = np.maximum(abs(u) - length, abs(bent) - thickness)  # from the edge, negative inside
+    elif kind == "ellipse":
+        long, short = rng.uniform(0.03, 0.3), rng.uniform(0.03, 0.15)
+        distance = (np.hypot(u / long, v / short) - 1) * min(long, short)
+    elif kind == "triangle":
+        sides = [math.cos(angle) * u + math.sin(angle) * v for angle in np.cumsum(rng.uniform(1.6, 2.6, 3)).tolist()]
+        distance = np.maximum.reduce(sides) - rng.uniform(0.02, 0.1)
+    else:  # less than half of a ring
+        radius, thickness = rng.uniform(0.05, 0.4), rng.uniform(0.005, 0.02)
+        ring = abs(np.hypot(u, v) - radius) - thickness
+        distance = np.maximum(ring, radius * rng.uniform(0.1, 0.8) - u)
     edge = 0.01 if rng.uniform() < 0.7 else 0.1
-    return (0.5 - distance / edge).clip(0, 1)
-
-
-def _stroke(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
-    """A bent line, thin if it is long."""
-    length, thickness = ((0.05, 0.02), (0.4, 0.008), (0.8, 0.015))[rng.integers(3)]
-    bent = v + rng.normal(0, 0.8) * u**2
-    return np.asarray(np.maximum(abs(u) - length, abs(bent) - thickness))
-
-
-def _ellipse(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
-    long, short = rng.uniform(0.03, 0.3), rng.uniform(0.03, 0.15)
-    return np.asarray((np.hypot(u / long, v / short) - 1) * min(long, short))
-
-
-def _triangle(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
-    sides = [math.cos(angle) * u + math.sin(angle) * v for angle in np.cumsum(rng.uniform(1.6, 2.6, 3)).tolist()]
-    return np.asarray(np.maximum.reduce(sides) - rng.uniform(0.02, 0.1))
-
-
-def _arc(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
-    """Less than half of a ring."""
-    radius, thickness = rng.uniform(0.05, 0.4), rng.uniform(0.005, 0.02)
-    ring = abs(np.hypot(u, v) - radius) - thickness
-    return np.asarray(np.maximum(ring, radius * rng.uniform(0.1, 0.8) - u))
-
-
-_SHAPES = (_stroke, _ellipse, _triangle, _arc)  # each gives the distance from its edge, negative inside
+    return np.asarray((0.5 - distance / edge).clip(0, 1))
