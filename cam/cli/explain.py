@@ -136,14 +136,9 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         read_truth(options["truth"], names, classifier.labels)  # its errors come before the work
         count = len(shard(pictures, *options["shard"]) if options["shard"] else pictures)
         arguments = {param.opts[-1].lstrip("-"): ctx.params[param.name] for param in ctx.command.params if param.name}
-        with progress(count, silent) as advance:
-
-            def report_record(record: dict[str, Any]) -> None:
-                records.add(record)
-                advance(record)
-
+        with progress(count, silent) as records.advance:
             settings = _run_options(classifier, options)
-            run = explain_folder(classifier, pictures, out, settings, arguments, report_record, left_out)
+            run = explain_folder(classifier, pictures, out, settings, arguments, records.add, left_out)
         show_run(run, records, as_json=options["as_json"], quiet=options["quiet"])
         if options["report"] and not options["shard"] and run.explained:
             page = write_report(out, options["truth"])

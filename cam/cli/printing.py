@@ -32,15 +32,17 @@ def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
 
 
 class Records:
-    """What a run shows at its end: the first rows of its table, and the failures."""
+    """What a run shows at its end: the first rows of its table, and the failures; `advance` moves its progress bar."""
 
     def __init__(self) -> None:
+        self.advance: Callable[[object], None] = lambda record: None
         self.rows: list[tuple[Record, Record]] = []  # an image and a class
         self.row_count = 0
         self.failures: dict[str, str] = {}  # by path
 
     def add(self, record: Record) -> None:
         """Count a record, and keep it if it is one of the first."""
+        self.advance(record)
         self.row_count += len(record["targets"])
         self.rows += [(record, target) for target in record["targets"][: _ROWS - len(self.rows)]]
         if record["status"] == "failed":

@@ -114,27 +114,22 @@ def build_explanations(
     map_logits = torch.stack([result.logits for result in results]).mean(0).tolist()
     logits, bias, labels = native.logits.tolist(), native.bias.tolist(), classifier.labels
 
+    def scores(c: int) -> OtherClass:
+        return OtherClass(c, labels[c], logits[c], bias[c], map_logits[c])
+
     explanations = []
     for n, class_idx in enumerate(classes):
         channels = zip(computed.channels[n], parts_of_class[n], strict=True)
-        against = None
-        if computed.others:
-            other = computed.others[n]
-            against = OtherClass(other, labels[other], logits[other], bias[other], map_logits[other])
         explanation = Explanation(
-            class_idx=class_idx,
-            label=labels[class_idx],
-            logit=logits[class_idx],
+            **vars(scores(class_idx)),
             probability=float(native.probabilities[class_idx]),
-            bias=bias[class_idx],
             cam=cams[n],
             evidence_map=evidence[n],
             evidence=options.evidence,
-            map_logit=map_logits[class_idx],
             grid=results[0].grid,
             frame=results[0].frame,
             image=image,
-            against=against,
+            against=scores(computed.others[n]) if computed.others else None,
             channels=tuple(Channel(index, float(part.mean()), part) for index, part in channels),
             zero_features=all(result.zero_features for result in results),
         )

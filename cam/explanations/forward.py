@@ -131,6 +131,7 @@ def _run(
     logits, probabilities, bias, statistics = _fetch_small_tensors(classifier, logits, features, head)
     grid = classifier.grid_for((features.shape[2], features.shape[3]), (pixels.shape[1], pixels.shape[2]))
     tolerance = max(tolerance_of(features.dtype), tolerance_of(dtype))
+    make = partial(ForwardResult, head=head, bias=bias, tolerance=tolerance, grid=grid, mirrored=mirrored)
 
     results: Results = []
     for row, (frame, (scale, zero_features, finite)) in enumerate(zip(frames, statistics, strict=True)):
@@ -138,20 +139,8 @@ def _run(
             problem = f"The class scores or features that {classifier.name!r} gives this image are not finite"
             results.append(ModelError(problem, "Check its weights, or run it in float32"))
             continue
-        result = ForwardResult(
-            logits=logits[row],
-            probabilities=probabilities[row],
-            features=features[row],
-            head=head,
-            bias=bias,
-            scale=scale,
-            tolerance=tolerance,
-            grid=grid,
-            frame=frame,
-            mirrored=mirrored,
-            zero_features=bool(zero_features),
-        )
-        results.append(result)
+        own = logits[row], probabilities[row], features[row]
+        results.append(make(*own, scale=scale, frame=frame, zero_features=bool(zero_features)))
     return results
 
 

@@ -143,19 +143,11 @@ def measure_invariance(
         heat = _measure_heat(canvas_model, placements, class_idx, cams)
         if box is None and mask is None:
             seen = model.preprocessing.frame((image.shape[0], image.shape[1]))
-    return Invariance(
-        model.name,
-        class_idx,
-        model.labels,
-        placements,
-        logits[..., class_idx],
-        probabilities[..., class_idx],
-        predicted,
-        np.take_along_axis(probabilities, predicted[..., None], -1)[..., 0],
-        heat,
-        "" if isinstance(model, Classifier) else model.reason,
-        describe_object(placements, natural_size, seen),
-    )
+    of_predicted = np.take_along_axis(probabilities, predicted[..., None], -1)[..., 0]
+    results = logits[..., class_idx], probabilities[..., class_idx], predicted, of_predicted, heat
+    reason = "" if isinstance(model, Classifier) else model.reason
+    notes = describe_object(placements, natural_size, seen)
+    return Invariance(model.name, class_idx, model.labels, placements, *results, reason, notes)
 
 
 def _cut_and_fit(

@@ -93,6 +93,7 @@ class Invariance:
 
     def facts(self) -> dict[str, Any]:
         """Summarize as JSON types."""
+        most = self.most_predicted
         facts: dict[str, Any] = {
             "model": self.model,
             "class_idx": self.class_idx,
@@ -104,10 +105,7 @@ class Invariance:
             "fill": self.placements.fill,
             "positions": self.placements.shape,
             "predicted_share": self.is_predicted.mean(),
-            "most_predicted": {
-                "label": self.labels[self.most_predicted],
-                "share": (self.predicted == self.most_predicted).mean(),
-            },
+            "most_predicted": {"label": self.labels[most], "share": (self.predicted == most).mean()},
             "logit": summarize_scores(self.logits, self.placements.centers),
             "probability": summarize_scores(self.probabilities, self.placements.centers),
         }

@@ -123,11 +123,8 @@ def _r2(samples: NDArray[np.float64]) -> float:
 
 def shipped_networks() -> dict[str, TrainedNetwork]:
     """Load the networks that tools/train_positions.py trained, by name."""
-    networks = {}
-    for name in NETWORKS:
-        card = json.loads((cards.FOLDER / f"{name}.json").read_text("utf-8"))
-        networks[name] = TrainedNetwork(load_network(name).network, card["figures"]["small_set_accuracy"])
-    return networks
+    accuracies = {name: cards.read_card(name)["figures"]["small_set_accuracy"] for name in NETWORKS}
+    return {name: TrainedNetwork(load_network(name).network, accuracy) for name, accuracy in accuracies.items()}
 
 
 def shipped_glyphs() -> tuple[Floats, Ints]:
