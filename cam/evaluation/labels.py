@@ -32,7 +32,7 @@ def class_of(labels: Sequence[str], text: str) -> int:
     """Find the class index that a text of the ground truth means.
 
     The text is a label, where case does not matter and `_`, `-` and spaces are the same; a label after its WordNet id,
-    as in `n01440764_tench`; such an id alone if the labels are ids; or, if no label matches, a class index.
+    as in `n01440764_tench`; an id alone if the labels are ids; or, if no label matches, a class index.
     """
     plain = [_plain(label) for label in labels]
     name = text.strip()

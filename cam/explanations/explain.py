@@ -77,8 +77,8 @@ def explain(
         >>> round(float(explanation.cam.mean() + explanation.bias - explanation.logit), 4) == 0
         True
     """
-    options = ExplainOptions(evidence, against, fit, resolution, tta, channels)
-    return next(_explain_in_batches(classifier, [photo], class_idx, options, batch_size=1))
+    run = partial(explain_all, classifier, [photo], class_idx, batch_size=1, evidence=evidence, against=against)
+    return next(run(fit=fit, resolution=resolution, tta=tta, channels=channels))
 
 
 def explain_all(
@@ -107,12 +107,6 @@ def explain_all(
         [(18, 27), (27, 18)]
     """
     options = ExplainOptions(evidence, against, fit, resolution, tta, channels)
-    yield from _explain_in_batches(classifier, photos, class_idx, options, batch_size)
-
-
-def _explain_in_batches(
-    classifier: Classifier, photos: Iterable[Photo], class_idx: int | None, options: ExplainOptions, batch_size: int
-) -> Iterator[Explanation]:
     if not (class_idx is None or hasattr(class_idx, "__index__")):
         raise UsageError(f"class_idx must be an integer, got {class_idx!r}", "Pass classifier.labels.index(label)")
     if batch_size < 1:

@@ -162,7 +162,7 @@ def _fetch_small_tensors(
 
 
 def as_model_error(error: Exception) -> ModelError:
-    """Return a ModelError as it is, and one that says "out of memory" for any other error."""
+    """Return a ModelError unchanged, and one that says "out of memory" for any other error."""
     if isinstance(error, ModelError):
         return error
     return OutOfMemoryError("Out of memory for this image", "Make it smaller, or use fewer cores (OMP_NUM_THREADS)")

@@ -15,7 +15,7 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         features: last spatial feature maps, (N, K, h, w), any floating dtype.
-        weight: rows of the head for T classes, (T, K), or one set an image, (N, T, K), logits per unit of a feature.
+        weight: rows of the head for T classes, (T, K), or one set per image, (N, T, K), logits per unit of a feature.
 
     Returns:
         Signed maps (N, T, h, w), float32 (float64 if the weight is), in logit units: their mean over

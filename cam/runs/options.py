@@ -48,9 +48,9 @@ class RunOptions:
     explain: ExplainOptions = field(default_factory=ExplainOptions)
     engine: EngineName = "auto"
     precision: Precision = "float32"
-    batch_size: int | None = None  # by default 4 on the CPU, where each core has a batch of its own, and 32 elsewhere
+    batch_size: int | None = None  # by default 4 on the CPU, where each core runs its own batch, and 32 elsewhere
     save: frozenset[str] = frozenset({"overlay"})  # and "heat" (.npy, (H, W) float32), "cam" (.npz)
-    scale: Literal["run", "image"] | float = "run"  # one color scale for all, one an image, or the evidence at its ends
+    scale: Literal["run", "image"] | float = "run"  # one color scale for all, one per image, or its end
     boxes: bool = False  # drawn; the manifest always has them
     box_share: float = 0.2  # of the maximum, above which heat counts for a box
     opacity: float = 0.5
@@ -79,7 +79,7 @@ class RunOptions:
 
     @property
     def vmax(self) -> float | None:
-        """The end of the color scale; None for one an image."""
+        """The end of the color scale; None if each image has its own."""
         return None if isinstance(self.scale, str) else self.scale
 
     def min_side(self, preprocessing: Preprocessing) -> int | None:

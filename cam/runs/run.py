@@ -30,7 +30,7 @@ from cam.runs.resume import check_settings, keep_done
 from cam.runs.workers import in_order
 from cam.tensors import device_and_dtype, no_tf32
 
-_BATCH = {"cpu": 4, "cuda": 32}  # images; on the CPU each core has a batch of its own
+_BATCH = {"cpu": 4, "cuda": 32}  # images; on the CPU each core runs its own batch
 _SCALE_IMAGES, _SCALE_PIXELS = 64, 100_000_000  # after which the color scale is set
 
 
@@ -55,7 +55,7 @@ def explain_folder(
     report: Callable[[Record], None] = lambda record: None,
     left_out: Mapping[str, int] | None = None,
 ) -> RunSummary:
-    """Explain images into a folder, a batch a core at a time, or go on with a run that has the same settings.
+    """Explain images into a folder, one batch per core at a time, or go on with a run that has the same settings.
 
     An image is done if an earlier run has explained it, its path, size and time are the same and its results exist.
     All others are explained. Results of images that are not among the inputs keep their files, but have no line.
@@ -147,7 +147,7 @@ def _engine(classifier: Classifier, options: RunOptions, images: int, size: int)
 def _set_scale(
     classifier: Classifier, inputs: Batch, options: RunOptions, batch_size: int, workers: int
 ) -> tuple[float | None, dict[int, Outcome]]:
-    """Return the end of the color scale, None for one an image, and the images explained for it, by index."""
+    """Return the end of the color scale, None if each image has its own, and the images explained for it, by index."""
     if options.scale != "run":
         return None if options.scale == "image" else float(options.scale), {}
     if options.explain.evidence == "posterior":

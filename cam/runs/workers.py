@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 def in_order(
     work: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int | None = None, ahead: int = 4
 ) -> Generator[Result]:
-    """Run jobs in parallel threads, by default one a core, and yield their results in the order of the jobs.
+    """Run jobs in parallel threads, by default one per core, and yield their results in the order of the jobs.
 
-    Up to `ahead` jobs a worker are taken before their results are. When the caller stops, or a job raises, jobs that
+    Up to `ahead` jobs per worker are taken before their results are. When the caller stops, or a job raises, jobs that
     have begun are finished and the others are not begun. A KeyboardInterrupt during a wait is raised after the results
     of the jobs that have begun.
     """
