@@ -26,15 +26,11 @@ from cam.errors import (
 from cam.version import VERSION
 
 if TYPE_CHECKING:
-    from cam.classifiers.classifier import Classifier
-    from cam.classifiers.inspection import inspect_model
-    from cam.classifiers.load import load_classifier, wrap
-    from cam.classifiers.preprocessing import Preprocessing
+    from cam.classifiers import Classifier, Preprocessing, inspect_model, load_classifier, wrap
+    from cam.explanations import ExplainOptions, Explanation
     from cam.explanations.explain import explain, explain_all
-    from cam.explanations.explanation import Explanation
-    from cam.explanations.options import ExplainOptions
-    from cam.heads.find import find_head
-    from cam.maps.activation import class_activation_maps
+    from cam.heads import find_head
+    from cam.maps import class_activation_maps
 
 __version__ = VERSION
 

@@ -59,10 +59,7 @@ def forward_image(classifier: Classifier, image: Image, fit: Fit | None = None) 
 def evidence_methods(
     classifier: Classifier, kinds: Sequence[Evidence], *, fit: Fit | None = None, against: int | None = None
 ) -> list[Method]:
-    """Make a method of each kind of evidence; all share one forward pass over an image.
-
-    `against` is the other class of a contrast, None for the runner-up.
-    """
+    """Make a method of each kind of evidence, contrast with `against` or the runner-up; all share one forward pass."""
 
     @lru_cache(maxsize=1)
     def run(request: MapRequest) -> ForwardResult:
