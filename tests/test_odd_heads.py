@@ -6,12 +6,14 @@ import pytest
 import torch
 from odd_heads import EXACT, GRID, INEXACT, SHAPE, Network
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from cam.errors import HeadError, ModelError
 from cam.heads.copies import random_inputs
 from cam.heads.find import find_head
 from cam.heads.hooks import forward
+from cam.heads.probe import Experiment
 from cam.heads.prove import prove_head
 from cam.maps.activation import class_activation_maps, completeness_error
 
@@ -105,10 +107,9 @@ def test_compiled_code_runs_as_it_was_written(compile_, device):
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_a_head_without_gradients_is_one_sentence(device):
     network = Network(
-        lambda net, x: net.fc(checkpoint(net.block, net.conv(x), use_reentrant=True).mean((2, 3))),
+        lambda net, x: checkpoint(net.head, net.conv(x), use_reentrant=True),
         conv=nn.Conv2d(3, 6, 3),
-        block=nn.Sequential(nn.Conv2d(6, 6, 3), nn.ReLU()),
-        fc=nn.Linear(6, 5),
+        head=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)),
     ).to(device)
     with pytest.raises(ModelError, match=r"cannot be differentiated: [^.]+use_reentrant=True.*Disable.*\.$"):
         find_head(network, SHAPE)
@@ -117,6 +118,42 @@ def test_a_head_without_gradients_is_one_sentence(device):
 def test_softmax_is_named_as_the_reason():
     for name in ("softmax", "log_softmax"):
         assert "softmax" in find_head(INEXACT[name].build(), SHAPE).reason
+
+
+@pytest.mark.parametrize("classes", [1, 7])
+def test_sigmoid_is_named_as_the_reason(classes):
+    network = Network(
+        lambda net, x: torch.sigmoid(net.fc(F.relu(net.conv(x)).mean((2, 3)))),
+        conv=nn.Conv2d(3, 6, 3),
+        fc=nn.Linear(6, classes),
+    )
+    assert "sigmoid" in find_head(network, SHAPE).reason
+    assert "sigmoid" not in find_head(INEXACT["mlp_with_relu"].build(), SHAPE).reason
+
+
+def test_what_the_class_scores_do_not_depend_on_is_not_searched():
+    network = Network(
+        lambda net, x: (net.decoder(net.conv(x)), net.fc(net.conv(x).mean((2, 3)))),
+        conv=nn.Conv2d(3, 6, 3),
+        decoder=nn.Sequential(*(nn.Conv2d(6, 6, 3, padding=1) for _ in range(9))),
+        fc=nn.Linear(6, 5),
+    ).eval()
+    experiment = Experiment(network, random_inputs(3, SHAPE))
+    logits, recorded = experiment.record()
+    assert [site.layer for site, _ in recorded.calls] == ["conv"]
+    assert {site.layer for site in recorded.unused} == {"conv"} | {f"decoder.{index}" for index in range(9)}
+    with torch.no_grad():
+        torch.testing.assert_close(logits, network(experiment.inputs)[1])
+    assert find_head(network, SHAPE).exact().weight.equal(network.fc.weight.detach())
+
+
+def test_a_network_that_leaves_torch_in_between():
+    network = Network(
+        lambda net, x: net.fc(torch.from_numpy(net.conv(x).relu().numpy()).mean((2, 3))).float(),
+        conv=nn.Conv2d(3, 6, 3),
+        fc=nn.Linear(6, 5),
+    )
+    torch.testing.assert_close(find_head(network, SHAPE).exact().weight, network.fc.weight.detach())
 
 
 def test_there_are_enough_odd_heads():

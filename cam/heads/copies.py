@@ -125,7 +125,7 @@ def run_error(network: nn.Module, inputs: Tensor, error: Exception) -> ModelErro
 def copy_network(network: nn.Module, shared: Mapping[int, object] | None = None) -> nn.Module:
     """Copy a network, except for objects to share, by id, and for locks and the like, which cannot be copied."""
     try:
-        return copy.deepcopy(network, dict(shared or {}))
+        return copy.deepcopy(network, dict(shared) if shared else None)
     except Exception:  # copying runs the code of whatever the modules hold
         memo = dict(shared or {})
     for name, module in network.named_modules():

@@ -18,6 +18,7 @@ from cam.heads.probe import Experiment
 _NONLINEAR = "what follows the pooling is not linear, so the class score cannot be divided among the positions"
 _NOT_FINITE = "the class scores of random features are not finite (weights that are not numbers, or overflow)"
 _SOFTMAX = "the network returns probabilities or their logarithms, and softmax is not linear; let it return the logits"
+_SIGMOID = "the network returns numbers from 0 to 1, as a sigmoid in its forward pass does; let it return the logits"
 _ONE_TOKEN = "the class score is read from one token, and the other positions do not contribute"
 _UNEVEN = "the positions do not count equally in the class score (flatten + fully connected, max pooling, 1 x 1 map)"
 _NO_GRID = "the average runs over a row of tokens that is not a grid of rows and columns (it includes a class token)"
@@ -64,7 +65,7 @@ def classify_candidate(experiment: Experiment, site: Site, shape: Sequence[int])
     held = _respond(experiment, site, shape, hold=True)
     if held is not None and held.proportional(tolerance) and held.closed(tolerance):
         return Candidate("gap-norm-linear", "", located, shape)
-    return Candidate("nonlinear", _SOFTMAX if response.probabilities else _NONLINEAR, located, shape)
+    return Candidate("nonlinear", response.reason, located, shape)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class _Response:
     jacobian: Tensor  # (mixtures, N, ...) with the features' own dimensions
     rest: Tensor  # scores - <J, F>, (N, mixtures)
     size: float  # largest absolute score
-    probabilities: bool  # True if the logits are probabilities or their logarithms
+    reason: str  # why the head would not be linear
 
     def same(self, tolerance: float) -> bool:
         return _spread(self.jacobian, 1) <= tolerance * float(self.jacobian.abs().max())
@@ -120,9 +121,15 @@ def _respond_to(experiment: Experiment, site: Site, features: Tensor, hold: bool
         return None
     with torch.no_grad():
         explained = (jacobian * features).flatten(2).sum(2).T
-        sums = torch.stack([logits, logits.exp()]).sum(2)
-        probabilities = logits.shape[1] > 1 and bool(torch.isclose(sums, torch.ones_like(sums)).all(1).any())
-        return _Response(jacobian, scores - explained, float(scores.abs().max()), probabilities)
+        return _Response(jacobian, scores - explained, float(scores.abs().max()), _reason(logits))
+
+
+def _reason(logits: Tensor) -> str:
+    """Why a head is not linear, as its outputs (N, C) for very different features show."""
+    sums = torch.stack([logits, logits.exp()]).sum(2)
+    if logits.shape[1] > 1 and bool(torch.isclose(sums, torch.ones_like(sums)).all(1).any()):
+        return _SOFTMAX
+    return _SIGMOID if 0 <= logits.min() <= logits.max() <= 1 else _NONLINEAR
 
 
 def _spread(values: Tensor, dim: int) -> float:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from cam.errors import HeadError, ModelError
-from cam.heads.copies import eval_copy, random_inputs
-from cam.heads.criteria import Candidate, classify_candidate
+from cam.errors import CamError, HeadError, ModelError
+from cam.heads.copies import eval_copy, random_inputs, run_error
+from cam.heads.criteria import Candidate, classify_candidate, tolerance_of
 from cam.heads.head import Head, Kind, Site
 from cam.heads.probe import Experiment, Probe
+from cam.heads.repeatable import check_repeatable
 from cam.tensors import device_and_dtype
 
 _MAX_CANDIDATES = 4  # of the last tensors with positions, before giving up
@@ -78,15 +79,23 @@ def find_head_in_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> 
     """Find the head of a network from `eval_copy`, which changes its precision meanwhile."""
     device, dtype = device_and_dtype(network)
     inputs = random_inputs(3, input_shape).to(device, dtype)
-    recorded = Experiment(network, inputs).run()[1]
     try:
-        with suppress(RuntimeError):  # the network casts to another precision
+        logits, recorded = Experiment(network, inputs).record()
+    except CamError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        raise run_error(network, inputs, error) from error
+    check_repeatable(network, inputs, logits, max(map(tolerance_of, recorded.dtypes)))
+    try:
+        with suppress(Exception):  # the network casts to another precision
             return _report(network.double(), inputs.double(), recorded)
     finally:
         network.to(dtype)
     try:
         return _report(network, inputs, recorded)
-    except RuntimeError as error:
+    except CamError:
+        raise
+    except Exception as error:
         raise ModelError(
             f"The head cannot be differentiated: {str(error).partition('. ')[0].rstrip('.')}",
             "Disable in evaluation mode what prevents autograd, such as reentrant checkpointing",
@@ -94,7 +103,7 @@ def find_head_in_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> 
 
 
 def _report(network: nn.Module, inputs: Tensor, recorded: Probe) -> HeadReport:
-    experiment = Experiment(network, inputs, recorded.shapes)
+    experiment = Experiment(network, inputs, recorded)
     zero = [parameter for parameter in network.parameters() if not parameter.any()]
     for parameter in zero:  # a layer initialized to zero would hide what it reads
         parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
@@ -119,7 +128,12 @@ def _best_candidate(experiment: Experiment, calls: Sequence[tuple[Site, torch.Si
     candidates: list[Candidate] = []
     exact: list[Candidate] = []
     for site, shape in reversed(calls):
-        candidate = classify_candidate(experiment, site, shape)
+        try:
+            candidate = classify_candidate(experiment, site, shape)
+        except RuntimeError:
+            if exact:  # autograd does not lead any farther back, as through reentrant checkpointing
+                break
+            raise
         if candidate is None:
             continue
         if candidate.reason and exact:

@@ -16,12 +16,13 @@ Kind = Literal["gap-linear", "conv-gap", "gap-norm-linear", "nonlinear", "one-to
 
 @dataclass(frozen=True)
 class Site:
-    """One call inside a network that returns the features; sites are equal if the call is the same.
+    """One call inside a network that returns the features, or takes them; sites are equal if the call is the same.
 
     Attributes:
         layer: name of the innermost module that makes the call, "" for the network itself.
         operation: name of the function called, such as `relu_`.
         occurrence: which call of that operation while the layer runs, from 0, in one forward pass.
+        argument: which of the call's arguments, flattened, the features are; None if they are its result.
         channel: dimension of the tensor that holds the channels.
         tokens: number of class and register tokens at the start and at the end, if the positions are a row of tokens.
     """
@@ -29,6 +30,7 @@ class Site:
     layer: str
     operation: str
     occurrence: int
+    argument: int | None = None
     channel: int = field(default=1, compare=False)
     tokens: tuple[int, int] | None = field(default=None, compare=False)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from cam.errors import ModelError
 from cam.heads.head import Site
@@ -88,11 +89,16 @@ class FeatureHook(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if operation_name(func) != self.site.operation:
+            return func(*args, **(kwargs or {}))
+        features, is_site = None, self._count == self.site.occurrence
+        self._count += 1
+        if is_site and self.site.argument is not None:
+            features = tree_leaves((args, kwargs or {}))[self.site.argument].clone()
         out = func(*args, **(kwargs or {}))
-        if operation_name(func) == self.site.operation:
-            if self._count == self.site.occurrence and isinstance(out, Tensor):
-                self._results.append(out.clone())  # the network may change it in place later
-            self._count += 1
+        if is_site and self.site.argument is None and isinstance(out, Tensor):
+            features = out.clone()  # the network may change it in place later
+        self._results += [] if features is None else [features]
         return out
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd.graph import Node, saved_tensors_hooks
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from cam.heads.head import Site
 from cam.heads.hooks import operation_name, uncompiled
@@ -96,12 +98,20 @@ def _is_scale(scale: Tensor, x: Tensor) -> bool:
     return scale.ndim > 0 and x.ndim > 0 and one_each and scale.shape[0] == x.shape[0] < x.numel()
 
 
+def _forget(_: Tensor) -> None:
+    """Keep nothing of a tensor for the way back."""
+
+
+_token = "_cam_token"  # attribute of tensors that says which probe knows them
+
+
 class Probe(TorchFunctionMode):
     """Sees every call of one forward pass, functional ones too.
 
-    It replaces the result of the call at a site (`inject`) and holds the scales of normalizations constant (`hold`).
-    Before that site, costly calls return random numbers of the `shapes` that an earlier pass recorded: the head does
-    not depend on what the layers before it compute, so they need not run.
+    It replaces the result or the argument of the call at a site (`inject`) and holds the scales of normalizations
+    constant (`hold`). Before that site, costly calls return random numbers of the `shapes` that an earlier pass
+    recorded: the head does not depend on what the layers before it compute, so they need not run. Those that are
+    `unused` by the logits never run.
     """
 
     def __init__(
@@ -111,51 +121,106 @@ class Probe(TorchFunctionMode):
         inject: tuple[Site, Tensor] | None = None,
         hold: bool = False,
         shapes: Mapping[Site, torch.Size] | None = None,
+        unused: Set[Site] = frozenset(),
     ) -> None:
         super().__init__()
         self.stack, self.batch, self.inject, self.hold = stack, batch, inject, hold
-        self.skipped = shapes or {}
+        self.skipped, self.unused = shapes or {}, unused
         self.counts: Counter[tuple[str, str]] = Counter()
-        self.calls: list[tuple[Site, torch.Size]] = []  # that could return the features, in order
+        self.calls: list[tuple[Site, torch.Size]] = []  # that could return or take the features, in order
         self.shapes: dict[Site, torch.Size] = {}  # of the results of costly calls
+        self.nodes: dict[Site, Node | None] = {}  # of these calls, in the autograd graph
+        self.dtypes = {torch.float64}  # of all results
         self.injected = False
         self.generator = torch.Generator().manual_seed(3)
+        self._gradients = torch.is_grad_enabled()
+        self._token = object()
+        self._taken: tuple[Tensor, Tensor] | None = None  # the argument at the site, and what replaces it
 
     def __torch_function__(
         self, func: Call, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch._C._set_grad_enabled:
             return None  # a no_grad block inside the network would hide the head from autograd
-        # inference_mode would too. Autograd's own copies survive in-place calls and override those of checkpointing.
-        with torch.inference_mode(False), saved_tensors_hooks(torch.clone, lambda saved: saved):
-            return self._record(func, args, kwargs or {})
-
-    def _record(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operation = operation_name(func)
         site = Site(self.stack[-1], operation, self.counts[self.stack[-1], operation])
         for layer in set(self.stack):
             self.counts[layer, operation] += 1
+        if self._gradients and not (torch.is_grad_enabled() or torch.is_inference_mode_enabled()):
+            return func(*args, **(kwargs or {}))  # inside an autograd.Function, which has its own gradient
+        # inference_mode would hide it too. Autograd's own copies survive in-place calls and override those of
+        # checkpointing; nothing goes back through a pass that only records.
+        pack = torch.clone if self.inject else _forget
+        with torch.inference_mode(False), saved_tensors_hooks(pack, lambda saved: saved):
+            return self._record(site, func, args, kwargs or {})
+
+    def know(self, tensors: Iterable[Tensor]) -> None:
+        """Take no argument among these tensors for features."""
+        for tensor in tensors:
+            vars(tensor)[_token] = self._token
+
+    def _record(self, site: Site, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        args, kwargs = self._look_at_arguments(site, args, kwargs)
         out = self._call(site, func, args, kwargs)
         if not isinstance(out, Tensor):
             return out
-        if operation in _COSTLY:
-            self.shapes[site] = out.shape
+        if out.is_floating_point():
+            self.dtypes.add(out.dtype)
+        if site.operation in _COSTLY:
+            self.shapes[site], self.nodes[site] = out.shape, out.grad_fn
         if self.inject and self.inject[0] == site:
             self.injected = True
             injected = self.inject[1].to(out.dtype)
             in_place = any(out is argument for argument in args)  # then the caller keeps its own argument
             out = out.copy_(injected) if in_place else injected.clone()
-        if (
-            out.is_floating_point()
-            and out.ndim in (3, 4)
-            and out.shape[0] == self.batch
-            and sum(size > 1 for size in out.shape[1:]) >= 2  # channels, and more than one position
-        ):
-            self.calls.append((site, out.shape))
+        self.know([out])
+        self._add(site, out)
         return out
 
+    def _look_at_arguments(self, site: Site, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Add arguments that no call returned (results of an autograd.Function or of a scripted one), or inject one."""
+        if self.inject and self.inject[0].argument is None:
+            return args, kwargs
+        leaves, spec = tree_flatten((args, kwargs))
+        for index, leaf in enumerate(leaves):
+            if not isinstance(leaf, Tensor):
+                continue
+            if not self.inject and vars(leaf).get(_token) is not self._token:
+                self.know([leaf])
+                self._add(replace(site, argument=index), leaf)
+            if self.inject and self.inject[0] == replace(site, argument=index):
+                self.injected = True
+                self._taken = leaf, self.inject[1].to(leaf.dtype).clone()
+            if self._taken and leaf is self._taken[0]:
+                leaves[index] = self._taken[1]
+        replaced: tuple[tuple[Any, ...], dict[str, Any]] = tree_unflatten(leaves, spec)
+        return replaced
+
+    def _add(self, site: Site, tensor: Tensor) -> None:
+        if (
+            tensor.is_floating_point()
+            and tensor.ndim in (3, 4)
+            and tensor.shape[0] == self.batch
+            and sum(size > 1 for size in tensor.shape[1:]) >= 2  # channels, and more than one position
+        ):
+            self.calls.append((site, tensor.shape))
+            self.nodes[site] = tensor.grad_fn
+
+    def keep_used(self, logits: Tensor) -> None:
+        """Forget the calls whose results the logits do not depend on, as those of a decoder beside the classifier."""
+        if logits.grad_fn is None:
+            return
+        used: set[Node | None] = {None}  # what is cut off from the graph may count
+        waiting = [logits.grad_fn]
+        while waiting:
+            if (node := waiting.pop()) not in used:
+                used.add(node)
+                waiting += [following for following, _ in node.next_functions if following is not None]
+        self.calls = [(site, shape) for site, shape in self.calls if self.nodes[site] in used]
+        self.unused = {site for site in self.shapes if self.nodes[site] not in used}
+
     def _call(self, site: Site, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if site in self.skipped and not self.injected:
+        if site in self.skipped and (not self.injected or site in self.unused):
             like = next(arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor))
             return torch.randn(self.skipped[site], generator=self.generator).to(like)
         return _call_with_constant_scale(func, args, kwargs) if self.hold else func(*args, **kwargs)
@@ -179,19 +244,36 @@ def track_modules(network: nn.Module) -> Iterator[list[str]]:
 
 @dataclass(frozen=True)
 class Experiment:
-    """An evaluation copy of a network, different inputs (N, channels, H, W), and result shapes of costly calls."""
+    """An evaluation copy of a network, different inputs (N, channels, H, W), and what an earlier pass recorded."""
 
     network: nn.Module
     inputs: Tensor
-    shapes: Mapping[Site, torch.Size] = field(default_factory=dict)
+    recorded: Probe | None = None
 
-    def run(self, inject: tuple[Site, Tensor] | None = None, hold: bool = False) -> tuple[Tensor, Probe]:
-        """Run the network once under a probe, always with gradients: logits (N, C) and the probe."""
-        shapes = self.shapes if inject else {}
+    def record(self) -> tuple[Tensor, Probe]:
+        """Run the network once, as it is: logits (N, C) and a probe with the calls that they depend on."""
+        leaf = self.inputs.detach().requires_grad_()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about gradients of what the network turns into numbers
+            try:
+                logits, probe = self._run(leaf.clone(), None, False)
+            except RuntimeError:  # it calls numpy(), which allows no gradients
+                logits, probe = self._run(self.inputs, None, False)
+        probe.keep_used(logits)
+        return logits.detach(), probe
+
+    def run(self, inject: tuple[Site, Tensor], hold: bool = False) -> tuple[Tensor, Probe]:
+        """Run the network once with other features at a site, always with gradients: logits (N, C) and the probe."""
+        return self._run(self.inputs, inject, hold)
+
+    def _run(self, inputs: Tensor, inject: tuple[Site, Tensor] | None, hold: bool) -> tuple[Tensor, Probe]:
+        shapes, unused = (self.recorded.shapes, self.recorded.unused) if self.recorded else ({}, frozenset[Site]())
         with (
             track_modules(self.network) as stack,
             uncompiled(),
             torch.enable_grad(),
-            Probe(stack, len(self.inputs), inject, hold, shapes) as probe,
         ):
-            return find_logits(self.network(self.inputs), len(self.inputs)), probe
+            probe = Probe(stack, len(inputs), inject, hold, shapes, unused)
+            probe.know([inputs, *self.network.parameters(), *self.network.buffers()])
+            with probe:
+                return find_logits(self.network(inputs), len(inputs)), probe

@@ -147,3 +147,24 @@ def class_token_beside_the_mean(net, x):
     tokens = torch.cat([x.new_ones(len(x), 1, K), tokens_of(net, x)], 1)
     tokens = tokens + net.attention(tokens, tokens, tokens)[0]
     return net.fc(torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1))
+
+
+class Shifted(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x + 1
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+@odd("not-gap")
+def maximum_behind_an_autograd_function(net, x):
+    return net.fc(Shifted.apply(net.conv(x)).amax((2, 3)))
+
+
+@odd("not-gap", other=lambda: nn.Linear(K, C))
+def autograd_function_pooled_in_two_ways(net, x):
+    features = Shifted.apply(net.conv(x))
+    return net.fc(features.mean((2, 3))) + net.other(features.amax((2, 3)))

@@ -49,6 +49,72 @@ for name, kind, run in (
     on_pooled(name, kind, run, fc=lambda: nn.Linear(K, 1))
 
 
+# --- results that no function call announces
+
+
+class Swish(torch.autograd.Function):
+    """As in networks that save memory."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        gate = torch.sigmoid(x)
+        return gradient * gate * (1 + x * (1 - gate))
+
+
+def scripted_swish(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    scripted_swish = torch.jit.script(scripted_swish)
+
+
+@odd("gap-linear")
+def autograd_function(net, x):
+    return net.fc(Swish.apply(net.conv(x)).mean((2, 3)))
+
+
+@odd("gap-linear")
+def autograd_function_in_no_grad(net, x):
+    with torch.no_grad():
+        return net.fc(F.adaptive_avg_pool2d(input=Swish.apply(net.conv(x)), output_size=1).flatten(1))
+
+
+@odd(
+    "gap-linear",
+    other=lambda: nn.Linear(K, C),
+    known=lambda net: (net.fc.weight + net.other.weight, net.fc.bias + net.other.bias),
+)
+def autograd_function_read_twice(net, x):
+    features = Swish.apply(net.conv(x))
+    return net.fc(features.mean((2, 3))) + net.other(features.flatten(2).mean(2))
+
+
+@odd("gap-linear")
+def scripted_function(net, x):
+    return net.fc(scripted_swish(net.conv(x)).mean((2, 3)))
+
+
+@odd("gap-linear", second=lambda: nn.Conv2d(3, K, 3, stride=2, padding=1))
+def larger_of_two(net, x):
+    features, _ = torch.stack([net.conv(x), net.second(x)]).max(0)
+    return net.fc(features.mean((2, 3)))
+
+
+@odd("gap-linear", block=lambda: nn.Sequential(nn.Conv2d(K, K, 3, padding=1), nn.ReLU()))
+def reentrant_checkpoint(net, x):
+    features = net.conv(x)
+    features = features if features.requires_grad else features.detach().requires_grad_()
+    return net.fc(checkpoint(net.block, features, use_reentrant=True).mean((2, 3)))
+
+
 # --- how the network runs
 
 

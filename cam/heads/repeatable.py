@@ -1,0 +1,57 @@
+"""A network must give the same class scores for the same image, again and whatever else is in the batch."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cam.errors import ModelError
+from cam.heads.hooks import eval_mode
+from cam.heads.outputs import find_logits
+from cam.tensors import no_tf32
+
+_RUNS = 8  # of a network that draws random numbers: how often it may use them is unknown
+
+
+def check_repeatable(network: nn.Module, inputs: Tensor, logits: Tensor, tolerance: float) -> None:
+    """Raise a ModelError if a network answers differently twice, or differently alone and in a batch.
+
+    Args:
+        network: in evaluation mode.
+        inputs: different images, (N, channels, H, W).
+        logits: what it gave for them, (N, C).
+        tolerance: relative error of the lowest precision that it computes in.
+    """
+    if tolerance == 1e-3:  # of an exact head in float32; batches of other sizes differ by less
+        tolerance = 1e-4
+    limit = tolerance * float(logits.abs().max())
+    with eval_mode(network), no_tf32():
+        before = _random_state()
+        alone = find_logits(network(inputs[:1]), 1)
+        runs = 2 if _random_state() == before else _RUNS
+        for _ in range(1, runs):
+            difference = float((find_logits(network(inputs[:1]), 1) - alone).abs().max())
+            if difference > limit:
+                raise ModelError(
+                    f"The network gives the same image other class scores each time, by {difference:.2g}",
+                    "Turn off in evaluation mode what is random, such as with F.dropout(x, p, self.training)",
+                )
+    difference = float((alone - logits[:1]).abs().max())
+    if difference > limit:
+        layers = [name for name, module in network.named_modules() if getattr(module, "running_mean", 0) is None]
+        found = f" (layer {layers[0]!r} has no running statistics)" if layers else ""
+        raise ModelError(
+            f"The class scores of an image depend on the other images of the batch, by {difference:.2g}{found}",
+            "Let the network compute each image alone in evaluation mode; normalize by running statistics, "
+            "such as with BatchNorm2d(track_running_stats=True)",
+        )
+
+
+def _random_state() -> list[object]:
+    """States of the generators of random numbers that a network may use."""
+    devices = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
+    states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *devices)]
+    return [*states, random.getstate(), repr(np.random.get_state())]
