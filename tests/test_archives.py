@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import struct
 import subprocess
@@ -165,6 +166,21 @@ def test_a_bomb_is_read_no_further_than_it_declares_and_the_limit_allows(  # typ
     check_refused(find_one(path), message, max_bytes=1_000_000)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("data", [gzip.compress(b"tar"), b"Rar!\x1a\7\1\0", b"7z\xbc\xaf\x27\x1c"])
+@pytest.mark.parametrize("name", ["p.tar", "p.zip"])
+def test_other_archives_are_not_called_damaged(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    check_refused(find_one(tmp_path / name), "is a compressed archive, whose members cannot be read in place. Copy it")
+
+
+def test_a_member_of_an_unsupported_kind_is_not_called_damaged(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "p.zip", ("a.png", png(1)), method=zipfile.ZIP_STORED)
+    data = path.read_bytes()
+    start = data.index(b"PK\1\2") + 8  # the flags: 32 is patched data
+    path.write_bytes(data[:start] + b"\x20" + data[start + 1 :])
+    check_refused(find_one(path), r"is of a kind that is not supported \(compressed patched data")
 
 
 def test_a_member_with_a_wrong_checksum_is_damaged(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packed import make_tar
+from pictures import tiff
 from runs import DIGITS, NAMES, PNG, SAMPLES, classes, contents, lines
 
-from cam.images.io import read_image
+from cam.images.io import read_image, write_image
 
 
 def test_a_list_names_the_inputs(run, folder, whole, tmp_path):
@@ -115,6 +117,30 @@ def test_files_that_are_not_read_are_counted_at_the_end_and_in_run_json(run, tmp
     assert "\n2 files left out: .dcm 1, .jxl 1\n" in ended.stdout
     assert json.loads((tmp_path / "out" / "run.json").read_text())["left_out"] == {".dcm": 1, ".jxl": 1}
     assert lines(tmp_path / "out")[-1]["status"] == "ok"
+
+
+def test_numbers_become_pixels_as_the_options_say(run, tmp_path):
+    """A digit of 12 bits in the second of five bands."""
+    five = read_image(SAMPLES / "five.png")[..., 0]
+    bands = np.zeros((*five.shape, 5), "<u2")
+    bands[..., 1] = five * 16.0
+    (tmp_path / "five.tif").write_bytes(tiff(bands))
+    command = "explain", tmp_path / "five.tif", *DIGITS, "-o", tmp_path / "out"
+    assert run(*command).exit_code == 1
+    assert "five.tif' has 5 bands, more than its colors" in lines(tmp_path / "out")[0]["error"]
+    refused = run(*command, "--bands", "2")
+    assert refused.exit_code == 2
+    assert "other settings (bands: null, not [2])" in refused.stderr
+    assert run(*command, "--bands", "2", "--overwrite").exit_code == 1
+    assert "values from 752 to 2464, whose black and white" in lines(tmp_path / "out")[0]["error"]
+    assert run(*command, "--bands", "2", "--value-range", "0,4080", "--overwrite").exit_code == 0
+    (line,) = lines(tmp_path / "out")
+    assert line["targets"][0]["label"] == "5"
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    assert (settings["bands"], settings["value_range"]) == ([2], [0, 4080])
+    write_image(tmp_path / "gray.png", np.repeat(five[..., None], 3, 2))
+    assert run("explain", tmp_path / "gray.png", *DIGITS, "-o", tmp_path / "plain").exit_code == 0
+    assert lines(tmp_path / "plain")[0]["targets"][0]["logit"] == pytest.approx(line["targets"][0]["logit"], rel=1e-5)
 
 
 def test_smaller_overlays(run, tmp_path):

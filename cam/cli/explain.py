@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from cam.cli.command import NOTHING_DONE, SOME_FAILED, STOPPED, Command, option_group, select
-from cam.cli.options import classifier_arguments, classifier_options, max_pixels_option, output_options, truth_option
+from cam.cli.options import (
+    classifier_arguments,
+    classifier_options,
+    max_pixels_option,
+    output_options,
+    read_options,
+    truth_option,
+)
 from cam.cli.process import importing, keep_memory
 from cam.cli.values import EVIDENCE, FIT, FRACTION, PATH, Value, integers, whole_number
 
@@ -56,6 +63,7 @@ _limit = option_group("Limits")
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @_input("--list", "list_", metavar="FILE", help="File of inputs: one per line, NUL-separated or CSV; - for stdin.")
 @_input("--pattern", metavar="GLOB", multiple=True, help='Only files like "*.png" or "val/*.jpg". Repeatable.')
+@read_options
 @classifier_options
 @_target(
     "-t",
@@ -151,6 +159,7 @@ def _run_options(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
     """Make the options of the library from those of the command line."""
     from cam.explanations.options import ExplainOptions, parse_against, parse_resolution, parse_target
     from cam.images.read import Limits
+    from cam.images.samples import ReadOptions
     from cam.report.evidence import EvidenceWriter
     from cam.runs.options import RunOptions
 
@@ -164,6 +173,7 @@ def _run_options(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
         save=frozenset(options["save"]),
         format=options["format_"],
         outputs=(EvidenceWriter(),) if options["report"] else (),
+        read=ReadOptions(**select(options, "value_range", "bands")),
         limits=Limits(options["max_pixels"], options["max_bytes"], options["timeout"]),
         **select(options, "scale", "boxes", "box_share", "opacity", "colormap", "max_side"),
         **select(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite"),

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from cam.cli.command import Command, option_group, select
-from cam.cli.options import classifier_arguments, classifier_options, max_pixels_option, output_options
+from cam.cli.options import classifier_arguments, classifier_options, max_pixels_option, output_options, read_options
 from cam.cli.values import PATH, Value, integers, is_color, whole_number
 
 _FILLS = {"mean", "blur", "reflect"}
@@ -44,6 +44,7 @@ _run = option_group("Run")
 @_object("--canvas", type=_CANVAS, show_default="twice the object", help="Canvas in input pixels: a side, or HxW.")
 @_object("--fill", type=_FILL, default="mean", help="Canvas: mean, blur, reflect, or a color such as 0,0,0.")
 @_object("--steps", type=whole_number(2), default=8, help="Positions along each axis.")
+@read_options
 @classifier_options
 @_demo("--demo", is_flag=True, help="Instead of INPUT: compare networks trained on one half of the canvas.")
 @_demo("--train", is_flag=True, help="Train the networks of --demo first, which takes minutes.")
@@ -111,7 +112,7 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
     from cam.invariance.measure import load_any_classifier, measure_invariance
 
     max_pixels = options["max_pixels"]
-    image = read_image(picture, max_pixels=max_pixels)
+    image = read_image(picture, max_pixels=max_pixels, **select(options, "value_range", "bands"))
     mask = read_image(options["mask"], max_pixels=max_pixels).max(2) if options["mask"] else None
     model = load_any_classifier(**classifier_arguments(options))
     silent = options["quiet"] or options["as_json"]

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from cam.cli.command import Function, option_group, select
-from cam.cli.values import NUMBERS, PATH, whole_number
+from cam.cli.values import BANDS, NUMBERS, PATH, RANGE, whole_number
 
+_input = option_group("Inputs")
 _model = option_group("Model")
 _run = option_group("Run")
 _limit = option_group("Limits")
@@ -47,6 +48,15 @@ def add_options(function: Function, *options: Callable[[Function], Function]) ->
 truth_option = _run("--truth", metavar="folder|CSV", help="True classes for the report: folders, or CSV of path,label.")
 json_option = _run("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")
 max_pixels_option = _limit("--max-pixels", type=whole_number(1), default=100_000_000, help="Largest image, in pixels.")
+
+
+def read_options(function: Function) -> Function:
+    """Add the options of how numbers become pixels."""
+    return add_options(
+        function,
+        _input("--value-range", type=RANGE, help="Black and white of files of more than 8 bits: LOW,HIGH or minmax."),
+        _input("--bands", type=BANDS, help="Bands to show as red, green and blue (4,3,2), or one as gray."),
+    )
 
 
 def output_options(function: Function) -> Function:

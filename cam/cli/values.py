@@ -50,6 +50,18 @@ NUMBERS = Value(
     "X,X,X", lambda text: tuple(map(float, text.split(","))), "numbers separated by commas, such as 0.5,0.5,0.5"
 )
 COLOR = Value("R,G,B", integers, "red, green and blue from 0 to 255, such as 0,0,0", is_color)
+RANGE = Value(
+    "LOW,HIGH",
+    lambda text: text if text == "minmax" else tuple(map(float, text.split(","))),
+    "minmax or two rising numbers such as 0,4095",
+    lambda span: span == "minmax" or (len(span) == 2 and -inf < span[0] < span[1] < inf),
+)
+BANDS = Value(
+    "N,N,N",
+    integers,
+    "three bands such as 4,3,2, or one, counted from 1",
+    lambda bands: len(bands) in (1, 3) and min(bands) > 0,
+)
 FIT = click.Choice(["crop", "whole"])
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])
 PATH = click.Path(path_type=Path)

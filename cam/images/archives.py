@@ -14,10 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from cam.errors import ImageError, reason_of
-from cam.images.content import Fingerprint, check_bytes, fingerprint, open_regular
+from cam.errors import ImageError
+from cam.images.content import Fingerprint, check_bytes, fingerprint, open_regular, unreadable
 
 _SUFFIX = re.compile(r"\.(zip|tar|t(gz|bz2?|xz|zst)|tar\.(gz|bz2?|xz|zst|lz|lzma|z))\Z", re.IGNORECASE)
+
+
+_COMPRESSED = b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!"  # gzip, bzip2, xz, ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,12 @@ def list_members(archive: Path) -> list[Member]:
     suffix = archive.suffix.lower()
     remedy = "Copy it again, or unpack it, or pack it again as a .zip or an uncompressed .tar"
     with open_regular(archive) as file:
-        if suffix not in (".zip", ".tar"):
+        if suffix not in (".zip", ".tar") or file.peek(8).startswith(_COMPRESSED):  # type: ignore[attr-defined]
             raise ImageError(f"{name} is a compressed archive, whose members cannot be read in place", remedy)
         try:
             return list(_list_zip(file, archive) if suffix == ".zip" else _list_tar(file, archive))
         except Exception as error:  # zipfile and tarfile raise nearly anything on a hostile file
-            raise ImageError(f"The archive {name} is damaged or cut short ({reason_of(error)})", remedy) from error
+            raise unreadable(f"The archive {name}", error, remedy) from error
 
 
 def _list_zip(file: BinaryIO, archive: Path) -> Iterator[Member]:
@@ -86,7 +89,7 @@ def read_member(member: Member, path: str, max_bytes: int) -> bytes:
     except (ImageError, MemoryError):
         raise
     except Exception as error:
-        raise ImageError(f"{path!r} is damaged or cut short ({reason_of(error)})", "Pack the archive again") from error
+        raise unreadable(repr(path), error, "Pack the archive again") from error
 
 
 def _problem_of(member: Member) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -10,6 +11,8 @@ from typing import BinaryIO, NamedTuple
 from cam.errors import ImageError, reason_of
 
 MAX_BYTES = 500_000_000
+# In what decoders say.
+_UNSUPPORTED = re.compile("unsupported|not supported|not implemented|not available|unknown raw mode", re.IGNORECASE)
 
 
 class Fingerprint(NamedTuple):
@@ -17,6 +20,19 @@ class Fingerprint(NamedTuple):
 
     bytes: int
     modified: float
+
+
+def unreadable(name: str, error: Exception, remedy: str) -> ImageError:
+    """The error of content that a decoder refused: of a kind that is not supported, or damaged."""
+    reason = reason_of(error)
+    if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(reason):
+        return unsupported(name, reason)
+    return ImageError(f"{name} is damaged or cut short ({reason})", remedy)
+
+
+def unsupported(name: str, kind: str) -> ImageError:
+    """The error of content that may be sound, but is of a kind that is not read."""
+    return ImageError(f"{name} is of a kind that is not supported ({kind})", "Convert it, images to JPEG or PNG")
 
 
 def fingerprint(path: Path) -> Fingerprint | None:

@@ -12,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from cam.errors import ImageError, reason_of
+from cam.errors import ImageError
+from cam.images.content import unreadable
+from cam.images.deep import deep_samples, undeclared_bands
+from cam.images.samples import AS_STORED, ReadOptions, select_bands, to_rgb, too_many_bands
+from cam.images.tiff import TIFF_HEADERS, Tiff
 
 with suppress(ImportError):
     from pillow_heif import register_heif_opener
@@ -31,7 +35,7 @@ _lifted: list[int | None] = []  # Pillow's limit, once for each image that is be
 
 
 def decode_image(
-    content: bytes, path: str, max_pixels: int, at_least: int | None = None
+    content: bytes, path: str, max_pixels: int, at_least: int | None = None, options: ReadOptions = AS_STORED
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Decode an image file to (H, W, 3) uint8 RGB as a person sees it; return also (H, W) of the whole upright image.
 
@@ -42,26 +46,29 @@ def decode_image(
     name = repr(path)
     try:
         with _pillow_limit_lifted():
-            return _decode(content, name, max_pixels, at_least)
+            tiff = Tiff(content, name) if content.startswith(TIFF_HEADERS) else None
+            if tiff and tiff.more_bands_than_colors and not options.bands:
+                raise too_many_bands(name, tiff.bands)
+            if tiff and (tiff.is_deep or tiff.more_bands_than_colors):
+                _check_size(tiff.width, tiff.height, name, max_pixels, tiff.bands * tiff.bits)
+                image = _turn(to_rgb(tiff.samples(), options, name), tiff.tag(ExifTags.Base.Orientation, 1))
+                return image, (image.shape[0], image.shape[1])
+            return _decode(content, name, max_pixels, at_least, options, tiff)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         remedy = "Convert it to JPEG or PNG, or copy it again if it should be one"
         raise ImageError(f"{name} is not an image in a supported format", remedy) from None
     except Exception as error:  # decoders raise nearly anything on a hostile file
-        raise ImageError(f"{name} is damaged or cut short ({reason_of(error)})", "Copy or export it again") from error
+        raise unreadable(name, error, "Copy or export it again") from error
 
 
 def _decode(
-    content: bytes, name: str, max_pixels: int, at_least: int | None
+    content: bytes, name: str, max_pixels: int, at_least: int | None, options: ReadOptions, tiff: Tiff | None
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     opened: Image.Image = Image.open(BytesIO(content), formats=_FORMATS)
     width, height = opened.size
-    if width * height == 0:
-        raise ImageError(f"{name} has {width} x {height} pixels", "Export it again")
-    if width * height > max_pixels:
-        message = f"{name} has {width} x {height} pixels, over the limit of {max_pixels}"
-        raise ImageError(message, "Make it smaller, or raise --max-pixels if you trust the file")
+    _check_size(width, height, name, max_pixels)
     if at_least is not None:
         for factor in (8, 4, 2):
             # A side that is not a multiple would be padded, and the image stretched by a part of a pixel.
@@ -69,36 +76,55 @@ def _decode(
                 opened.draft(None, (width // factor, height // factor))
                 break
     opened.load()
+    if opened.mode == "P" and tiff:
+        tiff.repair_palette(opened)
+    if not options.bands and (bands := undeclared_bands(content, opened)):
+        raise too_many_bands(name, bands)
     try:
         orientation = int(opened.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # every viewer shows sound pixels with broken EXIF as they are stored
         orientation = 1
-    # Converted in strips: half the time of all at once, and no second copy of the image.
-    image = np.empty((opened.height, opened.width, 3), np.uint8)
-    rows = max(1, _STRIP_PIXELS // opened.width)
-    for top in range(0, opened.height, rows):
-        bottom = min(opened.height, top + rows)
-        image[top:bottom] = np.asarray(_to_rgb(opened.crop((0, top, opened.width, bottom)), name))
-    del opened  # before turning makes a third copy
+    if samples := deep_samples(content, opened, name):
+        image = to_rgb(samples, options, name)
+    else:
+        # Converted in strips: half the time of all at once, and no second copy of the image.
+        image = np.empty((opened.height, opened.width, 3), np.uint8)
+        rows = max(1, _STRIP_PIXELS // opened.width)
+        for top in range(0, opened.height, rows):
+            bottom = min(opened.height, top + rows)
+            image[top:bottom] = _to_rgb(opened.crop((0, top, opened.width, bottom)), options.bands, name)
+    del opened, samples  # before turning makes a third copy
+    return _turn(image, orientation), (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int, bits: int = 24) -> None:
+    """Raise ImageError if an image has no pixels, or too many of so many bits."""
+    if min(width, height) < 1:
+        raise ImageError(f"{name} has {width} x {height} pixels", "Export it again")
+    if width * height * max(1, bits / 64) > max_pixels:
+        deep = f" of {bits} bits" if bits > 64 else ""
+        message = f"{name} has {width} x {height} pixels{deep}, over the limit of {max_pixels}"
+        raise ImageError(message, "Make it smaller, or raise --max-pixels if you trust the file")
+
+
+def _turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn and mirror an image upright."""
     if orientation in (5, 6, 7, 8):
-        image, width, height = np.asarray(cv2.transpose(image), np.uint8), height, width
+        image = np.asarray(cv2.transpose(image), np.uint8)
     if orientation in _FLIPS:
         cv2.flip(image, _FLIPS[orientation], image)
-    return image, (height, width)
+    return image
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        gray = np.asarray(image)
-        if gray.dtype.kind == "f" or gray.min() < 0 or gray.max() > 65535:
-            message = f"{name} holds {gray.dtype} values whose black and white are not known"
-            raise ImageError(message, "Convert it to 8 or 16 bits a channel")
-        # The high byte of 16 bits is also what Pillow takes of 16-bit color.
-        return Image.fromarray((gray.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+def _to_rgb(image: Image.Image, bands: tuple[int, ...] | None, name: str) -> NDArray[np.uint8]:
+    if bands:
+        modes = {"P": "RGBA" if image.has_transparency_data else "RGB", "PA": "RGBA", "1": "L"}
+        stored = np.asarray(image.convert(modes.get(image.mode, image.mode)))
+        return select_bands(np.atleast_3d(stored), bands, name)
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 @contextmanager

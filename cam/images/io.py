@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,25 +14,38 @@ from cam.errors import OutputError, UsageError
 from cam.files import write_whole
 from cam.images.content import read_content
 from cam.images.decode import decode_image
+from cam.images.samples import ReadOptions
 
 MAX_PIXELS = 100_000_000
 _QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY], ".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY]}
 _LONGEST_SIDE = {".jpg": 65500, ".png": 1_000_000, ".webp": 16383}  # of libjpeg, libpng and the WebP format
 
 
-def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read_image(
+    path: str | Path,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    value_range: tuple[float, float] | Literal["minmax"] | None = None,
+    bands: tuple[int, ...] | None = None,
+) -> NDArray[np.uint8]:
     """Read an image file as a person sees it: upright, its first frame, transparency over white.
 
     Args:
         path: a JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000, AVIF or (with pillow-heif) HEIC file, whatever
             its suffix.
         max_pixels: largest height times width that is decoded; checked on the header.
+        value_range: the values of black and white in a file of more than 8 bits, or "minmax" for its smallest and its
+            largest value; by default what the file says.
+        bands: numbers, from 1, of the bands to take as red, green and blue, or of one to take as gray; by default the
+            file's colors.
 
     Returns:
-        (H, W, 3) uint8 RGB; 16 bits a channel are scaled to 8.
+        (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: the file is missing, unreadable, empty, damaged, too large or not an image.
+        ImageError: the file is missing, unreadable, empty, damaged, too large or not an image; nothing says which
+            values are black and white, or it has more bands than colors.
+        UsageError: `value_range` or `bands` is wrong.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -40,7 +54,8 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         ...     read_image(Path(folder, "a.png"))[0, 0]
         array([7, 7, 7], dtype=uint8)
     """
-    return decode_image(read_content(Path(path)), str(path), max_pixels)[0]
+    options = ReadOptions(value_range, bands)
+    return decode_image(read_content(Path(path)), str(path), max_pixels, options=options)[0]
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:

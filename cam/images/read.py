@@ -15,6 +15,7 @@ from cam.images.content import MAX_BYTES, Fingerprint, read_content
 from cam.images.decode import decode_image
 from cam.images.find import Picture
 from cam.images.io import MAX_PIXELS
+from cam.images.samples import AS_STORED, ReadOptions
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class LoadedImage:
     fingerprint: Fingerprint | None
 
 
-def read_picture(picture: Picture, limits: Limits, at_least: int | None = None) -> LoadedImage:
+def read_picture(
+    picture: Picture, limits: Limits, at_least: int | None = None, options: ReadOptions = AS_STORED
+) -> LoadedImage:
     """Read an image of a file or an archive as `read_image` does; ImageError also if it is over a limit.
 
     If only `at_least` pixels are needed of the shorter side, a large JPEG is decoded at a fraction of its size.
@@ -69,7 +72,7 @@ def read_picture(picture: Picture, limits: Limits, at_least: int | None = None) 
                 if is_archive(path):
                     list_members(picture.path)  # raises the error that find_pictures met
                 content = read_content(picture.path, limits.max_bytes)
-            image, size = decode_image(content, path, limits.max_pixels, at_least)
+            image, size = decode_image(content, path, limits.max_pixels, at_least, options)
             future.set_result(LoadedImage(image, size, fingerprint))
         except BaseException as error:  # raised again in the thread that waits
             future.set_exception(error)

@@ -62,7 +62,7 @@ def explain_batch(classifier: Classifier, pictures: Iterable[Picture], options: 
 
 def _read(picture: Picture, options: RunOptions, min_side: int | None) -> tuple[Picture, LoadedImage | ImageError]:
     try:
-        image = read_picture(picture, options.limits, min_side)
+        image = read_picture(picture, options.limits, min_side, options.read)
         return replace(picture, fingerprint=image.fingerprint), image
     except ImageError as error:
         return picture, error

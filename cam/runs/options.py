@@ -22,6 +22,7 @@ from cam.explanations.options import ExplainOptions, Target, TopClasses
 from cam.images.find import Picture
 from cam.images.io import encode
 from cam.images.read import Limits
+from cam.images.samples import ReadOptions
 from cam.runs.folder import RunFolder
 
 Batch: TypeAlias = Sequence[tuple[int, Picture]]  # images with their indices among all inputs
@@ -57,6 +58,7 @@ class RunOptions:
     colormap: str = "signed"  # or an OpenCV color map
     format: str = "jpg"  # or "png" or "webp"
     max_side: int | None = None  # longer side of the overlays, pixels
+    read: ReadOptions = field(default_factory=ReadOptions)
     limits: Limits = field(default_factory=Limits)
     shard: tuple[int, int] | None = None  # (i, n): only the i-th of n parts of the images, counted from 1
     on_error: Literal["skip", "stop"] = "skip"
@@ -94,7 +96,7 @@ class RunOptions:
 
 def settings_of(classifier: Classifier, about: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
     """Everything that changes results, ready for JSON; `about` is from `describe`."""
-    unchanging = {"explain", "batch_size", "limits", "shard", "on_error", "overwrite"}
+    unchanging = {"explain", "read", "batch_size", "limits", "shard", "on_error", "overwrite"}
     settings = {
         "gapcam version": about["versions"]["gapcam"],
         "weights": about["weights"]["tensors_sha256"],
@@ -102,6 +104,7 @@ def settings_of(classifier: Classifier, about: Mapping[str, Any], options: RunOp
         "head": about["head"],
         "preprocessing": about["preprocessing"],
         **vars(options.explain),
+        **vars(options.read),
         **{name: value for name, value in vars(options).items() if name not in unchanging},
         "targets": [asdict(target) for target in options.targets],
         "save": sorted(options.save),

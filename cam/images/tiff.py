@@ -1,0 +1,176 @@
+"""Read the samples of a TIFF as numbers, of any depth and in any number of bands, decompressed by libtiff."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
+
+from cam.images.content import unsupported
+from cam.images.samples import Samples
+
+TIFF_HEADERS = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"  # those with + are BigTIFF
+_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3}  # bands by PhotometricInterpretation
+_WHITE_IS_ZERO, _RGB = 0, 2
+_ALPHA = {1: "associated", 2: "unassociated"}  # in ExtraSamples
+_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # of NumPy, by SampleFormat
+_NUMBERS = "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f16", "f32", "f64"
+_LOSSY = 2, 3, 4, 6, 7, 32771, 32809  # or of one bit: fax, JPEG and ThunderScan
+_LOSSLESS = 1, 5, 8, 32773, 32946, 34925, 50000  # none, LZW, Deflate, PackBits, LZMA and Zstandard
+
+
+class Tiff:
+    """The tags of the first image in a TIFF file."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        self.content, self.name = content, name
+        if content.startswith(b"MM\0+"):  # Pillow mistakes it for another file
+            raise unsupported(name, "big-endian BigTIFF")
+        is_big = content[2] == 43
+        self.tags = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if is_big else 8])
+        file = BytesIO(content)
+        file.seek(self.tags.next)
+        self.tags.load(file)
+        self.width, self.height = self.tag(256, 0), self.tag(257, 0)
+        self.photometric, self.compression = self.tag(262, 0), self.tag(259, 1)
+        self.colors = _COLORS.get(self.photometric, 0)
+        if self.compression not in (*_LOSSLESS, *_LOSSY):
+            raise unsupported(name, f"compression {self.compression}")
+        self.bands = self.tag(277, self.colors if self.compression in (6, 7) else 1)
+        self.bits, self.format = self.same_tag(258, 1), self.same_tag(339, 1)
+        extra = self.values(338, ())
+        self.alpha = _ALPHA.get(extra[0], "") if len(extra) == 1 and self.bands == self.colors + 1 else ""
+
+    def values(self, tag: int, default: tuple[Any, ...]) -> tuple[Any, ...]:
+        """All values of a tag."""
+        values = self.tags.get(tag, default)
+        return values if isinstance(values, tuple) else (values,)
+
+    def tag(self, tag: int, default: Any) -> Any:
+        """The first value of a tag."""
+        return self.values(tag, (default,))[0]
+
+    def same_tag(self, tag: int, default: int) -> int:
+        """The value of a tag that must be the same for all bands."""
+        values = set(self.values(tag, (default,)))
+        if len(values) != 1:
+            raise unsupported(self.name, "bands of different depths")
+        return int(values.pop())
+
+    @property
+    def more_bands_than_colors(self) -> bool:
+        """True if it has bands that are neither color nor declared as opacity."""
+        return bool(self.colors) and self.bands > self.colors + bool(self.alpha)
+
+    @property
+    def is_deep(self) -> bool:
+        """True if its numbers are not bytes, or Pillow does not read their layout."""
+        gray_or_rgb = self.photometric <= _RGB
+        gray = self.photometric == _WHITE_IS_ZERO or (self.photometric < _RGB and self.alpha == "associated")
+        odd_alpha = bool(self.alpha) and (gray or self.tag(284, 1) == 2)
+        return gray_or_rgb and (self.bits > 8 or self.format not in (1, 4) or odd_alpha)
+
+    def repair_palette(self, opened: Image.Image) -> None:
+        """Put the palette of a file that stores 8 bits a color where 16 belong, as libtiff does."""
+        colors = self.values(320, ())
+        if colors and max(colors) < 256:
+            opened.putpalette(np.reshape(colors, (3, -1)).T.astype(np.uint8).tobytes())
+
+    def samples(self) -> Samples:
+        """Read all samples."""
+        return Samples(
+            self._read_values(),
+            colors=min(self.colors, self.bands),
+            alpha=self.alpha,
+            white_is_zero=self.photometric == _WHITE_IS_ZERO,
+            known=self._known(),
+        )
+
+    def _known(self) -> tuple[float, float] | None:
+        """Black and white, if the file says so."""
+        top = 2**self.bits - 1
+        if self.format in (1, 4) and self.bits % 8:
+            return 0, top
+        if (highest := self.tag(341, None)) is not None:  # SMaxSampleValue
+            return float(self.tag(340, 0)), float(highest)
+        # MaxSampleValue counts for bits in use only: the largest value of a picture does not say which is white.
+        highest = self.tag(281, 0)
+        return (0, highest) if highest and highest & (highest + 1) == 0 and self.format in (1, 4) else None
+
+    def _read_values(self) -> NDArray[Any]:
+        """Read all samples: (H, W, bands), native numbers."""
+        kind = _KINDS.get(self.format, "")
+        if self.compression not in _LOSSLESS:
+            raise unsupported(self.name, f"{self.bands} x {self.bits} bits in compression {self.compression}")
+        if not (f"{kind}{self.bits}" in _NUMBERS or (kind == "u" and self.bits < 16)):
+            raise unsupported(self.name, f"samples of {self.bits} bits in format {self.format}")
+        is_tiled = 324 in self.tags
+        offsets = self.values(324 if is_tiled else 273, ())
+        counts = self.values(325 if is_tiled else 279, ())
+        if self.tag(284, 1) == 1 or self.bands == 1:
+            return self._read_together(offsets, counts, self.bands)
+        size = len(offsets) // self.bands  # each band is stored apart
+        parts = [slice(size * band, size * (band + 1)) for band in range(self.bands)]
+        return np.concatenate([self._read_together(offsets[part], counts[part], 1) for part in parts], 2)
+
+    def _read_together(self, offsets: tuple[int, ...], counts: tuple[int, ...], bands: int) -> NDArray[Any]:
+        """Read bands that are stored together: (H, W, bands)."""
+        tile = self.tag(322, self.width) if 324 in self.tags else self.width
+        row = ceil(self.width / tile)  # in tiles
+        stride = ceil(tile * bands * self.bits / 8)
+        data = self._decompress(offsets, counts, stride, row).reshape(self.height, row, stride)
+        order = "<" if self.content[:2] == b"II" else ">"
+        if self.bits % 8:
+            numbers = _unpack(data, self.bits, tile * bands)
+        elif (predictor := self.tag(317, 1)) == 3:
+            data = np.cumsum(data.reshape(*data.shape[:2], -1, bands), 2, np.uint8)
+            planes = data.reshape(self.height, row, self.bits // 8, -1)  # the first bytes of all numbers are first
+            numbers = np.ascontiguousarray(np.moveaxis(planes, 2, -1)).view(f">f{self.bits // 8}")
+        else:
+            numbers = data.view(f"{order}u{self.bits // 8}")
+            if predictor == 2:
+                numbers = numbers.reshape(self.height, row, tile, bands)
+                numbers = np.cumsum(numbers, 2, numbers.dtype.newbyteorder("="))
+            numbers = numbers.astype(numbers.dtype.newbyteorder("="), copy=False)
+            numbers = numbers.view(f"{_KINDS[self.format]}{self.bits // 8}")
+        numbers = numbers.reshape(self.height, row * tile, bands)[:, : self.width]
+        return numbers.astype(numbers.dtype.newbyteorder("="), copy=False)
+
+    def _decompress(
+        self, offsets: tuple[int, ...], counts: tuple[int, ...], stride: int, row: int
+    ) -> NDArray[np.uint8]:
+        """Return the bytes of the samples, (H, row * stride), by giving them out as a gray image of 8 bits."""
+        tags: dict[int, tuple[int, ...]] = {256: (stride * row,), 257: (self.height,), 258: (8,)}
+        tags |= {259: (self.compression,), 262: (1,), 266: (self.tag(266, 1),), 277: (1,)}
+        if 324 in self.tags:
+            tags |= {322: (stride,), 323: (self.tag(323, 0),), 324: offsets, 325: counts}
+        else:
+            tags |= {273: offsets, 278: (self.tag(278, self.height),), 279: counts}
+        order = "<" if self.content[:2] == b"II" else ">"
+        start = len(self.content) + len(self.content) % 2
+        entries, data = struct.pack(f"{order}H", len(tags)), b""
+        for tag, values in sorted(tags.items()):
+            kind, size = ("H", 2) if tag in (258, 259, 262, 266, 277) else ("I", 4)
+            packed = struct.pack(f"{order}{len(values)}{kind}", *values)
+            if len(packed) > 4:
+                position = start + 2 + 12 * len(tags) + 4 + len(data)
+                packed, data = struct.pack(f"{order}I", position), data + packed
+            entries += struct.pack(f"{order}HHI4s", tag, 3 if size == 2 else 4, len(values), packed.ljust(4, b"\0"))
+        header = self.content[:2] + struct.pack(f"{order}HI", 42, start)
+        file = header + self.content[8:].ljust(start - 8, b"\0") + entries + bytes(4) + data
+        with Image.open(BytesIO(file), formats=["TIFF"]) as image:
+            return np.array(image)
+
+
+def _unpack(data: NDArray[np.uint8], bits: int, count: int) -> NDArray[Any]:
+    """Unpack rows of samples that are not whole bytes, the highest bit first."""
+    weights = 1 << np.arange(bits, dtype=np.uint16)[::-1]
+    numbers = np.empty((*data.shape[:2], count), np.uint16)
+    for line, into in zip(data, numbers, strict=True):
+        into[:] = np.unpackbits(line, axis=1)[:, : count * bits].reshape(-1, count, bits) @ weights
+    return numbers

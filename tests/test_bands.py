@@ -1,0 +1,112 @@
+"""Bands are colors, opacity if the file declares it, or chosen by the caller."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import check_refused, gray, photograph, png, read, save, tiff
+from PIL import Image
+
+from cam.errors import ImageError
+from cam.images import read_image
+
+
+@pytest.mark.parametrize("dtype", ["<u1", "<u2", ">u2", "<f4"])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("squeeze", [False, True])
+@pytest.mark.parametrize(
+    ("photometric", "bands", "extra"),
+    [
+        (2, 4, None),
+        (2, 4, (0,)),
+        (2, 5, (0, 0)),
+        (2, 5, None),
+        (2, 5, (2, 0)),
+        (2, 13, (0,) * 10),
+        (1, 2, None),
+        (1, 2, (0,)),
+        (1, 3, (0, 0)),
+        (1, 4, None),
+        (1, 8, (2, 0, 0, 0, 0, 0, 0)),
+        (5, 5, (0,)),
+    ],
+)
+def test_more_bands_than_colors_are_chosen_or_refused(
+    tmp_path: Path, dtype: str, apart: bool, squeeze: bool, photometric: int, bands: int, extra: tuple[int, ...] | None
+) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (6, 7, bands)).astype(dtype)
+    squeeze = squeeze and dtype != "<f4"  # differences are of whole numbers
+    data = tiff(stored, photometric=photometric, extra=extra, apart=apart, squeeze=squeeze)
+    remedy = r"more than its colors\. Choose the bands to show, such as --bands 1,2,3, or"
+    check_refused(tmp_path, data, f"has {bands} bands, {remedy}")
+    span = (0, 255)
+    last = read(tmp_path, data, bands=(bands,), value_range=span)
+    assert np.array_equal(last, stored[..., -1:].repeat(3, 2))
+    if bands > 2:
+        mixed = read(tmp_path, data, bands=(3, 1, bands), value_range=span)
+        assert np.array_equal(mixed, stored[..., [2, 0, bands - 1]])
+    check_refused(tmp_path, data, f"has {bands} bands, and --bands names {bands + 1}", bands=(bands + 1,))
+
+
+def test_bands_of_other_files(tmp_path: Path) -> None:
+    image = photograph()
+    for name in ("a.png", "a.tiff", "a.ppm"):
+        assert np.array_equal(read_image(save(tmp_path / name, image), bands=(3, 2, 1)), image[..., ::-1])
+        assert np.array_equal(read_image(tmp_path / name, bands=(2,)), image[..., [1, 1, 1]])
+    rgba = np.dstack([image, image[..., 0]])
+    assert np.array_equal(read_image(save(tmp_path / "b.png", rgba), bands=(4, 1, 2)), rgba[..., [3, 0, 1]])
+    with pytest.raises(ImageError, match="has 1 band, and --bands names 3"):
+        read_image(save(tmp_path / "c.png", image[..., 0]), bands=(1, 2, 3))
+    palette = Image.fromarray(image).quantize(16)
+    palette.save(tmp_path / "d.png")
+    assert np.array_equal(read_image(tmp_path / "d.png", bands=(1, 2, 3)), np.asarray(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize("dtype", ["<u1", "<u2"])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(("photometric", "colors"), [(0, 1), (1, 1), (2, 3)])
+def test_declared_opacity_lies_over_white(
+    tmp_path: Path, dtype: str, apart: bool, photometric: int, colors: int
+) -> None:
+    """A fifth of black, or of white where white is zero."""
+    top = np.iinfo(dtype).max
+    stored = np.array([[[0] * colors + [top // 5], [0] * colors + [0]]] * 2, dtype)
+    front = 255 if photometric == 0 else 0
+    for extra in (1, 2):
+        data = tiff(stored, photometric=photometric, extra=(extra,), apart=apart)
+        assert gray(tmp_path, data) == [204 + front // 5 if extra == 2 or not front else 255, 255]
+
+
+def test_opacity_of_sixteen_bits_in_a_png(tmp_path: Path) -> None:
+    stored = np.array([[32768, 65535], [65535, 65535], [0, 13107]], ">u2")
+    data = png(3, 1, 16, 4, zlib.compress(b"\0" + stored.tobytes()))
+    assert gray(tmp_path, data) == [128, 255, 204]
+    key = struct.pack(">H", 32768), zlib.compress(b"\0" + stored[:, 0].tobytes())
+    assert gray(tmp_path, png(3, 1, 16, 0, key[1], (b"tRNS", key[0]))) == [255, 255, 0]
+
+
+def test_a_fourth_band_of_a_jpeg_2000_is_opacity_only_if_declared(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGBA", (32, 32), (200, 0, 0, 0)).save(file, "JPEG2000")
+    assert read(tmp_path, file.getvalue())[0, 0].tolist() == [255, 255, 255]
+    undeclared = file.getvalue().replace(b"\0\3\0\1", b"\0\3\xff\xff")  # the kind of channel 3
+    check_refused(tmp_path, undeclared, "has 4 bands, more than its colors")
+    assert read(tmp_path, undeclared, bands=(1, 2, 3))[0, 0].tolist() == [200, 0, 0]
+
+
+def test_the_first_page_counts(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((4, 4), value, np.uint16)) for value in (40000, 50000)]
+    pages[0].save(tmp_path / "a.tiff", save_all=True, append_images=pages[1:])
+    assert read_image(tmp_path / "a.tiff")[0, 0, 0] == 40000 >> 8
+
+
+def test_orientation_of_deep_files(tmp_path: Path) -> None:
+    stored = np.array([[0, 65535, 65535], [65535] * 3], "<u2")
+    image = read(tmp_path, tiff(stored, tags={274: ("H", 6)}))  # turned clockwise
+    assert image.shape == (3, 2, 3)
+    assert image[..., 0].tolist() == [[255, 0], [255, 255], [255, 255]]
