@@ -6,6 +6,7 @@ import pytest
 import torch
 from odd_heads import EXACT, GRID, INEXACT, SHAPE, Network
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -154,6 +155,54 @@ def test_a_network_that_leaves_torch_in_between():
         fc=nn.Linear(6, 5),
     )
     torch.testing.assert_close(find_head(network, SHAPE).exact().weight, network.fc.weight.detach())
+
+
+class Tripled(torch.autograd.Function):
+    """Can be differentiated once, and one row at a time."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 3 * x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return 3 * gradient
+
+
+@pytest.mark.parametrize("triple", [lambda x: 3 * x, Tripled.apply], ids=["twice differentiable", "once"])
+@pytest.mark.parametrize("classes", [10, 100])
+def test_more_classes_than_channels(classes, triple):
+    network = Network(
+        lambda net, x: triple(net.fc(net.conv(x).mean((2, 3)))), conv=nn.Conv2d(3, 6, 3), fc=nn.Linear(6, classes)
+    )
+    head = find_head(network, SHAPE).exact()
+    torch.testing.assert_close((head.weight, head.bias), (3 * network.fc.weight.detach(), 3 * network.fc.bias.detach()))
+
+
+def test_a_parameter_is_not_taken_for_the_weight_because_of_its_shape():
+    network = Network(
+        lambda net, x: net.fc(net.conv(x).mean((2, 3))),
+        conv=nn.Conv2d(3, 6, 3),
+        other=nn.Linear(6, 5),
+        fc=nn.Linear(6, 5),
+    )
+    network.register_parameter("nearly", nn.Parameter(network.fc.weight.detach() * (1 + 1e-6)))
+    assert find_head(network, SHAPE).exact().weight.equal(network.fc.weight.detach())
+
+
+@pytest.mark.parametrize("empty", [nn.Identity, nn.Sequential])
+@pytest.mark.parametrize("norm", [nn.Identity, lambda: nn.LayerNorm(6), lambda: nn.BatchNorm1d(6)])
+def test_a_network_whose_classifier_was_removed_is_named(norm, empty):
+    pooled = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm())
+    network = Network(lambda net, x: net.fc(net.body(x)), body=pooled, fc=empty())
+    with pytest.raises(ModelError, match="not a classifier: its layer 'fc' does nothing"):
+        find_head(network, SHAPE)
+    network.fc = nn.Sequential(nn.Linear(6, 6), empty())
+    assert find_head(network, SHAPE).head is not None
+    network.num_classes = 0  # as timm says it
+    with pytest.raises(ModelError, match="not a classifier: its num_classes is 0"):
+        find_head(network, SHAPE)
 
 
 def test_there_are_enough_odd_heads():

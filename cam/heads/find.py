@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from cam.errors import CamError, HeadError, ModelError
+from cam.heads.checks import check_classifier_was_not_removed, check_has_classifier, check_repeatable
 from cam.heads.copies import eval_copy, random_inputs, run_error
 from cam.heads.criteria import Candidate, classify_candidate, tolerance_of
 from cam.heads.head import Head, Kind, Site
 from cam.heads.probe import Experiment, Probe
-from cam.heads.repeatable import check_repeatable
 from cam.tensors import device_and_dtype
 
 _MAX_CANDIDATES = 4  # of the last tensors with positions, before giving up
@@ -77,6 +77,7 @@ def find_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadRepo
 @torch.inference_mode(False)
 def find_head_in_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadReport:
     """Find the head of a network from `eval_copy`, which changes its precision meanwhile."""
+    check_has_classifier(network)
     device, dtype = device_and_dtype(network)
     inputs = random_inputs(3, input_shape).to(device, dtype)
     try:
@@ -86,20 +87,19 @@ def find_head_in_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> 
     except Exception as error:  # a user's network may raise anything
         raise run_error(network, inputs, error) from error
     check_repeatable(network, inputs, logits, max(map(tolerance_of, recorded.dtypes)))
-    try:
-        with suppress(Exception):  # the network casts to another precision
-            return _report(network.double(), inputs.double(), recorded)
-    finally:
-        network.to(dtype)
-    try:
-        return _report(network, inputs, recorded)
-    except CamError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"The head cannot be differentiated: {str(error).partition('. ')[0].rstrip('.')}",
-            "Disable in evaluation mode what prevents autograd, such as reentrant checkpointing",
-        ) from error
+    for precision in (torch.float64, dtype):
+        try:
+            return _report(network.to(precision), inputs.to(precision), recorded)
+        except CamError:
+            raise
+        except Exception as error:  # in float64, because the network casts to another precision
+            reason = error
+        finally:
+            network.to(dtype)
+    raise ModelError(
+        f"The head cannot be differentiated: {str(reason).partition('. ')[0].rstrip('.')}",
+        "Disable in evaluation mode what prevents autograd, such as reentrant checkpointing",
+    ) from reason
 
 
 def _report(network: nn.Module, inputs: Tensor, recorded: Probe) -> HeadReport:
@@ -117,6 +117,8 @@ def _report(network: nn.Module, inputs: Tensor, recorded: Probe) -> HeadReport:
     if candidate.reason:
         return HeadReport(candidate.kind, candidate.reason, candidate.site)
     head = _read_head(experiment, candidate)
+    if _has_no_linear(head.weight):
+        check_classifier_was_not_removed(network, inputs)
     return HeadReport(head.kind, "", head.site, head)
 
 
@@ -156,13 +158,16 @@ def _fineness(candidate: Candidate) -> tuple[int, bool]:
 def _read_head(experiment: Experiment, candidate: Candidate) -> Head:
     """Read weight and bias from features g that are the same at every position: logit = W g + bias, W = dlogit / dg."""
     site = candidate.site
-    channels = candidate.shape[site.channel]
-    pooled = torch.randn(channels, generator=torch.Generator().manual_seed(2)).to(experiment.inputs).requires_grad_()
-    aligned = [channels if dim == site.channel else 1 for dim in range(len(candidate.shape))]
+    images, channels = candidate.shape[0], candidate.shape[site.channel]
+    pooled = torch.randn(images, channels, generator=torch.Generator().manual_seed(2)).to(experiment.inputs)
+    pooled.requires_grad_()
+    aligned = [size if dim in (0, site.channel) else 1 for dim, size in enumerate(candidate.shape)]
     features = pooled.view(aligned).expand(candidate.shape)
     logits, _ = experiment.run((site, features), hold=candidate.kind == "gap-norm-linear")
-    weight = _jacobian(logits[0], pooled)
-    bias = (logits[0] - weight @ pooled).detach()
+    weight = _weight_among(experiment.network, logits.detach(), pooled.detach())
+    if weight is None:
+        weight = _jacobian(logits[0], pooled)
+    bias = (logits[0] - weight @ pooled[0]).detach()
     bias = torch.where(bias.abs() < 1e-12 * logits.abs().max(), 0.0, bias)  # rounding around zero
     head = Head(candidate.kind, site, weight.float(), bias.float())
     if weight.shape[0] == weight.shape[1] and torch.allclose(head.weight, torch.eye(len(weight)).to(head.weight)):
@@ -170,14 +175,48 @@ def _read_head(experiment: Experiment, candidate: Candidate) -> Head:
     return head
 
 
+def _has_no_linear(weight: Tensor) -> bool:
+    """True if a weight (C, K) may be that of a pool or a normalization alone: each class is one of the channels."""
+    if weight.shape[0] != weight.shape[1] or len(weight) == 1:
+        return False
+    others = weight[~torch.eye(len(weight), dtype=torch.bool, device=weight.device)].view(len(weight), -1)
+    return bool((others.amax(1) - others.amin(1)).max() <= 1e-4 * weight.abs().max())
+
+
+def _weight_among(network: nn.Module, logits: Tensor, pooled: Tensor) -> Tensor | None:
+    """The parameter (C, K) that turns differences of random features (N, K) into those of logits (N, C), if any.
+
+    Differentiating thousands of classes takes time and memory.
+    """
+    if logits.dtype != torch.float64:
+        return None
+    differences, expected = pooled[1:] - pooled[:1], logits[1:] - logits[:1]
+    for parameter in network.parameters():
+        if math.prod(parameter.shape[2:]) == 1 and parameter.shape[:2] == (logits.shape[1], pooled.shape[1]):
+            weight = parameter.detach().flatten(1)
+            if (differences @ weight.T - expected).abs().max() <= 1e-12 * logits.abs().max():
+                return weight
+    return None
+
+
 def _jacobian(outputs: Tensor, variables: Tensor) -> Tensor:
-    """Differentiate (C,) with respect to (K,): (C, K)."""
-    unit = torch.eye(len(outputs)).to(outputs)
-    try:
-        parts = [
-            torch.autograd.grad(outputs, variables, rows, retain_graph=True, is_grads_batched=True)[0]
-            for rows in torch.split(unit, 32)
-        ]
-    except RuntimeError:  # a custom operation that cannot be batched
-        parts = [torch.autograd.grad(outputs, variables, row, retain_graph=True)[0][None] for row in unit]
-    return torch.cat(parts)
+    """Differentiate (C,) with respect to the first of (N, K): (C, K)."""
+    if len(outputs) > 2 * variables.shape[1]:  # a column for each variable, which are fewer
+        with suppress(RuntimeError):  # an operation that cannot be differentiated twice
+            sums = torch.zeros_like(outputs, requires_grad=True)
+            gradient = torch.autograd.grad(outputs, variables, sums, create_graph=True)[0][0]
+            return _rows(gradient, sums).T
+    return _rows(outputs, variables)[:, 0]
+
+
+def _rows(outputs: Tensor, variables: Tensor) -> Tensor:
+    """Differentiate (C,) with respect to variables of any shape: (C, ...)."""
+    parts: list[Tensor] = []
+    classes = torch.arange(len(outputs), device=outputs.device)
+    for some in torch.split(classes, 32):
+        unit = (some[:, None] == classes).to(outputs)
+        try:
+            parts += torch.autograd.grad(outputs, variables, unit, retain_graph=True, is_grads_batched=True)
+        except RuntimeError:  # a custom operation that cannot be batched
+            parts += [torch.autograd.grad(outputs, variables, row, retain_graph=True)[0][None] for row in unit]
+    return torch.cat(parts).detach()

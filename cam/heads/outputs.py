@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from cam.errors import ModelError
 
+_FEATURES = ("pooler_output", "last_hidden_state")  # what a Hugging Face network without a classifier returns
+
 
 def find_logits(output: object, batch: int) -> Tensor:
     """Find the class scores (N, C) in what a network returns for a batch: a tensor, tuple, mapping or dataclass.
@@ -20,7 +22,9 @@ def find_logits(output: object, batch: int) -> Tensor:
     or as the classes of one image whose dimension was squeezed away, and (N, C, 1, 1) as (N, C).
     """
     tensors = list(_named_tensors(output))
-    scores = [(name, _as_rows(tensor, batch)) for name, tensor in tensors if _is_row(tensor, batch)]
+    scores = [
+        (name, _as_rows(tensor, batch)) for name, tensor in tensors if name not in _FEATURES and _is_row(tensor, batch)
+    ]
     for best in ("logits", "out"):
         scores = [(name, tensor) for name, tensor in scores if name == best] or scores
     if len(scores) > 1:

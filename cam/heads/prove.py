@@ -70,8 +70,7 @@ def check_maps(network: nn.Module, head: Head, input_shape: tuple[int, int, int]
     head = head.to(device, torch.float64 if dtype == torch.float64 else torch.float32)
     tolerance = max(tolerance_of(features.dtype), tolerance_of(logits.dtype))
     logits = logits.to(head.weight.dtype)
-    weight = head.scales(features, logits).view(-1, 1, 1) * head.weight
-    cams = class_activation_maps(features, weight)
+    cams = head.scales(features, logits).view(-1, 1, 1, 1) * class_activation_maps(features, head.weight)
     # Rounding grows with the largest class score: a score near zero may be a difference of huge numbers.
     errors = (cams.mean((2, 3)) + head.bias - logits).abs().amax(1) / logits.abs().amax(1).clamp(min=1)
     if not errors.max() <= tolerance:  # also if it is NaN

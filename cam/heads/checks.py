@@ -1,4 +1,4 @@
-"""A network must give the same class scores for the same image, again and whatever else is in the batch."""
+"""A network must give class scores: the same for the same image, again and whatever else is in the batch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cam.heads.hooks import eval_mode
 from cam.heads.outputs import find_logits
 from cam.tensors import no_tf32
 
+_CLASSIFIERS = {"fc", "_fc", "classifier", "head", "heads", "linear", "last_linear", "logits", "output"}  # usual names
 _RUNS = 8  # of a network that draws random numbers: how often it may use them is unknown
 
 
@@ -55,3 +56,36 @@ def _random_state() -> list[object]:
     devices = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
     states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *devices)]
     return [*states, random.getstate(), repr(np.random.get_state())]
+
+
+def check_has_classifier(network: nn.Module) -> None:
+    """Raise a ModelError if a network was built without a classifier, as timm does with num_classes=0."""
+    if getattr(network, "num_classes", None) == 0:
+        raise _no_classifier("its num_classes is 0")
+
+
+def check_classifier_was_not_removed(network: nn.Module, inputs: Tensor) -> None:
+    """Raise a ModelError if the outputs are what an empty layer with the name of a classifier passes on."""
+    for name, module in network.named_modules():
+        is_empty = isinstance(module, nn.Identity) or (type(module) is nn.Sequential and len(module) == 0)
+        if is_empty and _CLASSIFIERS & set(name.split(".")) and _returns_result_of(network, module, inputs):
+            raise _no_classifier(f"its layer {name!r} does nothing")
+
+
+def _no_classifier(reason: str) -> ModelError:
+    return ModelError(
+        f"The network is not a classifier: {reason}, so that its outputs are features, not class scores",
+        "Give it with its classifier, as it was trained",
+    )
+
+
+def _returns_result_of(network: nn.Module, layer: nn.Module, inputs: Tensor) -> bool:
+    """True if the class scores are what a layer without parameters passes on."""
+    passed: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda _, args, __: passed.extend(args))
+    try:
+        with eval_mode(network):
+            logits = find_logits(network(inputs[:1]), 1)
+    finally:
+        handle.remove()
+    return any(isinstance(tensor, Tensor) and tensor.data_ptr() == logits.data_ptr() for tensor in passed)
