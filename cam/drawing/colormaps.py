@@ -38,10 +38,8 @@ def lookup(colormap: str) -> NDArray[np.uint8]:
         table = np.concatenate([spread[:1], spread])
     else:
         near = get_close_matches(name, ["signed", *_OPENCV], n=5, cutoff=0.4) or ["signed", *sorted(_OPENCV)]
-        raise UsageError(
-            f"--colormap must be signed or the name of an OpenCV color map, got {colormap!r}",
-            f"Use one of {', '.join(near)}",
-        )
+        found = f"--colormap must be signed or the name of an OpenCV color map, got {colormap!r}"
+        raise UsageError(found, f"Use one of {', '.join(near)}")
     table.flags.writeable = False  # shared by all callers
     return table
 

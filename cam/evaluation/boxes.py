@@ -16,6 +16,7 @@ from cam.evaluation.benchmark import Evaluation, Progress, Sample, Statistic, ru
 from cam.evaluation.labels import class_of
 from cam.evaluation.methods import MapRequest, Method, forward_image, load_image
 from cam.images.io import MAX_PIXELS, read_image
+from cam.maps.geometry import Size
 
 SIDE = 256  # boxes are drawn around every n-th pixel of larger images, at most so many a side; Choe et al. take 224
 
@@ -67,9 +68,7 @@ def evaluate_boxes(
     return run_benchmark("boxes", name, items, measure, settings, seed=seed, statistics=_STATISTICS, progress=progress)
 
 
-def _boxes_and_mask(
-    annotation: Annotation, size: tuple[int, int], max_pixels: int
-) -> tuple[metrics.Floats, metrics.Mask | None]:
+def _boxes_and_mask(annotation: Annotation, size: Size, max_pixels: int) -> tuple[metrics.Floats, metrics.Mask | None]:
     """Clip the boxes (B, 4) to an image of (H, W) pixels, and read the mask (H, W) if there is one."""
     path, (height, width) = str(annotation.picture.path), size
     boxes = np.array(annotation.boxes).clip(0, (width, height, width, height))

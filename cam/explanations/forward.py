@@ -63,10 +63,8 @@ class ForwardResult:
         errors = cams.mean((1, 2)) + (self.bias - self.logits)[list(classes)]
         error = float(errors.abs().max())
         if not error <= self.tolerance * max(1.0, float(self.logits.abs().max())):  # also if it is NaN
-            raise ModelError(
-                f"The maps of this image miss the class scores by {error:.3g} logits",
-                "Use the input size that the model was evaluated at: --fit crop, without --resolution and --tta",
-            )
+            problem = f"The maps of this image miss the class scores by {error:.3g} logits"
+            raise ModelError(problem, "Use the model's own input size: --fit crop, without --resolution and --tta")
 
 
 def run_forward(

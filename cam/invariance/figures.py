@@ -233,9 +233,8 @@ def _describe_tracking(tracking: PointTracking) -> str:
     y, x = tracking.mean_offset
     if np.isnan(y):
         return "none"
-    distances = mean_and_max(tracking.deviations)
+    off = "off by {mean:.1f} on average, {max:.1f} at most".format_map(mean_and_max(tracking.deviations))
     offset = f"{abs(y):.1f} {'below' if y > 0 else 'above'} and {abs(x):.1f} {'right' if x > 0 else 'left'} of"
-    off = f"off by {distances['mean']:.1f} on average, {distances['max']:.1f} at most"
     return f"{off};\non average {offset} the object's center"
 
 

@@ -47,10 +47,8 @@ class ScoreOnlyClassifier(BaseClassifier):
         except CamError:
             raise
         except Exception as error:  # a network may raise anything
-            raise ModelError(
-                f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {error}",
-                "Give a --canvas of the size it was made for, or a smaller --batch-size",
-            ) from error
+            found = f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {error}"
+            raise ModelError(found, "Give a --canvas of its input size, or a smaller --batch-size") from error
         return torch.cat((-logits, logits), 1) if self.binary else logits
 
 

@@ -64,10 +64,8 @@ def cut_object(
             box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
     x0, y0, x1, y1 = box or (0, 0, width, height)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise UsageError(
-            f"--box {x0},{y0},{x1},{y1} does not lie in the image of {width}x{height} pixels (WxH)",
-            f"Give x0,y0,x1,y1 with 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}",
-        )
+        found = f"--box {x0},{y0},{x1},{y1} does not lie in the image of {width}x{height} pixels (WxH)"
+        raise UsageError(found, f"Give x0,y0,x1,y1 with 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}")
     size = max(1, round((y1 - y0) * scale)), max(1, round((x1 - x0) * scale))
     pixels = resize(image[y0:y1, x0:x1], size, interpolation)
     if mask is None:

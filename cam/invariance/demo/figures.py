@@ -94,8 +94,7 @@ def _draw_halves(networks: Sequence[dict[str, Any]]) -> Figure:
 
 def _set_bar_axes(axes: Axes, titles: Sequence[str]) -> None:
     axes.set_xticks(range(len(titles)), titles, fontsize=7.5)
-    axes.set_ylim(0, 1.3)
-    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.set(ylim=(0, 1.3), yticks=np.linspace(0, 1, 6))
     axes.axhline(0.1, color="black", linewidth=0.8, linestyle=":", label="chance")
     axes.legend(loc="upper right", ncols=2, fontsize=8)
 
@@ -117,8 +116,7 @@ def _draw_heat(explanations: Sequence[Explanation], scenes: DigitScenes) -> Figu
         for axes in (above, below):
             rectangle(axes, tuple(scenes.boxes[number].tolist()), "white", 1)
             axes.axvline(RIGHT_HALF[0] - 0.5, color="red", linestyle="--", linewidth=1)
-            axes.set_xticks([0, 32, 63])
-            axes.set_yticks([0, 31])
+            axes.set(xticks=[0, 32, 63], yticks=[0, 31])
             axes.tick_params(labelsize=7)
             axes.set_xlabel("x (pixels)", fontsize=7)
             axes.set_ylabel("y (pixels)", fontsize=7)
