@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from cam.errors import UsageError
 
-_OPENCV = {
-    name.removeprefix("COLORMAP_").lower(): getattr(cv2, name) for name in dir(cv2) if name.startswith("COLORMAP_")
-}
+_OPENCV = {n.removeprefix("COLORMAP_").lower(): getattr(cv2, n) for n in dir(cv2) if n.startswith("COLORMAP_")}
 
 _ZERO = 128  # the index of no evidence; 1 is -vmax, 255 is +vmax
 _STEPS = 127

@@ -92,8 +92,7 @@ def heat_on_input(heat: NDArray[np.floating], frame: Frame) -> NDArray[np.float6
     ys, xs = (np.linspace(first[axis], last[axis], frame.input[axis]) for axis in (0, 1))
     positions = np.meshgrid(ys - y0, xs - x0, indexing="ij")
     seen = heat[y0:y1, x0:x1].astype(np.float64)
-    interpolated: NDArray[np.float64] = ndimage.map_coordinates(seen, positions, order=1, mode="nearest")
-    return interpolated
+    return np.asarray(ndimage.map_coordinates(seen, positions, order=1, mode="nearest"))
 
 
 def ranks(heat: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.int64]:

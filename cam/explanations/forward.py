@@ -153,10 +153,8 @@ def _fetch_small_tensors(
     tensors = logits, classifier.probabilities(logits), head.bias, statistics
     flat = torch.cat([tensor.flatten() for tensor in tensors]).cpu().float()
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-    logits, probabilities, bias, statistics = (
-        part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)
-    )
-    return logits, probabilities, bias, statistics.tolist()
+    views = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+    return views[0], views[1], views[2], views[3].tolist()
 
 
 def as_model_error(error: Exception) -> ModelError:

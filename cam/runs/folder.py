@@ -68,8 +68,9 @@ class RunFolder:
         try:
             yield
         finally:
-            with suppress(OSError):
-                Path(lock.lock_file).unlink()
+            for remove in (self.unfinished.rmdir, Path(lock.lock_file).unlink):
+                with suppress(OSError):  # missing, or in use
+                    remove()
             lock.release()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
@@ -74,10 +74,7 @@ def explain_folder(
         if not options.overwrite:
             check_settings(folder, about)
         rmtree(folder.unfinished, ignore_errors=True)
-        summary = _run(classifier, pictures, folder, options, about, report)
-        with suppress(OSError):  # missing, or in use
-            folder.unfinished.rmdir()
-    return summary
+        return _run(classifier, pictures, folder, options, about, report)
 
 
 def _run(

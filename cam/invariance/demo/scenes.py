@@ -15,6 +15,7 @@ from cam.maps.boxes import Box
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Area = tuple[float, float, float, float]
 _ATTEMPTS = 1000  # layouts tried before the canvas counts as too small
 _PARTS = {"train": slice(0, 1197), "validation": slice(1197, 1397), "test": slice(1397, 1797)}
 
@@ -54,7 +55,7 @@ def compose(
     *,
     digit_size: tuple[float, float] = (16, 40),
     clutter: float = 1.0,
-    area: tuple[float, float, float, float] | None = None,
+    area: Area | None = None,
 ) -> Scene:
     """Draw D glyphs (h, w) on a canvas of (H, W) pixels: random positions, heights, slants and contrasts, no overlap.
 
@@ -99,9 +100,7 @@ def _draw_ink(glyph: Floats, height: float, rng: np.random.Generator) -> Floats:
     return ink[y0:y1, x0:x1]
 
 
-def _lay_out(
-    shapes: list[tuple[int, ...]], area: tuple[float, float, float, float], rng: np.random.Generator
-) -> list[Box]:
+def _lay_out(shapes: list[tuple[int, ...]], area: Area, rng: np.random.Generator) -> list[Box]:
     """Choose random boxes of those shapes in the area, at least two pixels apart."""
     left, top = math.ceil(area[0]), math.ceil(area[1])
     spare = [(int(area[2]) - left - width, int(area[3]) - top - height) for height, width in shapes]
