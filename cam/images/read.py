@@ -24,7 +24,7 @@ class Limits:
 
     Attributes:
         max_pixels: height times width, checked on the header before anything is decoded. Reading takes up to 3.5 times
-            the memory of the (H, W, 3) result, the file included.
+            the memory of the (H, W, 3) result, the file included; files of more than 8 bits up to 10 times.
         max_bytes: size of the file, or of the unpacked member of an archive.
         seconds: from opening the file to the last pixel; `math.inf` for no limit.
     """

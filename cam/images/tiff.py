@@ -164,7 +164,7 @@ class Tiff:
         header = self.content[:2] + struct.pack(f"{order}HI", 42, start)
         file = header + self.content[8:].ljust(start - 8, b"\0") + entries + bytes(4) + data
         with Image.open(BytesIO(file), formats=["TIFF"]) as image:
-            return np.array(image)
+            return np.asarray(image)
 
 
 def _unpack(data: NDArray[np.uint8], bits: int, count: int) -> NDArray[Any]:
