@@ -9,11 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pictures import check_refused, gray, photograph, png, read, save, tiff
 from PIL import Image
+from runs import explain_into, lines
+from torch import nn
 
-from cam.errors import ImageError
+import cam
+from cam.classifiers.classifier import Classifier
+from cam.classifiers.preprocessing import Preprocessing
+from cam.errors import ImageError, UsageError
 from cam.images import read_image
+from cam.images.io import resize
+from cam.images.samples import ReadOptions
 
 
 @pytest.mark.parametrize("dtype", ["<u1", "<u2", ">u2", "<f4"])
@@ -110,3 +118,49 @@ def test_orientation_of_deep_files(tmp_path: Path) -> None:
     image = read(tmp_path, tiff(stored, tags={274: ("H", 6)}))  # turned clockwise
     assert image.shape == (3, 2, 3)
     assert image[..., 0].tolist() == [[255, 0], [255, 255], [255, 255]]
+
+
+# As the channels of a network
+
+
+def five_channels() -> Classifier:
+    """The first class is the mean of band 5, the second that of band 2, both in thousandths of 255."""
+    network = nn.Sequential(nn.Conv2d(5, 5, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
+    with torch.no_grad():
+        network[0].weight.copy_(torch.eye(5)[:, :, None, None])
+        network[3].weight.zero_()
+        network[3].weight[0, 4] = network[3].weight[1, 1] = 1
+        network[3].bias.zero_()
+    return cam.wrap(network.eval(), preprocessing=Preprocessing(8, (8, 8), (0.0,) * 5, (0.001,) * 5))
+
+
+def test_bands_are_the_channels_of_a_network_that_takes_as_many(tmp_path: Path) -> None:
+    stored = (10 * np.arange(1, 7, dtype=np.uint8)) + np.zeros((8, 8, 6), np.uint8)
+    (tmp_path / "a.tif").write_bytes(tiff(stored))
+    read_options = ReadOptions(bands=(6, 5, 4, 3, 2))  # 20 is last, 50 second
+    explain_into(tmp_path / "out", five_channels(), tmp_path / "a.tif", read=read_options)
+    (line,) = lines(tmp_path / "out")
+    assert line["targets"][0]["class_idx"] == 1
+    assert line["targets"][0]["logit"] == pytest.approx(1000 * 50 / 255, rel=1e-5)
+    image = read_image(tmp_path / "a.tif", bands=(6, 5, 4, 3, 2))
+    explanation = cam.explain(five_channels(), image, 0)
+    assert explanation.logit == pytest.approx(1000 * 20 / 255, rel=1e-5)
+    assert explanation.image[0, 0].tolist() == [60, 50, 40]  # drawn on the first three
+
+
+@pytest.mark.parametrize("bands", [None, (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)])
+def test_another_number_of_bands_is_refused_before_the_run(tmp_path: Path, bands: tuple[int, ...] | None) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(np.zeros((8, 8, 6), np.uint8)))
+    count = 3 if bands is None or len(bands) == 1 else len(bands)
+    with pytest.raises(UsageError, match=f"takes 5 channels, and images have {count}. Name its bands with --bands"):
+        explain_into(tmp_path / "out", five_channels(), tmp_path / "a.tif", read=ReadOptions(bands=bands))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="takes 5 channels" if bands is None else "must be"):
+        cam.explain(five_channels(), save(tmp_path / "b.png", photograph()) if bands is None else photograph())
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_many_bands_are_resized_one_by_one(interpolation: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 6), np.uint8)
+    expected = [resize(image[..., start : start + 3], (7, 9), interpolation) for start in (0, 3)]
+    assert np.array_equal(resize(image, (7, 9), interpolation), np.concatenate(expected, 2))

@@ -74,7 +74,7 @@ def test_the_callers_preprocessing_reaches_the_classifier():
     classifier = load_classifier("digits", input_size=40, mean=(0.1, 0.2, 0.3), std=(1, 1, 1), device="cpu")
     assert classifier.preprocessing.crop == (40, 40)
     assert classifier.preprocessing.mean == (0.1, 0.2, 0.3)
-    with pytest.raises(UsageError, match="mean and std must have 3 numbers each"):
+    with pytest.raises(UsageError, match="mean and std must have a number for each channel"):
         load_classifier("digits", mean=(0.1,), device="cpu")
 
 

@@ -32,7 +32,8 @@ class Preprocessing:
     Attributes:
         resize: shorter side after resizing, pixels.
         crop: (H, W) of the center crop: the model's own input size.
-        mean: of each channel, of values in [0, 1]; one number makes the input gray.
+        mean: of each channel, of values in [0, 1]; one number makes the input gray, three are red, green and blue, and
+            another count is that of the bands that images must have.
         std: of each channel, likewise.
         interpolation: of the resizing, "bilinear", "bicubic" or "nearest".
         fit: "crop" for the center crop, "whole" for the whole image, by default.
@@ -46,10 +47,10 @@ class Preprocessing:
     fit: Fit = "crop"
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+        if len(self.mean) != len(self.std) or not self.mean:
             raise UsageError(
-                f"mean and std must have 3 numbers each, or 1 for gray images, got {self.mean} and {self.std}",
-                "Give red, green and blue, or one number of each",
+                f"mean and std must have a number for each channel, got {self.mean} and {self.std}",
+                "Give red, green and blue, one number of each for gray images, or one for each band",
             )
         if not (all(map(math.isfinite, self.mean)) and all(0 < std < math.inf for std in self.std)):
             raise UsageError(
@@ -65,6 +66,12 @@ class Preprocessing:
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, H, W) of the model's own input."""
         return len(self.mean), *self.crop
+
+    def check_channels(self, channels: int) -> None:
+        """Raise UsageError unless the input can be made of images of so many channels."""
+        if len(self.mean) != channels and not (channels == 3 and len(self.mean) == 1):
+            problem = f"The network takes {len(self.mean)} channels, and images have {channels}"
+            raise UsageError(problem, "Name its bands with --bands of cam explain, or with bands= of read_image")
 
     def adjusted(
         self,
@@ -105,7 +112,7 @@ class Preprocessing:
         have to be resized.
 
         Args:
-            image: (H, W, 3) uint8 RGB, upright.
+            image: (H, W, 3) uint8 RGB, upright, or (H, W, channels) as the network takes.
             fit: the center crop that the model was evaluated on, or the whole image at the same scale.
 
         Returns:

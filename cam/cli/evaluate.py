@@ -205,6 +205,7 @@ def _run_benchmark(run: Callable[..., Evaluation], steps: int, options: dict[str
     from cam.files import write_whole
 
     classifier = load_classifier(**classifier_arguments(options))
+    classifier.preprocessing.check_channels(3)
     with progress(steps, options["as_json"]) as advance:
         evaluation = run(classifier, progress=advance, **select(options, "seed", "max_pixels", *names))
     show_evaluation(evaluation, as_json=options["as_json"])

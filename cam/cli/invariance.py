@@ -107,14 +107,15 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
     from cam.cli.printing import progress
     from cam.explanations.options import parse_target
     from cam.files import write_whole
-    from cam.images.io import read_image
+    from cam.images.io import check_image, read_image
     from cam.invariance.figures import write_figures
     from cam.invariance.measure import load_any_classifier, measure_invariance
 
     max_pixels = options["max_pixels"]
-    image = read_image(picture, max_pixels=max_pixels, **select(options, "value_range", "bands"))
+    image = check_image(read_image(picture, max_pixels=max_pixels, **select(options, "value_range", "bands")))
     mask = read_image(options["mask"], max_pixels=max_pixels).max(2) if options["mask"] else None
     model = load_any_classifier(**classifier_arguments(options))
+    model.preprocessing.check_channels(3)
     silent = options["quiet"] or options["as_json"]
     with progress(options["steps"] ** 2, silent) as advance:
         result = measure_invariance(

@@ -59,8 +59,8 @@ RANGE = Value(
 BANDS = Value(
     "N,N,N",
     integers,
-    "three bands such as 4,3,2, or one, counted from 1",
-    lambda bands: len(bands) in (1, 3) and min(bands) > 0,
+    "numbers of bands such as 4,3,2, counted from 1",
+    lambda bands: min(bands) > 0,
 )
 FIT = click.Choice(["crop", "whole"])
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])

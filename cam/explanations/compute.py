@@ -97,11 +97,12 @@ def _top_channels(views: Sequence[ForwardResult], class_idx: int, count: int) ->
 def build_explanations(
     classifier: Classifier, image: NDArray[np.uint8], computed: ComputedMaps, options: ExplainOptions
 ) -> list[Explanation]:
-    """Turn the maps of one image, (H, W, 3) uint8 RGB, into explanations, once the device is done.
+    """Turn the maps of one image, (H, W, channels) uint8, into explanations, once the device is done.
 
     Raises ModelError if the maps do not add up to the class scores.
     """
     native, results, classes = computed.native, computed.views, computed.classes
+    image = image if image.shape[2] == 3 else image[..., [0, 1, 2] if image.shape[2] > 3 else [0, 0, 0]]  # to draw on
     views = []
     for result, fetched in zip(results, computed.maps, strict=True):
         result.check_completeness(fetched[: len(classes)], classes)

@@ -112,13 +112,17 @@ def explain_all(
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}", "Pass 1 or more")
     targets = [TopClasses(1) if class_idx is None else OneClass(class_idx)]
+    taken = classifier.preprocessing.input_shape[0]
+    channels = 3 if taken == 1 else taken  # a gray input is made of RGB
     remaining = iter(photos)
     while batch := list(islice(remaining, batch_size)):
         images: list[NDArray[np.uint8]] = []
         unreadable: CamError | None = None
         try:
             for photo in batch:
-                images.append(read_image(photo) if isinstance(photo, (str, Path)) else check_image(photo))
+                image = read_image(photo) if isinstance(photo, (str, Path)) else check_image(photo, channels)
+                classifier.preprocessing.check_channels(image.shape[2])
+                images.append(image)
         except CamError as error:  # raised after the explanations of the images before it
             unreadable = error
         for result in explain_images(classifier, images, [targets] * len(images), options):

@@ -88,7 +88,7 @@ def _decode(
         image = to_rgb(samples, options, name)
     else:
         # Converted in strips: half the time of all at once, and no second copy of the image.
-        image = np.empty((opened.height, opened.width, 3), np.uint8)
+        image = np.empty((opened.height, opened.width, options.channels), np.uint8)
         rows = max(1, _STRIP_PIXELS // opened.width)
         for top in range(0, opened.height, rows):
             bottom = min(opened.height, top + rows)

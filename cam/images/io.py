@@ -36,11 +36,11 @@ def read_image(
         max_pixels: largest height times width that is decoded; checked on the header.
         value_range: the values of black and white in a file of more than 8 bits, or "minmax" for its smallest and its
             largest value; by default what the file says.
-        bands: numbers, from 1, of the bands to take as red, green and blue, or of one to take as gray; by default the
-            file's colors.
+        bands: numbers, from 1, of the bands to take as red, green and blue, or of one to take as gray, or of as many as
+            a network takes; by default the file's colors.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (H, W, 3) uint8 RGB; (H, W, N) for N bands, two or more.
 
     Raises:
         ImageError: the file is missing, unreadable, empty, damaged, too large or not an image; nothing says which
@@ -85,7 +85,7 @@ def resize(
     interpolation: str = "bilinear",
     box: tuple[float, float, float, float] | None = None,
 ) -> NDArray[np.uint8]:
-    """Resize (H, W, 3) uint8 to (*size, 3) with antialiasing, bit for bit as torchvision resizes a Pillow image.
+    """Resize (H, W, C) uint8 to (*size, C) with antialiasing, bit for bit as torchvision resizes a Pillow image.
 
     `interpolation` is a name in `PIL.Image.Resampling`; `box` is the part to resize, (x0, y0, x1, y1) in pixels, which
     may be fractions; the whole image by default.
@@ -93,16 +93,20 @@ def resize(
     methods = {method.name.lower(): method for method in Image.Resampling}
     if interpolation not in methods:
         raise UsageError(f"interpolation must be one of {', '.join(methods)}, got {interpolation!r}", "Use one of them")
-    return np.array(Image.fromarray(image).resize((size[1], size[0]), methods[interpolation], box))
+    to, method = (size[1], size[0]), methods[interpolation]
+    if image.shape[2] == 3:
+        return np.array(Image.fromarray(image).resize(to, method, box))
+    bands = (Image.fromarray(band).resize(to, method, box) for band in np.moveaxis(image, 2, 0))
+    return np.stack([np.asarray(band) for band in bands], 2)
 
 
-def check_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the array; UsageError if it is not an (H, W, 3) uint8 image."""
-    remedy = "Give a file, or an (H, W, 3) uint8 RGB array"
+def check_image(image: NDArray[np.uint8], channels: int = 3) -> NDArray[np.uint8]:
+    """Return the array; UsageError if it is not an (H, W, channels) uint8 image."""
+    remedy = f"Give a file, or an (H, W, {channels}) uint8 {'RGB ' * (channels == 3)}array"
     if not isinstance(image, np.ndarray):
         raise UsageError(f"The image must be a file or an array, got {type(image).__name__}", remedy)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise UsageError(f"The image must be (H, W, 3) uint8, got {image.shape} {image.dtype}", remedy)
+    if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8 or image.size == 0:
+        raise UsageError(f"The image must be (H, W, {channels}) uint8, got {image.shape} {image.dtype}", remedy)
     return image
 
 

@@ -43,7 +43,7 @@ class LoadedImage:
     """An image that has been read.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, upright; smaller than the file's if not all pixels were needed.
+        image: (H, W, 3) uint8 RGB, or (H, W, bands), upright; smaller than the file's if not all pixels were needed.
         size: (H, W) of the whole upright image.
         fingerprint: size and time of its file before it was read.
     """

@@ -21,7 +21,8 @@ class ReadOptions:
     Attributes:
         value_range: the values of black and white in files of more than 8 bits, or "minmax" for the smallest and the
             largest value of each image; None takes what the file says.
-        bands: the bands to show as red, green and blue, or one as gray, counted from 1; None takes the file's colors.
+        bands: the bands to take as red, green and blue, or one as gray, or as many as the network takes, counted from
+            1; None takes the file's colors.
     """
 
     value_range: tuple[float, float] | Literal["minmax"] | None = None
@@ -35,8 +36,13 @@ class ReadOptions:
             valid = len(span) == 2 and -math.inf < span[0] < span[1] < math.inf
         if not valid:
             raise UsageError(f"--value-range must be LOW,HIGH or minmax, got {span}", "Give two rising numbers")
-        if bands is not None and (len(bands) not in (1, 3) or min(bands) < 1):
-            raise UsageError(f"--bands must be one or three bands, counted from 1, got {bands}", "Such as 4,3,2")
+        if bands is not None and (not bands or min(bands) < 1):
+            raise UsageError(f"--bands must be numbers of bands, counted from 1, got {bands}", "Such as 4,3,2")
+
+    @property
+    def channels(self) -> int:
+        """The channels of the images: 3 unless other bands are chosen; one band becomes gray RGB."""
+        return 3 if self.bands is None or len(self.bands) == 1 else len(self.bands)
 
 
 AS_STORED = ReadOptions()
@@ -62,13 +68,13 @@ class Samples:
 
 
 def to_rgb(samples: Samples, options: ReadOptions, name: str) -> NDArray[np.uint8]:
-    """Make (H, W, 3) uint8 RGB of samples; ImageError if nothing says which values are black and white."""
+    """Make (H, W, channels) uint8 of samples, RGB by default; ImageError if it is not known what is black and white."""
     colors = samples.values[..., : samples.colors]
     alpha = samples.values[..., samples.colors] if samples.alpha else None
     if options.bands:
         colors, alpha = select_bands(samples.values, options.bands, name), None
     low, high = _black_and_white(colors, samples.known, options, name)
-    image = np.empty((*colors.shape[:2], 3), np.uint8)
+    image = np.empty((*colors.shape[:2], options.channels), np.uint8)
     rows = max(1, _STRIP_SAMPLES // colors[0].size)
     for top in range(0, len(image), rows):
         strip = slice(top, top + rows)

@@ -63,6 +63,7 @@ def explain_folder(
     `arguments` are those of the command and `left_out` what `find_pictures` counted, for run.json; `report` is called
     with each record of the manifest, those of an earlier run first. An image that fails costs its own line only.
     """
+    classifier.preprocessing.check_channels(options.read.channels)
     check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
     about = describe(classifier, arguments or {})
     about["settings"] = settings_of(classifier, about, options)
