@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, ModelError
 from cam.heads.head import Head
-from cam.heads.hooks import Engine, forward
+from cam.heads.hooks import Engine, forward, network_lock
 from cam.heads.prove import Proof
+from cam.heads.snapshot import Snapshot
 from cam.maps.geometry import Grid, Size, stretched
 from cam.tensors import device_and_dtype
 
@@ -58,6 +59,7 @@ class Classifier(BaseClassifier):
         proof: how well the maps of random inputs added up.
         tensors_sha256: of the network's tensors when its head was proved, as `hash_tensors` gives it.
         engine: runs the network faster; None runs it as it is, one thread at a time.
+        snapshot: tells whether the network was changed since.
     """
 
     head: Head = field(repr=False)
@@ -65,10 +67,32 @@ class Classifier(BaseClassifier):
     proof: Proof
     tensors_sha256: str = field(repr=False)
     engine: Engine | None = field(default=None, repr=False)
+    snapshot: Snapshot | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.snapshot is None or self.snapshot.network is not self.network:
+            self._take_snapshot()
 
     def to(self, device: torch.device) -> Classifier:
         """Move the network, in place, and the head to a device."""
-        return replace(self, network=self.network.to(device), head=self.head.to(device))
+        self.check_unchanged()
+        return replace(self, network=self.network.to(device), head=self.head.to(device), snapshot=None)
+
+    def _take_snapshot(self) -> None:
+        object.__setattr__(self, "snapshot", Snapshot(self.network))
+
+    def check_unchanged(self) -> None:
+        """Raise a ModelError if the network is no longer the one whose head was proved, as after a training step."""
+        snapshot = self.snapshot or Snapshot(self.network)
+        same_layers = snapshot.has_same_layers()
+        if same_layers and snapshot.has_same_numbers():
+            return
+        if not same_layers or not snapshot.has_same_values(self.tensors_sha256):
+            raise ModelError(
+                f"The {'weights' if same_layers else 'layers'} of {self.name!r} changed after it was wrapped",
+                "Wrap it again: its head, and where it looks, are those of the network before",
+            )
+        self._take_snapshot()  # the same numbers elsewhere
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Head]:
         """Run the network once, from any number of threads.
@@ -94,8 +118,12 @@ class Classifier(BaseClassifier):
             if self.engine:
                 logits, features = self.engine(inputs)
             else:
-                inputs = inputs.to(*device_and_dtype(self.network)).contiguous()
-                logits, features = forward(self.network, self.head.site, inputs)
+                with network_lock:
+                    self.check_unchanged()
+                    inputs = inputs.to(*device_and_dtype(self.network)).contiguous()
+                    logits, features = forward(self.network, self.head.site, inputs)
+                    if self.snapshot and self.snapshot.was_written():  # by its own pass, such as a counter
+                        self._take_snapshot()
         except CamError:
             raise
         except Exception as error:  # a user's network may raise anything

@@ -105,7 +105,7 @@ def build_explanations(
     image = image if image.shape[2] == 3 else image[..., [0, 1, 2] if image.shape[2] > 3 else [0, 0, 0]]  # to draw on
     views = []
     for result, fetched in zip(results, computed.maps, strict=True):
-        result.check_completeness(fetched[: len(classes)], classes)
+        result.check_completeness(fetched[: len(classes)], classes, classifier.preprocessing.crop)
         maps = fetched.numpy().copy()  # pinned memory is scarce
         views.append(View(maps, result.grid, result.frame, result.mirrored))
     additive = np.ones(len(views[0].maps), bool)

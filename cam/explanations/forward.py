@@ -58,13 +58,20 @@ class ForwardResult:
         rows = torch.stack([self.row(class_idx) for class_idx in classes])
         return class_activation_maps(self.features[None], rows)[0]
 
-    def check_completeness(self, cams: Tensor, classes: Sequence[int]) -> None:
-        """Raise ModelError unless the maps (T, h, w), on the CPU, add up to the logits of their T classes."""
+    def check_completeness(self, cams: Tensor, classes: Sequence[int], own_input: Size) -> None:
+        """Raise ModelError unless the maps (T, h, w), on the CPU, add up to the logits of their T classes.
+
+        `own_input` is the (H, W) of the input at which the head was proved.
+        """
         errors = cams.mean((1, 2)) + (self.bias - self.logits)[list(classes)]
         error = float(errors.abs().max())
         if not error <= self.tolerance * max(1.0, float(self.logits.abs().max())):  # also if it is NaN
-            problem = f"The maps of this image miss the class scores by {error:.3g} logits"
-            raise ModelError(problem, "Use the model's own input size: --fit crop, without --resolution and --tta")
+            raise ModelError(
+                f"The maps of this image miss the class scores by {error:.3g} logits",
+                "Wrap the network again if it was changed; else give inputs of the size it was made for"
+                if self.frame.input == own_input
+                else "Use the input size that the model was evaluated at: --fit crop, without --resolution and --tta",
+            )
 
 
 def run_forward(

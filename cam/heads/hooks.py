@@ -19,7 +19,7 @@ from cam.heads.outputs import find_logits
 
 # Inputs (N, channels, H, W) -> logits (N, C) and features (N, K, h, w); several threads may call it at once.
 Engine: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-_network_lock = threading.RLock()  # all threads share a network's training flags and hooks
+network_lock = threading.RLock()  # all threads share a network's training flags and hooks
 
 
 class _Eager:
@@ -52,7 +52,7 @@ def uncompiled() -> Iterator[None]:
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
     """Put a network in evaluation mode without gradients, one thread at a time, and restore its training flags."""
-    with _network_lock:
+    with network_lock:
         flags = [(module, module.training) for module in network.modules()]
         try:
             network.eval()

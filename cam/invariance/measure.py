@@ -86,7 +86,7 @@ def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: i
             cam = None
             if class_idx is not None:
                 cams = result.cams([class_idx]).float().cpu()
-                result.check_completeness(cams, [class_idx])
+                result.check_completeness(cams, [class_idx], model.preprocessing.crop)
                 cam = cams[0].numpy()
             scores.append(ImageScores(result.logits.numpy(), result.probabilities.numpy(), cam))
         return scores

@@ -139,6 +139,7 @@ def _engine(classifier: Classifier, options: RunOptions, images: int, size: int)
     if images <= size and (images == 0 or (name, precision) == ("auto", "float32")):
         return None
     shape = classifier.preprocessing.input_shape
+    classifier.check_unchanged()
     return make_engine(name, classifier.network, classifier.head, shape, images=images, precision=precision)
 
 
