@@ -17,7 +17,7 @@ class Snapshot:
     """Which layers and tensors a network has, and when they were last written.
 
     Writing to a tensor counts up its version, except through `.data` and numpy: so some of its numbers are compared,
-    too. Together that takes about a hundredth of a forward pass.
+    too. Together that takes 0.2 ms (SqueezeNet) to 2 ms (DenseNet-121).
     """
 
     def __init__(self, network: nn.Module) -> None:
