@@ -63,8 +63,11 @@ def classify_candidate(experiment: Experiment, site: Site, shape: Sequence[int])
         closed = response.closed(tolerance)
         return Candidate("gap-linear" if closed else "not-gap", "" if closed else _BYPASS, located, shape)
     held = _respond(experiment, site, shape, hold=True)
-    if held is not None and held.proportional(tolerance) and held.closed(tolerance):
-        return Candidate("gap-norm-linear", "", located, shape)
+    if held is not None and (factors := held.factors(tolerance)) is not None:
+        if held.closed(tolerance):
+            return Candidate("gap-norm-linear", "", located, shape)
+        if held.closed_by_scale(factors, tolerance):
+            return Candidate("gap-norm-linear", "", replace(located, constant=True), shape)
     return Candidate("nonlinear", response.reason, located, shape)
 
 
@@ -76,6 +79,7 @@ class _Response:
     rest: Tensor  # scores - <J, F>, (N, mixtures)
     size: float  # largest absolute score
     reason: str  # why the head would not be linear
+    gated: bool  # True if a scale that was held constant is not a normalization's
 
     def same(self, tolerance: float) -> bool:
         return _spread(self.jacobian, 1) <= tolerance * float(self.jacobian.abs().max())
@@ -83,14 +87,22 @@ class _Response:
     def closed(self, tolerance: float) -> bool:
         return _spread(self.rest, 0) <= tolerance * self.size
 
-    def proportional(self, tolerance: float) -> bool:
-        """True if the Jacobians of the images differ by one factor each."""
+    def closed_by_scale(self, factors: Tensor, tolerance: float) -> bool:
+        """True if nothing but a bias that is scaled as the features are, and one that is not, bypasses them."""
+        if self.gated:
+            return False
+        known = torch.stack([torch.ones_like(factors), factors], 1)
+        left = self.rest - known @ torch.linalg.lstsq(known, self.rest).solution
+        return float(left.abs().max()) <= tolerance * self.size
+
+    def factors(self, tolerance: float) -> Tensor | None:
+        """Factors (N,) by which the Jacobians of the images differ from the first; None if they differ otherwise."""
         rows = self.jacobian.transpose(0, 1).flatten(1)
         if not rows.any(1).all():
-            return False
+            return None
         factors = rows @ rows[0] / rows[0].square().sum()
         deviation = (rows - factors[:, None] * rows[0]).abs().amax(1)
-        return bool((deviation <= tolerance * rows.abs().amax(1)).all())
+        return factors if bool((deviation <= tolerance * rows.abs().amax(1)).all()) else None
 
 
 def _respond(experiment: Experiment, site: Site, shape: Sequence[int], *, hold: bool) -> _Response | None:
@@ -121,7 +133,7 @@ def _respond_to(experiment: Experiment, site: Site, features: Tensor, hold: bool
         return None
     with torch.no_grad():
         explained = (jacobian * features).flatten(2).sum(2).T
-        return _Response(jacobian, scores - explained, float(scores.abs().max()), _reason(logits))
+        return _Response(jacobian, scores - explained, float(scores.abs().max()), _reason(logits), probe.gated)
 
 
 def _reason(logits: Tensor) -> str:

@@ -160,19 +160,32 @@ def _read_head(experiment: Experiment, candidate: Candidate) -> Head:
     site = candidate.site
     images, channels = candidate.shape[0], candidate.shape[site.channel]
     pooled = torch.randn(images, channels, generator=torch.Generator().manual_seed(2)).to(experiment.inputs)
-    pooled.requires_grad_()
+    pooled = (pooled * torch.logspace(0, 1, images).to(pooled)[:, None]).requires_grad_()
     aligned = [size if dim in (0, site.channel) else 1 for dim, size in enumerate(candidate.shape)]
     features = pooled.view(aligned).expand(candidate.shape)
     logits, _ = experiment.run((site, features), hold=candidate.kind == "gap-norm-linear")
     weight = _weight_among(experiment.network, logits.detach(), pooled.detach())
     if weight is None:
         weight = _jacobian(logits[0], pooled)
-    bias = (logits[0] - weight @ pooled[0]).detach()
+    if site.constant:
+        weight, bias = _add_scaled_bias(weight, logits, pooled)
+    else:
+        bias = (logits[0] - weight @ pooled[0]).detach()
     bias = torch.where(bias.abs() < 1e-12 * logits.abs().max(), 0.0, bias)  # rounding around zero
     head = Head(candidate.kind, site, weight.float(), bias.float())
     if weight.shape[0] == weight.shape[1] and torch.allclose(head.weight, torch.eye(len(weight)).to(head.weight)):
         return replace(head, kind="conv-gap")
     return head
+
+
+def _add_scaled_bias(weight: Tensor, logits: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+    """Split logit = s (W g + a) + b, of images with other scales s: the weight [W, a] (C, K + 1), and b (C,)."""
+    mixture = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(4)).to(logits)
+    rows = torch.autograd.grad((logits @ mixture).sum(), pooled)[0]
+    scales = rows @ rows[0] / rows[0].square().sum()
+    rest = (logits - scales[:, None] * (pooled @ weight.T)).detach()
+    solution = torch.linalg.lstsq(torch.stack([scales, torch.ones_like(scales)], 1), rest).solution
+    return torch.cat([weight, solution[:1].T], 1), solution[1]
 
 
 def _has_no_linear(weight: Tensor) -> bool:

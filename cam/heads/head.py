@@ -25,6 +25,7 @@ class Site:
         argument: which of the call's arguments, flattened, the features are; None if they are its result.
         channel: dimension of the tensor that holds the channels.
         tokens: number of class and register tokens at the start and at the end, if the positions are a row of tokens.
+        constant: True if a channel of ones is added, whose weight is a bias that a normalization scales with the rest.
     """
 
     layer: str
@@ -33,15 +34,16 @@ class Site:
     argument: int | None = None
     channel: int = field(default=1, compare=False)
     tokens: tuple[int, int] | None = field(default=None, compare=False)
+    constant: bool = field(default=False, compare=False)
 
     def to_grid(self, tensor: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Rearrange what the call returned, (N, ...), as features (N, K, h, w) of an input of (H, W) pixels."""
         tensor = tensor.movedim(self.channel, 1)
-        if self.tokens is None:
-            return tensor
-        front, end = self.tokens
-        tokens = tensor[:, :, front : tensor.shape[2] - end]
-        return tokens.reshape(*tokens.shape[:2], *token_grid(tokens.shape[2], input_size))
+        if self.tokens is not None:
+            front, end = self.tokens
+            tokens = tensor[:, :, front : tensor.shape[2] - end]
+            tensor = tokens.reshape(*tokens.shape[:2], *token_grid(tokens.shape[2], input_size))
+        return torch.cat([tensor, torch.ones_like(tensor[:, :1])], 1) if self.constant else tensor
 
 
 def token_grid(count: int, input_size: tuple[int, int]) -> tuple[int, int]:

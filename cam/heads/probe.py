@@ -80,16 +80,22 @@ _SCALINGS = {"div", "div_", "mul", "mul_", "true_divide"}
 _COSTLY = {"conv2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "conv3d", "conv_transpose2d"}
 
 
-def _call_with_constant_scale(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Make the call, but treat the scale of a normalization as a constant of each image."""
-    name = operation_name(func)
-    if name in _SCALINGS and len(args) == 2 and all(isinstance(arg, Tensor) for arg in args):
+def _hold_scale(operation: str, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
+    """Arguments of a call that applies a scale, with the scale as a constant of each image; None for other calls."""
+    if operation in _SCALINGS and len(args) == 2 and all(isinstance(arg, Tensor) for arg in args):
         x, y = args
         if _is_scale(y, x):
-            return func(x, y.detach(), **kwargs)
-        if name == "mul" and _is_scale(x, y):
-            return func(x.detach(), y, **kwargs)
-    return _NORMALIZATIONS.get(func, func)(*args, **kwargs)
+            return x, y.detach()
+        if operation == "mul" and _is_scale(x, y):
+            return x.detach(), y
+    return None
+
+
+def _has_equal_norms(x: Tensor) -> bool:
+    """True if all images have the same norm, as behind a normalization, and not behind a gate."""
+    rows = x.detach().flatten(1)
+    norms = [torch.linalg.vector_norm(rows, p, 1) for p in (1, 2, torch.inf)]
+    return any(bool(norm.max() - norm.min() <= 1e-2 * norm.max()) for norm in norms)
 
 
 def _is_scale(scale: Tensor, x: Tensor) -> bool:
@@ -132,6 +138,7 @@ class Probe(TorchFunctionMode):
         self.nodes: dict[Site, Node | None] = {}  # of these calls, in the autograd graph
         self.dtypes = {torch.float64}  # of all results
         self.injected = False
+        self.gated = False  # by a number for each image that was held constant, and that is no normalization's scale
         self.generator = torch.Generator().manual_seed(3)
         self._gradients = torch.is_grad_enabled()
         self._token = object()
@@ -223,7 +230,14 @@ class Probe(TorchFunctionMode):
         if site in self.skipped and (not self.injected or site in self.unused):
             like = next(arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor))
             return torch.randn(self.skipped[site], generator=self.generator).to(like)
-        return _call_with_constant_scale(func, args, kwargs) if self.hold else func(*args, **kwargs)
+        if not self.hold:
+            return func(*args, **kwargs)
+        held = _hold_scale(site.operation, args)
+        if held is None:
+            return _NORMALIZATIONS.get(func, func)(*args, **kwargs)
+        out = func(*held, **kwargs)
+        self.gated |= self.injected and not _has_equal_norms(out)
+        return out
 
 
 @contextmanager

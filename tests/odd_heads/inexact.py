@@ -168,3 +168,14 @@ def maximum_behind_an_autograd_function(net, x):
 def autograd_function_pooled_in_two_ways(net, x):
     features = Shifted.apply(net.conv(x))
     return net.fc(features.mean((2, 3))) + net.other(features.amax((2, 3)))
+
+
+@odd("nonlinear", neck=lambda: nn.Linear(K, K), other=lambda: nn.Linear(3, K))
+def color_beside_the_features_under_one_norm(net, x):
+    return net.fc(F.normalize(net.neck(F.relu(net.conv(x)).mean((2, 3))) + net.other(x.mean((2, 3)))))
+
+
+@odd("nonlinear", neck=lambda: nn.Linear(K, K), second=lambda: nn.Linear(K, K))
+def two_norms(net, x):
+    pooled = F.relu(net.conv(x)).mean((2, 3))
+    return net.fc(F.normalize(net.neck(pooled))) + net.fc(F.normalize(net.second(pooled)))

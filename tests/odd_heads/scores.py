@@ -106,3 +106,43 @@ for name, normalize in (
     ("scale_times_features", lambda p: inverse_norm(p) * p),
 ):
     on_pooled(name, "gap-norm-linear", lambda net, p, normalize=normalize: net.fc(normalize(p)))
+
+
+# --- normalizations behind a projection with a bias: the bias is the weight of a channel of ones
+
+
+def projected(net: Any, p: torch.Tensor) -> torch.Tensor:
+    """As zero-shot CLIP."""
+    image = net.neck(p)
+    image, text = (t / t.norm(dim=-1, keepdim=True) for t in (image, net.fc.weight))
+    return 3 * image @ text.T
+
+
+def through_projection(net: Any) -> tuple[Tensor, Tensor]:
+    text = F.normalize(net.fc.weight)
+    return torch.cat([text @ net.neck.weight, (text @ net.neck.bias)[:, None]], 1), torch.zeros(C)
+
+
+def layer_norm_behind_a_neck(net: Any) -> tuple[Tensor, Tensor]:
+    gained = net.fc.weight * net.norm.weight
+    gained = gained - gained.mean(1, keepdim=True)
+    weight = torch.cat([gained @ net.neck.weight, (gained @ net.neck.bias)[:, None]], 1)
+    return weight, net.fc.bias + net.fc.weight @ net.norm.bias
+
+
+on_pooled("zero_shot", "gap-norm-linear", projected, known=through_projection, neck=lambda: nn.Linear(K, K))
+on_pooled(
+    "zero_shot_with_a_bias",
+    "gap-norm-linear",
+    lambda net, p: projected(net, p) + net.fc.bias,
+    known=lambda net: (through_projection(net)[0], net.fc.bias),
+    neck=lambda: nn.Linear(K, K),
+)
+on_pooled(
+    "layer_norm_behind_a_neck",
+    "gap-norm-linear",
+    lambda net, p: net.fc(net.norm(net.neck(p))),
+    known=layer_norm_behind_a_neck,
+    neck=lambda: nn.Linear(K, K),
+    norm=lambda: nn.LayerNorm(K),
+)
