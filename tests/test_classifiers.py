@@ -88,6 +88,31 @@ def test_inputs_that_do_not_fit_the_network_are_a_cam_error():
         load_classifier("digits", mean=(0.5,), std=(0.5,), device="cpu")
 
 
+def test_labels_are_a_list_a_map_from_index_or_a_file(tmp_path):
+    names = [f"digit {index}" for index in range(10)]
+    file = tmp_path / "labels.txt"
+    file.write_text("\n".join(names))
+    for labels in (names, dict(reversed(list(enumerate(names)))), file, str(file)):
+        assert load_classifier("digits", labels=labels, device="cpu").labels == tuple(names)
+    with pytest.raises(UsageError, match=r"--labels 'labels\.csv' cannot be read"):
+        load_classifier("digits", labels="labels.csv", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"network": "resnet18"}, "network must be a torch.nn.Module, got 'resnet18'"),
+        ({"preprocessing": nn.Identity()}, "preprocessing must be a cam.Preprocessing, got Identity"),
+        ({"input_size": (96, 96)}, "--input-size must be from 1 to 4096 pixels, got .96, 96."),
+        ({"input_size": 10_000_000}, "--input-size must be from 1 to 4096 pixels, got 10000000"),
+        ({"labels": {1: "a", 2: "b"}}, "labels has 2 labels but none for class 0"),
+    ],
+)
+def test_a_wrong_argument_of_wrap_is_named(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        wrap(**{"network": Shifted(), "input_size": 32, **arguments})
+
+
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize(
     ("load", "copies"),

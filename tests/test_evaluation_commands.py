@@ -41,6 +41,7 @@ def test_boxes_of_the_samples(run, tmp_path):
     result = run("evaluate", "boxes", tmp_path / "boxes.csv", "-m", "digits", "--evidence", "logit", "-o", out)
     assert result.exit_code == 0, result.output
     assert "95 % interval" in result.output
+    assert f"{len(KNOWN)} images, seed 0" in result.output
     content = json.loads(out.read_text())
     assert (content["benchmark"], content["model"], content["seed"]) == ("boxes", "digits", 0)
     of_metric = {(row["method"], row["metric"]): row for row in content["rows"]}

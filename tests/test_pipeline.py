@@ -173,11 +173,30 @@ def test_only_images_are_accepted(wrong):
 
 @pytest.mark.parametrize(
     ("wrong", "problem"),
-    [("b", "class_idx must be an integer, got 'b'"), (1.0, "integer"), (-1, "no class -1 among 5"), (5, "no class 5")],
+    [
+        ("b", "No class has the label 'b'"),
+        (1.0, "class_idx must be a class index or a label, got 1.0"),
+        (-1, "no class -1 among 5"),
+        (5, "no class 5"),
+    ],
 )
 def test_a_class_index_must_be_an_integer_in_range(wrong, problem):
     with pytest.raises(UsageError, match=problem):
         cam.explain(wrapped(), photo(32, 32), wrong)
+
+
+def test_a_class_may_be_given_by_its_label():
+    explanation = cam.explain(wrapped(), photo(32, 32), "class 1", evidence="contrast", against="class 3")
+    assert (explanation.class_idx, explanation.against.class_idx) == (1, 3)
+    with pytest.raises(UsageError, match="No class has the label 'cat'"):
+        cam.explain(wrapped(), photo(32, 32), evidence="contrast", against="cat")
+
+
+def test_a_network_and_one_file_are_not_a_classifier_and_a_list():
+    with pytest.raises(UsageError, match=r"classifier must be a cam\.Classifier, got Identity.*cam\.wrap"):
+        cam.explain(torch.nn.Identity(), photo(32, 32))
+    with pytest.raises(UsageError, match=r"photos must be a list of images, got 'five\.png'"):
+        next(cam.explain_all(wrapped(), "five.png"))
 
 
 def test_a_bad_file_is_an_error_after_the_files_before_it(tmp_path):

@@ -87,13 +87,22 @@ def test_the_seed_determines_the_positions(tmp_path: Path) -> None:
         return evaluate_placement(classifier, pictures, object_size=8, positions=3, seed=seed, progress=done.append)
 
     first = run(0)
-    assert first.pictures == 1
+    assert (first.pictures, first.unrecognized) == (1, 0)
     assert first.settings == {"confidence": 0.3, "canvas": 64, "object_size": 8, "positions": 3}
     assert done == [str(picture.path) for picture in pictures]
     assert [row.metric for row in first.rows[:4]] == list(METRICS)
     assert value(first, "logit measured", "centroid_distance") < 1
     assert abs(value(first, "logit measured", "bias_x")) < 0.01  # mirror images
     assert run(0) == first != run(1)
+
+
+def test_objects_that_are_not_recognized_are_counted_and_one_object_has_no_interval(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (32, 32), "white").save(tmp_path / name)
+    a, b = (Picture(tmp_path / name, PurePosixPath(name)) for name in ("a.png", "b.png"))
+    result = evaluate_placement(seeing_white(), [a, b], truth={a: 1, b: 0}, object_size=16)
+    assert (result.pictures, result.unrecognized) == (1, 1)
+    assert np.isnan([row.low for row in result.rows] + [row.high for row in result.rows]).all()
 
 
 def test_the_class_is_the_true_one_if_known(tmp_path: Path) -> None:
@@ -104,8 +113,14 @@ def test_the_class_is_the_true_one_if_known(tmp_path: Path) -> None:
 
 
 def test_impossible_sizes_are_an_error() -> None:
-    for name, size in (("object_size", 65), ("canvas", 0), ("object_size", 0), ("positions", 0)):
-        with pytest.raises(UsageError, match="cannot be pasted"):
+    for name, size, message in (
+        ("object_size", 65, r"--object-size must be from 1 to 64 \(--canvas\), got 65"),
+        ("object_size", 0, r"--object-size must be from 1 to 64 \(--canvas\), got 0"),
+        ("canvas", 0, "--canvas must be from 1 to 4096, got 0"),
+        ("canvas", 99_999_999, "--canvas must be from 1 to 4096, got 99999999"),
+        ("positions", 0, "--each must be from 1 to 4096, got 0"),
+    ):
+        with pytest.raises(UsageError, match=message):
             evaluate_placement(seeing_white(), [], **{name: size})  # type: ignore[arg-type]
 
 

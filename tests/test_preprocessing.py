@@ -150,8 +150,11 @@ def test_long_images_are_within_a_gray_level_of_torchvision(interpolation, monke
         ({"std": (0.2, float("nan"), 0.2)}, "nan"),
         ({"std": (0.2, float("inf"), 0.2)}, "inf"),
         ({"mean": (0.2, float("nan"), 0.2)}, "nan"),
-        ({"resize": 0}, "at least 1 pixel, got 0"),
-        ({"crop": (4, -1)}, "at least 1 pixel, got -1"),
+        ({"resize": 0}, "resize must be pixels, and crop (H, W) in pixels, got 0"),
+        ({"resize": (96, 96)}, "got (96, 96) and"),
+        ({"crop": (4, -1)}, "crop (H, W) in pixels, got 224 and (4, -1)"),
+        ({"crop": 96}, "crop (H, W) in pixels, got 224 and 96"),
+        ({"mean": 0.5}, "got 0.5 and (0.229, 0.224, 0.225)"),
         ({"interpolation": "best"}, "'best'"),
     ],
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeAlias
 
 from cam.errors import UsageError, reason_of
 
+Labels: TypeAlias = Sequence[str] | Mapping[int, str] | str | Path  # in order, by index, or a file
 _NEAREST = 5
 
 
@@ -34,7 +36,8 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig").rstrip()
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null character in the path
-        raise UsageError(f"{name} cannot be read ({reason_of(error)})", "Give a readable text file in UTF-8") from error
+        problem = f"--labels {name} cannot be read ({reason_of(error)})"
+        raise UsageError(problem, "Give a text file in UTF-8 with one label a line") from error
     if path.suffix.lower() == ".json" or text.startswith(("[", "{")):
         labels = _from_json(text, name)
     else:
@@ -110,13 +113,17 @@ def _listed(labels: Sequence[str], indices: Iterable[int]) -> str:
     return ", ".join(f"{class_idx} {labels[class_idx]!r}" for class_idx in indices)
 
 
-def name_classes(labels: Sequence[str] | None, model_labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+def name_classes(labels: Labels | None, model_labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
     """Name the classes of a network with that many logits: by the caller's labels, else by the model's if they fit.
 
     One logit needs the label of the class it scores, or the one against and the one for it. Without labels, classes
     are named by their numbers.
     """
     count = max(2, classes)
+    if isinstance(labels, (str, Path)):
+        labels = read_labels(labels)
+    elif isinstance(labels, Mapping):
+        labels = _from_map([(str(key), value) for key, value in labels.items()], "labels")
     if labels is None and model_labels is not None and len(model_labels) == count:
         labels = model_labels
     if labels is None:
@@ -128,4 +135,4 @@ def name_classes(labels: Sequence[str] | None, model_labels: Sequence[str] | Non
             f"labels must name every class, got {len(labels)} labels for the {count} classes of the model",
             "Give the labels this model was trained with",
         )
-    return tuple(labels)
+    return tuple(map(str, labels))

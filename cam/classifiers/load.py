@@ -10,13 +10,13 @@ from pathlib import Path
 from torch import nn
 
 from cam.classifiers.classifier import Classifier
-from cam.classifiers.labels import name_classes
+from cam.classifiers.labels import Labels, name_classes
 from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork
 from cam.classifiers.sources.cards import card_names, from_card, read_card
 from cam.classifiers.sources.factory import from_factory
 from cam.classifiers.sources.torchvision import from_torchvision, torchvision_names
-from cam.errors import ModelError
+from cam.errors import ModelError, UsageError
 from cam.heads.examine import analyze_head
 from cam.heads.outputs import unwrap
 from cam.tensors import pick_device
@@ -26,7 +26,7 @@ def load_classifier(
     model: str = "resnet50",
     *,
     weights: str | Path | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Labels | None = None,
     device: str = "auto",
     input_size: int | None = None,
     mean: Sequence[float] | None = None,
@@ -40,7 +40,7 @@ def load_classifier(
         model: a card's name, a torchvision classification builder, or `package.module:callable`. The callable is
             also searched for in the working directory, after everything that is installed.
         weights: checkpoint to load, safetensors or torch; the model's own weights by default.
-        labels: of the classes, in order, instead of the model's own.
+        labels: of the classes, in order, by index, or a file of them, instead of the model's own.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         input_size: side of the square input, pixels, instead of the model's own.
         mean: of each channel, of values in [0, 1], instead of the model's own.
@@ -68,7 +68,7 @@ def wrap(
     network: nn.Module,
     *,
     preprocessing: Preprocessing | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Labels | None = None,
     input_size: int | None = None,
     name: str = "",
 ) -> Classifier:
@@ -77,23 +77,26 @@ def wrap(
     Args:
         network: takes (N, 3, H, W) and ends in global average pooling and a linear layer.
         preprocessing: from photograph to input; ImageNet's mean and standard deviation by default.
-        labels: of the classes, in order; "class 0" and so on by default.
+        labels: of the classes, in order, by index, or a file of them; "class 0" and so on by default.
         input_size: side of its square input, pixels, 224 by default.
         name: what to call it; the name of its class by default.
 
     Raises:
         HeadError: the class scores are not an average over positions.
         ModelError: the network does not run on an input of that size.
-        UsageError: the number of labels is not the number of classes.
+        UsageError: an argument is wrong, or the number of labels is not the number of classes.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> wrap(network, labels=["cat", "dog"], input_size=32).head.kind
         'gap-linear'
     """
-    network = unwrap(network)
-    preprocessing = (preprocessing or Preprocessing()).adjusted(input_size)
-    return make_classifier(name or type(network).__name__, LoadedNetwork(network, preprocessing), labels)
+    network, preprocessing = unwrap(network), preprocessing or Preprocessing()
+    if not hasattr(preprocessing, "adjusted"):
+        problem = f"preprocessing must be a cam.Preprocessing, got {type(preprocessing).__name__}"
+        raise UsageError(problem, "Pass cam.Preprocessing(resize, crop, mean, std)")
+    loaded = LoadedNetwork(network, preprocessing.adjusted(input_size))
+    return make_classifier(name or type(network).__name__, loaded, labels)
 
 
 def load_network(
@@ -124,7 +127,7 @@ def load_network(
     return replace(loaded, network=loaded.network.eval().requires_grad_(False), preprocessing=preprocessing)
 
 
-def make_classifier(name: str, loaded: LoadedNetwork, labels: Sequence[str] | None = None) -> Classifier:
+def make_classifier(name: str, loaded: LoadedNetwork, labels: Labels | None = None) -> Classifier:
     """Make a classifier of a network: find its head, prove it and measure its grid."""
     network, preprocessing = loaded.network, loaded.preprocessing
     analysis = analyze_head(network, preprocessing.input_shape)

@@ -19,6 +19,7 @@ from cam.maps.geometry import Frame, Size, fit_crop, fit_whole
 from cam.tensors import put
 
 Fit = Literal["crop", "whole"]
+MAX_SIDE = 4096  # pixels of an input; a larger one does not fit in any memory
 _MAX_PIXELS = 2**24  # of a resized image
 _ANTIALIASED = ("bilinear", "bicubic")  # that torch has for bytes
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
@@ -47,19 +48,19 @@ class Preprocessing:
     fit: Fit = "crop"
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or not self.mean:
+        sides = (self.resize, *self.crop) if np.shape(self.crop) == (2,) else ()
+        if not sides or not all(isinstance(side, int) and side > 0 for side in sides):
+            problem = f"resize must be pixels, and crop (H, W) in pixels, got {self.resize} and {self.crop}"
+            raise UsageError(problem, "Give positive whole numbers, such as 256 and (224, 224)")
+        if np.shape(self.mean) != np.shape(self.std) or np.ndim(self.mean) != 1 or not len(self.mean):
             raise UsageError(
                 f"mean and std must have a number for each channel, got {self.mean} and {self.std}",
-                "Give red, green and blue, one number of each for gray images, or one for each band",
+                "Give red, green and blue, (0.5,) for gray images, or one for each band",
             )
         if not (all(map(math.isfinite, self.mean)) and all(0 < std < math.inf for std in self.std)):
             raise UsageError(
                 f"mean and std must be finite, and std positive, got {self.mean} and {self.std}",
                 "Give values for pixels in [0, 1]",
-            )
-        if min(self.resize, *self.crop) < 1:
-            raise UsageError(
-                f"The input size must be at least 1 pixel, got {min(self.resize, *self.crop)}", "Give 1 or more"
             )
 
     @property
@@ -80,12 +81,15 @@ class Preprocessing:
         std: Sequence[float] | None = None,
     ) -> Preprocessing:
         """Replace the values that are given; the input becomes a square of `input_size` pixels."""
+        if input_size is not None and input_size not in range(1, MAX_SIDE + 1):
+            problem = f"--input-size must be from 1 to {MAX_SIDE} pixels, got {input_size!r}"
+            raise UsageError(problem, "Give the side of a square input, such as 224")
         return replace(
             self,
-            resize=self.resize if input_size is None else input_size,
-            crop=self.crop if input_size is None else (input_size, input_size),
-            mean=self.mean if mean is None else tuple(mean),
-            std=self.std if std is None else tuple(std),
+            resize=input_size or self.resize,
+            crop=(input_size, input_size) if input_size else self.crop,
+            mean=self.mean if mean is None else tuple(np.atleast_1d(mean).tolist()),
+            std=self.std if std is None else tuple(np.atleast_1d(std).tolist()),
         )
 
     def scaled(self, factor: float) -> Preprocessing:

@@ -66,8 +66,5 @@ def output_options(function: Function) -> Function:
 
 def classifier_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `cam.load_classifier` that `classifier_options` give."""
-    from cam.classifiers.labels import read_labels
-
-    labels = read_labels(options["labels"]) if options["labels"] else None
-    same = select(options, "model", "weights", "input_size", "mean", "std", "device", "unsafe_pickle")
-    return {**same, "labels": labels, "random_weights": options["no_weights"]}
+    same = select(options, "model", "weights", "labels", "input_size", "mean", "std", "device", "unsafe_pickle")
+    return {**same, "random_weights": options["no_weights"]}

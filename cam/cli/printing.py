@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -103,12 +104,15 @@ def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     show_failures(evaluation.failed)
     table = Table("metric", "maps", "value", "95 % interval", "n", box=None)
     for row in evaluation.rows:
-        figures = _number(row.value), f"{_number(row.low)} to {_number(row.high)}", str(row.count)
+        span = f"{_number(row.low)} to {_number(row.high)}" if isfinite(row.low) else "-"
+        figures = _number(row.value), span, str(row.count)
         table.add_row(printable(row.metric), printable(row.method), *figures)
     console = _console()
     console.print(table)
     settings = ", ".join(f"{name} {_fact(value)}" for name, value in evaluation.settings.items())
-    about = f"{evaluation.benchmark}: {evaluation.model}, {evaluation.pictures} pictures, seed {evaluation.seed}"
+    images = f"{evaluation.pictures} image{'s' * (evaluation.pictures != 1)}"
+    images += f" ({evaluation.unrecognized} more not recognized)" if evaluation.unrecognized else ""
+    about = f"{evaluation.benchmark}: {evaluation.model}, {images}, seed {evaluation.seed}"
     console.print(printable(f"{about}; {settings}"), soft_wrap=True)
 
 

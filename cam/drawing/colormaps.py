@@ -47,7 +47,7 @@ def colorize(
 ) -> NDArray[np.uint8]:
     """Paint evidence (H, W) in the colors of a scale from -vmax to vmax, or from 0 if not signed: (H, W, 3) uint8 RGB.
 
-    Values beyond the ends get the outermost colors, NaN that of zero; if vmax <= 0 all values do. The color map
+    Values beyond the ends get the outermost colors, NaN that of zero; if vmax is 0 all values do. The color map
     "signed" always has its zero in the middle.
     """
     return paint(to_steps(values, vmax, colormap, signed), colormap)
@@ -61,8 +61,9 @@ def to_steps(
     An average of steps is the step of the average, so the few cells of a map can be converted before they are
     interpolated to many pixels.
     """
-    if not np.isfinite(vmax):
-        raise UsageError(f"vmax must be a finite number, got {vmax!r}", "Pass the value at the end of the color scale")
+    if not 0 <= vmax < np.inf:
+        problem = f"vmax must be a finite number of 0 or more, got {vmax!r}"
+        raise UsageError(problem, "Pass the value at the end of the color scale")
     if vmax < np.finfo(np.float32).tiny:
         return np.full(values.shape, _ZERO, np.float32)
     with np.errstate(over="ignore"):  # evidence far beyond a tiny vmax

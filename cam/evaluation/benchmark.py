@@ -46,6 +46,7 @@ class Evaluation:
     settings: Mapping[str, Any]  # what else decides the numbers, by name
     rows: tuple[Row, ...]  # one for each method and metric
     failed: Mapping[str, str] = field(default_factory=dict)  # images that could not be measured, and why
+    unrecognized: int = 0  # images left out because the model does not recognize them
 
     def to_json(self) -> str:
         """Format it as JSON, in the order of the fields."""
@@ -99,14 +100,17 @@ def run_benchmark(
         for method, metrics in values.items()
         for metric, numbers in metrics.items()
     )
-    return Evaluation(benchmark, model, seed, len(measured), settings, rows, failed)
+    return Evaluation(benchmark, model, seed, len(measured), settings, rows, failed, len(results) - len(measured))
 
 
 def interval(samples: NDArray[Any], statistic: Statistic = np.mean, *, seed: int) -> tuple[float, float, float]:
     """Compute a statistic of samples (N, ...) and its 95 % interval: value, low, high.
 
-    The percentile bootstrap (Efron 1979) with 1000 resamples. The same seed and N draw the same resamples.
+    The percentile bootstrap (Efron 1979) with 1000 resamples. The same seed and N draw the same resamples. One sample
+    has no interval: low and high are NaN.
     """
+    if len(samples) == 1:
+        return float(statistic(samples)), math.nan, math.nan
     rng, count = np.random.default_rng(seed), len(samples)
     resampled = [statistic(samples[rng.integers(count, size=count)]) for _ in range(RESAMPLES)]
     low, high = np.percentile(resampled, (2.5, 97.5)).tolist()

@@ -69,7 +69,9 @@ def evaluate_grid(
     settings = {"sizes": sizes, "mosaics": mosaics, "confidence": confidence}
     items = ((mosaic.name, mosaic) for mosaic in drawn)
     evaluation = run_benchmark("grid", classifier.name, items, measure, settings, seed=seed, progress=progress)
-    return replace(evaluation, pictures=len(confident), failed={**failed, **evaluation.failed})
+    failed |= evaluation.failed
+    unrecognized = len(classes) - len(confident) - len(failed)
+    return replace(evaluation, pictures=len(confident), failed=failed, unrecognized=unrecognized)
 
 
 def confident_images(

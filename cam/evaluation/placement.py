@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
-from cam.classifiers.preprocessing import crop_resized
+from cam.classifiers.preprocessing import MAX_SIDE, crop_resized
 from cam.errors import UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, run_benchmark
 from cam.evaluation.methods import Image, MapRequest, baselines, forward_image, load_image
@@ -68,9 +68,11 @@ def evaluate_placement(
     side = min(classifier.preprocessing.crop)
     canvas = max(side, 64) if canvas is None else canvas
     object_size = max(side // 3, 32) if object_size is None else object_size
-    if positions < 1 or not 1 <= object_size <= canvas:
-        problem = f"{positions} objects of {object_size} pixels cannot be pasted into a canvas of {canvas}"
-        raise UsageError(problem, "Give 1 or more, smaller than the canvas")
+    limits = ("--canvas", canvas, MAX_SIDE), ("--object-size", object_size, canvas), ("--each", positions, MAX_SIDE)
+    for option, value, most in limits:
+        if not 1 <= value <= most:
+            limit = f"{most} (--canvas)" if option == "--object-size" else most
+            raise UsageError(f"{option} must be from 1 to {limit}, got {value}", "Give a number in that range")
     corners = np.random.default_rng(seed).integers(0, canvas - object_size + 1, (len(pictures), positions, 2)).tolist()
     color = background or np.rint(255 * np.array(classifier.preprocessing.mean)).clip(0, 255)
     blank = np.full((canvas, canvas, 3), color, np.uint8)

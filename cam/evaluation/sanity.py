@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -93,8 +94,7 @@ def evaluate_sanity(
     items = [(str(picture.path), picture) for picture in pictures]
     settings = {"stages": stages, "fit": fit or classifier.preprocessing.fit}
     evaluation = run_benchmark("sanity", classifier.name, items, measure, settings, seed=seed, progress=progress)
-    largest = max(errors)  # a maximum has no bootstrap interval
-    row = Row("logit", "largest_completeness_error", largest, largest, largest, len(errors))
+    row = Row("logit", "largest_completeness_error", max(errors), math.nan, math.nan, len(errors))  # no average
     return replace(evaluation, rows=(*evaluation.rows, row))
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
+from cam.classifiers.labels import find_class
 from cam.classifiers.preprocessing import Fit, multi_scale
 from cam.errors import CamError, ModelError, UsageError
 from cam.explanations.compute import ComputedMaps, build_explanations, compute_maps
@@ -40,10 +42,10 @@ class ImageResult(NamedTuple):
 def explain(
     classifier: Classifier,
     photo: Photo,
-    class_idx: int | None = None,
+    class_idx: int | str | None = None,
     *,
     evidence: Evidence = "logit",
-    against: int | None = None,
+    against: int | str | None = None,
     fit: Fit | None = None,
     resolution: int | None = None,
     tta: bool = False,
@@ -54,9 +56,9 @@ def explain(
     Args:
         classifier: from `load_classifier` or `wrap`.
         photo: a file, or (H, W, 3) uint8 RGB.
-        class_idx: index of the class; None for the predicted class.
+        class_idx: index or label of the class; None for the predicted class.
         evidence: "logit", "contrast", "margin" or "posterior", as in `ExplainOptions`.
-        against: index of the other class of a contrast; None for the runner-up.
+        against: index or label of the other class of a contrast; None for the runner-up.
         fit: "crop" or "whole"; None for the model's own.
         resolution: shorter side, in pixels, of the input that the map comes from; None for the model's own.
         tta: average maps over mirrored and larger inputs (test-time augmentation).
@@ -84,11 +86,11 @@ def explain(
 def explain_all(
     classifier: Classifier,
     photos: Iterable[Photo],
-    class_idx: int | None = None,
+    class_idx: int | str | None = None,
     *,
     batch_size: int = 32,
     evidence: Evidence = "logit",
-    against: int | None = None,
+    against: int | str | None = None,
     fit: Fit | None = None,
     resolution: int | None = None,
     tta: bool = False,
@@ -106,9 +108,13 @@ def explain_all(
         >>> [e.cam.shape for e in cam.explain_all(cam.load_classifier("digits"), photos)]
         [(18, 27), (27, 18)]
     """
+    if not hasattr(classifier, "proof"):
+        problem = f"classifier must be a cam.Classifier, got {type(classifier).__name__}"
+        raise UsageError(problem, "Pass what cam.wrap(network) or cam.load_classifier(name) returns")
+    if isinstance(photos, (str, Path)):
+        raise UsageError(f"photos must be a list of images, got {str(photos)!r}", "Pass [photo], or use cam.explain")
+    against, class_idx = (_index_of(classifier, *item) for item in (("against", against), ("class_idx", class_idx)))
     options = ExplainOptions(evidence, against, fit, resolution, tta, channels)
-    if not (class_idx is None or hasattr(class_idx, "__index__")):
-        raise UsageError(f"class_idx must be an integer, got {class_idx!r}", "Pass classifier.labels.index(label)")
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}", "Pass 1 or more")
     targets = [TopClasses(1) if class_idx is None else OneClass(class_idx)]
@@ -129,6 +135,16 @@ def explain_all(
             yield result_or_raise(result).explanations[0]
         if unreadable is not None:
             raise unreadable
+
+
+def _index_of(classifier: Classifier, name: str, value: Any) -> int | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else find_class(classifier.labels, value)
+    try:
+        return operator.index(value)
+    except TypeError:
+        problem = f"{name} must be a class index or a label, got {value!r}"
+        raise UsageError(problem, "Pass one of classifier.labels, or its index") from None
 
 
 def explain_images(

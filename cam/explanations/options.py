@@ -10,11 +10,9 @@ from typing import TypeAlias, get_args
 from torch import Tensor
 
 from cam.classifiers.labels import find_class
-from cam.classifiers.preprocessing import Fit, Preprocessing
+from cam.classifiers.preprocessing import MAX_SIDE, Fit, Preprocessing
 from cam.errors import UsageError
 from cam.maps.evidence import Evidence
-
-_MAX_RESOLUTION = 4096  # pixels: a larger input does not fit in any memory
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,11 @@ class ExplainOptions:
     channels: int = 0
 
     def __post_init__(self) -> None:
-        kinds, fits, sizes = get_args(Evidence), get_args(Fit), range(1, _MAX_RESOLUTION + 1)
+        kinds, fits, sizes = get_args(Evidence), get_args(Fit), range(1, MAX_SIDE + 1)
         for name, valid, allowed in (
             ("evidence", self.evidence in kinds, f"one of {', '.join(kinds)}"),
             ("fit", self.fit in (None, *fits), f"one of {', '.join(fits)}"),
-            ("resolution", self.resolution is None or self.resolution in sizes, f"from 1 to {_MAX_RESOLUTION} pixels"),
+            ("resolution", self.resolution is None or self.resolution in sizes, f"from 1 to {MAX_SIDE} pixels"),
             ("channels", self.channels >= 0, "0 or more"),
         ):
             if not valid:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cam.errors import ModelError, reason_of
+from cam.errors import ModelError, UsageError, reason_of
 from cam.heads.hooks import eval_mode
 from cam.tensors import device_and_dtype
 
@@ -42,10 +42,9 @@ _FLOAT = "Give the network that it was made from, with ordinary tensors of float
 def check_network(network: object) -> None:
     """Raise a ModelError if a network is of a kind that cannot be copied, watched or differentiated."""
     if not isinstance(network, nn.Module):
-        raise ModelError(
-            f"The network must be a torch.nn.Module, got {type(network).__name__}",
-            "Give the Python module, not a file of its weights or what it was exported to",
-        )
+        got = repr(network) if isinstance(network, str) else type(network).__name__
+        remedy = "Give the Python module, not its name (for cam.load_classifier), its weights or an export"
+        raise UsageError(f"network must be a torch.nn.Module, got {got}", remedy)
     for name, module in network.named_modules():
         if unsupported := _unsupported(module):
             found, remedy = unsupported

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cam.classifiers.classifier import BaseClassifier, Classifier
-from cam.classifiers.labels import name_classes
+from cam.classifiers.labels import Labels, name_classes
 from cam.classifiers.load import load_network, make_classifier
 from cam.classifiers.preprocessing import crop_resized
 from cam.errors import CamError, HeadError, ModelError, UsageError
@@ -63,9 +63,7 @@ class ImageScores(NamedTuple):
     cam: NDArray[np.float32] | None = None  # (h, w), logit units
 
 
-def load_any_classifier(
-    model: str, *, labels: Sequence[str] | None = None, device: str = "auto", **loading: Any
-) -> Model:
+def load_any_classifier(model: str, *, labels: Labels | None = None, device: str = "auto", **loading: Any) -> Model:
     """Load a network with the arguments of `load_classifier`, even if it has no exact map."""
     torch_device = pick_device(device)
     loaded = load_network(model, **loading)
