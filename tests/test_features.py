@@ -51,6 +51,7 @@ Named = namedtuple("Named", ["hidden", "logits"])
         (torch.zeros(2, 3), {"logits": LOGITS}),
         {"out": torch.zeros(2, 5), "logits": LOGITS},
         (LOGITS.softmax(1), LOGITS),
+        ((LOGITS / 7).softmax(1), LOGITS),
         {"probabilities": LOGITS.sigmoid(), "scores": LOGITS},
         {"a": LOGITS.log_softmax(1), "b": LOGITS.softmax(1), "c": LOGITS},
         {"loss": torch.tensor(0.5), "out": (LOGITS, torch.zeros(2, 5)), "embedding": torch.zeros(2, 3)},

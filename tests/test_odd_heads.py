@@ -121,14 +121,23 @@ def test_softmax_is_named_as_the_reason():
         assert "softmax" in find_head(INEXACT[name].build(), SHAPE).reason
 
 
+@pytest.mark.parametrize("std", [0.1, 10], ids=["weak", "saturated"])
+@pytest.mark.parametrize("sigmoid", [torch.sigmoid, F.hardsigmoid, lambda z: 1 / (1 + torch.exp(-z))])
 @pytest.mark.parametrize("classes", [1, 7])
-def test_sigmoid_is_named_as_the_reason(classes):
+def test_sigmoid_is_named_as_the_reason(classes, sigmoid, std):
     network = Network(
-        lambda net, x: torch.sigmoid(net.fc(F.relu(net.conv(x)).mean((2, 3)))),
-        conv=nn.Conv2d(3, 6, 3),
-        fc=nn.Linear(6, classes),
+        lambda net, x: sigmoid(net.fc(F.relu(net.conv(x)).mean((2, 3)))),
+        conv=nn.Conv2d(3, 64, 3),
+        fc=nn.Linear(64, classes),
     )
-    assert "sigmoid" in find_head(network, SHAPE).reason
+    nn.init.normal_(network.fc.weight, std=std)
+    if classes == 1 and "lambda" in sigmoid.__name__:  # three numbers from 0 to 1 may be anything's
+        assert find_head(network, SHAPE).kind == "nonlinear"
+    else:
+        assert "sigmoid" in find_head(network, SHAPE).reason
+
+
+def test_a_sigmoid_is_not_named_without_one():
     assert "sigmoid" not in find_head(INEXACT["mlp_with_relu"].build(), SHAPE).reason
 
 

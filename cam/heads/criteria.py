@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cam.heads.head import Kind, Site, token_grid
-from cam.heads.probe import Experiment
+from cam.heads.probe import Experiment, Probe
 
 _NONLINEAR = "what follows the pooling is not linear, so the class score cannot be divided among the positions"
 _NOT_FINITE = "the class scores of random features are not finite (weights that are not numbers, or overflow)"
@@ -79,7 +79,8 @@ class _Response:
     rest: Tensor  # scores - <J, F>, (N, mixtures)
     size: float  # largest absolute score
     reason: str  # why the head would not be linear
-    gated: bool  # True if a scale that was held constant is not a normalization's
+    held: bool  # True if a scale was held constant
+    gated: bool  # True if one of them is not a normalization's
 
     def same(self, tolerance: float) -> bool:
         return _spread(self.jacobian, 1) <= tolerance * float(self.jacobian.abs().max())
@@ -98,7 +99,7 @@ class _Response:
     def factors(self, tolerance: float) -> Tensor | None:
         """Factors (N,) by which the Jacobians of the images differ from the first; None if they differ otherwise."""
         rows = self.jacobian.transpose(0, 1).flatten(1)
-        if not rows.any(1).all():
+        if not self.held or not rows.any(1).all():
             return None
         factors = rows @ rows[0] / rows[0].square().sum()
         deviation = (rows - factors[:, None] * rows[0]).abs().amax(1)
@@ -114,10 +115,12 @@ def _respond(experiment: Experiment, site: Site, shape: Sequence[int], *, hold: 
         offsets = [size if axis in (0, dim) else 1 for axis, size in enumerate(shape)]
         features = features + 2 * torch.randn(*offsets, generator=generator)
     features = strengths * features
-    response = _respond_to(experiment, site, features, hold)
-    if response is not None and not response.jacobian.isfinite().all():  # roots and logarithms need positive features
-        return _respond_to(experiment, site, features.abs(), hold)
-    return response
+    response = None
+    for variant in (features, features.abs(), 1e-2 * features):  # roots need positive features, a sigmoid small ones
+        response = _respond_to(experiment, site, variant, hold)
+        if response is None or (response.jacobian.isfinite().all() and response.jacobian.any()):
+            return response
+    return response if response and response.jacobian.any() else None
 
 
 def _respond_to(experiment: Experiment, site: Site, features: Tensor, hold: bool) -> _Response | None:
@@ -129,19 +132,20 @@ def _respond_to(experiment: Experiment, site: Site, features: Tensor, hold: bool
     scores = logits @ mixtures
     gradients = [torch.autograd.grad(s.sum(), features, retain_graph=True, allow_unused=True)[0] for s in scores.T]
     jacobian = torch.stack([torch.zeros_like(features) if g is None else g for g in gradients])
-    if not jacobian.any():
-        return None
     with torch.no_grad():
         explained = (jacobian * features).flatten(2).sum(2).T
-        return _Response(jacobian, scores - explained, float(scores.abs().max()), _reason(logits), probe.gated)
+        return _Response(
+            jacobian, scores - explained, float(scores.abs().max()), _reason(logits, probe), probe.held, probe.gated
+        )
 
 
-def _reason(logits: Tensor) -> str:
+def _reason(logits: Tensor, probe: Probe) -> str:
     """Why a head is not linear, as its outputs (N, C) for very different features show."""
     sums = torch.stack([logits, logits.exp()]).sum(2)
     if logits.shape[1] > 1 and bool(torch.isclose(sums, torch.ones_like(sums)).all(1).any()):
         return _SOFTMAX
-    return _SIGMOID if 0 <= logits.min() <= logits.max() <= 1 else _NONLINEAR
+    has_sigmoid = logits.numel() > 9 or any("sigmoid" in operation for _, operation in probe.counts)
+    return _SIGMOID if 0 <= logits.min() <= logits.max() <= 1 and has_sigmoid else _NONLINEAR
 
 
 def _spread(values: Tensor, dim: int) -> float:

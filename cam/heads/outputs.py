@@ -51,13 +51,20 @@ def _as_rows(tensor: Tensor, batch: int) -> Tensor:
 
 
 def _is_probability(scores: Tensor, others: Sequence[Tensor]) -> bool:
-    """True if scores (N, C) are the probabilities, or their logarithms, of other scores."""
+    """True if scores (N, C) are the probabilities, or their logarithms, of other scores, or alone add up to 1."""
     scores = scores.detach()
     for other in (other.detach() for other in others if other.shape == scores.shape):
         for activation in (other.softmax(1), other.sigmoid(), other.log_softmax(1)):
             if torch.allclose(scores, activation, rtol=1e-3, atol=1e-6) and not torch.allclose(scores, other):
                 return True
+        if _adds_up_to_1(scores) and not _adds_up_to_1(other):
+            return True
     return False
+
+
+def _adds_up_to_1(scores: Tensor) -> bool:
+    sums = scores.sum(1)
+    return scores.shape[1] > 1 and bool((scores >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), rtol=1e-3)
 
 
 def _named_tensors(output: object, name: object = None) -> Iterator[tuple[object, Tensor]]:

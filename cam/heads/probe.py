@@ -138,7 +138,8 @@ class Probe(TorchFunctionMode):
         self.nodes: dict[Site, Node | None] = {}  # of these calls, in the autograd graph
         self.dtypes = {torch.float64}  # of all results
         self.injected = False
-        self.gated = False  # by a number for each image that was held constant, and that is no normalization's scale
+        self.held = False  # True if a scale behind the site was held constant
+        self.gated = False  # True if one was, by which the images get other norms: no normalization's
         self.generator = torch.Generator().manual_seed(3)
         self._gradients = torch.is_grad_enabled()
         self._token = object()
@@ -233,6 +234,7 @@ class Probe(TorchFunctionMode):
         if not self.hold:
             return func(*args, **kwargs)
         held = _hold_scale(site.operation, args)
+        self.held |= self.injected and (held is not None or func in _NORMALIZATIONS)
         if held is None:
             return _NORMALIZATIONS.get(func, func)(*args, **kwargs)
         out = func(*held, **kwargs)

@@ -70,6 +70,7 @@ on_pooled(
     lambda net, p: net.fc(p) * torch.sigmoid(net.gate(p)),
     gate=lambda: nn.Linear(K, 1),
 )
+on_pooled("leaky_relu_of_one_class", "nonlinear", lambda net, p: F.leaky_relu(net.fc(p)), fc=lambda: nn.Linear(K, 1))
 on_pooled("sigmoid_of_one_class", "nonlinear", lambda net, p: torch.sigmoid(net.fc(p)), fc=lambda: nn.Linear(K, 1))
 
 
