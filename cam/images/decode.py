@@ -49,6 +49,8 @@ def decode_image(
             tiff = Tiff(content, name) if content.startswith(TIFF_HEADERS) else None
             if tiff and tiff.more_bands_than_colors and not options.bands:
                 raise too_many_bands(name, tiff.bands)
+            if tiff and max(tiff.tile) > 0:  # a hostile tile may be larger than its image
+                _check_size(max(tiff.width, tiff.tile[0]), max(tiff.height, tiff.tile[1]), name, max_pixels)
             if tiff and (tiff.is_deep or tiff.more_bands_than_colors):
                 _check_size(tiff.width, tiff.height, name, max_pixels, tiff.bands * tiff.bits)
                 image = _turn(to_rgb(tiff.samples(), options, name), tiff.tag(ExifTags.Base.Orientation, 1))
@@ -58,6 +60,8 @@ def decode_image(
         raise
     except UnidentifiedImageError:
         remedy = "Convert it to JPEG or PNG, or copy it again if it should be one"
+        if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+            remedy = "Run pip install gapcam[heic], or convert it to JPEG or PNG"
         raise ImageError(f"{name} is not an image in a supported format", remedy) from None
     except Exception as error:  # decoders raise nearly anything on a hostile file
         raise unreadable(name, error, "Copy or export it again") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -20,9 +21,11 @@ def deep_samples(content: bytes, opened: Image.Image, name: str) -> Samples | No
     top = _largest_value(content, opened.format)
     if top <= 255:
         return None
+    chunks = _png_chunks(content) if opened.format == "PNG" else {}
     # Pillow has found the file sound: OpenCV returns what it could read of a damaged one.
-    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
+    data = np.frombuffer(_as_png(chunks) if chunks else content, np.uint8)
+    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if values is None or values.shape[:2] != (opened.height, opened.width):
         raise unsupported(name, f"{opened.format} of more than 8 bits")
     values = np.atleast_3d(values)
     key = opened.info.get("transparency")
@@ -32,8 +35,9 @@ def deep_samples(content: bytes, opened: Image.Image, name: str) -> Samples | No
         values = values[..., [2, 1, 0, 3][: values.shape[2]]]
     colors = 3 if values.shape[2] >= 3 else 1
     known = (0, top) if top < 65535 else None
-    if opened.format == "PNG" and (used := _significant_bits(content)):
+    if significant := chunks.get(b"sBIT"):
         # By the standard they are the upper bits; values that all fit into so many are stored in the lower ones.
+        used = max(significant[:colors])
         known = 0, 2**used - 1 if values[..., :colors].max() < 2**used else 65535
     return Samples(values, colors, "unassociated" if values.shape[2] > colors else "", known=known)
 
@@ -50,15 +54,28 @@ def _largest_value(content: bytes, form: str | None) -> int:
     return 255
 
 
-def _significant_bits(content: bytes) -> int:
-    """The largest number of bits in use that a PNG declares for a color; 0 if it declares none."""
+def _png_chunks(content: bytes) -> dict[bytes, bytes]:
+    """The data of a PNG's chunks by their names, the first of each; IDAT is that of all."""
+    chunks: dict[bytes, bytes] = {}
+    parts: list[bytes] = []
     start = 8
-    while content[start + 4 : start + 8] not in (b"IDAT", b"IEND", b""):
-        (length,) = struct.unpack(">I", content[start : start + 4])
-        if content[start + 4 : start + 8] == b"sBIT":
-            return max(content[start + 8 : start + 8 + min(length, 3 if length > 2 else 1)])
+    while start + 8 <= len(content) and b"IEND" not in chunks:
+        length, kind = struct.unpack(">I4s", content[start : start + 8])
+        data = content[start + 8 : start + 8 + length]
+        if kind == b"IDAT":
+            parts.append(data)
+        chunks.setdefault(kind, data)
         start += length + 12
-    return 0
+    return {**chunks, b"IDAT": b"".join(parts)}
+
+
+def _as_png(chunks: dict[bytes, bytes]) -> bytes:
+    """A PNG of the chunks that pixels need: OpenCV allocates what a hostile one says of its length."""
+    kept = [(kind, chunks[kind]) for kind in (b"IHDR", b"tRNS", b"IDAT") if kind in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in [*kept, (b"IEND", b"")]
+    )
 
 
 def undeclared_bands(content: bytes, opened: Image.Image) -> int:

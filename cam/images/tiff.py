@@ -29,14 +29,15 @@ class Tiff:
 
     def __init__(self, content: bytes, name: str) -> None:
         self.content, self.name = content, name
-        if content.startswith(b"MM\0+"):  # Pillow mistakes it for another file
-            raise unsupported(name, "big-endian BigTIFF")
-        is_big = content[2] == 43
-        self.tags = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if is_big else 8])
+        # Pillow knows BigTIFF in little-endian order only, but reads the tags of the other if told its order.
+        self.is_odd_big = content.startswith(b"MM\0+")
+        header = b"II+\0" + content[4:16] if self.is_odd_big else content[: 16 if content[2] == 43 else 8]
+        self.tags = TiffImagePlugin.ImageFileDirectory_v2(header, content[:2])
         file = BytesIO(content)
         file.seek(self.tags.next)
         self.tags.load(file)
         self.width, self.height = self.tag(256, 0), self.tag(257, 0)
+        self.tile = self.tag(322, 0), self.tag(323, 0)  # width and height; 0 for strips
         self.photometric, self.compression = self.tag(262, 0), self.tag(259, 1)
         self.colors = _COLORS.get(self.photometric, 0)
         if self.compression not in (*_LOSSLESS, *_LOSSY):
@@ -73,7 +74,7 @@ class Tiff:
         gray_or_rgb = self.photometric <= _RGB
         gray = self.photometric == _WHITE_IS_ZERO or (self.photometric < _RGB and self.alpha == "associated")
         odd_alpha = bool(self.alpha) and (gray or self.tag(284, 1) == 2)
-        return gray_or_rgb and (self.bits > 8 or self.format not in (1, 4) or odd_alpha)
+        return gray_or_rgb and (self.bits > 8 or self.format not in (1, 4) or odd_alpha or self.is_odd_big)
 
     def repair_palette(self, opened: Image.Image) -> None:
         """Put the palette of a file that stores 8 bits a color where 16 belong, as libtiff does."""
@@ -120,7 +121,7 @@ class Tiff:
 
     def _read_together(self, offsets: tuple[int, ...], counts: tuple[int, ...], bands: int) -> NDArray[Any]:
         """Read bands that are stored together: (H, W, bands)."""
-        tile = self.tag(322, self.width) if 324 in self.tags else self.width
+        tile = self.tile[0] if 324 in self.tags else self.width
         row = ceil(self.width / tile)  # in tiles
         stride = ceil(tile * bands * self.bits / 8)
         data = self._decompress(offsets, counts, stride, row).reshape(self.height, row, stride)
@@ -148,7 +149,7 @@ class Tiff:
         tags: dict[int, tuple[int, ...]] = {256: (stride * row,), 257: (self.height,), 258: (8,)}
         tags |= {259: (self.compression,), 262: (1,), 266: (self.tag(266, 1),), 277: (1,)}
         if 324 in self.tags:
-            tags |= {322: (stride,), 323: (self.tag(323, 0),), 324: offsets, 325: counts}
+            tags |= {322: (stride,), 323: (self.tile[1],), 324: offsets, 325: counts}
         else:
             tags |= {273: offsets, 278: (self.tag(278, self.height),), 279: counts}
         order = "<" if self.content[:2] == b"II" else ">"
