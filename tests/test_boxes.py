@@ -6,6 +6,7 @@ import csv
 import runpy
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from cam.errors import ModelError, UsageError
 from cam.evaluation.annotations import read_boxes
 from cam.evaluation.benchmark import Evaluation, Row
 from cam.evaluation.boxes import evaluate_boxes
-from cam.evaluation.methods import MapRequest
+from cam.evaluation.methods import MapRequest, load_image
 from cam.evaluation.metrics import box_mask
 from cam.images.io import read_image
 
@@ -89,6 +90,9 @@ def test_masks_give_px_ap(two):
     heat = Fixed("heat", {("a.png", 1): (0, 0, 4, 4), ("a.png", 0): (4, 4, 8, 8), ("b.png", 1): (2, 2, 6, 6)})
     row = evaluate(two, [heat]).rows[-1]
     assert (row.metric, row.value, row.count) == ("px_ap", 0.5, 1)
+    mask = np.asarray(Image.open(two / "masks" / "b.png")) // 255
+    Image.fromarray(mask.astype(np.uint16)).save(two / "masks" / "b.png")  # 1 of 65535 is inside, too
+    assert evaluate(two, [heat]).rows[-1] == row
 
 
 def test_images_that_fail_are_listed_and_the_others_measured(two):
@@ -104,7 +108,7 @@ def test_images_that_fail_are_listed_and_the_others_measured(two):
     save(two / "masks" / "black.png")
     done: list[str] = []
     methods = [Fixed(name, {("a.png", 1): (0, 0, 4, 4)}) for name in ("one", "other")]
-    result = evaluate(two, methods, max_pixels=64, progress=done.append)
+    result = evaluate(two, methods, load=partial(load_image, max_pixels=64), progress=done.append)
     assert (result.pictures, len(result.failed)) == (1, 6)
     assert {row.count for row in result.rows} == {1}
     assert [Path(path).stem for path in done] == ["gone", "a", "fails", "b", "large", "odd", "black"]

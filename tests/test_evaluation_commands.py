@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import tiff
 
 from cam.images.io import read_image, write_image
 
@@ -49,6 +50,23 @@ def test_boxes_of_the_samples(run, tmp_path):
     logit, uniform = of_metric["logit", "pointing"], of_metric["uniform", "pointing"]
     assert logit["value"] > 0.8 > 0.4 > uniform["value"]
     assert logit["low"] <= logit["value"] <= logit["high"]
+
+
+def test_images_of_twelve_bits_are_measured_as_those_of_eight(run, tmp_path):
+    five = read_image(SAMPLES / "five.png")[..., 0]
+    (tmp_path / "deep.tif").write_bytes(tiff(five.astype("<u2") * 16))
+    write_image(tmp_path / "plain.png", np.repeat(five[..., None], 3, 2))
+    x0, y0, x1, y1 = KNOWN["five.png"]["boxes"][0]
+    rows = []
+    for name, options in (("deep.tif", ["--value-range", "0,4080"]), ("plain.png", [])):
+        (tmp_path / "boxes.csv").write_text(f"{name},5,{x0},{y0},{x1},{y1}")
+        command = "evaluate", "boxes", tmp_path / "boxes.csv", "-m", "digits", "--evidence", "logit", "--json"
+        result = run(*command, *options)
+        assert result.exit_code == 0, result.output
+        content = json.loads(result.stdout)
+        assert content["settings"].get("value_range") == ([0, 4080] if options else None)
+        rows.append([row for row in content["rows"] if row["method"] == "logit"])
+    assert rows[0] == rows[1]
 
 
 def test_grid_of_digits_as_json_with_maps_from_files(run, digits, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cam.cli.command import SOME_FAILED, Command, Function, option_group, select
-from cam.cli.options import add_options, classifier_arguments, classifier_options, json_option, max_pixels_option
+from cam.cli.options import (
+    add_options,
+    classifier_arguments,
+    classifier_options,
+    json_option,
+    max_pixels_option,
+    read_options,
+)
 from cam.cli.values import COLOR, EVIDENCE, FIT, FRACTION, PATH, whole_number
 from cam.errors import UsageError
 
@@ -36,6 +44,7 @@ def _common_options(function: Function) -> Function:
             callback=lambda ctx, parameter, kinds: tuple(dict.fromkeys(kinds)),
             help="Evidence to compare. Repeatable.",
         ),
+        read_options,
         classifier_options,
         _run("-o", "--out", type=PATH, metavar="FILE", help="Also write the results to this JSON file."),
         _run("--seed", type=whole_number(0), default=0, help="Random seed."),
@@ -202,12 +211,18 @@ def _run_benchmark(run: Callable[..., Evaluation], steps: int, options: dict[str
     """Load the classifier, run a benchmark with the options of these names and show its results."""
     from cam.classifiers.load import load_classifier
     from cam.cli.printing import progress, show_evaluation
+    from cam.evaluation.methods import load_image
     from cam.files import write_whole
+    from cam.images.samples import ReadOptions
 
     classifier = load_classifier(**classifier_arguments(options))
     classifier.preprocessing.check_channels(3)
     with progress(steps, options["as_json"]) as advance:
-        evaluation = run(classifier, progress=advance, **select(options, "seed", "max_pixels", *names))
+        reading = ReadOptions(**select(options, "value_range", "bands"))
+        load = partial(load_image, max_pixels=options["max_pixels"], options=reading)
+        evaluation = run(classifier, progress=advance, load=load, **select(options, "seed", *names))
+    chosen = {name: value for name, value in vars(reading).items() if value is not None}
+    evaluation = replace(evaluation, settings={**evaluation.settings, **chosen})
     show_evaluation(evaluation, as_json=options["as_json"])
     if options["out"]:
         write_whole(options["out"], evaluation.to_json().encode())

@@ -113,7 +113,9 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
 
     max_pixels = options["max_pixels"]
     image = check_image(read_image(picture, max_pixels=max_pixels, **select(options, "value_range", "bands")))
-    mask = read_image(options["mask"], max_pixels=max_pixels).max(2) if options["mask"] else None
+    mask = None
+    if options["mask"]:
+        mask = read_image(options["mask"], max_pixels=max_pixels, value_range="minmax").max(2)
     model = load_any_classifier(**classifier_arguments(options))
     model.preprocessing.check_channels(3)
     silent = options["quiet"] or options["as_json"]

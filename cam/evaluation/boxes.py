@@ -14,7 +14,7 @@ from cam.evaluation import metrics
 from cam.evaluation.annotations import Annotation
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, Statistic, run_benchmark
 from cam.evaluation.labels import class_of
-from cam.evaluation.methods import MapRequest, Method, forward_image, load_image
+from cam.evaluation.methods import Load, MapRequest, Method, forward_image, load_image
 from cam.images.io import MAX_PIXELS, read_image
 from cam.maps.geometry import Size
 
@@ -33,7 +33,7 @@ def evaluate_boxes(
     methods: Sequence[Method],
     *,
     seed: int = 0,
-    max_pixels: int = MAX_PIXELS,
+    load: Load = load_image,
     progress: Progress = None,
 ) -> Evaluation:
     """Compare the heat of each class with the true boxes of its objects.
@@ -49,8 +49,8 @@ def evaluate_boxes(
 
     def measure(annotations: list[Annotation]) -> list[Sample]:
         picture = annotations[0].picture
-        image = load_image(picture, max_pixels)
-        objects = [_boxes_and_mask(annotation, image.shape[:2], max_pixels) for annotation in annotations]
+        image = load(picture)
+        objects = [_boxes_and_mask(annotation, image.shape[:2]) for annotation in annotations]
         class_idxs = [
             int(forward_image(classifier, image).logits.argmax()) if item.label is None else classes[item.label]
             for item in annotations
@@ -68,7 +68,7 @@ def evaluate_boxes(
     return run_benchmark("boxes", name, items, measure, settings, seed=seed, statistics=_STATISTICS, progress=progress)
 
 
-def _boxes_and_mask(annotation: Annotation, size: Size, max_pixels: int) -> tuple[metrics.Floats, metrics.Mask | None]:
+def _boxes_and_mask(annotation: Annotation, size: Size) -> tuple[metrics.Floats, metrics.Mask | None]:
     """Clip the boxes (B, 4) to an image of (H, W) pixels, and read the mask (H, W) if there is one."""
     path, (height, width) = str(annotation.picture.path), size
     boxes = np.array(annotation.boxes).clip(0, (width, height, width, height))
@@ -77,7 +77,7 @@ def _boxes_and_mask(annotation: Annotation, size: Size, max_pixels: int) -> tupl
         raise ImageError(problem, "Give boxes in pixels of the upright image")
     if annotation.mask is None:
         return boxes, None
-    mask = read_image(annotation.mask, max_pixels=max_pixels).max(2) > 0
+    mask = read_image(annotation.mask, max_pixels=max(MAX_PIXELS, height * width), value_range="minmax").max(2) > 0
     if mask.shape != size or not mask.any():
         problem = f"The mask {str(annotation.mask)!r} does not fit {path!r}, or is black"
         raise ImageError(problem, f"Give one of {width} x {height} pixels that is black outside the objects")

@@ -17,9 +17,8 @@ from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit
 from cam.errors import UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, run_benchmark
-from cam.evaluation.methods import MapRequest, Method, load_image
+from cam.evaluation.methods import Load, MapRequest, Method, load_image
 from cam.images.find import Picture
-from cam.images.io import MAX_PIXELS
 from cam.maps.geometry import Frame
 from cam.tensors import device_and_dtype
 
@@ -35,7 +34,7 @@ def evaluate_faithfulness(
     steps: int = 50,
     batch_size: int = 32,
     fit: Fit | None = None,
-    max_pixels: int = MAX_PIXELS,
+    load: Load = load_image,
     progress: Progress = None,
 ) -> Evaluation:
     """Measure how the probability of the predicted class follows the heat.
@@ -52,7 +51,7 @@ def evaluate_faithfulness(
     device = device_and_dtype(classifier.network)[0]
 
     def measure(picture: Picture) -> list[Sample]:
-        image = load_image(picture, max_pixels)
+        image = load(picture)
         inputs, frame = classifier.preprocessing.prepare(image, fit)
         sigma = _BLUR * min(frame.input)
         blurred = torch.from_numpy(ndimage.gaussian_filter(inputs.numpy(), (0, sigma, sigma), mode="nearest"))

@@ -13,11 +13,11 @@ from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import crop_resized
 from cam.errors import UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, measure_items, run_benchmark
-from cam.evaluation.methods import Image, MapRequest, Method, forward_image, load_image
+from cam.evaluation.methods import Image, Load, MapRequest, Method, forward_image, load_image
 from cam.evaluation.metrics import peak_inside, share_inside
 from cam.files import write_whole
 from cam.images.find import Picture
-from cam.images.io import MAX_PIXELS, write_image
+from cam.images.io import write_image
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def evaluate_grid(
     mosaics: int = 50,
     confidence: float = 0.9,
     seed: int = 0,
-    max_pixels: int = MAX_PIXELS,
+    load: Load = load_image,
     save: Path | None = None,
     progress: Progress = None,
 ) -> Evaluation:
@@ -52,7 +52,7 @@ def evaluate_grid(
     `classes` are the true ones. `methods` makes those to compare for a classifier whose inputs are whole mosaics.
     `save` is a folder for the mosaics and `mosaics.csv`, name and class of every tile, for maps of other tools.
     """
-    confident, failed = confident_images(classifier, classes, confidence, max_pixels)
+    confident, failed = confident_images(classifier, classes, confidence, load)
     drawn = [mosaic for size in sizes for mosaic in draw_mosaics(confident, size, mosaics, seed)]
     if save:
         lines = [f"{mosaic.name},{class_idx}\n" for mosaic in drawn for _, class_idx in mosaic.tiles]
@@ -61,7 +61,7 @@ def evaluate_grid(
     methods_of = {size: methods(classifier.with_input_size((size * height, size * width))) for size in sizes}
 
     def measure(mosaic: Mosaic) -> list[Sample]:
-        image = compose_mosaic(classifier, mosaic, max_pixels)
+        image = compose_mosaic(classifier, mosaic, load)
         if save:
             write_image(save / mosaic.name, image)
         return [_score(image, mosaic, methods_of[mosaic.size])]
@@ -75,12 +75,12 @@ def evaluate_grid(
 
 
 def confident_images(
-    classifier: Classifier, classes: Mapping[Picture, int], confidence: float, max_pixels: int = MAX_PIXELS
+    classifier: Classifier, classes: Mapping[Picture, int], confidence: float, load: Load = load_image
 ) -> tuple[dict[Picture, int], dict[str, str]]:
     """Select the images whose true class has at least that probability; also give those that failed, and why."""
 
     def check(picture: Picture) -> tuple[Picture, bool]:
-        result = forward_image(classifier, load_image(picture, max_pixels), "crop")
+        result = forward_image(classifier, load(picture), "crop")
         correct = int(result.logits.argmax()) == classes[picture]
         return picture, correct and float(result.probabilities.max()) >= confidence
 
@@ -105,12 +105,12 @@ def draw_mosaics(classes: Mapping[Picture, int], size: int, count: int, seed: in
     return mosaics
 
 
-def compose_mosaic(classifier: Classifier, mosaic: Mosaic, max_pixels: int = MAX_PIXELS) -> Image:
+def compose_mosaic(classifier: Classifier, mosaic: Mosaic, load: Load = load_image) -> Image:
     """Set the tiles side by side, each as the crop that the model sees: (n * H, n * W, 3)."""
     preprocessing = classifier.preprocessing
     tiles = []
     for picture, _ in mosaic.tiles:
-        image = load_image(picture, max_pixels)
+        image = load(picture)
         frame = preprocessing.frame((image.shape[0], image.shape[1]), "crop")
         tiles.append(crop_resized(image, frame, preprocessing.interpolation))
     rows = [np.concatenate(tiles[i : i + mosaic.size], 1) for i in range(0, len(tiles), mosaic.size)]

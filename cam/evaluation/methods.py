@@ -20,7 +20,9 @@ from cam.explanations.compute import build_explanations, compute_maps
 from cam.explanations.forward import ForwardResult, result_or_raise, run_forward
 from cam.explanations.options import ExplainOptions, OneClass
 from cam.images.find import Picture
+from cam.images.io import MAX_PIXELS
 from cam.images.read import Limits, read_picture
+from cam.images.samples import AS_STORED, ReadOptions
 from cam.maps.evidence import Evidence
 from cam.tensors import device_and_dtype, wait
 
@@ -45,9 +47,13 @@ class Method:
     heats: Callable[[MapRequest], dict[int, Heat]]  # by class; raises ImageError or ModelError
 
 
-def load_image(picture: Picture, max_pixels: int) -> Image:
+Load: TypeAlias = Callable[[Picture], Image]
+"""Reads an image that is measured."""
+
+
+def load_image(picture: Picture, max_pixels: int = MAX_PIXELS, options: ReadOptions = AS_STORED) -> Image:
     """Read an image that is to be measured."""
-    return read_picture(picture, Limits(max_pixels)).image
+    return read_picture(picture, Limits(max_pixels), options=options).image
 
 
 def forward_image(classifier: Classifier, image: Image, fit: Fit | None = None) -> ForwardResult:

@@ -14,14 +14,13 @@ from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import MAX_SIDE, crop_resized
 from cam.errors import UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, run_benchmark
-from cam.evaluation.methods import Image, MapRequest, baselines, forward_image, load_image
+from cam.evaluation.methods import Image, Load, MapRequest, baselines, forward_image, load_image
 from cam.explanations.explain import explain_images
 from cam.explanations.explanation import Explanation
 from cam.explanations.forward import result_or_raise
 from cam.explanations.options import ExplainOptions, OneClass
 from cam.heads.receptive_field import arithmetic_grid
 from cam.images.find import Picture
-from cam.images.io import MAX_PIXELS
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Pair, fit_crop, stretched
 
@@ -54,7 +53,7 @@ def evaluate_placement(
     positions: int = 8,
     background: tuple[int, int, int] | None = None,
     seed: int = 0,
-    max_pixels: int = MAX_PIXELS,
+    load: Load = load_image,
     progress: Progress = None,
 ) -> Evaluation:
     """Paste shrunk images at random known positions, and measure how far their heat lies from them.
@@ -80,7 +79,7 @@ def evaluate_placement(
 
     def measure(item: tuple[Picture, Sequence[Sequence[int]]]) -> list[Sample]:
         picture, upper_left = item
-        image = load_image(picture, max_pixels)
+        image = load(picture)
         class_idx = truth[picture] if truth else int(forward_image(classifier, image).logits.argmax())
         frame = fit_crop((image.shape[0], image.shape[1]), object_size, (object_size, object_size))
         return measure_object(paste(str(picture.name), crop_resized(image, frame), class_idx, blank, upper_left))

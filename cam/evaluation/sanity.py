@@ -19,13 +19,12 @@ from cam.classifiers.preprocessing import Fit
 from cam.errors import UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Row, Sample, run_benchmark
 from cam.evaluation.faithfulness import heat_on_input
-from cam.evaluation.methods import Heat, MapRequest, baselines, evidence_methods, forward_image, load_image
+from cam.evaluation.methods import Heat, Load, MapRequest, baselines, evidence_methods, forward_image, load_image
 from cam.explanations.options import TopClasses, resolve
 from cam.heads.copies import eval_copy, random_inputs
 from cam.heads.find import find_head
 from cam.heads.hooks import eval_mode
 from cam.images.find import Picture
-from cam.images.io import MAX_PIXELS
 from cam.maps.activation import completeness_error
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Size
@@ -40,7 +39,7 @@ def evaluate_sanity(
     seed: int = 0,
     stages: int = 5,
     fit: Fit | None = None,
-    max_pixels: int = MAX_PIXELS,
+    load: Load = load_image,
     progress: Progress = None,
 ) -> Evaluation:
     """Measure what every map of the predicted class must pass, whatever its purpose.
@@ -58,7 +57,7 @@ def evaluate_sanity(
     errors: list[float] = []
 
     def measure(picture: Picture) -> list[Sample]:
-        image = load_image(picture, max_pixels)
+        image = load(picture)
         result = forward_image(classifier, image, fit)
         class_idx, runner_up = resolve([TopClasses(2)], result.logits)
         request = MapRequest(str(picture.name), image, (class_idx,))
