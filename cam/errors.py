@@ -7,7 +7,7 @@ class CamError(Exception):
     """Base of every error that the caller can fix.
 
     Args:
-        found: what is wrong, with the caller's own value, without a full stop.
+        problem: what is wrong, with the caller's own value, without a full stop.
         remedy: what to do, without a full stop.
 
     Example:
@@ -15,13 +15,13 @@ class CamError(Exception):
         "'cat.jpg' is empty. Copy the file again."
     """
 
-    def __init__(self, found: str, remedy: str) -> None:
-        super().__init__(f"{found}. {remedy}.")
-        self.found = found
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}. {remedy}.")
+        self.problem = problem
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[type[CamError], tuple[str, str]]:  # other exceptions are pickled with `args`
-        return type(self), (self.found, self.remedy)
+        return type(self), (self.problem, self.remedy)
 
 
 class UsageError(CamError, ValueError):

@@ -37,20 +37,20 @@ def own_stream(device: torch.device) -> Iterator[None]:
         yield
 
 
-def put(array: NDArray[np.generic], device: torch.device) -> Tensor:
+def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     """Copy an array to a device; on CUDA without waiting for the copy."""
     tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def fetch(tensor: Tensor) -> Tensor:
-    """Copy a tensor to the CPU; on CUDA without waiting, so that it must not be read before `wait`."""
+def to_cpu(tensor: Tensor) -> Tensor:
+    """Copy a tensor to the CPU; on CUDA without waiting, so that it must not be read before `synchronize`."""
     if tensor.device.type != "cuda":
         return tensor.cpu()
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
-def wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait for the GPU work that this thread has started, and for nothing else."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()

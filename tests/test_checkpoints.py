@@ -29,7 +29,7 @@ class Custom:
 def error_of(path: Path, *, unsafe_pickle: bool = False) -> WeightsError:
     with pytest.raises(WeightsError) as caught:
         read_checkpoint(path, unsafe_pickle=unsafe_pickle)
-    assert str(path) in caught.value.found
+    assert str(path) in caught.value.problem
     assert caught.value.remedy
     return caught.value
 
@@ -50,7 +50,7 @@ def test_both_torch_formats_are_read(tmp_path: Path, name: str, zipped: bool) ->
 
 def test_a_pickle_protocol_that_torch_cannot_read_safely_is_an_error(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "a.pt", pickle_protocol=4)
-    assert "not in the format of torch.save or safetensors" in error_of(tmp_path / "a.pt").found
+    assert "not in the format of torch.save or safetensors" in error_of(tmp_path / "a.pt").problem
     assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
 
 
@@ -73,7 +73,7 @@ def test_code_is_refused_by_name_and_never_run(tmp_path: Path, zipped: bool) -> 
     path = tmp_path / "evil.pt"
     torch.save({"state_dict": STATE, "bomb": Bomb(tmp_path / "ran")}, path, _use_new_zipfile_serialization=zipped)
     error = error_of(path)
-    assert "getattr" in error.found
+    assert "getattr" in error.problem
     assert "safetensors" in error.remedy
     assert "--unsafe-pickle" in error.remedy
     assert not (tmp_path / "ran").exists()
@@ -84,7 +84,7 @@ def test_code_is_refused_by_name_and_never_run(tmp_path: Path, zipped: bool) -> 
 def test_a_pickle_named_safetensors_is_not_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     torch.save(STATE, path)
-    assert "damaged" in error_of(path, unsafe_pickle=True).found
+    assert "damaged" in error_of(path, unsafe_pickle=True).problem
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_class_of_an_object_is_named(tmp_path: Path, content: Any, name: str
     module = nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
     module.load_state_dict(STATE)
     torch.save(content(module), tmp_path / "a.pt")
-    assert name in error_of(tmp_path / "a.pt").found
+    assert name in error_of(tmp_path / "a.pt").problem
     assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
 
 
@@ -110,7 +110,7 @@ def test_a_torchscript_archive_is_code(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates it; people still have such files
         torch.jit.save(torch.jit.script(module), str(tmp_path / "a.pt"))
-    assert "'TorchScript'" in error_of(tmp_path / "a.pt").found
+    assert "'TorchScript'" in error_of(tmp_path / "a.pt").problem
     assert same(read_checkpoint(tmp_path / "a.pt", unsafe_pickle=True), STATE)
 
 
@@ -118,8 +118,8 @@ def test_missing_code_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     torch.save({"state_dict": STATE, "args": Custom()}, tmp_path / "a.pt")
     monkeypatch.delitem(globals(), "Custom")
     error = error_of(tmp_path / "a.pt", unsafe_pickle=True)
-    assert "Custom" in error.found
-    assert "cannot be imported" in error.found
+    assert "Custom" in error.problem
+    assert "cannot be imported" in error.problem
     assert "PYTHONPATH" in error.remedy
 
 
@@ -140,7 +140,7 @@ def test_missing_code_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_other_files_are_not_checkpoints(tmp_path: Path, make: Any, message: str) -> None:
     make(tmp_path / "a.pt")
-    assert message in error_of(tmp_path / "a.pt", unsafe_pickle=True).found
+    assert message in error_of(tmp_path / "a.pt", unsafe_pickle=True).problem
 
 
 def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "a.pt"
     torch.save(STATE, path)
     monkeypatch.setattr(Path, "open", deny)  # permissions do not bind root, who may run the tests
-    assert "cannot be opened (Permission denied)" in error_of(path).found
+    assert "cannot be opened (Permission denied)" in error_of(path).problem
 
 
 def test_a_null_character_in_the_path_is_an_error() -> None:
@@ -168,7 +168,7 @@ def test_a_file_that_is_cut_short_is_damaged(tmp_path: Path, kind: str, share: f
         torch.save({"w": torch.ones(1000)}, path, _use_new_zipfile_serialization=kind == "zip")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    assert "damaged" in error_of(path).found
+    assert "damaged" in error_of(path).problem
 
 
 @given(start=st.sampled_from([b"\x80\x02", b"PK\x03\x04", b"\x40" + bytes(7) + b"{"]), rest=st.binary())
@@ -191,7 +191,7 @@ def test_random_bytes_are_an_error(tmp_path_factory: pytest.TempPathFactory, sta
 def test_a_file_without_tensors_lists_its_keys(tmp_path: Path, content: object, keys: str) -> None:
     torch.save(content, tmp_path / "a.pt")
     error = error_of(tmp_path / "a.pt")
-    assert f"holds no weights, only {keys}" in error.found
+    assert f"holds no weights, only {keys}" in error.problem
     assert "state_dict()" in error.remedy
 
 
@@ -199,7 +199,7 @@ def test_a_checkpoint_that_contains_itself_is_an_error(tmp_path: Path) -> None:
     loop: dict[str, Any] = {"epoch": 3}
     loop["model"] = loop
     torch.save(loop, tmp_path / "a.pt")
-    assert "holds no weights" in error_of(tmp_path / "a.pt").found
+    assert "holds no weights" in error_of(tmp_path / "a.pt").problem
 
 
 @pytest.mark.parametrize(("name", "tensors"), [("resnet20-12fca82f", 97), ("resnet56-4bfd9763", 277)])

@@ -16,7 +16,7 @@ from cam.errors import HeadError
 from cam.invariance.demo.demo import accuracy_by_position, shipped_glyphs, shipped_networks
 from cam.invariance.demo.scenes import uci_digits
 from cam.invariance.demo.training import NETWORKS, RIGHT_HALF, is_correct, make_scenes, train_network
-from cam.networks.heads_compared import HeadsCompared
+from cam.networks.small_convnet import SmallConvNet
 
 PAGE = Path(__file__).parents[1] / "docs" / "invariance.md"
 # 3x3 convolutions without bias, 3-16-32-32-64-64, and two numbers a channel of each normalization.
@@ -34,7 +34,7 @@ def count(module: nn.Module) -> int:
 
 @pytest.mark.parametrize("name", HEAD)
 def test_heads_have_the_parameters_and_shapes_worked_by_hand(name):
-    network = HeadsCompared(name)
+    network = SmallConvNet(name)
     assert count(network.features) == BODY == 69968
     assert count(network.head) == HEAD[name]
     assert network.features(torch.zeros(2, 3, 32, 64)).shape == (2, 64, 4, 8)
@@ -43,9 +43,9 @@ def test_heads_have_the_parameters_and_shapes_worked_by_hand(name):
 
 def test_only_the_averaged_head_takes_another_size():
     wider = torch.zeros(2, 3, 40, 96)
-    assert HeadsCompared("gap-linear")(wider).shape == (2, 10)
+    assert SmallConvNet("gap-linear")(wider).shape == (2, 10)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        HeadsCompared("flatten-linear")(wider)
+        SmallConvNet("flatten-linear")(wider)
 
 
 def test_a_linear_layer_after_the_average_equals_a_1x1_convolution_before_it(device):
@@ -65,7 +65,7 @@ def test_a_shift_by_whole_cells_makes_no_difference_with_circular_padding(shift)
     torch.manual_seed(0)
     images = torch.randn(2, 3, 32, 64, dtype=torch.float64)
     shifted = images.roll(shift, (2, 3))
-    average, flattened = (HeadsCompared(head, "circular").double().eval() for head in ("gap-linear", "flatten-linear"))
+    average, flattened = (SmallConvNet(head, "circular").double().eval() for head in ("gap-linear", "flatten-linear"))
     assert torch.allclose(average(shifted), average(images), rtol=0, atol=1e-12)
     assert not torch.allclose(flattened(shifted), flattened(images), rtol=0, atol=1e-3)
 

@@ -22,7 +22,7 @@ def write(folder: Path, content: str | bytes, name: str = "labels.txt") -> Path:
 def error_of(path: Path) -> UsageError:
     with pytest.raises(UsageError) as caught:
         read_labels(path)
-    assert repr(str(path)) in caught.value.found
+    assert repr(str(path)) in caught.value.problem
     return caught.value
 
 
@@ -99,26 +99,26 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, labels: list[str])
     ],
 )
 def test_invalid_labels_are_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
-    assert message in error_of(write(tmp_path, content)).found
+    assert message in error_of(write(tmp_path, content)).problem
 
 
 @pytest.mark.parametrize(
     ("content", "message"), [("cat\ndog\n", "must be JSON"), ('"cat"', "map, got str"), ("3", "map, got int")]
 )
 def test_a_json_file_must_be_json_with_labels(tmp_path: Path, content: str, message: str) -> None:
-    assert message in error_of(write(tmp_path, content, "labels.json")).found
+    assert message in error_of(write(tmp_path, content, "labels.json")).problem
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "cannot be read (No such file" in error_of(tmp_path / "labels.txt").found
-    assert "cannot be read (Is a directory)" in error_of(tmp_path).found
-    assert "cannot be read" in error_of(Path("a\0b")).found
+    assert "cannot be read (No such file" in error_of(tmp_path / "labels.txt").problem
+    assert "cannot be read (Is a directory)" in error_of(tmp_path).problem
+    assert "cannot be read" in error_of(Path("a\0b")).problem
 
     def deny(self: Path, encoding: str) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", deny)  # permissions do not bind root, who may run the tests
-    assert "cannot be read (Permission denied)" in error_of(tmp_path / "labels.txt").found
+    assert "cannot be read (Permission denied)" in error_of(tmp_path / "labels.txt").problem
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_every_label_finds_its_class(labels: list[str], data: st.DataObject) -> 
 def test_an_unknown_label_lists_the_nearest(text: str, nearest: str) -> None:
     with pytest.raises(UsageError) as caught:
         find_class(LABELS, text)
-    assert caught.value.found == f"No class has the label {text!r}{nearest}"
+    assert caught.value.problem == f"No class has the label {text!r}{nearest}"
 
 
 def test_labels_that_hold_the_text_come_before_those_spelled_like_it() -> None:
@@ -178,5 +178,5 @@ def test_labels_that_hold_the_text_come_before_those_spelled_like_it() -> None:
 def test_an_ambiguous_label_lists_its_classes() -> None:
     with pytest.raises(UsageError) as caught:
         find_class(LABELS, "Crane")
-    assert caught.value.found == "'Crane' is the label of 2 classes: 1 'crane', 5 'crane'"
+    assert caught.value.problem == "'Crane' is the label of 2 classes: 1 'crane', 5 'crane'"
     assert caught.value.remedy == "Give the class index"

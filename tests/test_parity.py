@@ -11,7 +11,7 @@ import pytest
 import torch
 from runs import DIGITS, NAMES, PNG, classes, lines
 
-from cam.drawing.colormaps import lookup, to_steps
+from cam.drawing.colormaps import lookup, to_color_indices
 from cam.engines import eager
 from cam.images.io import read_image
 
@@ -22,7 +22,8 @@ def assert_same_drawn(out: Path, other: Path) -> None:
     for ours, theirs in zip(lines(out), lines(other), strict=True):
         files = [line["targets"][0]["files"] for line in (ours, theirs)]
         one, two = (
-            to_steps(np.load(place / each["heat"]), vmax) for place, each in zip((out, other), files, strict=True)
+            to_color_indices(np.load(place / each["heat"]), vmax)
+            for place, each in zip((out, other), files, strict=True)
         )
         assert np.abs(one - two).max() <= 1e-3
         between = np.abs(one % 1 - 0.5) <= 1e-3

@@ -52,11 +52,11 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
     classifier, waits = wrapped(), []
     fetched: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def fetch(maps: torch.Tensor) -> torch.Tensor:  # as from a GPU: there only once it has been waited for
+    def to_cpu(maps: torch.Tensor) -> torch.Tensor:  # as from a GPU: there only once it has been waited for
         fetched.append((torch.full_like(maps, math.nan), maps))
         return fetched[-1][0]
 
-    def wait(device: torch.device) -> None:
+    def synchronize(device: torch.device) -> None:
         waits.append((device, len(fetched)))
         for arrived, maps in fetched:
             arrived.copy_(maps)
@@ -64,8 +64,8 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
     options = ExplainOptions("contrast", resolution=48, tta=True, channels=2)
     batch = [photo(32, 32, seed) for seed in range(3)], [[TopClasses(2)]] * 3, options
     expected = list(explain_images(classifier, *batch))
-    monkeypatch.setattr("cam.explanations.compute.fetch", fetch)
-    monkeypatch.setattr("cam.explanations.explain.wait", wait)
+    monkeypatch.setattr("cam.explanations.compute.to_cpu", to_cpu)
+    monkeypatch.setattr("cam.explanations.explain.synchronize", synchronize)
     results = list(explain_images(classifier, *batch))
     assert waits == [(torch.device("cpu"), 3 * 6)]  # of three images three sizes, each mirrored too
     for result, plain in zip(results, expected, strict=True):
@@ -312,7 +312,7 @@ def test_inputs_that_cannot_be_moved_to_the_device_are_errors(classifier, monkey
     def full(*_: object) -> None:
         raise RuntimeError("MPS backend out of memory")
 
-    monkeypatch.setattr("cam.explanations.forward.put", full)
+    monkeypatch.setattr("cam.explanations.forward.to_device", full)
     results = run_forward(classifier, images(2), classifier.preprocessing)
     assert [str(result)[:93] for result in results] == [
         "Inputs of shape (2, 32, 32, 3) cannot be moved to cpu: MPS backend out of memory. Use a small"

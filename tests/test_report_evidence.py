@@ -186,7 +186,7 @@ def test_the_page_computes_every_kind_of_evidence_as_python_does(head, browser: 
     report = report_on_two(classifier, tmp_path)
     run = RunEvidence.open(tmp_path / "run")
     with opened(browser, report) as page:
-        for number, record in enumerate(run.records()):
+        for number, record in enumerate(run.records):
             page_kind, stored, classes = page.evaluate(READ, [number, 6])
             assert page_kind == kind
             assert 5 <= len(stored) < 40 if kind == "selected" else len(stored) == len(classifier.labels)
@@ -259,7 +259,7 @@ def real_run(squeezenet_weights: cam.Classifier, shared_data: Path, tmp_path_fac
 
 def test_a_thousand_classes_take_150_kb_a_picture(real_run: Path):
     run = RunEvidence.open(real_run)
-    for record in run.records():
+    for record in run.records:
         entry, details = run.entry(record), run.details(record)
         size = (real_run / record["files"]["report"]).stat().st_size
         assert 20_000 < size - len(entry["thumbnail"]) - len(details["photo"]) <= 150_000
@@ -269,7 +269,7 @@ def test_a_thousand_classes_take_150_kb_a_picture(real_run: Path):
 def test_the_page_is_exact_on_real_photographs(real_run: Path, squeezenet_weights: cam.Classifier, browser: Browser):
     report = write_report(real_run)
     assert report.stat().st_size < REAL * 250_000 + 300_000
-    images = [read_image(record["path"]) for record in RunEvidence.open(real_run).records()]
+    images = [read_image(record["path"]) for record in RunEvidence.open(real_run).records]
     js = """async ([n, evidence]) => {
         const [[a], [b]] = gapcam.data.index.pictures[n].top;
         const picture = await gapcam.data.evidence(n);

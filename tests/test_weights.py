@@ -142,8 +142,8 @@ def test_a_checkpoint_that_does_not_fit_is_named_and_changes_nothing(state: dict
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(WeightsError) as caught:
         load_weights(network, state, "runs/best.pt")
-    assert message in caught.value.found
-    assert "'runs/best.pt'" in caught.value.found
+    assert message in caught.value.problem
+    assert "'runs/best.pt'" in caught.value.problem
     assert "this model" in caught.value.remedy
     assert same(network.state_dict(), before)
 

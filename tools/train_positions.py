@@ -45,7 +45,7 @@ def card(name: str, weights: bytes, trained: TrainedNetwork) -> dict[str, Any]:
     return {
         "name": name,
         "description": f"Digits learned in the right half of scenes only: {body}; {HEADS[arguments['head']]}",
-        "factory": "cam.networks.heads_compared:HeadsCompared",
+        "factory": "cam.networks.small_convnet:SmallConvNet",
         "arguments": arguments,
         "preprocessing": {
             "resize": SIZE[0],

@@ -52,7 +52,7 @@ def _first_bytes(path: Path) -> bytes:
     try:
         if not path.is_file():  # a pipe would block
             problem = "is a folder or a device, not a file" if path.exists() else "does not exist"
-            raise WeightsError(f"--weights: {name} {problem}", "Check the path of the weights")
+            raise WeightsError(f"--weights {name} {problem}", "Check the path of the weights")
         with path.open("rb") as file:
             return file.read(9)
     except OSError as error:
@@ -151,9 +151,9 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -
         ],
     }
     if any(problems.values()):
-        message = "; ".join(f"{problem} {_listed(keys)}" for problem, keys in problems.items() if keys)
+        problem = "; ".join(f"{kind} {_listed(keys)}" for kind, keys in problems.items() if keys)
         remedy = "Check that they belong to this model and were saved from the unwrapped network"
-        raise WeightsError(f"The weights of {source!r} do not fit the network: {message}", remedy)
+        raise WeightsError(f"The weights of {source!r} do not fit the network: {problem}", remedy)
     # Into the network's own dictionary, because it holds the versions by which modules convert old weights.
     merged.update(state)
     network.load_state_dict(merged)

@@ -43,6 +43,10 @@ class BaseClassifier:
         """Turn logits (N, C) into probabilities: softmax, or the logistic function if there is one logit."""
         return logits.sigmoid() if self.binary else logits.softmax(1)
 
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Make the logits (N, C) of all classes: one logit z becomes -z against and z for the class."""
+        return torch.cat((-logits, logits), 1) if self.binary else logits
+
     def with_input_size(self, size: Size) -> Self:
         """Take images of (H, W) pixels without resizing or cropping."""
         preprocessing = replace(self.preprocessing, resize=min(size), crop=size, fit="crop")
@@ -72,6 +76,14 @@ class Classifier(BaseClassifier):
     def __post_init__(self) -> None:
         if self.snapshot is None or self.snapshot.network is not self.network:
             self._take_snapshot()
+
+    @property
+    def class_head(self) -> Head:
+        """The head, with weights for each of two classes where the network has one logit."""
+        weight, bias = self.head.weight, self.head.bias
+        if not self.binary:
+            return self.head
+        return replace(self.head, weight=torch.cat((-weight, weight)), bias=torch.cat((-bias, bias)))
 
     def to(self, device: torch.device) -> Classifier:
         """Move the network, in place, and the head to a device."""
@@ -136,12 +148,7 @@ class Classifier(BaseClassifier):
                 f"{self.name!r} gives {len(logits)} results and {len(features)} features for {len(inputs)} inputs",
                 "Give one image at a time (--batch-size 1), or fix the network",
             )
-        logits, head = logits.float(), self.head
-        if self.binary:
-            logits = torch.cat((-logits, logits), 1)
-            weight, bias = torch.cat((-head.weight, head.weight)), torch.cat((-head.bias, head.bias))
-            head = replace(head, weight=weight, bias=bias)
-        return logits, features, head
+        return self.class_logits(logits.float()), features, self.class_head
 
     def grid_for(self, cells: Size, input_size: Size) -> Grid:
         """Grid of a map of (h, w) cells over an input of (H, W) pixels."""

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from cam.errors import UsageError
 from cam.images.io import resize
 from cam.maps.geometry import Frame, Size, fit_crop, fit_whole
-from cam.tensors import put
+from cam.tensors import to_device
 
 Fit = Literal["crop", "whole"]
 MAX_SIDE = 4096  # pixels of an input; a larger one does not fit in any memory
@@ -128,7 +128,7 @@ class Preprocessing:
             (torch.Size([3, 224, 224]), (16, 58))
         """
         pixels, frame = self.resize_and_crop(image, fit)
-        return self.normalize(put(pixels[None], torch.device("cpu")))[0].contiguous(), frame
+        return self.normalize(to_device(pixels[None], torch.device("cpu")))[0].contiguous(), frame
 
     def resize_and_crop(
         self, image: NDArray[np.uint8], fit: Fit | None = None, photo: Size | None = None
@@ -153,7 +153,7 @@ class Preprocessing:
         """
         rows = pixels.float().flatten(2)  # all channels of a row in one: torch is slow with rows of three numbers
         mean, std = (
-            put(np.tile(np.array(values, np.float32), pixels.shape[2]), pixels.device)
+            to_device(np.tile(np.array(values, np.float32), pixels.shape[2]), pixels.device)
             for values in (self.mean, self.std)
         )
         rows.div_(255).sub_(mean).div_(std)

@@ -28,7 +28,7 @@ from cam.cli.values import EVIDENCE, FIT, FRACTION, PATH, Value, integers, whole
 
 if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
-    from cam.cli.printing import Records
+    from cam.cli.printing import RunTable
     from cam.runs.options import RunOptions
 
 _SAVED = {"overlay", "heat", "cam"}
@@ -121,11 +121,11 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     if options["truth"] and options["shard"]:
         raise click.UsageError("A --shard has no report for --truth. Run cam merge, then give --truth to cam report.")
     keep_memory()
-    from cam.cli.printing import Records, progress, show_run
+    from cam.cli.printing import RunTable, progress, show_run
 
     out, silent = options["out"], options["quiet"] or options["as_json"]
-    records = Records()
-    with _stoppable(ctx, records):
+    run_table = RunTable()
+    with _stoppable(ctx, run_table):
         with importing():
             from cam.classifiers.load import load_classifier
             from cam.evaluation.labels import read_truth
@@ -144,10 +144,10 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         read_truth(options["truth"], names, classifier.labels)  # its errors come before the work
         count = len(shard(pictures, *options["shard"]) if options["shard"] else pictures)
         arguments = {param.opts[-1].lstrip("-"): ctx.params[param.name] for param in ctx.command.params if param.name}
-        with progress(count, silent) as records.advance:
+        with progress(count, silent) as run_table.advance:
             settings = _run_options(classifier, options)
-            run = explain_folder(classifier, pictures, out, settings, arguments, records.add, left_out)
-        show_run(run, records, as_json=options["as_json"], quiet=options["quiet"])
+            run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out)
+        show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])
         if options["report"] and not options["shard"] and run.explained:
             page = write_report(out, options["truth"])
             if not silent:
@@ -181,7 +181,7 @@ def _run_options(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
 
 
 @contextmanager
-def _stoppable(ctx: click.Context, records: Records) -> Iterator[None]:
+def _stoppable(ctx: click.Context, run_table: RunTable) -> Iterator[None]:
     """On Ctrl-C or a request to terminate, end the run in order and say how to continue it."""
     signals = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, _stop) for number in signals}
@@ -190,7 +190,7 @@ def _stoppable(ctx: click.Context, records: Records) -> Iterator[None]:
     except KeyboardInterrupt:
         from cam.cli.printing import show_failures
 
-        show_failures(records.failures)
+        show_failures(run_table.failures)
         command = "the same command" + (" without --overwrite" if ctx.params["overwrite"] else "")
         click.echo(f"Stopped. Run {command} to continue in {str(ctx.params['out'])!r}.", err=True)
         ctx.exit(STOPPED)

@@ -32,7 +32,7 @@ def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
         yield lambda step: bar.advance(task)
 
 
-class Records:
+class RunTable:
     """What a run shows at its end: the first rows of its table, and the failures; `advance` moves its progress bar."""
 
     def __init__(self) -> None:
@@ -50,22 +50,22 @@ class Records:
             self.failures[record["path"]] = record["error"]
 
 
-def show_run(run: RunSummary, records: Records, *, as_json: bool, quiet: bool) -> None:
+def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool) -> None:
     """Show the result of a run: a table, failed images with their errors, and where the results are."""
     out, facts = run.manifest.parent, vars(run)
     if as_json:
         counts = {name: value for name, value in facts.items() if name != "manifest"}
-        print(json.dumps({**counts, "out": str(out), "errors": records.failures}, indent=2))
+        print(json.dumps({**counts, "out": str(out), "errors": run_table.failures}, indent=2))
         return
-    show_failures(records.failures)
+    show_failures(run_table.failures)
     if quiet:
         return
     if run.note:
         _console(stderr=True).print(f"slower: {printable(run.note)}", soft_wrap=True)
     console = _console()
-    if records.rows:
-        console.print(_table(records.rows))
-    if more := records.row_count - len(records.rows):
+    if run_table.rows:
+        console.print(_table(run_table.rows))
+    if more := run_table.row_count - len(run_table.rows):
         console.print(f"... and {more} more in {printable(run.manifest)}", soft_wrap=True)
     if run.left_out:
         from cam.images.find import describe_left_out
@@ -112,8 +112,8 @@ def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     settings = ", ".join(f"{name} {_fact(value)}" for name, value in evaluation.settings.items())
     images = f"{evaluation.pictures} image{'s' * (evaluation.pictures != 1)}"
     images += f" ({evaluation.unrecognized} more not recognized)" if evaluation.unrecognized else ""
-    about = f"{evaluation.benchmark}: {evaluation.model}, {images}, seed {evaluation.seed}"
-    console.print(printable(f"{about}; {settings}"), soft_wrap=True)
+    line = f"{evaluation.benchmark}: {evaluation.model}, {images}, seed {evaluation.seed}"
+    console.print(printable(f"{line}; {settings}"), soft_wrap=True)
 
 
 def show_models(models: Sequence[dict[str, str]]) -> None:

@@ -36,8 +36,8 @@ def lookup(colormap: str) -> NDArray[np.uint8]:
         table = np.concatenate([spread[:1], spread])
     else:
         near = get_close_matches(name, ["signed", *_OPENCV], n=5, cutoff=0.4) or ["signed", *sorted(_OPENCV)]
-        found = f"--colormap must be signed or the name of an OpenCV color map, got {colormap!r}"
-        raise UsageError(found, f"Use one of {', '.join(near)}")
+        problem = f"--colormap must be signed or the name of an OpenCV color map, got {colormap!r}"
+        raise UsageError(problem, f"Use one of {', '.join(near)}")
     table.flags.writeable = False  # shared by all callers
     return table
 
@@ -50,15 +50,15 @@ def colorize(
     Values beyond the ends get the outermost colors, NaN that of zero; if vmax is 0 all values do. The color map
     "signed" always has its zero in the middle.
     """
-    return paint(to_steps(values, vmax, colormap, signed), colormap)
+    return paint(to_color_indices(values, vmax, colormap, signed), colormap)
 
 
-def to_steps(
+def to_color_indices(
     values: NDArray[np.floating], vmax: float, colormap: str = "signed", signed: bool = True
 ) -> NDArray[np.float32]:
     """Convert evidence to indices of `lookup`, not rounded and not clipped: float32 of the same shape, finite.
 
-    An average of steps is the step of the average, so the few cells of a map can be converted before they are
+    An average of indices is the index of the average, so the few cells of a map can be converted before they are
     interpolated to many pixels.
     """
     if not 0 <= vmax < np.inf:
@@ -67,19 +67,19 @@ def to_steps(
     if vmax < np.finfo(np.float32).tiny:
         return np.full(values.shape, _ZERO, np.float32)
     with np.errstate(over="ignore"):  # evidence far beyond a tiny vmax
-        steps = _STEPS * np.divide(values, vmax, dtype=np.float32)
+        indices = _STEPS * np.divide(values, vmax, dtype=np.float32)
         if not signed and colormap.lower() != "signed":
-            steps = 2 * steps - _STEPS
-    clipped = np.clip(steps + _ZERO, -_LARGEST_STEP, _LARGEST_STEP)
+            indices = 2 * indices - _STEPS
+    clipped = np.clip(indices + _ZERO, -_LARGEST_STEP, _LARGEST_STEP)
     finite: NDArray[np.float32] = np.nan_to_num(clipped, copy=False, nan=_ZERO)
     return finite
 
 
-def paint(steps: NDArray[np.float32], colormap: str = "signed") -> NDArray[np.uint8]:
-    """Paint the steps of `to_steps`, (H, W) and not empty, rounded and clipped: (H, W, 3) uint8 RGB."""
-    index = cv2.convertScaleAbs(np.clip(steps, 0, 255))  # which rounds
+def paint(indices: NDArray[np.float32], colormap: str = "signed") -> NDArray[np.uint8]:
+    """Paint the indices of `to_color_indices`, (H, W) and not empty, rounded and clipped: (H, W, 3) uint8 RGB."""
+    index = cv2.convertScaleAbs(np.clip(indices, 0, 255))  # which rounds
     four_bytes = cv2.LUT(index, _packed(colormap)).view(np.uint8)
-    return np.asarray(cv2.cvtColor(four_bytes.reshape(*steps.shape, 4), cv2.COLOR_RGBA2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(four_bytes.reshape(*indices.shape, 4), cv2.COLOR_RGBA2RGB), np.uint8)
 
 
 @cache

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.drawing.colormaps import paint, to_steps
+from cam.drawing.colormaps import paint, to_color_indices
 from cam.errors import UsageError
 from cam.maps.boxes import Box
 from cam.maps.geometry import Frame, Grid
@@ -37,7 +37,7 @@ def overlay(
         problem = f"heat of shape {heat.shape} does not have the size of the image of shape {image.shape}"
         raise UsageError(problem, "Pass heat of shape (H, W) for an image of shape (H, W, 3)")
     canvas = np.empty(image.shape, np.uint8)
-    _blend(canvas, image, to_steps(heat, vmax, colormap, signed), colormap, opacity)
+    _blend(canvas, image, to_color_indices(heat, vmax, colormap, signed), colormap, opacity)
     unseen = np.isnan(heat)
     if unseen.any():
         hatched, stroke = np.empty_like(canvas), _stroke(canvas)
@@ -79,7 +79,7 @@ def draw(
         return
 
     down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
-    cells = to_steps(cam, vmax, colormap, signed) @ across[x0:x1].T
+    cells = to_color_indices(cam, vmax, colormap, signed) @ across[x0:x1].T
     rows_at_once = max(1, _STRIP // max(1, width))
     for top in range(y0, y1, rows_at_once):
         rows = slice(top, min(top + rows_at_once, y1))
@@ -97,12 +97,12 @@ def draw_boxes(canvas: NDArray[np.uint8], boxes: Sequence[Box]) -> None:
 
 
 def _blend(
-    canvas: NDArray[np.uint8], image: NDArray[np.uint8], steps: NDArray[np.float32], colormap: str, opacity: float
+    canvas: NDArray[np.uint8], image: NDArray[np.uint8], indices: NDArray[np.float32], colormap: str, opacity: float
 ) -> None:
     if not 0 <= opacity <= 1:
         raise UsageError(f"--opacity must be between 0 and 1, got {opacity!r}", "Choose a number in that range")
-    if steps.size:
-        cv2.addWeighted(image, 1 - opacity, paint(steps, colormap), opacity, 0, dst=canvas)
+    if indices.size:
+        cv2.addWeighted(image, 1 - opacity, paint(indices, colormap), opacity, 0, dst=canvas)
 
 
 def _hatch(canvas: NDArray[np.uint8], image: NDArray[np.uint8], lines: NDArray[np.uint8]) -> None:

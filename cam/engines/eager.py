@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cam.errors import ModelError
 from cam.heads.copies import copy_network, eval_copy, random_inputs
 from cam.heads.head import Head
-from cam.heads.hooks import FeatureHook, uncompiled
+from cam.heads.hooks import FeatureHook, forward, uncompiled
 from cam.tensors import device_and_dtype
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
@@ -79,9 +79,9 @@ def _fold_batchnorm(network: nn.Module, head: Head, inputs: Tensor) -> nn.Module
             for module in folded.modules():
                 children = module._modules
                 children.update({name: nn.Identity() for name, child in children.items() if child is norm})
-        expected = FeatureHook(copy_network(network), head.site)(inputs)
+        expected = forward(network, head.site, inputs)
         try:
-            actual = FeatureHook(copy_network(folded), head.site)(inputs)
+            actual = forward(folded, head.site, inputs)
         except ModelError:  # the features were the output of a BatchNorm
             return network
     same = all(

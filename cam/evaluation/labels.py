@@ -89,7 +89,7 @@ def _classes_of_folders(folders: Mapping[Key, Path], labels: Sequence[str]) -> d
             classes[folder] = index if sorted_ids else class_of(labels, folder.name)
         except UsageError as error:
             remedy = "Name it after a label or a class index, or give a CSV of path,label"
-            raise UsageError(f"The folder {str(folder)!r} matches no class: {error.found}", remedy) from error
+            raise UsageError(f"The folder {str(folder)!r} matches no class: {error.problem}", remedy) from error
     return {key: classes[folder] for key, folder in folders.items()}
 
 
@@ -110,7 +110,7 @@ def _read_table(csv: Path, pictures: Sequence[tuple[str, str]], labels: Sequence
         try:
             class_idx = find(label)
         except UsageError as error:
-            raise UsageError(f"{where} matches no class: {error.found}", error.remedy) from error
+            raise UsageError(f"{where} matches no class: {error.problem}", error.remedy) from error
         paths = sorted(matches.get(text, ()))
         if len(paths) > 1:
             raise UsageError(f"{where} matches {paths[0]!r} and {paths[1]!r}", f"Write more of the path than {text!r}")

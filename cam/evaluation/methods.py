@@ -24,7 +24,7 @@ from cam.images.io import MAX_PIXELS
 from cam.images.read import Limits, read_picture
 from cam.images.samples import AS_STORED, ReadOptions
 from cam.maps.evidence import Evidence
-from cam.tensors import device_and_dtype, wait
+from cam.tensors import device_and_dtype, synchronize
 
 Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
 Heat: TypeAlias = NDArray[np.float32]  # (H, W), NaN where nothing was seen
@@ -75,7 +75,7 @@ def evidence_methods(
         result = run(request)
         targets = [OneClass(class_idx) for class_idx in request.class_idxs]
         maps = compute_maps(classifier, targets, result, [result], options)
-        wait(device_and_dtype(classifier.network)[0])
+        synchronize(device_and_dtype(classifier.network)[0])
         explanations = build_explanations(classifier, request.image, maps, options)
         return {explanation.class_idx: explanation.heat() for explanation in explanations}
 

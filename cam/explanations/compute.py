@@ -18,21 +18,21 @@ from cam.explanations.options import ExplainOptions, OneClass, Target, TopClasse
 from cam.maps.activation import AllClasses
 from cam.maps.evidence import channel_maps, margins, posteriors
 from cam.maps.projection import View, average_views
-from cam.tensors import fetch
+from cam.tensors import to_cpu
 
 
 @dataclass(frozen=True)
 class ComputedMaps:
     """The maps of one image, on their way from the device.
 
-    The maps of each view are (M, h, w) float32 on the CPU, complete only after `cam.tensors.wait`: T class activation
+    The maps of each view are (M, h, w) float32 on the CPU, complete only after `synchronize`: T class activation
     maps, T maps of the evidence, and the maps of the channels.
     """
 
     native: ForwardResult  # at the model's own input size; gives the logits
     views: Sequence[ForwardResult]  # give the maps, the finest first
     classes: list[int]  # the T classes to explain, in order
-    others: list[int]  # the class that each of them is contrasted with; empty for other kinds of evidence
+    contrast_classes: list[int]  # the class that each of them is contrasted with; empty for other kinds of evidence
     channels: list[list[int]]  # of each class, the channels to show
     maps: list[Tensor]
 
@@ -52,23 +52,23 @@ def compute_maps(
     options: ExplainOptions,
 ) -> ComputedMaps:
     """Start to compute the maps of one image, without waiting for the device; for the arguments see `ComputedMaps`."""
-    classes, others = resolve(targets, native.logits), []
+    classes, contrast_classes = resolve(targets, native.logits), []
     if options.against is not None:
         (other,) = resolve([OneClass(options.against)], native.logits)
         if classes == [other]:
             problem = f"{classifier.labels[other]!r} is the class of this image and would be contrasted with itself"
             raise ModelError(problem, "Choose another class with --target or --against")
         classes = [class_idx for class_idx in classes if class_idx != other]
-        others = [other] * len(classes)
+        contrast_classes = [other] * len(classes)
     elif options.evidence == "contrast":
         best, second = resolve([TopClasses(2)], native.logits)
-        others = [second if class_idx == best else best for class_idx in classes]
+        contrast_classes = [second if class_idx == best else best for class_idx in classes]
     channels = [_top_channels(views, class_idx, options.channels) for class_idx in classes]
     maps = []
     for view in views:
         evidence = cams = view.cams(classes)
         if options.evidence == "contrast":
-            evidence = cams - view.cams(others)
+            evidence = cams - view.cams(contrast_classes)
         elif options.evidence == "margin":
             evidence = margins(view.features, view.weight, classes)
         elif options.evidence == "posterior":
@@ -79,8 +79,8 @@ def compute_maps(
                 weight = view.row(class_idx)
                 features = torch.stack([view.features[index] for index in indices])
                 parts.append(channel_maps(features, torch.stack([weight[index] for index in indices])))
-        maps.append(fetch(torch.cat(parts).float()))
-    return ComputedMaps(native, views, classes, others, channels, maps)
+        maps.append(to_cpu(torch.cat(parts).float()))
+    return ComputedMaps(native, views, classes, contrast_classes, channels, maps)
 
 
 def _top_channels(views: Sequence[ForwardResult], class_idx: int, count: int) -> list[int]:
@@ -130,7 +130,7 @@ def build_explanations(
             grid=results[0].grid,
             frame=results[0].frame,
             image=image,
-            against=scores(computed.others[n]) if computed.others else None,
+            against=scores(computed.contrast_classes[n]) if computed.contrast_classes else None,
             channels=tuple(Channel(index, float(part.mean()), part) for index, part in channels),
             zero_features=all(result.zero_features for result in results),
         )

@@ -26,7 +26,7 @@ from cam.images.io import check_image, read_image
 from cam.maps.activation import AllClasses
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Size
-from cam.tensors import device_and_dtype, own_stream, wait
+from cam.tensors import device_and_dtype, own_stream, synchronize
 
 Photo: TypeAlias = str | Path | NDArray[np.uint8]
 _FAILURES = ModelError, MemoryError, torch.OutOfMemoryError  # these cost their image only
@@ -177,7 +177,7 @@ def explain_images(
                 computed.append(compute_maps(classifier, image_targets, native_result, view_results, options))
             except _FAILURES as error:
                 computed.append(as_model_error(error))
-        wait(device)  # once for the whole batch
+        synchronize(device)  # once for the whole batch
     for image, maps_or_error in zip(images, computed, strict=True):
         try:
             maps = result_or_raise(maps_or_error)

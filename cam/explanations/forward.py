@@ -19,7 +19,7 @@ from cam.heads.criteria import tolerance_of
 from cam.heads.head import Head
 from cam.maps.activation import class_activation_maps
 from cam.maps.geometry import Frame, Grid, Size
-from cam.tensors import device_and_dtype, put
+from cam.tensors import device_and_dtype, to_device
 
 _BATCH_PIXELS = 2**24  # pixels of inputs in one forward pass: 334 of 224 x 224, and fewer of larger ones
 Value = TypeVar("Value")
@@ -127,7 +127,7 @@ def _run(
     """Run the network on a batch of cropped images, (N, H, W, 3)."""
     device, dtype = device_and_dtype(classifier.network)
     try:
-        inputs = preprocessing.normalize(put(pixels, device))
+        inputs = preprocessing.normalize(to_device(pixels, device))
     except RuntimeError as error:  # out of memory: some devices have no error of their own for it
         problem = f"Inputs of shape {pixels.shape} cannot be moved to {device}: {error}"
         raise OutOfMemoryError(problem, "Use a smaller --batch-size, or another --device") from error

@@ -43,9 +43,9 @@ def check_repeatable(network: nn.Module, inputs: Tensor, logits: Tensor, toleran
     difference = float((alone - logits[:1]).abs().max())
     if difference > limit:
         layers = [name for name, module in network.named_modules() if getattr(module, "running_mean", 0) is None]
-        found = f" (layer {layers[0]!r} has no running statistics)" if layers else ""
+        layer = f" (layer {layers[0]!r} has no running statistics)" if layers else ""
         raise ModelError(
-            f"The class scores of an image depend on the other images of the batch, by {difference:.2g}{found}",
+            f"The class scores of an image depend on the other images of the batch, by {difference:.2g}{layer}",
             "Let the network compute each image alone in evaluation mode; normalize by running statistics, "
             "such as with BatchNorm2d(track_running_stats=True)",
         )

@@ -47,8 +47,8 @@ def check_network(network: object) -> None:
         raise UsageError(f"network must be a torch.nn.Module, got {got}", remedy)
     for name, module in network.named_modules():
         if unsupported := _unsupported(module):
-            found, remedy = unsupported
-            raise ModelError(f"{f'Layer {name!r}' if name else 'The network'} {found}", remedy)
+            problem, remedy = unsupported
+            raise ModelError(f"{f'Layer {name!r}' if name else 'The network'} {problem}", remedy)
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if is_lazy(tensor):
             continue
@@ -66,16 +66,16 @@ def _unsupported(module: nn.Module) -> tuple[str, str] | None:
     """Why a layer is not supported, and what to do about it."""
     kind = type(module)
     if isinstance(module, torch.jit.ScriptModule):
-        found = f"is a {kind.__name__} (TorchScript), whose calls cannot be watched"
-        return found, "Give the Python module that it was scripted from"
+        problem = f"is a {kind.__name__} (TorchScript), whose calls cannot be watched"
+        return problem, "Give the Python module that it was scripted from"
     if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
-        found = "comes from torch.export and cannot be put in evaluation mode"
-        return found, "Give the Python module that it was exported from"
+        problem = "comes from torch.export and cannot be put in evaluation mode"
+        return problem, "Give the Python module that it was exported from"
     if kind.__module__.startswith("torch.ao.nn") and "quantized" in kind.__module__:
         return f"is a quantized {kind.__name__}", _FLOAT
     if kind.train is not nn.Module.train and not _takes_mode(kind):
-        found = f"is a {kind.__name__}, whose train() trains it instead of setting the training mode"
-        return found, "Give the network inside it, such as its .model"
+        problem = f"is a {kind.__name__}, whose train() trains it instead of setting the training mode"
+        return problem, "Give the network inside it, such as its .model"
     return None
 
 

@@ -47,9 +47,9 @@ class ScoreOnlyClassifier(BaseClassifier):
         except CamError:
             raise
         except Exception as error:  # a network may raise anything
-            found = f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {error}"
-            raise ModelError(found, "Give a --canvas of its input size, or a smaller --batch-size") from error
-        return torch.cat((-logits, logits), 1) if self.binary else logits
+            problem = f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {error}"
+            raise ModelError(problem, "Give a --canvas of its input size, or a smaller --batch-size") from error
+        return self.class_logits(logits)
 
 
 Model: TypeAlias = Classifier | ScoreOnlyClassifier
@@ -71,7 +71,7 @@ def load_any_classifier(model: str, *, labels: Labels | None = None, device: str
         return make_classifier(model, loaded, labels).to(torch_device)
     except HeadError as error:
         network = loaded.network.to(torch_device)
-        scorer = ScoreOnlyClassifier(model, network, loaded.preprocessing, (), error.found, weights=loaded.weights)
+        scorer = ScoreOnlyClassifier(model, network, loaded.preprocessing, (), error.problem, weights=loaded.weights)
         classes = scorer.forward(torch.zeros(1, *loaded.preprocessing.input_shape)).shape[1]
         return replace(scorer, binary=classes == 1, labels=name_classes(labels, loaded.labels, classes))
 

@@ -57,15 +57,15 @@ def cut_object(
     height, width = image.shape[:2]
     if mask is not None:
         if mask.shape != (height, width):
-            found = f"--mask must be {height}x{width} pixels (HxW) like the image, got {format_size(mask.shape)}"
-            raise UsageError(found, "Give a mask of that size")
+            problem = f"--mask must be {height}x{width} pixels (HxW) like the image, got {format_size(mask.shape)}"
+            raise UsageError(problem, "Give a mask of that size")
         if mask.any():
             rows, columns = (np.flatnonzero(mask.any(1 - axis)) for axis in (0, 1))
             box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
     x0, y0, x1, y1 = box or (0, 0, width, height)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        found = f"--box {x0},{y0},{x1},{y1} does not lie in the image of {width}x{height} pixels (WxH)"
-        raise UsageError(found, f"Give x0,y0,x1,y1 with 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}")
+        problem = f"--box {x0},{y0},{x1},{y1} does not lie in the image of {width}x{height} pixels (WxH)"
+        raise UsageError(problem, f"Give x0,y0,x1,y1 with 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}")
     size = max(1, round((y1 - y0) * scale)), max(1, round((x1 - x0) * scale))
     pixels = resize(image[y0:y1, x0:x1], size, interpolation)
     if mask is None:
@@ -109,12 +109,12 @@ class Placements:
         rooms = [canvas[axis] - cutout.size[axis] for axis in (0, 1)]
         if min(rooms) < 0 or max(rooms) == 0:
             size = format_size(cutout.size)
-            found = f"--canvas must be larger than the object of {size} pixels (HxW), got {format_size(canvas)}"
-            raise UsageError(found, "Give a larger canvas, or a smaller object")
+            problem = f"--canvas must be larger than the object of {size} pixels (HxW), got {format_size(canvas)}"
+            raise UsageError(problem, "Give a larger canvas, or a smaller object")
         count = math.prod(min(steps, room + 1) for room in rooms)
         if count > MAX_POSITIONS:
-            found = f"--steps {steps} gives {count} positions, more than {MAX_POSITIONS}"
-            raise UsageError(found, f"Give --steps {math.isqrt(MAX_POSITIONS)} or fewer")
+            problem = f"--steps {steps} gives {count} positions, more than {MAX_POSITIONS}"
+            raise UsageError(problem, f"Give --steps {math.isqrt(MAX_POSITIONS)} or fewer")
         ys, xs = (tuple(np.linspace(0, room, min(steps, room + 1)).astype(int).tolist()) for room in rooms)
         return cls(cutout, background, fill, ys, xs)
 

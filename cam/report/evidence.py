@@ -44,9 +44,8 @@ class EvidenceWriter:
 
         The weight is base64 of (C, K) little-endian float32, or null where maps are stored instead of features.
         """
-        weight, bias = classifier.head.weight.cpu(), classifier.head.bias.cpu()
-        if classifier.binary:
-            weight, bias = torch.cat((-weight, weight)), torch.cat((-bias, bias))
+        head = classifier.class_head
+        weight, bias = head.weight.cpu(), head.bias.cpu()
         encoded = b64encode(weight.numpy().astype("<f4").tobytes()).decode() if _stores_features(weight) else None
         model = {"labels": classifier.labels, "bias": bias.tolist(), "logistic": classifier.binary, "weight": encoded}
         folder.write(MODEL, json.dumps(model).encode())

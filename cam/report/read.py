@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,37 +16,35 @@ from numpy.typing import NDArray
 from cam.errors import UsageError
 from cam.report.evidence import MODEL
 from cam.report.packing import unpack
-from cam.runs.folder import RunFolder, read_about
+from cam.runs.folder import RunFolder, read_run_info
 from cam.runs.manifest import Record, read_records
 
 
 @dataclass(frozen=True)
 class RunEvidence:
-    """A finished run (`about` is its run.json) with the evidence of its images; `model` is its model.json."""
+    """A finished run (`info` is its run.json) with the evidence of its images; `model` is its model.json."""
 
     folder: RunFolder
-    about: dict[str, Any]
+    info: dict[str, Any]
     model: dict[str, Any]
+    records: list[Record]  # the lines of its manifest
 
     @classmethod
     def open(cls, out: Path) -> RunEvidence:
         """Open a folder; UsageError if it holds no finished run, or one without evidence."""
         folder = RunFolder(out)
-        about = read_about(folder)
-        if "explained" not in about:
+        run_info = read_run_info(folder)
+        if "explained" not in run_info:
             remedy = "Name the folder of a finished run; for a run made with --shard, use cam merge first"
             raise UsageError(f"{str(out)!r} contains no finished run", remedy)
-        if not about["explained"]:
+        if not run_info["explained"]:
             raise UsageError(f"The run in {str(out)!r} explained no image", "See manifest.jsonl for the errors")
         try:
-            return cls(folder, about, json.loads((out / MODEL).read_bytes()))
+            model = json.loads((out / MODEL).read_bytes())
         except (OSError, ValueError):
             remedy = "Run cam explain again, with --report and --overwrite"
             raise UsageError(f"The run in {str(out)!r} has no evidence for a report", remedy) from None
-
-    def records(self) -> Iterator[Record]:
-        """Yield the lines of the manifest, in order."""
-        return read_records(self.folder.manifest)
+        return cls(folder, run_info, model, list(read_records(folder.manifest)))
 
     def entry(self, record: Record) -> dict[str, Any]:
         """Read what the list shows of an image; UsageError if its file is missing or damaged."""

@@ -34,9 +34,9 @@ def write_report(out: Path, truth: str | None = None) -> Path:
     """
     run = RunEvidence.open(out)
     with run.folder.locked():
-        loads_files = run.about["explained"] > _IN_ONE_FILE
+        loads_files = run.info["explained"] > _IN_ONE_FILE
         index = _make_index(run, truth, loads_files=loads_files)
-        records = () if loads_files else run.records()
+        records = () if loads_files else run.records
         evidence = (script_json(run.details(record)) for record in records if record["status"] == "ok")
         write_whole(out / REPORT, make_page(index, evidence, loads_files=loads_files).encode("ascii"))
     return out / REPORT
@@ -44,11 +44,11 @@ def write_report(out: Path, truth: str | None = None) -> Path:
 
 def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> dict[str, Any]:
     """What the page knows from the start."""
-    names = ((record["path"], record["name"]) for record in run.records())
+    names = ((record["path"], record["name"]) for record in run.records)
     true_classes = read_truth(truth, names, run.model["labels"])
     rmtree(run.folder.out / THUMBNAILS, ignore_errors=True)  # an earlier report may have had more images
     entries, failed, peaks, summary = [], [], [], Summary()
-    for record in run.records():
+    for record in run.records:
         if record["status"] != "ok":
             failed.append({"path": record["path"], "error": record["error"]})
             continue
@@ -68,14 +68,14 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
     if loads_files and len(entries) % _IN_ONE_FILE:
         _move_thumbnails(run.folder.out, entries)
     return {
-        "title": f"{run.about['model']}, {len(entries)} picture{'s' if len(entries) != 1 else ''}",
+        "title": f"{run.info['model']}, {len(entries)} picture{'s' if len(entries) != 1 else ''}",
         **run.model,
-        "drawing": _drawing(run.about, peaks),
+        "drawing": _drawing(run.info, peaks),
         "about": {
-            "model": run.about["model"],
-            "head": run.about["head"]["kind"],
-            "weights": run.about["weights"]["sha256"] or run.about["weights"]["tensors_sha256"],
-            "version": run.about["versions"]["gapcam"],
+            "model": run.info["model"],
+            "head": run.info["head"]["kind"],
+            "weights": run.info["weights"]["sha256"] or run.info["weights"]["tensors_sha256"],
+            "version": run.info["versions"]["gapcam"],
         },
         "pictures": entries,
         "failed": failed,
@@ -91,10 +91,10 @@ def _move_thumbnails(out: Path, entries: list[dict[str, Any]]) -> None:
     write_whole(out / THUMBNAILS / f"{number}.js", f"gapcam.receive({script_json(thumbnails)})\n".encode("ascii"))
 
 
-def _drawing(about: dict[str, Any], peaks: list[float]) -> dict[str, Any]:
+def _drawing(info: dict[str, Any], peaks: list[float]) -> dict[str, Any]:
     """How the page draws at first: as the run did; and the colormaps that it offers."""
-    settings = about["settings"]
-    run_scale = about["scale"] if settings["evidence"] == "logit" else None
+    settings = info["settings"]
+    run_scale = info["scale"] if settings["evidence"] == "logit" else None
     colormap = settings["colormap"].lower()
     names = dict.fromkeys((colormap, *_COLORMAPS))  # each once
     return {

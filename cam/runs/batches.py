@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
-from cam.drawing.colormaps import lookup, to_steps
+from cam.drawing.colormaps import lookup, to_color_indices
 from cam.errors import CamError, ImageError
 from cam.explanations.explain import ImageResult, explain_images
 from cam.explanations.explanation import Explanation
@@ -24,7 +24,7 @@ from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record
 from cam.runs.options import Batch, RunOptions
 from cam.runs.writing import Blended, write_picture
-from cam.tensors import device_and_dtype, fetch, own_stream, put, wait
+from cam.tensors import device_and_dtype, own_stream, synchronize, to_cpu, to_device
 
 # An image with the fingerprint of its file, and its explanations or the reason why it failed.
 Outcome: TypeAlias = tuple[Picture, ImageResult | CamError]
@@ -43,7 +43,7 @@ def process_batch(
     blended: Iterable[tuple[Outcome, Blended]] = ((outcome, ()) for outcome in outcomes)
     if device.type == "cuda" and "overlay" in options.save:
         blended = blend_batch(outcomes, device, options)
-    records = (write_picture(*outcome, folder, options, heat) for outcome, heat in blended)
+    records = (write_picture(*outcome, folder, options, images) for outcome, images in blended)
     return [{"index": index, **record} for (index, _), record in zip(batch, records, strict=True)]
 
 
@@ -93,14 +93,15 @@ def blend(
     Returns (H, W, 3) uint8 RGB of the seen part of each image, for `overlay(blended=...)`.
     """
     groups: dict[object, list[int]] = {}
-    for index, one in enumerate(explanations):
-        groups.setdefault((one.image.shape, one.evidence_map.shape, one.grid, one.frame), []).append(index)
+    for index, explanation in enumerate(explanations):
+        shapes = explanation.image.shape, explanation.evidence_map.shape
+        groups.setdefault((*shapes, explanation.grid, explanation.frame), []).append(index)
     blended: dict[int, Tensor] = {}
     with own_stream(device):
         for indices in groups.values():
             group = [explanations[index] for index in indices]
             blended.update(zip(indices, _blend_group(group, device, vmax, opacity, colormap), strict=True))
-        wait(device)
+        synchronize(device)
     return [blended[index].numpy() for index in range(len(explanations))]
 
 
@@ -111,19 +112,21 @@ def _blend_group(
     first, (height, width, _) = group[0], group[0].image.shape
     frame = replace(first.frame, photo=(height, width))
     x0, y0, x1, y1 = frame.seen
-    cells = [to_steps(one.evidence_map, one.vmax if vmax is None else vmax, colormap, one.signed) for one in group]
+    ends = [explanation.vmax if vmax is None else vmax for explanation in group]
+    pairs = zip(group, ends, strict=True)
+    cells = [to_color_indices(item.evidence_map, end, colormap, item.signed) for item, end in pairs]
     down, across = (interpolation_weights(axis, first.evidence_map.shape[axis], first.grid, frame) for axis in (0, 1))
-    steps = put(down[y0:y1], device) @ put(np.stack(cells), device) @ put(across[x0:x1], device).T
-    colors = put(lookup(colormap), device)[steps.round_().clamp_(0, 255).int()]
-    images = put(np.stack([one.image[y0:y1, x0:x1] for one in group]), device) * (1 - opacity)
-    return fetch(images.add_(colors, alpha=opacity).round_().to(torch.uint8))
+    indices = to_device(down[y0:y1], device) @ to_device(np.stack(cells), device) @ to_device(across[x0:x1], device).T
+    colors = to_device(lookup(colormap), device)[indices.round_().clamp_(0, 255).int()]
+    images = to_device(np.stack([explanation.image[y0:y1, x0:x1] for explanation in group]), device) * (1 - opacity)
+    return to_cpu(images.add_(colors, alpha=opacity).round_().to(torch.uint8))
 
 
 def _shrink(outcome: Outcome, max_side: int | None) -> Outcome:
     picture, result = outcome
     if isinstance(result, CamError):
         return outcome
-    small = [replace(one, image=shrink(one.image, max_side)) for one in result.explanations]
+    small = [replace(explanation, image=shrink(explanation.image, max_side)) for explanation in result.explanations]
     return picture, result._replace(explanations=small)
 
 
@@ -134,7 +137,7 @@ def explanations_of(outcome: Outcome) -> list[Explanation]:
 
 def pixels_of(outcome: Outcome) -> int:
     """The pixels of an image; 0 if it failed."""
-    return sum(one.image.size // 3 for one in explanations_of(outcome)[:1])
+    return sum(explanation.image.size // 3 for explanation in explanations_of(outcome)[:1])
 
 
 def _split(items: Iterable[Item], most: int, pixels: Callable[[Item], int]) -> Iterator[list[Item]]:

@@ -29,7 +29,7 @@ class RunFolder:
         return self.out / f"manifest{self._suffix}.jsonl"
 
     @property
-    def run(self) -> Path:
+    def run_file(self) -> Path:
         return self.out / f"run{self._suffix}.json"
 
     @property
@@ -44,10 +44,10 @@ class RunFolder:
         """Write one of the results, whole or not at all."""
         write_whole(self.out / name, data, self.unfinished)
 
-    def write_about(self, about: Mapping[str, Any]) -> None:
+    def write_run_info(self, run_info: Mapping[str, Any]) -> None:
         """Write run.json."""
-        data = (json.dumps(about, indent=2, default=str) + "\n").encode()
-        write_whole(self.run, data, self.unfinished, durable=True)
+        data = (json.dumps(run_info, indent=2, default=str) + "\n").encode()
+        write_whole(self.run_file, data, self.unfinished, durable=True)
 
     def has(self, name: str) -> bool:
         """True if it holds a file of that name that is not empty, as a power cut may leave one."""
@@ -74,13 +74,13 @@ class RunFolder:
             lock.release()
 
 
-def read_about(folder: RunFolder) -> dict[str, Any]:
+def read_run_info(folder: RunFolder) -> dict[str, Any]:
     """Read run.json; empty if it cannot be read."""
     try:
-        about = json.loads(folder.run.read_bytes())
+        run_info = json.loads(folder.run_file.read_bytes())
     except (OSError, ValueError):
-        about = {}
-    return about if isinstance(about, dict) else {}
+        run_info = {}
+    return run_info if isinstance(run_info, dict) else {}
 
 
 def runs_in(out: Path) -> list[RunFolder]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cam.errors import UsageError
 from cam.files import write_whole
-from cam.runs.folder import RunFolder, read_about, runs_in
+from cam.runs.folder import RunFolder, read_run_info, runs_in
 from cam.runs.manifest import Record, as_line, read_records
 from cam.runs.options import first_difference
 
@@ -23,8 +23,10 @@ def merge_shards(outs: Sequence[Path]) -> Path:
     A folder may hold several shards. Their results stay where they are; the manifest names them relative to its folder.
     """
     shards = _find_shards(outs)
-    abouts = [_read_finished(shard, read_about(shards[0])) for shard in shards]
-    whole, counts = RunFolder(outs[0]), {name: sum(about[name] for about in abouts) for name in ("explained", "failed")}
+    first = read_run_info(shards[0])
+    run_infos = [_read_finished(shard, first) for shard in shards]
+    counts = {name: sum(run_info[name] for run_info in run_infos) for name in ("explained", "failed")}
+    whole = RunFolder(outs[0])
     remedy = "Run cam explain again for all shards, over the same images"
 
     def lines() -> Iterator[bytes]:
@@ -38,7 +40,7 @@ def merge_shards(outs: Sequence[Path]) -> Path:
             raise UsageError(f"The shards have {number} lines for {sum(counts.values())} images", remedy)
 
     write_whole(whole.manifest, lines(), whole.unfinished, durable=True)
-    whole.write_about({**abouts[0], **counts})
+    whole.write_run_info({**first, **counts})
     with suppress(OSError):  # in use
         whole.unfinished.rmdir()
     return whole.manifest
@@ -60,16 +62,16 @@ def _find_shards(outs: Sequence[Path]) -> list[RunFolder]:
 
 def _read_finished(shard: RunFolder, first: dict[str, Any]) -> dict[str, Any]:
     """Read run.json of a finished shard, made with the same settings and color scale as the first."""
-    about, name = read_about(shard), repr(str(shard.run))
-    if "explained" not in about:
+    run_info, name = read_run_info(shard), repr(str(shard.run_file))
+    if "explained" not in run_info:
         raise UsageError(f"{name} is of an unfinished run", "Run its cam explain again")
-    if about["settings"] != first["settings"]:
-        difference = first_difference(first["settings"], about["settings"])
+    if run_info["settings"] != first["settings"]:
+        difference = first_difference(first["settings"], run_info["settings"])
         raise UsageError(f"{name} has other settings ({difference})", "Name the folders of one run")
-    if about["scale"] != first["scale"] and not math.isclose(about["scale"], first["scale"], rel_tol=1e-3):
-        problem = f"{name} has another color scale ({about['scale']:.3g}, not {first['scale']:.3g})"
+    if run_info["scale"] != first["scale"] and not math.isclose(run_info["scale"], first["scale"], rel_tol=1e-3):
+        problem = f"{name} has another color scale ({run_info['scale']:.3g}, not {first['scale']:.3g})"
         raise UsageError(problem, "Run all shards over the same images, with --overwrite")
-    return about
+    return run_info
 
 
 def _records(shard: RunFolder, base: Path) -> Iterator[Record]:

@@ -94,15 +94,15 @@ class RunOptions:
         return max(*(size.resize for size in inputs), (self.max_side or 0) if overlays else 0, *outputs)
 
 
-def settings_of(classifier: Classifier, about: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
-    """Everything that changes results, ready for JSON; `about` is from `describe`."""
+def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
+    """Everything that changes results, ready for JSON; `run_info` is from `describe`."""
     unchanging = {"explain", "read", "batch_size", "limits", "shard", "on_error", "overwrite"}
     settings = {
-        "gapcam version": about["versions"]["gapcam"],
-        "weights": about["weights"]["tensors_sha256"],
-        "labels": sha256_of(classifier.labels),
-        "head": about["head"],
-        "preprocessing": about["preprocessing"],
+        "gapcam version": run_info["versions"]["gapcam"],
+        "weights": run_info["weights"]["tensors_sha256"],
+        "labels": sha256(json.dumps(classifier.labels).encode()).hexdigest(),
+        "head": run_info["head"],
+        "preprocessing": run_info["preprocessing"],
         **vars(options.explain),
         **vars(options.read),
         **{name: value for name, value in vars(options).items() if name not in unchanging},
@@ -111,11 +111,6 @@ def settings_of(classifier: Classifier, about: Mapping[str, Any], options: RunOp
         "outputs": [output.name for output in options.outputs],
     }
     return dict(json.loads(json.dumps(settings)))
-
-
-def sha256_of(value: object) -> str:
-    """SHA-256 of canonical JSON."""
-    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

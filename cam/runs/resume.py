@@ -9,22 +9,22 @@ from typing import Any
 from cam.errors import UsageError
 from cam.files import write_whole
 from cam.images.find import Picture
-from cam.runs.folder import RunFolder, read_about, runs_in
+from cam.runs.folder import RunFolder, read_run_info, runs_in
 from cam.runs.manifest import Record, as_line, files_of, read_records
 from cam.runs.options import Batch, first_difference
 
 
-def check_settings(folder: RunFolder, about: Mapping[str, Any]) -> None:
+def check_settings(folder: RunFolder, run_info: Mapping[str, Any]) -> None:
     """Refuse a folder with results that were made with other settings."""
     for run in dict.fromkeys([folder, *runs_in(folder.out)]):
         if not run.has(run.manifest.name):
             continue
-        earlier = read_about(run)
+        earlier = read_run_info(run)
         if "settings" not in earlier:
-            problem = f"{str(run.manifest)!r} was not written by this version: {run.run.name} has no settings"
+            problem = f"{str(run.manifest)!r} was not written by this version: {run.run_file.name} has no settings"
             raise UsageError(problem, "Move it away, add --overwrite, or choose another folder")
-        if earlier["settings"] != about["settings"]:
-            difference = first_difference(earlier["settings"], about["settings"])
+        if earlier["settings"] != run_info["settings"]:
+            difference = first_difference(earlier["settings"], run_info["settings"])
             problem = f"{str(folder.out)!r} holds results with other settings ({difference})"
             raise UsageError(problem, "Add --overwrite, or choose another folder")
 
@@ -34,7 +34,7 @@ def keep_done(folder: RunFolder, pictures: Batch, report: Callable[[Record], Non
     done: dict[int, None] = {}
     if not folder.has(folder.manifest.name):
         return done
-    same_directory = read_about(folder).get("directory") == str(Path.cwd())
+    same_directory = read_run_info(folder).get("directory") == str(Path.cwd())
     by_name = {str(picture.name): (index, picture) for index, picture in pictures}
 
     def lines() -> Iterator[bytes]:

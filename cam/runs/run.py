@@ -23,9 +23,9 @@ from cam.errors import StoppedError
 from cam.files import write_whole
 from cam.images.find import Picture, shard
 from cam.runs.batches import Outcome, explain_batch, explanations_of, pixels_of, process_batch
-from cam.runs.folder import RunFolder, read_about
+from cam.runs.folder import RunFolder, read_run_info
 from cam.runs.manifest import Record, appending, arrange
-from cam.runs.options import Batch, RunOptions, settings_of, sha256_of
+from cam.runs.options import Batch, RunOptions, settings_of
 from cam.runs.resume import check_settings, keep_done
 from cam.runs.workers import in_order
 from cam.tensors import device_and_dtype, no_tf32
@@ -65,17 +65,16 @@ def explain_folder(
     """
     classifier.preprocessing.check_channels(options.read.channels)
     check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
-    about = describe(classifier, arguments or {})
-    about["settings"] = settings_of(classifier, about, options)
-    about["settings_sha256"] = sha256_of(about["settings"])
-    about["directory"] = str(Path.cwd())
-    about["left_out"] = dict(left_out or {})
+    run_info = describe(classifier, arguments or {})
+    run_info["settings"] = settings_of(classifier, run_info, options)
+    run_info["directory"] = str(Path.cwd())
+    run_info["left_out"] = dict(left_out or {})
     folder = RunFolder(out, options.shard)
     with folder.locked(), no_tf32():
         if not options.overwrite:
-            check_settings(folder, about)
+            check_settings(folder, run_info)
         rmtree(folder.unfinished, ignore_errors=True)
-        return _run(classifier, pictures, folder, options, about, report)
+        return _run(classifier, pictures, folder, options, run_info, report)
 
 
 def _run(
@@ -83,7 +82,7 @@ def _run(
     pictures: Sequence[Picture],
     folder: RunFolder,
     options: RunOptions,
-    about: dict[str, Any],
+    run_info: dict[str, Any],
     report: Callable[[Record], None],
 ) -> RunSummary:
     """Explain the images that an earlier run has not explained."""
@@ -98,25 +97,25 @@ def _run(
     done = {} if options.overwrite else keep_done(folder, inputs, count)
     remaining = [(index, picture) for index, picture in inputs if index not in done]
 
-    earlier = read_about(folder) if done else {}
-    size = options.batch_size or _BATCH.get(about["device"].partition(":")[0], 32)
+    earlier = read_run_info(folder) if done else {}
+    size = options.batch_size or _BATCH.get(run_info["device"].partition(":")[0], 32)
     workers = max(1, min(torch.get_num_threads(), -(-len(remaining) // size)))  # a single batch gets all threads
     engine = _engine(classifier, options, len(remaining), size)
     classifier = replace(classifier, engine=engine)
     explained: dict[int, Outcome] = {}
-    about["scale"] = earlier.get("scale")
+    run_info["scale"] = earlier.get("scale")
     if not done:
-        about["scale"], explained = _set_scale(classifier, list(enumerate(pictures)), options, size, workers)
+        run_info["scale"], explained = _set_scale(classifier, list(enumerate(pictures)), options, size, workers)
         explained = {index: explained[index] for index, _ in inputs if index in explained}
-    about["engine"] = engine.name if engine else earlier.get("engine")
-    about["note"] = earlier.get("note", "")
+    run_info["engine"] = engine.name if engine else earlier.get("engine")
+    run_info["note"] = earlier.get("note", "")
     for output in options.outputs:
         output.write_model(folder, classifier)
     if options.overwrite:
         write_whole(folder.manifest, b"", folder.unfinished)
-    folder.write_about(about)
+    folder.write_run_info(run_info)
 
-    scaled = replace(options, scale="image" if about["scale"] is None else about["scale"])
+    scaled = replace(options, scale="image" if run_info["scale"] is None else run_info["scale"])
     work = partial(process_batch, classifier, folder, scaled, explained)
     batches = in_order(work, _batches(remaining, size), workers=workers)
     with appending(folder.manifest) as append, closing(batches):
@@ -128,9 +127,10 @@ def _run(
                     problem = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
                     raise StoppedError(problem, "Repair or leave out the image, and resume without --overwrite")
     arrange(folder.manifest, [*done, *(index for index, _ in remaining)], folder.unfinished)
-    about["note"] = (engine and engine.reason) or about["note"]
-    folder.write_about({**about, "explained": counts["ok"], "failed": counts["failed"]})
-    return RunSummary(folder.manifest, counts["ok"], counts["failed"], len(done), about["note"], about["left_out"])
+    run_info["note"] = (engine and engine.reason) or run_info["note"]
+    folder.write_run_info({**run_info, "explained": counts["ok"], "failed": counts["failed"]})
+    notes = run_info["note"], run_info["left_out"]
+    return RunSummary(folder.manifest, counts["ok"], counts["failed"], len(done), *notes)
 
 
 def _engine(classifier: Classifier, options: RunOptions, images: int, size: int) -> EagerEngine | CheckedEngine | None:

@@ -43,8 +43,8 @@ def write_picture(
         if isinstance(outcome, CamError):
             raise outcome
         record["size"] = list(outcome.explanations[0].frame.photo)
-        for explanation, heat in zip_longest(outcome.explanations, blended):
-            files = _write(explanation, heat, picture.name, folder, options)
+        for explanation, blended_image in zip_longest(outcome.explanations, blended):
+            files = _write(explanation, blended_image, picture.name, folder, options)
             record["targets"].append(_target(explanation, options.box_share, files))
         if options.outputs:
             record["files"] = {output.name: output.write(folder, picture.name, outcome) for output in options.outputs}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cam.invariance.demo.scenes import Floats, Ints, compose, uci_digits
 from cam.maps.boxes import Box
-from cam.networks.heads_compared import HeadsCompared
+from cam.networks.small_convnet import SmallConvNet
 
 SIZE = (32, 64)
 RIGHT_HALF: Box = (32, 0, 64, 32)
@@ -25,7 +25,7 @@ EPOCHS = {LARGE_SET: 12, SMALL_SET: 30}
 BATCH = 32
 LEARNING_RATE = 3e-3
 
-NETWORKS: dict[str, dict[str, Any]] = {  # arguments of `HeadsCompared` by name of the model card
+NETWORKS: dict[str, dict[str, Any]] = {  # arguments of `SmallConvNet` by name of the model card
     "position-gap": {"head": "gap-linear", "padding_mode": "zeros"},
     "position-gap-circular": {"head": "gap-linear", "padding_mode": "circular"},
     "position-gap-reflect": {"head": "gap-linear", "padding_mode": "reflect"},
@@ -99,11 +99,11 @@ def train_network(
     epochs: int,
     seed: int,
     progress: Callable[[object], None] = lambda network: None,
-) -> HeadsCompared:
-    """Train `HeadsCompared(**arguments)` from image labels only (AdamW, one-cycle learning rate)."""
+) -> SmallConvNet:
+    """Train `SmallConvNet(**arguments)` from image labels only (AdamW, one-cycle learning rate)."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
-        network = HeadsCompared(**arguments).to(memory_format=torch.channels_last)
+        network = SmallConvNet(**arguments).to(memory_format=torch.channels_last)
         inputs, labels = to_inputs(scenes.images), torch.from_numpy(scenes.classes)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
         steps = epochs * (len(labels) // BATCH)

@@ -14,7 +14,7 @@ LAYERS = ((16, 2), (32, 1), (32, 2), (64, 1), (64, 2))  # channels and stride of
 HIDDEN = 64  # units of the hidden layer of `flatten-mlp`
 
 
-class HeadsCompared(nn.Module):
+class SmallConvNet(nn.Module):
     """Five 3x3 convolutions, each with batch normalization and ReLU, and one of three heads.
 
     The head `gap-linear` averages each feature map (Lin et al. 2014, section 3.2), `flatten-linear` has a weight for
