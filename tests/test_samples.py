@@ -46,6 +46,16 @@ def test_zero_is_white_if_the_tag_says_so(tmp_path: Path, order: str, dtype: str
         assert cv2.imdecode(np.frombuffer(white, np.uint8), cv2.IMREAD_GRAYSCALE)[0].tolist() == [255, 0, 255]
 
 
+@pytest.mark.parametrize("dtype", ["<u1", "<u2"])
+def test_zero_is_black_in_a_gray_tiff_that_does_not_say(tmp_path: Path, dtype: str) -> None:
+    """As libtiff takes it; Pillow takes white."""
+    top = np.iinfo(dtype).max
+    data = tiff(row(0, top, dtype=dtype)).replace(
+        struct.pack("<HHIHH", 262, 3, 1, 1, 0), struct.pack("<HHIHH", 263, 3, 1, 1, 0)
+    )
+    assert gray(tmp_path, data) == [0, 255]
+
+
 def test_zero_is_white_behind_a_value_range_too(tmp_path: Path) -> None:
     stored = row(-10, 0, 10, dtype="<f4")
     assert gray(tmp_path, tiff(stored, photometric=0), value_range=(-10, 10)) == [255, 127, 0]

@@ -130,15 +130,16 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
 
     Example:
         >>> describe_left_out({".dcm": 1, ".heic": 2})
-        '3 files left out: .heic 2, .dcm 1; for .heic, pip install gapcam[heic]'
+        '3 files left out: .heic 2, .dcm 1; pip install gapcam[heic] to read .heic'
     """
     total = sum(left_out.values())
     ranked = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     counts = [f"{suffix} {count}" for suffix, count in ranked[:8]]
     more = ["..."] if len(left_out) > 8 else []
-    heic = sorted({".heic", ".heif"} & left_out.keys())
-    remedy = f"; for {' and '.join(heic)}, pip install gapcam[heic]" if heic else ""
-    return f"{total} file{'s' * (total > 1)} left out: {', '.join(counts + more)}{remedy}"
+    heic, archives = (sorted(suffixes & left_out.keys()) for suffixes in ({".heic", ".heif"}, {".zip", ".tar"}))
+    remedies = f"; pip install gapcam[heic] to read {' and '.join(heic)}" if heic else ""
+    remedies += f"; give {' and '.join(archives)} as inputs themselves" if archives else ""
+    return f"{total} file{'s' * (total > 1)} left out: {', '.join(counts + more)}{remedies}"
 
 
 def _expand(path: Path, excluded: str, is_listed: bool) -> tuple[Path, Listing]:

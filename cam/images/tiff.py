@@ -38,7 +38,10 @@ class Tiff:
         self.tags.load(file)
         self.width, self.height = self.tag(256, 0), self.tag(257, 0)
         self.tile = self.tag(322, 0), self.tag(323, 0)  # width and height; 0 for strips
-        self.photometric, self.compression = self.tag(262, 0), self.tag(259, 1)
+        self.compression = self.tag(259, 1)
+        self.photometric = self.tag(
+            262, _WHITE_IS_ZERO if self.compression in (2, 3, 4) else 1
+        )  # as libtiff: fax or not
         self.colors = _COLORS.get(self.photometric, 0)
         if self.compression not in (*_LOSSLESS, *_LOSSY):
             raise unsupported(name, f"compression {self.compression}")
@@ -74,7 +77,8 @@ class Tiff:
         gray_or_rgb = self.photometric <= _RGB
         gray = self.photometric == _WHITE_IS_ZERO or (self.photometric < _RGB and self.alpha == "associated")
         odd_alpha = bool(self.alpha) and (gray or self.tag(284, 1) == 2)
-        return gray_or_rgb and (self.bits > 8 or self.format not in (1, 4) or odd_alpha or self.is_odd_big)
+        odd = odd_alpha or self.is_odd_big or 262 not in self.tags
+        return gray_or_rgb and (self.bits > 8 or self.format not in (1, 4) or odd)
 
     def repair_palette(self, opened: Image.Image) -> None:
         """Put the palette of a file that stores 8 bits a color where 16 belong, as libtiff does."""
