@@ -97,6 +97,11 @@ def no_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written to; -1 if torch does not count."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
 def hash_tensors(state: Mapping[str, object]) -> str:
     """Return the SHA-256 of the names, dtypes, shapes and bytes of the tensors of a state, in any order.
 

@@ -67,6 +67,7 @@ CHANGES: dict[str, tuple[Callable[[Net], object], str]] = {
     "one bias": (lambda net: write(net.fc.bias, 1e-5), "weights"),
     "through data": (lambda net: net.fc.weight.data.mul_(1 + 1e-5), "weights"),
     "other data": (lambda net: setattr(net.fc.weight, "data", net.fc.weight.data + 1e-5), "weights"),
+    "one weight through data": (lambda net: net.fc.weight.data[37, 11:12].add_(1e-5), "weights"),
     "through numpy": (lambda net: net.body[0].weight.detach().numpy().__imul__(1 + 1e-5), "weights"),
     "what no checkpoint holds": (lambda net: net.temperature.add_(1e-5), "weights"),
     "another precision": (lambda net: net.half().float(), "weights"),

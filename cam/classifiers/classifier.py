@@ -91,11 +91,11 @@ class Classifier(BaseClassifier):
         return replace(self, network=self.network.to(device), head=self.head.to(device), snapshot=None)
 
     def _take_snapshot(self) -> None:
-        object.__setattr__(self, "snapshot", Snapshot(self.network))
+        object.__setattr__(self, "snapshot", Snapshot(self.network, self.head.classes))
 
     def check_unchanged(self) -> None:
         """Raise a ModelError if the network is no longer the one whose head was proved, as after a training step."""
-        snapshot = self.snapshot or Snapshot(self.network)
+        snapshot = self.snapshot or Snapshot(self.network, self.head.classes)
         same_layers = snapshot.has_same_layers()
         if same_layers and snapshot.has_same_numbers():
             return

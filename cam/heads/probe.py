@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from cam.heads.head import Site
 from cam.heads.hooks import operation_name, uncompiled
 from cam.heads.outputs import find_logits
+from cam.tensors import version_of
 
 Call = Callable[..., Any]
 
@@ -108,7 +109,7 @@ def _forget(_: Tensor) -> None:
     """Keep nothing of a tensor for the way back."""
 
 
-_token = "_cam_token"  # attribute of tensors that says which probe knows them
+_token = "_cam_token"  # attribute of tensors that says which probe knows them, and in which version
 
 
 class Probe(TorchFunctionMode):
@@ -163,9 +164,9 @@ class Probe(TorchFunctionMode):
             return self._record(site, func, args, kwargs or {})
 
     def know(self, tensors: Iterable[Tensor]) -> None:
-        """Take no argument among these tensors for features."""
+        """Take no argument among these tensors for features, until something writes into it."""
         for tensor in tensors:
-            vars(tensor)[_token] = self._token
+            vars(tensor)[_token] = self._token, version_of(tensor)
 
     def _record(self, site: Site, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = self._look_at_arguments(site, args, kwargs)
@@ -186,14 +187,15 @@ class Probe(TorchFunctionMode):
         return out
 
     def _look_at_arguments(self, site: Site, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Add arguments that no call returned (results of an autograd.Function or of a scripted one), or inject one."""
+        """Add arguments that no call returned, as an autograd.Function or a scripted function does, or inject one."""
         if self.inject and self.inject[0].argument is None:
             return args, kwargs
         leaves, spec = tree_flatten((args, kwargs))
         for index, leaf in enumerate(leaves):
             if not isinstance(leaf, Tensor):
                 continue
-            if not self.inject and vars(leaf).get(_token) is not self._token:
+            is_known = vars(leaf).get(_token) == (self._token, version_of(leaf))
+            if not (self.inject or is_known or site.operation in ("__get__", "__set__")):  # attributes
                 self.know([leaf])
                 self._add(replace(site, argument=index), leaf)
             if self.inject and self.inject[0] == replace(site, argument=index):

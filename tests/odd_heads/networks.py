@@ -97,6 +97,28 @@ def autograd_function_read_twice(net, x):
     return net.fc(features.mean((2, 3))) + net.other(features.flatten(2).mean(2))
 
 
+class InPlaceSwish(Swish):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x.clone())
+        ctx.mark_dirty(x)
+        return x.mul_(torch.sigmoid(x))
+
+
+@odd("gap-linear")
+def autograd_function_in_place(net, x):
+    features = net.conv(x)
+    InPlaceSwish.apply(features)
+    return net.fc(features.mean((2, 3)))
+
+
+@odd("gap-linear")
+def written_into_a_part(net, x):
+    features = net.conv(x)
+    features[:, :3] = F.relu(features[:, :3])
+    return net.fc(features.mean((2, 3)))
+
+
 @odd("gap-linear")
 def scripted_function(net, x):
     return net.fc(scripted_swish(net.conv(x)).mean((2, 3)))
