@@ -107,6 +107,18 @@ def test_values_that_are_no_number_are_black_and_do_not_count(tmp_path: Path) ->
     check_refused(tmp_path, tiff(row(np.nan, np.inf, dtype="<f4")), "values from 0 to 0, whose")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "known"),
+    [(0, 16383, False), (0, 16384, True), (40000, 44095, False), (40000, 44096, True), (0, 1, False), (0, 0, True)],
+)
+def test_a_quarter_and_a_sixteenth_of_the_range_are_enough(tmp_path: Path, low: int, high: int, known: bool) -> None:
+    data = tiff(row(low, high, dtype="<u2"))
+    if known:
+        assert gray(tmp_path, data) == [low >> 8, high >> 8]
+    else:
+        check_refused(tmp_path, data, HIDDEN)
+
+
 def test_one_value_everywhere_has_no_range(tmp_path: Path) -> None:
     check_refused(tmp_path, tiff(row(7, 7, dtype="<u2")), HIDDEN)
     check_refused(tmp_path, tiff(row(7, 7, dtype="<u2")), "has the value 7 everywhere", value_range="minmax")
@@ -254,7 +266,13 @@ def test_lab_and_cmyk_of_a_tiff(tmp_path: Path) -> None:
     assert np.abs(red - [255, 0, 0]).max() <= 8
     assert np.abs(white - 255).max() <= 1
     cmyk = np.array([[[255, 0, 0, 0], [0, 0, 0, 255], [0, 0, 0, 0]]] * 2, "u1")
-    assert read(tmp_path, tiff(cmyk, photometric=5))[0].tolist() == [[0, 255, 255], [0, 0, 0], [255, 255, 255]]
+    for stored in (cmyk, (cmyk * 257.0).astype("<u2")):
+        assert read(tmp_path, tiff(stored, photometric=5))[0].tolist() == [[0, 255, 255], [0, 0, 0], [255, 255, 255]]
+    deep = tiff((cmyk * 16.0).astype("<u2"), photometric=5)
+    check_refused(tmp_path, deep, f"uint16 values from 0 to 4080, {HIDDEN}")  # would be white
+    half = np.array([[[128 * 16, 0, 0, 64 * 16]]] * 2, "<u2")  # 127 / 255 and 191 / 255 are left
+    pixel = read(tmp_path, tiff(half, photometric=5), value_range=(0, 4080))[0, 0]
+    assert pixel.tolist() == [round(127 * 191 / 255), 191, 191]
 
 
 # Kinds that are not supported, and limits

@@ -54,7 +54,7 @@ class Samples:
 
     Attributes:
         values: (H, W, bands), as stored.
-        colors: how many of the bands are colors: 1 for gray, 3 for RGB; they come first.
+        colors: how many of the bands are colors: 1 for gray, 3 for RGB, 4 for CMYK; they come first.
         alpha: "associated" (colors are multiplied with it) or "unassociated" if the band after them is the opacity.
         white_is_zero: True if the smallest value is white.
         known: the values of black and white, if the file says so.
@@ -81,6 +81,8 @@ def to_rgb(samples: Samples, options: ReadOptions, name: str) -> NDArray[np.uint
         pixels = _to_bytes(colors[strip], low, high)
         if samples.white_is_zero:
             pixels = 255 - pixels
+        if samples.colors == 4 and not options.bands:  # cyan, magenta, yellow and black
+            pixels = np.rint((255.0 - pixels[..., :3]) * (255.0 - pixels[..., 3:]) / 255).astype(np.uint8)
         if alpha is not None:
             opacity = alpha[strip, :, None] / _top(alpha.dtype)
             front = pixels if samples.alpha == "associated" else pixels * opacity

@@ -16,7 +16,7 @@ from cam.images.samples import Samples
 
 TIFF_HEADERS = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"  # those with + are BigTIFF
 _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3}  # bands by PhotometricInterpretation
-_WHITE_IS_ZERO, _RGB = 0, 2
+_WHITE_IS_ZERO, _RGB, _CMYK = 0, 2, 5
 _ALPHA = {1: "associated", 2: "unassociated"}  # in ExtraSamples
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # of NumPy, by SampleFormat
 _NUMBERS = "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f16", "f32", "f64"
@@ -74,11 +74,11 @@ class Tiff:
     @property
     def is_deep(self) -> bool:
         """True if its numbers are not bytes, or Pillow does not read their layout."""
-        gray_or_rgb = self.photometric <= _RGB
+        known_colors = self.photometric in (0, 1, 2, _CMYK)
         gray = self.photometric == _WHITE_IS_ZERO or (self.photometric < _RGB and self.alpha == "associated")
         odd_alpha = bool(self.alpha) and (gray or self.tag(284, 1) == 2)
         odd = odd_alpha or self.is_odd_big or 262 not in self.tags
-        return gray_or_rgb and (self.bits > 8 or self.format not in (1, 4) or odd)
+        return known_colors and (self.bits > 8 or self.format not in (1, 4) or odd)
 
     def repair_palette(self, opened: Image.Image) -> None:
         """Put the palette of a file that stores 8 bits a color where 16 belong, as libtiff does."""
