@@ -102,7 +102,7 @@ def run_once(network: nn.Module, input_shape: tuple[int, int, int]) -> None:
 
 def run_error(network: nn.Module, inputs: Tensor, error: Exception) -> ModelError:
     """Say why a network does not run on inputs (N, channels, H, W)."""
-    reason = f"{type(error).__name__}: {reason_of(error)}"
+    reason = ": ".join(dict.fromkeys([type(error).__name__, reason_of(error)]))  # an assertion may say nothing
     if any(p.ndim == 5 for p in network.parameters() if not is_lazy(p)) or re.search(r"3d\b|\b5-?D", str(error)):
         return ModelError(
             f"The network seems to take volumes or video, not images of shape {tuple(inputs.shape)}: {reason}",
