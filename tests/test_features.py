@@ -80,6 +80,7 @@ def test_small_scores_are_not_taken_for_the_probabilities_of_others():
     [
         (MAPS, r"\[\(2, 8, 7, 7\)\]"),
         (None, "NoneType"),
+        ([{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0)}], r"\(0, 4\)"),
         ({"last_hidden_state": MAPS, "pooler_output": torch.zeros(2, 8, 1, 1)}, r"\(2, 8, 1, 1\)"),
         ((torch.zeros(2, 512), LOGITS), r"\[\(2, 512\), \(2, 5\)\]"),
         ({"score": LOGITS, "confidence": torch.zeros(2)}, r"\[\(2, 5\), \(2,\)\]"),

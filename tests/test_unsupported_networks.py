@@ -149,6 +149,15 @@ def with_sparse_buffer() -> nn.Module:
     return network
 
 
+class ReadyToQuantize(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.adder = torch.ao.nn.quantized.FloatFunctional()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.adder.add(self.pool(x), torch.zeros(8)))
+
+
 EXPLAINED: dict[str, Callable[[], nn.Module]] = {
     "lock": lambda: with_attribute(lambda _: threading.Lock()),
     "generator": lambda: with_attribute(lambda _: (number for number in range(3))),
@@ -157,6 +166,7 @@ EXPLAINED: dict[str, Callable[[], nn.Module]] = {
     "extra state": WithState,
     "sparse buffer": with_sparse_buffer,
     "squeezed": Squeezed,
+    "ready to be quantized": ReadyToQuantize,
     "probabilities first": ProbabilitiesFirst,
 }
 

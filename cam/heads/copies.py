@@ -71,7 +71,8 @@ def _unsupported(module: nn.Module) -> tuple[str, str] | None:
     if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
         problem = "comes from torch.export and cannot be put in evaluation mode"
         return problem, "Give the Python module that it was exported from"
-    if kind.__module__.startswith("torch.ao.nn") and "quantized" in kind.__module__:
+    in_quantized = kind.__module__.startswith("torch.ao.nn") and "quantized" in kind.__module__
+    if in_quantized and "FloatFunctional" not in kind.__name__:  # that is for networks yet to be quantized
         return f"is a quantized {kind.__name__}", _FLOAT
     if kind.train is not nn.Module.train and not _takes_mode(kind):
         problem = f"is a {kind.__name__}, whose train() trains it instead of setting the training mode"
