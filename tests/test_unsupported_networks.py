@@ -158,6 +158,12 @@ class ReadyToQuantize(Net):
         return self.fc(self.adder.add(self.pool(x), torch.zeros(8)))
 
 
+def with_scripted_activation() -> nn.Module:
+    network = Net()
+    network.body[1] = scripted(network.body[1])
+    return network
+
+
 EXPLAINED: dict[str, Callable[[], nn.Module]] = {
     "lock": lambda: with_attribute(lambda _: threading.Lock()),
     "generator": lambda: with_attribute(lambda _: (number for number in range(3))),
@@ -166,6 +172,7 @@ EXPLAINED: dict[str, Callable[[], nn.Module]] = {
     "extra state": WithState,
     "sparse buffer": with_sparse_buffer,
     "squeezed": Squeezed,
+    "scripted activation": with_scripted_activation,
     "ready to be quantized": ReadyToQuantize,
     "probabilities first": ProbabilitiesFirst,
 }

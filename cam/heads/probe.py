@@ -250,7 +250,7 @@ def track_modules(network: nn.Module) -> Iterator[list[str]]:
     stack = [""]
     handles = []
     for name, module in network.named_modules():
-        if name:
+        if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
             handles.append(module.register_forward_pre_hook(lambda *_, name=name: stack.append(name)))
             handles.append(module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
     try:
