@@ -90,6 +90,11 @@ def test_declared_opacity_lies_over_white(
         assert gray(tmp_path, data) == [204 + front // 5 if extra == 2 or not front else 255, 255]
 
 
+def test_opacity_of_floats_is_one_at_most(tmp_path: Path) -> None:
+    stored = np.array([[[0, 0.2], [10, 1], [10, 0], [0, 1]]] * 2, "<f4")
+    assert gray(tmp_path, tiff(stored, extra=(2,)), value_range=(0, 10)) == [204, 255, 255, 0]
+
+
 def test_opacity_of_sixteen_bits_in_a_png(tmp_path: Path) -> None:
     stored = np.array([[32768, 65535], [65535, 65535], [0, 13107]], ">u2")
     data = png(3, 1, 16, 4, zlib.compress(b"\0" + stored.tobytes()))

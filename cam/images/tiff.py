@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
+from PIL.ExifTags import Base as Tag
 
 from cam.images.content import unsupported
 from cam.images.samples import Samples
@@ -36,18 +37,17 @@ class Tiff:
         file = BytesIO(content)
         file.seek(self.tags.next)
         self.tags.load(file)
-        self.width, self.height = self.tag(256, 0), self.tag(257, 0)
-        self.tile = self.tag(322, 0), self.tag(323, 0)  # width and height; 0 for strips
-        self.compression = self.tag(259, 1)
-        self.photometric = self.tag(
-            262, _WHITE_IS_ZERO if self.compression in (2, 3, 4) else 1
-        )  # as libtiff: fax or not
+        self.width, self.height = self.tag(Tag.ImageWidth, 0), self.tag(Tag.ImageLength, 0)
+        self.tile = self.tag(Tag.TileWidth, 0), self.tag(Tag.TileLength, 0)  # width and height; 0 for strips
+        self.compression = self.tag(Tag.Compression, 1)
+        missing = _WHITE_IS_ZERO if self.compression in (2, 3, 4) else 1  # of fax or not, as libtiff
+        self.photometric = self.tag(Tag.PhotometricInterpretation, missing)
         self.colors = _COLORS.get(self.photometric, 0)
         if self.compression not in (*_LOSSLESS, *_LOSSY):
             raise unsupported(name, f"compression {self.compression}")
-        self.bands = self.tag(277, self.colors if self.compression in (6, 7) else 1)
-        self.bits, self.format = self.same_tag(258, 1), self.same_tag(339, 1)
-        extra = self.values(338, ())
+        self.bands = self.tag(Tag.SamplesPerPixel, self.colors if self.compression in (6, 7) else 1)
+        self.bits, self.format = self.same_tag(Tag.BitsPerSample, 1), self.same_tag(Tag.SampleFormat, 1)
+        extra = self.values(Tag.ExtraSamples, ())
         self.alpha = _ALPHA.get(extra[0], "") if len(extra) == 1 and self.bands == self.colors + 1 else ""
 
     def values(self, tag: int, default: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -76,13 +76,13 @@ class Tiff:
         """True if its numbers are not bytes, or Pillow does not read their layout."""
         known_colors = self.photometric in (0, 1, 2, _CMYK)
         gray = self.photometric == _WHITE_IS_ZERO or (self.photometric < _RGB and self.alpha == "associated")
-        odd_alpha = bool(self.alpha) and (gray or self.tag(284, 1) == 2)
-        odd = odd_alpha or self.is_odd_big or 262 not in self.tags
+        odd_alpha = bool(self.alpha) and (gray or self.tag(Tag.PlanarConfiguration, 1) == 2)
+        odd = odd_alpha or self.is_odd_big or Tag.PhotometricInterpretation not in self.tags
         return known_colors and (self.bits > 8 or self.format not in (1, 4) or odd)
 
     def repair_palette(self, opened: Image.Image) -> None:
         """Put the palette of a file that stores 8 bits a color where 16 belong, as libtiff does."""
-        colors = self.values(320, ())
+        colors = self.values(Tag.ColorMap, ())
         if colors and max(colors) < 256:
             opened.putpalette(np.reshape(colors, (3, -1)).T.astype(np.uint8).tobytes())
 
@@ -101,10 +101,10 @@ class Tiff:
         top = 2**self.bits - 1
         if self.format in (1, 4) and self.bits % 8:
             return 0, top
-        if (highest := self.tag(341, None)) is not None:  # SMaxSampleValue
-            return float(self.tag(340, 0)), float(highest)
+        if (highest := self.tag(Tag.SMaxSampleValue, None)) is not None:
+            return float(self.tag(Tag.SMinSampleValue, 0)), float(highest)
         # MaxSampleValue counts for bits in use only: the largest value of a picture does not say which is white.
-        highest = self.tag(281, 0)
+        highest = self.tag(Tag.MaxSampleValue, 0)
         return (0, highest) if highest and highest & (highest + 1) == 0 and self.format in (1, 4) else None
 
     def _read_values(self) -> NDArray[Any]:
@@ -114,10 +114,10 @@ class Tiff:
             raise unsupported(self.name, f"{self.bands} x {self.bits} bits in compression {self.compression}")
         if not (f"{kind}{self.bits}" in _NUMBERS or (kind == "u" and self.bits < 16)):
             raise unsupported(self.name, f"samples of {self.bits} bits in format {self.format}")
-        is_tiled = 324 in self.tags
-        offsets = self.values(324 if is_tiled else 273, ())
-        counts = self.values(325 if is_tiled else 279, ())
-        if self.tag(284, 1) == 1 or self.bands == 1:
+        is_tiled = Tag.TileOffsets in self.tags
+        offsets = self.values(Tag.TileOffsets if is_tiled else Tag.StripOffsets, ())
+        counts = self.values(Tag.TileByteCounts if is_tiled else Tag.StripByteCounts, ())
+        if self.tag(Tag.PlanarConfiguration, 1) == 1 or self.bands == 1:
             return self._read_together(offsets, counts, self.bands)
         size = len(offsets) // self.bands  # each band is stored apart
         parts = [slice(size * band, size * (band + 1)) for band in range(self.bands)]
@@ -125,14 +125,14 @@ class Tiff:
 
     def _read_together(self, offsets: tuple[int, ...], counts: tuple[int, ...], bands: int) -> NDArray[Any]:
         """Read bands that are stored together: (H, W, bands)."""
-        tile = self.tile[0] if 324 in self.tags else self.width
+        tile = self.tile[0] if Tag.TileOffsets in self.tags else self.width
         row = ceil(self.width / tile)  # in tiles
         stride = ceil(tile * bands * self.bits / 8)
         data = self._decompress(offsets, counts, stride, row).reshape(self.height, row, stride)
         order = "<" if self.content[:2] == b"II" else ">"
         if self.bits % 8:
             numbers = _unpack(data, self.bits, tile * bands)
-        elif (predictor := self.tag(317, 1)) == 3:
+        elif (predictor := self.tag(Tag.Predictor, 1)) == 3:
             data = np.cumsum(data.reshape(*data.shape[:2], -1, bands), 2, np.uint8)
             planes = data.reshape(self.height, row, self.bits // 8, -1)  # the first bytes of all numbers are first
             numbers = np.ascontiguousarray(np.moveaxis(planes, 2, -1)).view(f">f{self.bits // 8}")
@@ -150,22 +150,32 @@ class Tiff:
         self, offsets: tuple[int, ...], counts: tuple[int, ...], stride: int, row: int
     ) -> NDArray[np.uint8]:
         """Return the bytes of the samples, (H, row * stride), by giving them out as a gray image of 8 bits."""
-        tags: dict[int, tuple[int, ...]] = {256: (stride * row,), 257: (self.height,), 258: (8,)}
-        tags |= {259: (self.compression,), 262: (1,), 266: (self.tag(266, 1),), 277: (1,)}
-        if 324 in self.tags:
-            tags |= {322: (stride,), 323: (self.tile[1],), 324: offsets, 325: counts}
+        shorts = {
+            Tag.BitsPerSample: 8,
+            Tag.Compression: self.compression,
+            Tag.PhotometricInterpretation: 1,
+            Tag.FillOrder: self.tag(Tag.FillOrder, 1),
+            Tag.SamplesPerPixel: 1,
+        }
+        longs: dict[Tag, tuple[int, ...]] = {Tag.ImageWidth: (stride * row,), Tag.ImageLength: (self.height,)}
+        if Tag.TileOffsets in self.tags:
+            longs |= {Tag.TileWidth: (stride,), Tag.TileLength: (self.tile[1],)}
+            longs |= {Tag.TileOffsets: offsets, Tag.TileByteCounts: counts}
         else:
-            tags |= {273: offsets, 278: (self.tag(278, self.height),), 279: counts}
+            longs[Tag.RowsPerStrip] = (self.tag(Tag.RowsPerStrip, self.height),)
+            longs |= {Tag.StripOffsets: offsets, Tag.StripByteCounts: counts}
         order = "<" if self.content[:2] == b"II" else ">"
+        packed = {tag: (3, 1, struct.pack(f"{order}H", value)) for tag, value in shorts.items()}
+        packed |= {
+            tag: (4, len(values), struct.pack(f"{order}{len(values)}I", *values)) for tag, values in longs.items()
+        }
         start = len(self.content) + len(self.content) % 2
-        entries, data = struct.pack(f"{order}H", len(tags)), b""
-        for tag, values in sorted(tags.items()):
-            kind, size = ("H", 2) if tag in (258, 259, 262, 266, 277) else ("I", 4)
-            packed = struct.pack(f"{order}{len(values)}{kind}", *values)
-            if len(packed) > 4:
-                position = start + 2 + 12 * len(tags) + 4 + len(data)
-                packed, data = struct.pack(f"{order}I", position), data + packed
-            entries += struct.pack(f"{order}HHI4s", tag, 3 if size == 2 else 4, len(values), packed.ljust(4, b"\0"))
+        after = start + 2 + 12 * len(packed) + 4
+        entries, data = struct.pack(f"{order}H", len(packed)), b""
+        for tag, (kind, count, value) in sorted(packed.items()):
+            if len(value) > 4:
+                value, data = struct.pack(f"{order}I", after + len(data)), data + value
+            entries += struct.pack(f"{order}HHI4s", tag, kind, count, value)
         header = self.content[:2] + struct.pack(f"{order}HI", 42, start)
         file = header + self.content[8:].ljust(start - 8, b"\0") + entries + bytes(4) + data
         with Image.open(BytesIO(file), formats=["TIFF"]) as image:
