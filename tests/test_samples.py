@@ -18,6 +18,36 @@ from cam.errors import ImageError, UsageError
 from cam.images import read_image
 from cam.images.samples import ReadOptions
 
+# 18 x 20 pixels of 2 bands, 100 y + 7 x + 5000 band, in tiles of 16 x 16; LZW and differences of neighbors, and the
+# same by 16 as floats with differences of bytes, in big-endian order; made with tifffile.
+TILES_LZW = (
+    "Nl7XI2mk;85C8xH1ONd5000yK000321ONd5000sI000630{{X5000mG5C8)K0{{U4000F5000I70{{U400031000#M0{{U400062000^"
+    "R1pom6007Pa000{S1pom6007ni000~T0{{U400031001Zf0{{U400031002D!0{{U400062002S(1ONd5000mG002V)1ONd5000mG002"
+    "Y*1ONm8007<q002b+0{{d7008a)002?}0{{U400000000000003100031000310003100001005i;004>t007<s005i-?f_H(QUCw|00"
+    "00000000fB*mpfS4Qs282Q3P?%&c9Sw*>;!u+y0oetK#$qwJ)OHfc02Bg|$s~GBC4&n9D@h!lT_~4;5&#guR$(`o%pQOf<l1vToI^_hC"
+    "j|O~K%_4KL_oD3ok)WS0BVYDLai`D0KtKJeRh860h}w9dn9m}1Zr68*10mk2sjK|E>X~+6*+OT-eISJC;&5az(kvXQzicOhl4;sfE)l1"
+    "fS4Qs282Q3N4NXU)&Ph^Vo^AxRxK8401JUgOm-9(f1}~?c_fxh02}~V5y(_}46}a<<Z^kW)i?nX1!dCE0X_W3bxmkfKoTN#JdZlxraBD"
+    "{ofa|xos@ap84mq_x@q;en;-;G3sqr4H|lP+T(k=SYfB9xc)xxP?DmS<Kn55K*r3I?<4w_Yt~~%}%gwqH_kEl1_zHPo2;joll5enHFBw"
+    "B#0SJMM&;VZhQ@Qf=;Q$p;oWnwyZ=xQHM?yjYL4lm<o%G*xYv@jZDZ^>0g8<)0z0T@rOanDH_9Xk{FU8|Ypdf${0L*~M903M|LE%uCWG"
+    ")>Ih(qE~l^_^c8i>YXak$iW8~~6=WKuaKmQ5#=N@Y^HWVT%|m`r9<Ii%KYH=IsqQ@P~!eLtX3XjD2S7L7-sz(9a30K<UL903M|LE%HU%"
+    "FW6Eh(uyhIHXoB7778=kXTeE64!ha;qiGSmQ5#=N@Y^HWVT%|m`r9<Ii%KYH=IsqQ@P~!eLtX3XjD2S7H<In"
+)
+TILES_FLOAT = (
+    "O-%qQ0000801*KI00aO40096102BcM00aO40096101^QL00RI300ICY03ZPa00RI3009690003700RI3009620003M00RI3009630003"
+    "R00jU5009610NMc?00jU5009610OA2000RI3009620003f00RI3009620003!00RI3009640003(00aO40096101yE~00aO40096101y"
+    "F000aO400aO40O|on00RI300aO40Qvz^00RI3009610003~00RI300IC500RI300000009610096100961009610T2KH0(<}f1Hk|Q1O"
+    "@?Y0Yv~s08an_000000000000000c$}q_u}Z^G6o&tk6uXIoLx+MdAcBK(C#goz$w3qp6pJ7fR0Kh(2oi_VK7y0r;1f8QNrF$H;2=1dR"
+    "l&XBQf_WS+uNIShMu3~WIEq}IQ&7d1cEN}wkzIE5MmvQW>M9mDyA^0MfyGW0L7{awrYXtZaUE3%UNY38tzXo0)Gc=EeBw$d|*?3l=MTU"
+    "H@<9QXo;UM@wX5AtP*^(Iu^U3VpZYiOZ@iH0N>?fTHts2`I=vJdtFh(Cm$X>5InLvJo=dr6;xcTPq4Kj?Ei6+ax{-ThmW_7Sh0%u`4a!"
+    "{EaQ{g$MdnkzvJgi{E2gmZ~3_I2z(*`5`X5x+&R1Vh>zBzz!&l_@l}&DS}LOSUuC|uE?*6&rji2j^CkY;b<V;7weREiJ5ikKLjEQG)(w"
+    "WJwvYXPo}UQ$m-zMDoaOfMUJ>>mGykWp?A~zuSX~hIA2a_~ot)+N5p4?l3;FK>f%^&&c$~GAu}T9$6h-gb2*D<`b}4O@fCGZ;8bMG376"
+    "D~J*h2gP8yj(YKVU5cgNPsq20;i&%pwQ|A+_b;R|sjs&P@51fd_kDF~uzox408`0e~<WgT>sn(4u9`Gw>8p_HG~|>AJVd-@k8C6HVkN;"
+    "4$8R0TChp?PCK=Xdq2dfmZg8AtL0TJvsl{5qR3(uOMQ_`#&oDcqT-MFz;97aiQ$3Kt#yD`eOa`cL<)$`~M*#<llI8{%H?9+WUVYBIG}K"
+    "BSaKoxDTFz_m3bV<Ububf4&Ev!uy5$5BV?Oi6RiLcEMu`rIk@exc`v<dQ$$5g!2Ry7*$>-+<(ZQf0Ff|ZS%QqJHM%E{|{fTf4T*p*!Qn"
+    "#|HE(FpL&~ot~1}iru~n9Y=25R;L*N+P5YnDN;{#m&gXjI`wREK0IHXU0eGBqa%R8_+PWDS7#SED7#SI%G?Wh&(awKhffrWbH{XeX{ge"
+    "7&c42qN{2u)FCqyuef>AIEM!_f;1)~5B002u4C;@n!b8=<?gME7$u!3tB85kHD85uP67_fr_4=f&7Jg`WZ!9W&pB4GccD~ybc42%rY+S"
+    "uhA9zg7WP{A+?M!_f;1*2dTi~=G70Dkoo0R"
+)
 # 8 x 8 pixels of 12 bits: red 0, green 2048, blue 4095; made with OpenJPEG.
 JPEG2000 = (
     "0000CYEU2`4GM<}0000KW^{RQYH%_j00000YH%_j0000jYH%`W0000MX=r3}000080000800RpL0000001sntY;pkr000005C8xG"
@@ -221,6 +251,15 @@ def test_the_largest_value_of_a_pnm(tmp_path: Path, top: int) -> None:
     assert read(tmp_path, b"P3 1 1 %d\n%d %d %d\n" % (top, *values)).ravel().tolist() == expected
     if top < 65535:
         assert gray(tmp_path, b"P5 2 1 %d\n" % top + bytes([0, 1, 0, 0])) == [1 if top == 300 else 0, 0]  # dark is dark
+
+
+@pytest.mark.parametrize("band", [1, 2])
+def test_tiles_and_their_differences(tmp_path: Path, band: int) -> None:
+    y, x = np.mgrid[:18, :20]
+    expected = np.rint((100.0 * y + 7 * x + 5000 * (band - 1)) / 8190 * 255)
+    for data, high in ((TILES_LZW, 8190), (TILES_FLOAT, 8190 / 16)):
+        image = read(tmp_path, b85decode(data), bands=(band,), value_range=(0, high))
+        assert np.array_equal(image[..., 0], expected)
 
 
 def test_floats_of_a_pfm_say_nothing(tmp_path: Path) -> None:
