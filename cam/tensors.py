@@ -79,7 +79,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}", "Choose one") from error
+        raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}", "Use auto") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= count.get(device.type, 0):
         raise UsageError(f"--device is {name!r}, which this machine does not have", "Use --device auto or cpu")

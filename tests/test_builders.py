@@ -20,7 +20,7 @@ from cam.classifiers.load import list_models, load_classifier, load_network
 from cam.classifiers.sources.cards import FOLDER, card_names, read_card
 from cam.classifiers.sources.torchvision import torchvision_names
 from cam.errors import ModelError, WeightsError
-from cam.networks.cifar_resnet import resnet20
+from cam.networks.cifar_resnet import CifarResNet
 
 
 def test_the_checkpoint_determines_the_number_of_classes(tmp_path):
@@ -33,7 +33,7 @@ def test_the_checkpoint_determines_the_number_of_classes(tmp_path):
 
 
 def test_the_labels_of_a_card_do_not_name_another_number_of_classes(tmp_path):
-    save_file(resnet20(num_classes=7).state_dict(), tmp_path / "seven.safetensors")
+    save_file(CifarResNet(20, 7).state_dict(), tmp_path / "seven.safetensors")
     classifier = load_classifier("cifar-resnet20", weights=tmp_path / "seven.safetensors", device="cpu")
     assert classifier.labels == tuple(f"class {index}" for index in range(7))  # not CIFAR's ten
 
@@ -140,6 +140,11 @@ def test_the_working_directory_is_on_the_path_only_while_a_factory_is_used(in_us
     assert sys.path == before
 
 
+@pytest.mark.parametrize("folder", ["", "{}/"], ids=["working directory", "absolute"])
+def test_a_factory_may_be_given_by_its_file(in_user_folder, folder):
+    assert load_network(f"{folder.format(in_user_folder)}mymodel.py:make").network[3].out_features == 3
+
+
 def test_a_deleted_working_directory_is_one_sentence(tmp_path, monkeypatch, run):
     (tmp_path / "deleted").mkdir()
     monkeypatch.chdir(tmp_path / "deleted")
@@ -185,5 +190,5 @@ def test_a_factory_needs_num_classes_only_for_a_checkpoint_with_other_classes(in
         loaded = load_network("mymodel:make", weights=in_user_folder / "eleven.pt")
         assert same(loaded.network.state_dict(), network.state_dict())
     else:
-        with pytest.raises(WeightsError, match=r"eleven\.pt' have 11 classes.*take `num_classes`"):
+        with pytest.raises(WeightsError, match=r"eleven\.pt' has 11 classes, and the network 3\. .*take `num_classes`"):
             load_network("mymodel:fixed", weights=in_user_folder / "eleven.pt")

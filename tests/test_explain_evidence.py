@@ -135,7 +135,7 @@ def test_channels_are_drawn_on_one_scale(run, tmp_path, digits):
     [
         (("--against", "4"), "--against sets one class against another"),
         (("--evidence", "contrast", "--against", "top2"), "a class index or a label, got 'top2'"),
-        (("--evidence", "contrast", "--against", "zebra"), "No class has the label 'zebra'"),
+        (("--evidence", "contrast", "--against", "zebra"), "--against 'zebra' is not among the labels"),
         (("--resolution", "0"), "--resolution must be from 1 to 4096 pixels, got 0"),
         (("--resolution", "9999x"), "--resolution must be from 1 to 4096 pixels"),
         (("--resolution", "large"), "--resolution must be pixels such as 448, or a factor such as 2x"),

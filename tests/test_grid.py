@@ -83,7 +83,7 @@ def test_the_seed_determines_the_mosaics_of_enough_classes(colors, folder):
     assert run(colors, folder, seed=4) == run(colors, folder, seed=4)
     pictures = labeled_pictures(folder, colors.labels)
     assert draw_mosaics(pictures, 2, 9, seed=1) != draw_mosaics(pictures, 2, 9, seed=2)
-    with pytest.raises(UsageError, match=r"3 x 3 tiles need 9 classes, .* of 4"):
+    with pytest.raises(UsageError, match=r"--size 3 needs images of 9 classes .*, got 4"):
         draw_mosaics(pictures, 3, 1, seed=0)
 
 

@@ -55,7 +55,7 @@ def test_missing_shards_and_other_settings_are_refused(classifier, folder, tmp_p
     with pytest.raises(UsageError, match="holds no shard of a run"):
         merge_shards([tmp_path])
     explain_into(tmp_path, classifier, folder, shard=(1, 2))
-    with pytest.raises(UsageError, match=r"holds the shards 1/2, not 1/2, 2/2\. Name the folders of one complete run"):
+    with pytest.raises(UsageError, match=r"holds no shard 2/2\. Run cam explain --shard 2/2, or name its folder"):
         merge_shards([tmp_path])
     explain_into(tmp_path / "b", classifier, folder, shard=(2, 2), opacity=0.4)
     with pytest.raises(UsageError, match=r"other settings \(opacity: 0\.5, not 0\.4\)"):

@@ -67,9 +67,9 @@ def test_color_maps_of_opencv_run_from_minus_to_plus_vmax(name: str) -> None:
 
 
 def test_unknown_color_maps_are_errors_with_the_nearest_names() -> None:
-    with pytest.raises(UsageError, match=r"got 'virids'\. Use one of viridis"):
+    with pytest.raises(UsageError, match=r"got 'virids'\. Use --colormap viridis"):
         lookup("virids")
-    with pytest.raises(UsageError, match=r"Use one of signed, autumn, bone"):
+    with pytest.raises(UsageError, match=r"Use --colormap signed or viridis or turbo"):
         lookup("12345")
 
 

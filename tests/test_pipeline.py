@@ -174,10 +174,10 @@ def test_only_images_are_accepted(wrong):
 @pytest.mark.parametrize(
     ("wrong", "problem"),
     [
-        ("b", "No class has the label 'b'"),
+        ("b", "class_idx 'b' is not among the labels; they are 0 'class 0'"),
         (1.0, "class_idx must be a class index or a label, got 1.0"),
-        (-1, "no class -1 among 5"),
-        (5, "no class 5"),
+        (-1, "must be from 0 to 4, got -1"),
+        (5, "got 5"),
     ],
 )
 def test_a_class_index_must_be_an_integer_in_range(wrong, problem):
@@ -188,7 +188,7 @@ def test_a_class_index_must_be_an_integer_in_range(wrong, problem):
 def test_a_class_may_be_given_by_its_label():
     explanation = cam.explain(wrapped(), photo(32, 32), "class 1", evidence="contrast", against="class 3")
     assert (explanation.class_idx, explanation.against.class_idx) == (1, 3)
-    with pytest.raises(UsageError, match="No class has the label 'cat'"):
+    with pytest.raises(UsageError, match="against 'cat' is not among the labels"):
         cam.explain(wrapped(), photo(32, 32), evidence="contrast", against="cat")
 
 

@@ -39,15 +39,15 @@ def test_numbers_are_parsed_without_labels(text: str, target: Target) -> None:
 @pytest.mark.parametrize(
     ("text", "labels", "sentence"),
     [
-        ("top0", LABELS, "'top0' selects no class. Use top1 or more."),
-        ("6", LABELS, "There is no class 6 among 6. Use an index from 0 to 5."),
-        ("-1", LABELS, "There is no class -1 among 6. Use an index from 0 to 5."),
+        ("top0", LABELS, "--target must be top1 or more, got 'top0'. Use top1"),
+        ("6", LABELS, "The class index must be from 0 to 5, got 6."),
+        ("-1", LABELS, "The class index must be from 0 to 5, got -1."),
         ("cat", None, "so 'cat' cannot be looked up. Add --labels, or use the class index."),
-        ("crane", LABELS, "'crane' is the label of 2 classes: 3 'crane', 5 'crane'. Give the class index."),
-        ("dogs", LABELS, "No class has the label 'dogs'; the nearest are 1 'dog'."),
-        ("top", LABELS, "No class has the label 'top'"),
-        ("9" * 5000, LABELS, "No class has the label '9999"),
-        ("top" + "9" * 5000, LABELS, "No class has the label 'top9999"),
+        ("crane", LABELS, "--target 'crane' is the label of 2 classes: 3 'crane', 5 'crane'. Give the class index."),
+        ("dogs", LABELS, "--target 'dogs' is not among the labels; the nearest are 1 'dog'."),
+        ("top", LABELS, "--target 'top' is not among"),
+        ("9" * 5000, LABELS, "--target '9999"),
+        ("top" + "9" * 5000, LABELS, "--target 'top9999"),
     ],
 )
 def test_wrong_targets_are_errors(text: str, labels: list[str] | None, sentence: str) -> None:

@@ -89,15 +89,15 @@ def fill_weights(
     """Load a checkpoint into a network, built again if the checkpoint has another number of classes."""
     expected = {key: value for key, value in network.state_dict().items() if isinstance(value, Tensor)}
     state = strip_prefixes(read_checkpoint(file, unsafe_pickle=unsafe_pickle), expected.keys())
-    classes = class_count(expected, state)
-    if classes is not None:
+    counts = class_count(expected, state)
+    if counts is not None:
         parameters = inspect.signature(factory).parameters
         if "num_classes" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
             raise WeightsError(
-                f"The weights of {str(file)!r} have {classes} classes, and the network has another number",
+                f"--weights {str(file)!r} has {counts[1]} classes, and the network {counts[0]}",
                 "Let its factory take `num_classes` and build a network of that many",
             )
-        network = unwrap(factory(**{**arguments, "num_classes": classes}))
+        network = unwrap(factory(**{**arguments, "num_classes": counts[1]}))
     load_weights(network, state, str(file))
     return network
 
@@ -120,8 +120,8 @@ def strip_prefixes(state: Mapping[str, Tensor], expected: Collection[str]) -> di
             best = state
 
 
-def class_count(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int | None:
-    """Number of classes of a checkpoint, if it differs from the network's and nothing else does; else None.
+def class_count(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Numbers of classes of a network and of a checkpoint, if they differ and nothing else does; else None.
 
     All tensors of another shape (the classifier's and those of auxiliary heads) must differ in the first dimension
     only, from the same number to the same.
@@ -131,7 +131,7 @@ def class_count(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
     if any(len(old) != len(new) or old[1:] != new[1:] for old, new in pairs):
         return None
     counts = {(old[0], new[0]) for old, new in pairs}
-    return counts.pop()[1] if len(counts) == 1 else None
+    return counts.pop() if len(counts) == 1 else None
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

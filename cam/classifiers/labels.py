@@ -11,7 +11,7 @@ from typing import TypeAlias
 from cam.errors import UsageError, reason_of
 
 Labels: TypeAlias = Sequence[str] | Mapping[int, str] | str | Path  # in order, by index, or a file
-_NEAREST = 5
+_NEAREST, _FEW = 5, 12  # labels that an error lists
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
@@ -90,23 +90,24 @@ def _label(value: object, source: str) -> str:
     return value.strip()
 
 
-def find_class(labels: Sequence[str], text: str) -> int:
-    """Index of the class with a label, in any case of its letters; the error lists the nearest labels."""
+def find_class(labels: Sequence[str], text: str, option: str = "") -> int:
+    """Index of the class with a label, in any case; the error names the option and the nearest labels."""
     folded = [label.casefold() for label in labels]
     text_folded = text.strip().casefold()
     matches = [class_idx for class_idx, label in enumerate(folded) if label == text_folded]
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise UsageError(
-            f"{text!r} is the label of {len(matches)} classes: {_listed(labels, matches)}", "Give the class index"
-        )
+        problem = f"{option}{text!r} is the label of {len(matches)} classes: {_listed(labels, matches)}"
+        raise UsageError(problem, "Give the class index")
     containing = [class_idx for class_idx, label in enumerate(folded) if text_folded in label]
     close = get_close_matches(text_folded, dict.fromkeys(folded), n=_NEAREST)
     similar = [class_idx for match in close for class_idx, label in enumerate(folded) if label == match]
     near = list(dict.fromkeys(containing + similar))[:_NEAREST]
-    nearest = f"; the nearest are {_listed(labels, near)}" if near else ""
-    raise UsageError(f"No class has the label {text!r}{nearest}", "Give a whole label or a class index")
+    known = f"; the nearest are {_listed(labels, near)}" if near else ""
+    if not near and len(labels) <= _FEW:
+        known = f"; they are {_listed(labels, range(len(labels)))}"
+    raise UsageError(f"{option}{text!r} is not among the labels{known}", "Give a whole label or a class index")
 
 
 def _listed(labels: Sequence[str], indices: Iterable[int]) -> str:

@@ -21,6 +21,8 @@ from cam.heads.examine import analyze_head
 from cam.heads.outputs import unwrap
 from cam.tensors import pick_device
 
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")
+
 
 def load_classifier(
     model: str = "resnet50",
@@ -37,8 +39,8 @@ def load_classifier(
     """Load a classifier with the preprocessing and the labels that belong to it, and prove its head.
 
     Args:
-        model: a card's name, a torchvision classification builder, or `package.module:callable`. The callable is
-            also searched for in the working directory, after everything that is installed.
+        model: a card's name, a torchvision classification builder, `file.py:callable` or `package.module:callable`,
+            which is also searched for in the working directory, after everything that is installed.
         weights: checkpoint to load, safetensors or torch; the model's own weights by default.
         labels: of the classes, in order, by index, or a file of them, instead of the model's own.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
@@ -118,11 +120,10 @@ def load_network(
         loaded = from_torchvision(model, file, random_weights, unsafe_pickle)
     else:
         similar = difflib.get_close_matches(model, card_names() + torchvision_names(), 4) or ["resnet50", "digits"]
-        raise ModelError(
-            f"There is no model {model!r}",
-            f"Use a name such as {', '.join(similar)}; `cam models` lists all. "
-            "For your own, give package.module:callable",
-        )
+        remedy = f"Use a name such as {', '.join(similar)} (`cam models` lists all), or file.py:callable for your own"
+        if Path(model).suffix in _CHECKPOINTS:
+            remedy = f"Give a checkpoint with --weights, and its network with --model: -m resnet50 --weights {model}"
+        raise ModelError(f"--model {model!r} is not known", remedy)
     preprocessing = loaded.preprocessing.adjusted(input_size, mean, std)
     return replace(loaded, network=loaded.network.eval().requires_grad_(False), preprocessing=preprocessing)
 

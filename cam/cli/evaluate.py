@@ -89,6 +89,8 @@ evaluate.command_class = Command
 def grid(folder: Path, truth: Path | None, **options: Any) -> None:
     """Play the grid pointing game: is the heat of a class in its tile of a mosaic?
 
+    FOLDER has a folder of images for each class, or any folders and a table for --truth.
+
     share: part of the positive evidence in the right tile; hit: whether the peak lies there.
 
     Example: cam evaluate grid photos/ -m squeezenet1_0 --truth labels.csv --evidence margin

@@ -136,6 +136,9 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         listed = read_list(options["list_"]) if options["list_"] else []
         if not (inputs or listed):
             raise click.UsageError("No inputs. Give images, folders, globs or archives, or --list FILE.")
+        for text in inputs:
+            if text.endswith((".txt", ".csv", ".tsv")):
+                raise click.UsageError(f"INPUT {text!r} is not an image. For a list of images, write --list {text}.")
         check_output([*inputs, *listed], out)
         left_out: Counter[str] = Counter()
         pictures = find_pictures(inputs, exclude=out, patterns=options["pattern"], listed=listed, left_out=left_out)

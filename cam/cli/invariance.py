@@ -37,7 +37,7 @@ _run = option_group("Run")
 
 
 @click.command(cls=Command)
-@click.argument("picture", type=PATH, required=False, metavar="INPUT")
+@click.argument("picture", type=click.Path(path_type=Path, dir_okay=False), required=False, metavar="INPUT")
 @_object("-t", "--target", metavar="CLASS", default="top1", help="A class index, a label or top1.")
 @_object("--box", type=_BOX, show_default="the whole image", help="Object as x0,y0,x1,y1 in pixels.")
 @_object("--mask", type=PATH, metavar="FILE", help="Object as the white part of this image.")

@@ -35,9 +35,9 @@ def lookup(colormap: str) -> NDArray[np.uint8]:
         spread = cv2.applyColorMap(index[:, None], _OPENCV[name]).reshape(-1, 3)[:, ::-1]
         table = np.concatenate([spread[:1], spread])
     else:
-        near = get_close_matches(name, ["signed", *_OPENCV], n=5, cutoff=0.4) or ["signed", *sorted(_OPENCV)]
+        near = get_close_matches(name, ["signed", *_OPENCV], n=5, cutoff=0.4) or ["signed", "viridis", "turbo"]
         problem = f"--colormap must be signed or the name of an OpenCV color map, got {colormap!r}"
-        raise UsageError(problem, f"Use one of {', '.join(near)}")
+        raise UsageError(problem, f"Use --colormap {' or '.join(near)}")
     table.flags.writeable = False  # shared by all callers
     return table
 

@@ -100,7 +100,7 @@ def _blend(
     canvas: NDArray[np.uint8], image: NDArray[np.uint8], indices: NDArray[np.float32], colormap: str, opacity: float
 ) -> None:
     if not 0 <= opacity <= 1:
-        raise UsageError(f"--opacity must be between 0 and 1, got {opacity!r}", "Choose a number in that range")
+        raise UsageError(f"--opacity must be between 0 and 1, got {opacity!r}", "The default is 0.5")
     if indices.size:
         cv2.addWeighted(image, 1 - opacity, paint(indices, colormap), opacity, 0, dst=canvas)
 

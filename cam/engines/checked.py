@@ -95,16 +95,16 @@ def check_engine(name: str, device: torch.device, precision: str) -> None:
     """Raise UsageError unless there is an engine of this name and precision for the device, with its library."""
     for option, value, allowed in ("engine", name, EngineName), ("precision", precision, Precision):
         if value not in get_args(allowed):
-            choices = ", ".join(get_args(allowed))
-            raise UsageError(f"--{option} must be one of {choices}, got {value!r}", "Choose one of them")
+            problem = f"--{option} must be one of {', '.join(get_args(allowed))}, got {value!r}"
+            raise UsageError(problem, f"Use --{option} {get_args(allowed)[0]}")
     if precision != "float32" and device.type != "cuda":
         problem = f"--precision {precision} is slower than float32 on {device.type}, and inexact"
         raise UsageError(problem, "Use --precision float32, or --device cuda where there is a GPU")
     if name == "onnxruntime" and device.type != "cpu":
-        raise UsageError(f"--engine onnxruntime runs on the CPU, not on {device.type}", "Choose another engine")
+        raise UsageError(f"--engine onnxruntime runs on the CPU, not on {device.type}", "Use --engine eager")
     if name == "onnxruntime" and (missing := _missing()):
         problem = f"--engine onnxruntime needs {', '.join(missing)}, which is not installed"
-        raise UsageError(problem, "Run pip install 'gapcam[onnxruntime]', or use another engine")
+        raise UsageError(problem, "Run pip install 'gapcam[onnxruntime]', or use --engine eager")
 
 
 def _missing() -> list[str]:

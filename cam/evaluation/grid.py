@@ -94,7 +94,7 @@ def draw_mosaics(classes: Mapping[Picture, int], size: int, count: int, seed: in
     for picture, class_idx in classes.items():
         by_class.setdefault(class_idx, []).append(picture)
     if len(by_class) < size**2:
-        problem = f"{size} x {size} tiles need {size**2} classes, and the model recognizes images of {len(by_class)}"
+        problem = f"--size {size} needs images of {size**2} classes that the model recognizes, got {len(by_class)}"
         raise UsageError(problem, "Give more images, a smaller --confidence or a smaller --size")
     rng = np.random.default_rng((seed, size))
     mosaics = []

@@ -59,7 +59,11 @@ def labeled_pictures(folder: Path, labels: Sequence[str], csv: Path | None = Non
     """
     pictures = find_pictures([folder])
     if csv is None:
-        class_folders = {picture: folder.joinpath(*picture.name.parent.parts[:1]) for picture in pictures}
+        for picture in pictures:
+            if not picture.name.parent.parts:
+                problem = f"{str(folder)!r} must hold a folder of images for each class, got {picture.name.name!r}"
+                raise UsageError(problem, "Give --truth a CSV of path,label, or sort the images into such folders")
+        class_folders = {picture: folder / picture.name.parts[0] for picture in pictures}
         return _classes_of_folders(class_folders, labels)
     truth = _read_table(csv, [(str(picture.path), str(picture.name)) for picture in pictures], labels)
     return {picture: truth[str(picture.path)] for picture in pictures if str(picture.path) in truth}
@@ -88,7 +92,7 @@ def _classes_of_folders(folders: Mapping[Key, Path], labels: Sequence[str]) -> d
         try:
             classes[folder] = index if sorted_ids else class_of(labels, folder.name)
         except UsageError as error:
-            remedy = "Name it after a label or a class index, or give a CSV of path,label"
+            remedy = "Give --truth a CSV of path,label, or name the folder after a label or a class index"
             raise UsageError(f"The folder {str(folder)!r} matches no class: {error.problem}", remedy) from error
     return {key: classes[folder] for key, folder in folders.items()}
 

@@ -139,7 +139,7 @@ def explain_all(
 
 def _index_of(classifier: Classifier, name: str, value: Any) -> int | None:
     if value is None or isinstance(value, str):
-        return None if value is None else find_class(classifier.labels, value)
+        return None if value is None else find_class(classifier.labels, value, f"{name} ")
     try:
         return operator.index(value)
     except TypeError:

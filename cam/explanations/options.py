@@ -53,7 +53,8 @@ class ExplainOptions:
             ("channels", self.channels >= 0, "0 or more"),
         ):
             if not valid:
-                raise UsageError(f"--{name} must be {allowed}, got {getattr(self, name)!r}", "Choose another value")
+                problem = f"--{name} must be {allowed}, got {getattr(self, name)!r}"
+                raise UsageError(problem, f"Leave --{name} out for the default")
         if self.against is not None and self.evidence != "contrast":
             problem = f"--against sets one class against another, and the evidence is {self.evidence!r}"
             raise UsageError(problem, "Add --evidence contrast, or leave --against out")
@@ -63,7 +64,11 @@ def parse_resolution(text: str | None, preprocessing: Preprocessing) -> int | No
     """Parse a resolution, "448" for pixels or "2x" for a factor of the model's own input, to pixels."""
     if text is None:
         return None
-    return round(float(text[:-1]) * min(preprocessing.crop)) if text.endswith("x") else int(text)
+    pixels = round(float(text[:-1]) * min(preprocessing.crop)) if text.endswith("x") else int(text)
+    if pixels not in range(1, MAX_SIDE + 1):
+        remedy = f"For this model {MAX_SIDE // min(preprocessing.crop)}x is the largest factor"
+        raise UsageError(f"--resolution must be from 1 to {MAX_SIDE} pixels, got {text}", remedy)
+    return pixels
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,12 @@ _TOP = re.compile(r"top([0-9]{1,18})", re.IGNORECASE)
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
-def parse_target(text: str, labels: Sequence[str] | None) -> Target:
+def parse_target(text: str, labels: Sequence[str] | None, option: str = "--target") -> Target:
     """Parse `topN`, a class index or a label, of these the first that matches; without labels, no label does."""
     text = text.strip()
     if top := _TOP.fullmatch(text):
         if int(top[1]) == 0:
-            raise UsageError(f"{text!r} selects no class", "Use top1 or more")
+            raise UsageError(f"{option} must be top1 or more, got {text!r}", "Use top1 for the predicted class")
         return TopClasses(int(top[1]))
     if _INTEGER.fullmatch(text):
         index = int(text)
@@ -103,21 +108,21 @@ def parse_target(text: str, labels: Sequence[str] | None) -> Target:
     if labels is None:
         problem = f"The labels of the model are not known, so {text!r} cannot be looked up"
         raise UsageError(problem, "Add --labels, or use the class index")
-    return OneClass(find_class(labels, text))
+    return OneClass(find_class(labels, text, f"{option} "))
 
 
 def parse_against(text: str | None, labels: Sequence[str] | None) -> int | None:
     """Parse the class to contrast with: None for `runner-up` (or no text), else the class of an index or a label."""
     if text is None or text.strip().lower() == "runner-up":
         return None
-    target = parse_target(text, labels)
+    target = parse_target(text, labels, "--against")
     if isinstance(target, TopClasses):
-        raise UsageError(f"--against must be runner-up, a class index or a label, got {text!r}", "Choose one class")
+        raise UsageError(f"--against must be runner-up, a class index or a label, got {text!r}", "Name one class")
     return target.class_idx
 
 
 def _index_error(index: int, classes: int) -> UsageError:
-    return UsageError(f"There is no class {index} among {classes}", f"Use an index from 0 to {classes - 1}")
+    return UsageError(f"The class index must be from 0 to {classes - 1}, got {index}", "The first class has index 0")
 
 
 def resolve(targets: Iterable[Target], logits: Tensor) -> list[int]:

@@ -248,7 +248,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise OutputError("The figures need matplotlib", "Install it: pip install gapcam[figures]") from error
+        raise OutputError("The figures need matplotlib", "Run pip install 'gapcam[figures]'") from error
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -82,7 +82,7 @@ def paint_background(fill: Fill, canvas: Size, image: NDArray[np.uint8], mean: t
     For "reflect" it has the mean color: `Placements.render` covers it with mirror images of the object.
     """
     if canvas[0] * canvas[1] > MAX_CANVAS:
-        raise UsageError(f"--canvas must have at most {MAX_CANVAS} pixels, got {format_size(canvas)}", "Reduce it")
+        raise UsageError(f"--canvas must have at most {MAX_CANVAS} pixels, got {format_size(canvas)}", "Try 448")
     if fill == "blur":
         sigma = _BLUR * min(canvas)
         stretched = resize(image, canvas).astype(np.float32)

@@ -46,7 +46,7 @@ class RunFolder:
 
     def write_run_info(self, run_info: Mapping[str, Any]) -> None:
         """Write run.json."""
-        data = (json.dumps(run_info, indent=2, default=str) + "\n").encode()
+        data = (json.dumps(run_info, indent=2) + "\n").encode()
         write_whole(self.run_file, data, self.unfinished, durable=True)
 
     def has(self, name: str) -> bool:

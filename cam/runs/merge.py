@@ -54,9 +54,12 @@ def _find_shards(outs: Sequence[Path]) -> list[RunFolder]:
         raise UsageError(f"{where} holds no shard of a run", "Name the folders of cam explain --shard")
     numbers = sorted(shard.shard for shard in shards if shard.shard)
     expected = [(number, numbers[0][1]) for number in range(1, numbers[0][1] + 1)]
+    if missing := [f"{i}/{n}" for i, n in expected if (i, n) not in numbers]:
+        remedy = f"Run cam explain --shard {missing[0]}, or name its folder, too"
+        raise UsageError(f"{where} holds no shard {' and no '.join(missing)}", remedy)
     if numbers != expected:
-        names, missing = (", ".join(f"{i}/{n}" for i, n in pairs) for pairs in (numbers, expected))
-        raise UsageError(f"{where} holds the shards {names}, not {missing}", "Name the folders of one complete run")
+        names = ", ".join(f"{i}/{n}" for i, n in numbers)
+        raise UsageError(f"{where} holds the shards {names}", "Name the folders of one run, each shard once")
     return shards
 
 
@@ -66,7 +69,7 @@ def _read_finished(shard: RunFolder, first: dict[str, Any]) -> dict[str, Any]:
     if "explained" not in run_info:
         raise UsageError(f"{name} is of an unfinished run", "Run its cam explain again")
     if run_info["settings"] != first["settings"]:
-        difference = first_difference(first["settings"], run_info["settings"])
+        difference = first_difference(first, run_info)
         raise UsageError(f"{name} has other settings ({difference})", "Name the folders of one run")
     if run_info["scale"] != first["scale"] and not math.isclose(run_info["scale"], first["scale"], rel_tol=1e-3):
         problem = f"{name} has another color scale ({run_info['scale']:.3g}, not {first['scale']:.3g})"

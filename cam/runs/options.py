@@ -25,6 +25,7 @@ from cam.images.read import Limits
 from cam.images.samples import ReadOptions
 from cam.runs.folder import RunFolder
 
+_NO_SETTINGS = "inputs list pattern out truth on-error shard overwrite quiet json device batch-size max-bytes timeout"
 Batch: TypeAlias = Sequence[tuple[int, Picture]]  # images with their indices among all inputs
 
 
@@ -97,7 +98,7 @@ class RunOptions:
 def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
     """Everything that changes results, ready for JSON; `run_info` is from `describe`."""
     unchanging = {"explain", "read", "batch_size", "limits", "shard", "on_error", "overwrite"}
-    settings = {
+    return {
         "gapcam version": run_info["versions"]["gapcam"],
         "weights": run_info["weights"]["tensors_sha256"],
         "labels": sha256(json.dumps(classifier.labels).encode()).hexdigest(),
@@ -110,10 +111,20 @@ def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: Ru
         "save": sorted(options.save),
         "outputs": [output.name for output in options.outputs],
     }
-    return dict(json.loads(json.dumps(settings)))
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Describe the first setting that differs."""
-    name = next(name for name in [*now, *before] if before.get(name) != now.get(name))
-    return f"{name}: {json.dumps(before.get(name))[:80]}, not {json.dumps(now.get(name))[:80]}"
+    """Describe the first option, else the first setting, in which one run.json differs from another."""
+    for name, value in now["arguments"].items():
+        if name not in _NO_SETTINGS.split() and (earlier := before["arguments"].get(name)) != value:
+            return f"{_as_option(name, earlier)}, not {_as_option(name, value)}"
+    old, new = before["settings"], now["settings"]
+    name = next(name for name in [*new, *old] if old.get(name) != new.get(name))
+    return f"{name}: {json.dumps(old.get(name))[:80]}, not {json.dumps(new.get(name))[:80]}"
+
+
+def _as_option(name: str, value: Any) -> str:
+    if value is None or value is False or value == []:
+        return f"no --{name}"
+    values = value if isinstance(value, list) else [value]
+    return f"--{name}" if value is True else f"--{name} {','.join(map(str, values))}"

@@ -24,7 +24,7 @@ def check_settings(folder: RunFolder, run_info: Mapping[str, Any]) -> None:
             problem = f"{str(run.manifest)!r} was not written by this version: {run.run_file.name} has no settings"
             raise UsageError(problem, "Move it away, add --overwrite, or choose another folder")
         if earlier["settings"] != run_info["settings"]:
-            difference = first_difference(earlier["settings"], run_info["settings"])
+            difference = first_difference(earlier, run_info)
             problem = f"{str(folder.out)!r} holds results with other settings ({difference})"
             raise UsageError(problem, "Add --overwrite, or choose another folder")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -69,6 +70,7 @@ def explain_folder(
     run_info["settings"] = settings_of(classifier, run_info, options)
     run_info["directory"] = str(Path.cwd())
     run_info["left_out"] = dict(left_out or {})
+    run_info = json.loads(json.dumps(run_info, default=str))  # so that it can be compared with one that is read
     folder = RunFolder(out, options.shard)
     with folder.locked(), no_tf32():
         if not options.overwrite:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 
 from torch import nn
 
@@ -24,12 +28,19 @@ class LoadedNetwork:
 
 
 def import_callable(name: str) -> Callable[..., nn.Module]:
-    """Import `package.module:callable`."""
+    """Import `package.module:callable` or `folder/file.py:callable`."""
+    file, _, attribute = name.partition(":")
     try:
-        function: Callable[..., nn.Module] = pkgutil.resolve_name(name)
+        if file.endswith(".py"):
+            module = sys.modules[file] = ModuleType(file)  # dataclasses look themselves up there
+            module.__file__ = file
+            SourceFileLoader(file, file).exec_module(module)
+            function: Callable[..., nn.Module] = attrgetter(attribute)(module)
+        else:
+            function = pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script exits
         raise ModelError(
-            f"{name!r} cannot be imported: {type(error).__name__}: {error}",
-            "Give package.module:callable; installed modules come before those in the working directory",
+            f"--model {name!r} cannot be imported: {type(error).__name__}: {error}",
+            "Give file.py:callable, or package.module:callable, where installed modules come first",
         ) from error
     return function

@@ -1,4 +1,4 @@
-"""Networks from `package.module:callable`, which may be in the working directory."""
+"""Networks from `package.module:callable`, which may be in the working directory, or `file.py:callable`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cam.heads.outputs import unwrap
 
 def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> LoadedNetwork:
     """Import a user's factory and call it."""
-    with _working_directory_on_path():
+    with _on_path("" if ".py:" not in model else str(Path(model).parent)):
         factory = import_callable(model)
         try:
             network = factory()
@@ -38,13 +38,13 @@ def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Loade
 
 
 @contextmanager
-def _working_directory_on_path() -> Iterator[None]:
-    """Import from the working directory too, but last: a file of the name of a library never replaces the library."""
-    if "" in sys.path:
+def _on_path(folder: str) -> Iterator[None]:
+    """Import from this folder too, but last: a file of the name of a library never replaces the library."""
+    if folder in sys.path:
         yield
         return
-    sys.path.append("")
+    sys.path.append(folder)
     try:
         yield
     finally:
-        sys.path.remove("")
+        sys.path.remove(folder)

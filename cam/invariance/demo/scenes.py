@@ -37,11 +37,11 @@ def uci_digits(part: str) -> tuple[Floats, Ints]:
     of ink from 0 to 1, and classes (N,).
     """
     if part not in _PARTS:
-        raise UsageError(f"part must be one of {', '.join(_PARTS)}, got {part!r}", "Choose one of these parts")
+        raise UsageError(f"part must be one of {', '.join(_PARTS)}, got {part!r}", "Pass train")
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise UsageError("The digits come with scikit-learn, which is not installed", "Install it") from error
+        raise UsageError("scikit-learn, which has the digits, is missing", "Run pip install scikit-learn") from error
     glyphs, classes = load_digits(return_X_y=True)
     chosen = np.random.default_rng(0).permutation(len(classes))[_PARTS[part]]
     return (glyphs[chosen].reshape(-1, 8, 8) / 16).astype(np.float32), classes[chosen].astype(np.int64)
