@@ -79,8 +79,8 @@ def test_models_lists_names(run):
 
 
 def help_of(command: str) -> str:
-    """The help on a terminal of 100 columns, of which click leaves two empty."""
-    return CliRunner().invoke(main, [*command.split(), "-h"], prog_name="cam", terminal_width=98).stdout
+    """The help on a terminal of 80 columns, of which click leaves two empty."""
+    return CliRunner().invoke(main, [*command.split(), "-h"], prog_name="cam", terminal_width=78).stdout
 
 
 def test_help_of_explain_has_groups_and_one_line_for_each_option():
@@ -92,11 +92,17 @@ def test_help_of_explain_has_groups_and_one_line_for_each_option():
     assert len(columns) == 1  # one column of help texts over all groups
 
 
-@pytest.mark.parametrize("command", ["merge", "report", "models", "inspect", "invariance", "evaluate sanity"])
+@pytest.mark.parametrize("command", ["merge", "report", "models", "inspect", "invariance", "evaluate grid"])
 def test_help_of_every_command_is_short(command):
     text = help_of(command)
     assert "Example: cam " + command in text
     assert not re.findall(r"^ {8,}\S", text, re.MULTILINE)  # a second line of an option
+
+
+def test_the_list_of_commands_shows_whole_sentences():
+    commands = help_of("").partition("Commands:")[2].split("\n")[1:-1]
+    assert len(commands) == 7
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands)
 
 
 def test_help_imports_no_torch_and_takes_no_time():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
@@ -71,6 +72,11 @@ class Option(click.Option):
             settings["metavar"] = choices if len(choices) <= 12 else "NAME"
         super().__init__(*names, **settings)
         self.group = group
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Show the default in brackets, without a word, so that most options take one line."""
+        record = super().get_help_record(ctx)
+        return record and (record[0], re.sub(r" +\[default: \(?(.*?)\)?\]", r" [\1]", record[1]))
 
 
 def option_group(name: str) -> Callable[..., Callable[[Function], Function]]:

@@ -42,7 +42,7 @@ def _common_options(function: Function) -> Function:
             multiple=True,
             default=["logit", "margin", "posterior"],
             callback=lambda ctx, parameter, kinds: tuple(dict.fromkeys(kinds)),
-            help="Evidence to compare. Repeatable.",
+            help="Repeatable.",
         ),
         read_options,
         classifier_options,
@@ -58,9 +58,9 @@ _maps_option = _option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="FOLDER",
     multiple=True,
-    help="Also compare maps of another tool: NAME.npy, (H, W). Repeatable.",
+    help="Maps of another tool: NAME.npy, (H, W). Repeatable.",
 )
-_fit_option = _option("--fit", type=FIT, show_default="the model's own", help="The center crop or the whole image.")
+_fit_option = _option("--fit", type=FIT, show_default="the model's own", help="Center crop or whole image.")
 _inputs_argument = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 
 
@@ -82,8 +82,8 @@ evaluate.command_class = Command
 @_option("--truth", type=PATH, metavar="CSV", show_default="folder names", help="CSV file with columns path,label.")
 @_option("--size", "sizes", type=whole_number(2, 8), multiple=True, default=[2, 3], help="Tiles per side. Repeatable.")
 @_option("--mosaics", type=whole_number(1), default=50, help="Number of mosaics of each size.")
-@_option("--confidence", type=FRACTION, default=0.9, help="Use images whose class has at least this probability.")
-@_option("--save", type=PATH, metavar="FOLDER", help="Write the mosaics and their classes, to make maps for --maps.")
+@_option("--confidence", type=FRACTION, default=0.9, help="Smallest probability of an image's class.")
+@_option("--save", type=PATH, metavar="FOLDER", help="Write the mosaics, to make maps for --maps.")
 @_maps_option
 @_common_options
 def grid(folder: Path, truth: Path | None, **options: Any) -> None:
@@ -162,7 +162,7 @@ def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
 @_inputs_argument
 @_option("--canvas", type=whole_number(1), show_default="the input's", help="Side of the scenes, in pixels.")
 @_option("--object-size", type=whole_number(1), show_default="a third", help="Side of the objects, in pixels.")
-@_option("--background", type=COLOR, show_default="the model's mean", help="Color of the canvas, such as 0,0,0.")
+@_option("--background", type=COLOR, show_default="the model's mean", help="Color of the canvas: 0,0,0.")
 @_option("--each", "positions", type=whole_number(1), default=8, help="Positions for each image.")
 @_common_options
 def placement(inputs: tuple[str, ...], **options: Any) -> None:

@@ -61,7 +61,7 @@ _limit = option_group("Limits")
 
 @click.command(cls=Command)
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@_input("--list", "list_", metavar="FILE", help="File of inputs: one per line, NUL-separated or CSV; - for stdin.")
+@_input("--list", "list_", metavar="FILE", help="List of inputs: a line each, or CSV; - for stdin.")
 @_input("--pattern", metavar="GLOB", multiple=True, help='Only files like "*.png" or "val/*.jpg". Repeatable.')
 @read_options
 @classifier_options
@@ -73,38 +73,39 @@ _limit = option_group("Limits")
     default=["top1"],
     help="top1, topN, index or label. Repeatable.",
 )
-@_target("--evidence", type=EVIDENCE, default="logit", help="logit, contrast, margin or posterior, see above.")
-@_target("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: an index or a label.")
-@_target("--fit", type=FIT, show_default="the model's own", help="The center crop or the whole image.")
-@_target("--resolution", type=_RESOLUTION, help="Finer maps from a larger input: shorter side (448) or factor (2x).")
+@_target("--evidence", type=EVIDENCE, default="logit", help="logit, contrast, margin or posterior.")
+@_target("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: index or label.")
+@_target("--fit", type=FIT, show_default="the model's own", help="Center crop or whole image.")
+@_target("--resolution", type=_RESOLUTION, help="Finer maps: a shorter side (448) or a factor (2x).")
 @_target("--tta", is_flag=True, help="Average the maps over mirrored and larger inputs.")
-@_target("--channels", type=whole_number(0), default=0, help="Also draw the N channels with the largest shares.")
-@_picture("--save", type=_SAVE, default="overlay", help="overlay,heat,cam: images, .npy and .npz files.")
+@_target("--channels", type=whole_number(0), default=0, help="Also draw the N channels that add most.")
+@_picture("--save", type=_SAVE, default="overlay", help="overlay,heat,cam: images, .npy and .npz.")
 @_picture("--opacity", type=FRACTION, default=0.5, help="Opacity of the heat, from 0 to 1.")
 @_picture("--colormap", metavar="NAME", default="signed", help="signed, or a color map of OpenCV.")
-@_picture("--scale", type=_SCALE, default="run", help="End of the color scale: run, image, or a number.")
-@_picture("--boxes", is_flag=True, help="Draw boxes around the heat. The manifest always has them.")
-@_picture("--box-share", type=float, metavar="X", default=0.2, help="Box threshold, as a share of the map's maximum.")
+@_picture("--scale", type=_SCALE, default="run", help="End of the color scale: run, image, a number.")
+@_picture("--boxes", is_flag=True, help="Draw the boxes that the manifest has, too.")
+@_picture("--box-share", type=float, metavar="X", default=0.2, help="Box threshold, a share of the map's maximum.")
 @_picture("--format", "format_", type=_FORMAT, default="jpg", help="Format of the overlays.")
-@_picture("--max-side", type=whole_number(1), help="Longer side of the overlays, in pixels; smaller is faster.")
+@_picture("--max-side", type=whole_number(1), help="Longer side of the overlays; smaller is faster.")
 @_speed("--batch-size", type=whole_number(1), show_default="4 per core, 32 on a GPU", help="Images in a forward pass.")
 @_speed("--engine", type=_ENGINE, default="auto", help="auto, eager, compile or onnxruntime.")
 @_speed("--precision", type=_PRECISION, default="float32", help="On CUDA: float32, bfloat16 or float16.")
 @_run("-o", "--out", type=PATH, metavar="FOLDER", required=True, help="Folder for the results.")
 @_run("--report", is_flag=True, help="Also write OUT/report.html, to browse all results.")
 @truth_option
-@_run("--overwrite/--resume", help="Replace an earlier run in OUT, or continue it.")
+@_run("--overwrite/--resume", help="Replace an earlier run in OUT, or go on.")
 @_run("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="What to do after a bad image.")
-@_run("--shard", type=_SHARD, help="Only the I-th of N parts of the images; join them with cam merge.")
+@_run("--shard", type=_SHARD, help="The I-th of N parts of the images; see cam merge.")
 @output_options
 @max_pixels_option
 @_limit("--max-bytes", type=whole_number(1), default=500_000_000, help="Largest file to read, in bytes.")
 @_limit("--timeout", type=_SECONDS, default=60, help="Longest time to decode an image, in seconds.")
 @click.pass_context
 def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> None:
-    """Show where a model sees evidence for a class, as heat maps on the original images.
+    """Draw heat maps of a model's evidence on the original images.
 
-    INPUT is an image, a folder (with all folders below it), a glob, or a .zip or .tar archive.
+    INPUT is an image, a folder (with all folders below it), a glob, or a .zip or .tar archive. Brackets hold
+    defaults.
 
     Example: cam explain photos/ -m squeezenet1_1 -o out --target top5
 

@@ -41,20 +41,20 @@ _run = option_group("Run")
 @_object("-t", "--target", metavar="CLASS", default="top1", help="A class index, a label or top1.")
 @_object("--box", type=_BOX, show_default="the whole image", help="Object as x0,y0,x1,y1 in pixels.")
 @_object("--mask", type=PATH, metavar="FILE", help="Object as the white part of this image.")
-@_object("--canvas", type=_CANVAS, show_default="twice the object", help="Canvas in input pixels: a side, or HxW.")
-@_object("--fill", type=_FILL, default="mean", help="Canvas: mean, blur, reflect, or a color such as 0,0,0.")
+@_object("--canvas", type=_CANVAS, show_default="twice the object", help="Input pixels: a side, or HxW.")
+@_object("--fill", type=_FILL, default="mean", help="Canvas: mean, blur, reflect, or 0,0,0.")
 @_object("--steps", type=whole_number(2), default=8, help="Positions along each axis.")
 @read_options
 @classifier_options
-@_demo("--demo", is_flag=True, help="Instead of INPUT: compare networks trained on one half of the canvas.")
-@_demo("--train", is_flag=True, help="Train the networks of --demo first, which takes minutes.")
+@_demo("--demo", is_flag=True, help="Compare networks trained on half of the canvas.")
+@_demo("--train", is_flag=True, help="Train the networks of --demo first: some minutes.")
 @_speed("--batch-size", type=whole_number(1), default=32, help="Images in a forward pass.")
 @_run("-o", "--out", type=PATH, metavar="FOLDER", required=True, help="Folder for the figures and the numbers.")
 @output_options
 @max_pixels_option
 @click.pass_context
 def invariance(ctx: click.Context, /, picture: Path | None, out: Path, **options: Any) -> None:
-    """Measure how class and heat change when an image moves over a larger canvas.
+    """Measure how class and heat change when an image moves.
 
     Writes the score and the error of the heat at each position as figures, a contact sheet and an animation, and all
     numbers as invariance.json. A network without exact maps is measured by its score alone.

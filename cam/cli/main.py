@@ -67,7 +67,7 @@ def main() -> None:
 @checkpoint_options
 @json_option
 def inspect(model: str, no_weights: bool, as_json: bool, **options: Any) -> None:
-    """Show a model's head: its kind, feature layer, grid and receptive field.
+    """Show a model's head: kind, layer, grid, receptive field.
 
     Example: cam inspect resnet50 --no-weights
     """
@@ -116,7 +116,7 @@ def merge(outs: tuple[Path, ...]) -> None:
 @click.argument("out", metavar="OUT", type=PATH)
 @truth_option
 def report(out: Path, truth: str | None) -> None:
-    """Write OUT/report.html: where the model looks, why, and what its errors share.
+    """Write OUT/report.html, to browse the results of a run.
 
     OUT is the folder of a run made with --report, or of its parts after cam merge. The page needs no server and no
     internet connection.

@@ -20,10 +20,10 @@ def checkpoint_options(function: Function) -> Function:
         function,
         _model("--weights", type=PATH, metavar="FILE", help="Checkpoint, in the format of safetensors or torch."),
         _model("--input-size", type=whole_number(1), help="Side of the network's square input, in pixels."),
-        _model("--mean", type=NUMBERS, help="Mean of each channel, such as 0.5,0.5,0.5; one number if gray."),
+        _model("--mean", type=NUMBERS, help="Mean of each channel: 0.5,0.5,0.5; 0.5 if gray."),
         _model("--std", type=NUMBERS, help="Standard deviation of each channel, like --mean."),
         _model("--no-weights", is_flag=True, help="Use random weights, to try a network offline."),
-        _model("--unsafe-pickle", is_flag=True, help="Let the checkpoint run code. Only for files that you trust."),
+        _model("--unsafe-pickle", is_flag=True, help="Let the checkpoint run code, if you trust it."),
     )
 
 
@@ -31,8 +31,8 @@ def classifier_options(function: Function) -> Function:
     """Add the options of every command that loads a classifier."""
     return add_options(
         function,
-        _model("-m", "--model", metavar="NAME", default="resnet50", help="A name from cam models, or module:function."),
-        _model("--labels", type=PATH, metavar="FILE", help="Class names: a line each, or a JSON list or index map."),
+        _model("-m", "--model", metavar="NAME", default="resnet50", help="From cam models, or file.py:function."),
+        _model("--labels", type=PATH, metavar="FILE", help="Class names: a line each, a JSON list or index map."),
         _model("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N or mps."),
         checkpoint_options,
     )
@@ -45,7 +45,7 @@ def add_options(function: Function, *options: Callable[[Function], Function]) ->
     return function
 
 
-truth_option = _run("--truth", metavar="folder|CSV", help="True classes for the report: folders, or CSV of path,label.")
+truth_option = _run("--truth", metavar="folder|CSV", help="True classes: folder names, or CSV of path,label.")
 json_option = _run("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")
 max_pixels_option = _limit("--max-pixels", type=whole_number(1), default=100_000_000, help="Largest image, in pixels.")
 
@@ -54,8 +54,8 @@ def read_options(function: Function) -> Function:
     """Add the options of how numbers become pixels."""
     return add_options(
         function,
-        _input("--value-range", type=RANGE, help="Black and white of files of more than 8 bits: LOW,HIGH or minmax."),
-        _input("--bands", type=BANDS, help="Bands to show as red, green and blue (4,3,2), or one as gray."),
+        _input("--value-range", type=RANGE, help="Black and white above 8 bits: LOW,HIGH or minmax."),
+        _input("--bands", type=BANDS, help="Bands shown as RGB, such as 4,3,2, or one as gray."),
     )
 
 
