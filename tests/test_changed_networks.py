@@ -38,8 +38,8 @@ class Net(nn.Module):
         return self.factor * self.fc(self.body(x).mean((2, 3))) / self.temperature
 
 
-def train(network: nn.Module) -> None:
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
+def train(network: nn.Module, fused: bool = False) -> None:
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, fused=fused)
     network(torch.ones(2, 3, 16, 16)).square().sum().backward()
     optimizer.step()
 
@@ -61,6 +61,7 @@ def write(tensor: Tensor, value: float) -> None:
 
 CHANGES: dict[str, tuple[Callable[[Net], object], str]] = {
     "a training step": (train, "weights"),
+    "a fused training step": (lambda net: train(net, fused=True), "weights"),
     "batch statistics": (forward_in_training_mode, "weights"),
     "another checkpoint": (lambda net: load(net, 1 + 1e-5), "weights"),
     "one weight": (lambda net: write(net.fc.weight, 1e-5), "weights"),

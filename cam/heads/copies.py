@@ -59,7 +59,7 @@ def check_network(network: object) -> None:
         is_int8 = isinstance(tensor, nn.Parameter) and tensor.dtype.itemsize == 1 and tensor.dtype != torch.bool
         if is_special or is_int8:
             kind = f"{type(tensor).__name__} of {str(tensor.dtype).removeprefix('torch.')}"
-            raise ModelError(f"{name!r} is quantized, or of a special kind: a {kind}", _FLOAT)
+            raise ModelError(f"{name!r} is quantized, or of a special kind ({kind})", _FLOAT)
 
 
 def _unsupported(module: nn.Module) -> tuple[str, str] | None:

@@ -17,8 +17,9 @@ _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 class Snapshot:
     """Which layers and tensors a network has, and when they were last written.
 
-    Writing to a tensor counts up its version, except through `.data` and numpy: so some of its numbers are compared,
-    too, and the sum of all if it has a row for each class. It takes 0.2 ms (SqueezeNet) to 2 ms (DenseNet-121).
+    Writing to a tensor counts up its version, except by fused optimizers, BatchNorm, `.data` and numpy: so some of its
+    numbers are compared, too, and the sum of all if it has a row for each class. It takes 0.2 ms
+    (SqueezeNet) to 2 ms (DenseNet-121).
     """
 
     def __init__(self, network: nn.Module, classes: int) -> None:
