@@ -7,6 +7,7 @@ import inspect
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -76,6 +77,17 @@ def test_the_readme_is_short_and_its_snippet_runs(
     exec(compile(block, "README.md", "exec"), names)
     assert names["explanation"].label == "7"  # type: ignore[attr-defined]
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["5", "7"]
+
+
+@pytest.mark.parametrize("page", ["explain", "models"])
+def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / f"{page}.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(block, page, "exec"), names)
+    assert names["classifier"].head.kind == "gap-linear"
+    assert page != "explain" or (tmp_path / "build" / "sevens.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -168,7 +168,7 @@ def evidence_sizes(out: Path) -> str:
 
 
 def write_table(rows: Sequence[Sequence[str]], note: str) -> None:
-    head = "pictures", "written in", "report.html", "first picture", "hover", "class", "next", "any", "filter", "scroll"
+    head = "images", "written in", "report.html", "first image", "hover", "class", "next", "any", "filter", "scroll"
     lines = [head, ["---"] * len(head), *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     document = DOCS / "report.md"

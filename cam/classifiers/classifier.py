@@ -62,7 +62,7 @@ class Classifier(BaseClassifier):
         grid: where the cells of a map are in an input.
         proof: how well the maps of random inputs added up.
         tensors_sha256: of the network's tensors when its head was proved, as `hash_tensors` gives it.
-        engine: runs the network faster; None runs it as it is, one thread at a time.
+        engine: runs the network faster; None runs the network itself, one thread at a time.
         snapshot: tells whether the network was changed since.
     """
 

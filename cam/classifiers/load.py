@@ -47,7 +47,7 @@ def load_classifier(
         input_size: side of the square input, pixels, instead of the model's own.
         mean: of each channel, of values in [0, 1], instead of the model's own.
         std: of each channel, likewise.
-        random_weights: True to keep the weights as they are initialized.
+        random_weights: True for random weights.
         unsafe_pickle: True to let the checkpoint run code while it is read.
 
     Raises:

@@ -52,7 +52,7 @@ Load: TypeAlias = Callable[[Picture], Image]
 
 
 def load_image(picture: Picture, max_pixels: int = MAX_PIXELS, options: ReadOptions = AS_STORED) -> Image:
-    """Read an image that is to be measured."""
+    """Read an image to measure."""
     return read_picture(picture, Limits(max_pixels), options=options).image
 
 

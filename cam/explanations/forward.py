@@ -128,7 +128,7 @@ def _run(
     device, dtype = device_and_dtype(classifier.network)
     try:
         inputs = preprocessing.normalize(to_device(pixels, device))
-    except RuntimeError as error:  # out of memory: some devices have no error of their own for it
+    except RuntimeError as error:  # out of memory: some devices have no special error for it
         problem = f"Inputs of shape {pixels.shape} cannot be moved to {device}: {error}"
         raise OutOfMemoryError(problem, "Use a smaller --batch-size, or another --device") from error
 

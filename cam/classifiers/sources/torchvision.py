@@ -64,7 +64,7 @@ def _untrained(name: str, **arguments: Any) -> nn.Module:
 
 
 def _pretrained(name: str, entry: Any, file: Path) -> nn.Module:
-    """Let torchvision download, check and load its weights; a file in its cache is used as it is."""
+    """Let torchvision download, check and load its weights; a file in its cache is not changed."""
     terminal = sys.stderr.isatty()
     try:
         with _weights_only(), redirect_stdout(sys.stderr if terminal else io.StringIO()):  # stdout is for results
