@@ -41,7 +41,10 @@ from cam.images.samples import ReadOptions
         (1, 3, (0, 0)),
         (1, 4, None),
         (1, 8, (2, 0, 0, 0, 0, 0, 0)),
+        (3, 2, (0,)),
         (5, 5, (0,)),
+        (6, 4, None),
+        (8, 4, (0,)),
     ],
 )
 def test_more_bands_than_colors_are_chosen_or_refused(

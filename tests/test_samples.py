@@ -167,6 +167,9 @@ def test_color_of_twelve_bits_in_sixteen_is_not_black(tmp_path: Path) -> None:
 
 
 def test_photographs_of_eight_bits_are_as_they_are(tmp_path: Path) -> None:
+    undefined: dict[int, tuple[str, float]] = {339: ("H", 4)}  # SampleFormat
+    assert gray(tmp_path, tiff(row(0, 77, dtype="<u1"), tags=undefined)) == [0, 77]
+    assert gray(tmp_path, tiff(row(0, 65535, dtype="<u2"), tags=undefined)) == [0, 255]
     dark = np.full((4, 4, 3), 3, np.uint8)
     for name in ("a.png", "a.tiff", "a.ppm", "a.bmp"):
         assert np.array_equal(read_image(save(tmp_path / name, dark), value_range="minmax"), dark)

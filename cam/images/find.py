@@ -19,10 +19,11 @@ from cam.errors import ImageError, UsageError
 from cam.images.archives import Member, is_archive, leads_out, list_members
 from cam.images.content import Fingerprint, fingerprint
 
+_HEIC_SUFFIXES = {".heic", ".heif", ".hif"}
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
-    | ({".heic", ".heif"} if find_spec("pillow_heif") else set())
+    | (_HEIC_SUFFIXES if find_spec("pillow_heif") else set())
 )
 
 
@@ -136,7 +137,7 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
     ranked = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     counts = [f"{suffix} {count}" for suffix, count in ranked[:8]]
     more = ["..."] if len(left_out) > 8 else []
-    heic, archives = (sorted(suffixes & left_out.keys()) for suffixes in ({".heic", ".heif"}, {".zip", ".tar"}))
+    heic, archives = (sorted(suffixes & left_out.keys()) for suffixes in (_HEIC_SUFFIXES, {".zip", ".tar"}))
     remedies = f"; pip install gapcam[heic] to read {' and '.join(heic)}" if heic else ""
     remedies += f"; give {' and '.join(archives)} as inputs themselves" if archives else ""
     return f"{total} file{'s' * (total > 1)} left out: {', '.join(counts + more)}{remedies}"

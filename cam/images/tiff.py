@@ -78,7 +78,7 @@ class Tiff:
         gray = self.photometric == _WHITE_IS_ZERO or (self.photometric < _RGB and self.alpha == "associated")
         odd_alpha = bool(self.alpha) and (gray or self.tag(Tag.PlanarConfiguration, 1) == 2)
         odd = odd_alpha or self.is_odd_big or Tag.PhotometricInterpretation not in self.tags
-        return known_colors and (self.bits > 8 or self.format not in (1, 4) or odd)
+        return known_colors and (self.bits > 8 or self.format != 1 or odd)
 
     def repair_palette(self, opened: Image.Image) -> None:
         """Put the palette of a file that stores 8 bits a color where 16 belong, as libtiff does."""
