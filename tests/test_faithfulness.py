@@ -50,6 +50,9 @@ class MeanClassifier:
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return logits
 
+    def check_probabilities(self, purpose: str) -> None:
+        pass
+
 
 WHITE = np.repeat([1.0, 1.0, 1.0, 0.0], 8)[None].repeat(32, 0)  # three quarters of the image
 

@@ -133,7 +133,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_classes_are_named_by_the_caller_else_by_the_model_else_by_number(labels, model_labels, classes, names):
-    assert name_classes(labels, model_labels, classes) == names
+    assert name_classes(labels, model_labels, classes, binary=classes == 1) == names
 
 
 LABELS = ["tench, Tinca tinca", "crane", "tabby cat", "Tiger Cat", "Straße", "crane", "catamaran", "hot dog"]

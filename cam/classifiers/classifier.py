@@ -9,8 +9,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from cam.classifiers.activations import Activation, activate
 from cam.classifiers.preprocessing import Preprocessing
-from cam.errors import CamError, ModelError
+from cam.errors import CamError, ModelError, UsageError
 from cam.heads.head import Head
 from cam.heads.hooks import Engine, forward, network_lock
 from cam.heads.prove import Proof
@@ -29,7 +30,9 @@ class BaseClassifier:
         preprocessing: from photograph to input.
         labels: of the classes, in order. A network with one logit has two: against and for.
         binary: True if one logit decides between two classes.
+        activation: what makes probabilities of the logits: "softmax", "sigmoid" or "none".
         weights: file the weights came from, if any.
+        notes: what is assumed of it and where that comes from, one line each.
     """
 
     name: str
@@ -37,11 +40,21 @@ class BaseClassifier:
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     binary: bool = field(default=False, kw_only=True)
+    activation: Activation = field(default="softmax", kw_only=True)
     weights: Path | None = field(default=None, kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Turn logits (N, C) into probabilities: softmax, or the logistic function if there is one logit."""
-        return logits.sigmoid() if self.binary else logits.softmax(1)
+        """Turn logits (N, C) into probabilities by the activation; NaN without one."""
+        return activate(logits, self.activation)
+
+    def check_probabilities(self, purpose: str) -> None:
+        """Raise UsageError if the scores are values, of which nothing makes probabilities, which the purpose needs."""
+        if self.activation == "none":
+            problem = f"{purpose} needs probabilities, and the scores of {self.name!r} are values (activation none)"
+            raise UsageError(
+                problem, "Choose another, or give --activation softmax or sigmoid if they are class scores"
+            )
 
     def class_logits(self, logits: Tensor) -> Tensor:
         """Make the logits (N, C) of all classes: one logit z becomes -z against and z for the class."""

@@ -114,13 +114,15 @@ def _listed(labels: Sequence[str], indices: Iterable[int]) -> str:
     return ", ".join(f"{class_idx} {labels[class_idx]!r}" for class_idx in indices)
 
 
-def name_classes(labels: Labels | None, model_labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+def name_classes(
+    labels: Labels | None, model_labels: Sequence[str] | None, classes: int, *, binary: bool
+) -> tuple[str, ...]:
     """Name the classes of a network with that many logits: by the caller's labels, else by the model's if they fit.
 
-    One logit needs the label of the class it scores, or the one against and the one for it. Without labels, classes
-    are named by their numbers.
+    One logit that decides between two classes (`binary`) needs the label of the class it scores, or the one against and
+    the one for it. Without labels, classes are named by their numbers.
     """
-    count = max(2, classes)
+    count = 2 if binary else classes
     if isinstance(labels, (str, Path)):
         labels = read_labels(labels)
     elif isinstance(labels, Mapping):
@@ -128,8 +130,9 @@ def name_classes(labels: Labels | None, model_labels: Sequence[str] | None, clas
     if labels is None and model_labels is not None and len(model_labels) == count:
         labels = model_labels
     if labels is None:
-        return ("negative", "positive") if classes == 1 else tuple(f"class {index}" for index in range(classes))
-    if classes == 1 and len(labels) == 1:
+        names = ("negative", "positive") if binary else ("value",)
+        return names if classes == 1 else tuple(f"class {index}" for index in range(classes))
+    if binary and len(labels) == 1:
         return f"not {labels[0]}", labels[0]
     if len(labels) != count:
         raise UsageError(

@@ -6,9 +6,11 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from cam.classifiers.activations import Activation, choose_activation
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.labels import Labels, name_classes
 from cam.classifiers.preprocessing import Preprocessing
@@ -33,6 +35,7 @@ def load_classifier(
     input_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    activation: Activation | None = None,
     random_weights: bool = False,
     unsafe_pickle: bool = False,
 ) -> Classifier:
@@ -47,6 +50,8 @@ def load_classifier(
         input_size: side of the square input, pixels, instead of the model's own.
         mean: of each channel, of values in [0, 1], instead of the model's own.
         std: of each channel, likewise.
+        activation: what makes probabilities of the class scores, "softmax", "sigmoid" (several classes at once) or
+            "none" (values, as in regression), instead of the model's own.
         random_weights: True for random weights.
         unsafe_pickle: True to let the checkpoint run code while it is read.
 
@@ -63,7 +68,7 @@ def load_classifier(
     """
     target = pick_device(device)
     loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle)
-    return make_classifier(model, loaded, labels).to(target)
+    return make_classifier(model, loaded, labels, activation).to(target)
 
 
 def wrap(
@@ -72,6 +77,7 @@ def wrap(
     preprocessing: Preprocessing | None = None,
     labels: Labels | None = None,
     input_size: int | None = None,
+    activation: Activation | None = None,
     name: str = "",
 ) -> Classifier:
     """Make a classifier of your own network, which stays unchanged on its device.
@@ -81,6 +87,8 @@ def wrap(
         preprocessing: from photograph to input; ImageNet's mean and standard deviation by default.
         labels: of the classes, in order, by index, or a file of them; "class 0" and so on by default.
         input_size: side of its square input, pixels, 224 by default.
+        activation: what makes probabilities of the class scores, "softmax", "sigmoid" (several classes at once) or
+            "none" (values, as in regression). By default softmax, sigmoid of one score, or what its `config` says.
         name: what to call it; the name of its class by default.
 
     Raises:
@@ -98,7 +106,7 @@ def wrap(
         problem = f"preprocessing must be a cam.Preprocessing, got {type(preprocessing).__name__}"
         raise UsageError(problem, "Pass cam.Preprocessing(resize, crop, mean, std)")
     loaded = LoadedNetwork(network, preprocessing.adjusted(input_size))
-    return make_classifier(name or type(network).__name__, loaded, labels)
+    return make_classifier(name or type(network).__name__, loaded, labels, activation)
 
 
 def load_network(
@@ -128,19 +136,24 @@ def load_network(
     return replace(loaded, network=loaded.network.eval().requires_grad_(False), preprocessing=preprocessing)
 
 
-def make_classifier(name: str, loaded: LoadedNetwork, labels: Labels | None = None) -> Classifier:
+def make_classifier(
+    name: str, loaded: LoadedNetwork, labels: Labels | None = None, activation: Activation | None = None
+) -> Classifier:
     """Make a classifier of a network: find its head, prove it and measure its grid."""
     network, preprocessing = loaded.network, loaded.preprocessing
     analysis = analyze_head(network, preprocessing.input_shape)
-    return Classifier(
-        name,
-        network,
-        preprocessing,
-        name_classes(labels, loaded.labels, analysis.head.classes),
-        **vars(analysis),
-        binary=analysis.head.classes == 1,
-        weights=loaded.weights,
-    )
+    scores = describe_scores(loaded, analysis.head.classes, labels, activation)
+    return Classifier(name, network, preprocessing, **scores, **vars(analysis), weights=loaded.weights)
+
+
+def describe_scores(
+    loaded: LoadedNetwork, classes: int, labels: Labels | None, activation: Activation | None
+) -> dict[str, Any]:
+    """What the class scores of a network are, as arguments of a classifier."""
+    activation, note = choose_activation(activation, loaded.network, loaded.activation, classes)
+    binary = classes == 1 and activation != "none"
+    names = name_classes(labels, loaded.labels, classes, binary=binary)
+    return {"labels": names, "binary": binary, "activation": activation, "notes": (note,) if note else ()}
 
 
 def list_models() -> list[dict[str, str]]:

@@ -41,6 +41,8 @@ def describe(model: BaseClassifier, arguments: Mapping[str, Any]) -> dict[str, A
             "sha256": hash_file(file) if file else None,
             "tensors_sha256": sha256,
         },
+        "activation": model.activation,
+        "notes": list(model.notes),
         **head,
         "preprocessing": asdict(model.preprocessing),
         "device": str(device),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cam.cli.command import Function, option_group, select
-from cam.cli.values import BANDS, NUMBERS, PATH, RANGE, whole_number
+from cam.cli.values import ACTIVATION, BANDS, NUMBERS, PATH, RANGE, whole_number
 
 _input = option_group("Inputs")
 _model = option_group("Model")
@@ -33,6 +33,9 @@ def classifier_options(function: Function) -> Function:
         function,
         _model("-m", "--model", metavar="NAME", default="resnet50", help="From cam models, or file.py:function."),
         _model("--labels", type=PATH, metavar="FILE", help="Class names: a line each, a JSON list or index map."),
+        _model(
+            "--activation", type=ACTIVATION, metavar="NAME", help="softmax, sigmoid (multi-label) or none (regression)."
+        ),
         _model("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N or mps."),
         checkpoint_options,
     )
@@ -66,5 +69,7 @@ def output_options(function: Function) -> Function:
 
 def classifier_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `cam.load_classifier` that `classifier_options` give."""
-    same = select(options, "model", "weights", "labels", "input_size", "mean", "std", "device", "unsafe_pickle")
+    same = select(
+        options, "model", "weights", "labels", "activation", "input_size", "mean", "std", "device", "unsafe_pickle"
+    )
     return {**same, "random_weights": options["no_weights"]}

@@ -134,10 +134,12 @@ def _console(*, stderr: bool = False) -> Console:
 
 def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
     names = Column("picture", overflow="fold"), Column("class", overflow="fold")
-    table = Table(*names, *(Column(name, no_wrap=True) for name in ("probability", "logit", "peak (y, x)")), box=None)
+    scores = ("value",) if rows[0][1]["probability"] is None else ("probability", "logit")
+    table = Table(*names, *(Column(name, no_wrap=True) for name in (*scores, "peak (y, x)")), box=None)
     for record, target in rows:
         score = f"margin {target['margin']:+.2f}" if "margin" in target else f"{target['logit']:.2f}"
-        figures = f"{target['probability']:.1%}", score, str(tuple(target["peak"]))
+        shares = () if target["probability"] is None else (f"{target['probability']:.1%}",)
+        figures = *shares, score, str(tuple(target["peak"]))
         against = f" over {target['against']['label']}" if "against" in target else ""
         table.add_row(printable(record["path"]), printable(target["label"] + against), *figures)
     return table

@@ -63,5 +63,6 @@ BANDS = Value(
     lambda bands: min(bands) > 0,
 )
 FIT = click.Choice(["crop", "whole"])
+ACTIVATION = click.Choice(["softmax", "sigmoid", "none"])
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])
 PATH = click.Path(path_type=Path)

@@ -48,6 +48,7 @@ def evaluate_faithfulness(
     """
     if steps < 1 or batch_size < 1:
         raise UsageError(f"steps and batch_size must be 1 or more, got {steps} and {batch_size}", "Give 1 or more")
+    classifier.check_probabilities("The faithfulness benchmark")
     device = device_and_dtype(classifier.network)[0]
 
     def measure(picture: Picture) -> list[Sample]:

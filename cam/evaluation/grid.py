@@ -52,6 +52,7 @@ def evaluate_grid(
     `classes` are the true ones. `methods` makes those to compare for a classifier whose inputs are whole mosaics.
     `save` is a folder for the mosaics and `mosaics.csv`, name and class of every tile, for maps of other tools.
     """
+    classifier.check_probabilities("The grid pointing game")
     confident, failed = confident_images(classifier, classes, confidence, load)
     drawn = [mosaic for size in sizes for mosaic in draw_mosaics(confident, size, mosaics, seed)]
     if save:

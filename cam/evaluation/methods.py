@@ -80,6 +80,8 @@ def evidence_methods(
         return {explanation.class_idx: explanation.heat() for explanation in explanations}
 
     all_options = [ExplainOptions(kind, against if kind == "contrast" else None, fit) for kind in kinds]
+    for options in all_options:
+        options.check(classifier)
     return [Method(options.evidence, partial(heats, options)) for options in all_options]
 
 

@@ -134,6 +134,7 @@ def centroid(heat: NDArray[np.floating]) -> Pair:
 
 def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int) -> Callable[[Groups], list[Sample]]:
     """Make the function that measures one object in its scenes."""
+    classifier.check_probabilities("The placement benchmark")
     arithmetic = arithmetic_grid(classifier.network, classifier.head.site, classifier.preprocessing.input_shape)
 
     def score(scene: Scene, explanations: Sequence[Explanation]) -> dict[str, tuple[float, ...]]:
@@ -154,7 +155,7 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
         errors = []
         for number, group in enumerate(groups):
             explained = list(zip(*(_explain(classifier, group, kind) for kind in kinds), strict=True))
-            probabilities = [explanations[0].probability for explanations in explained]
+            probabilities = [explanations[0].probability or 0.0 for explanations in explained]
             if number == 0 and probabilities[0] < CONFIDENCE:
                 return []
             if min(probabilities) >= CONFIDENCE:

@@ -59,12 +59,12 @@ def evaluate_sanity(
     def measure(picture: Picture) -> list[Sample]:
         image = load(picture)
         result = forward_image(classifier, image, fit)
-        class_idx, runner_up = resolve([TopClasses(2)], result.logits)
+        class_idx, *others = resolve([TopClasses(2)], result.logits)
         request = MapRequest(str(picture.name), image, (class_idx,))
         stride = y, x = max(1, round(result.grid.stride[0])), max(1, round(result.grid.stride[1]))
 
         def heats(state: Classifier, request: MapRequest, fit: Fit | None) -> dict[str, Heat]:
-            methods = [*evidence_methods(state, kinds, fit=fit, against=runner_up), *baselines(seed)]
+            methods = [*evidence_methods(state, kinds, fit=fit, against=next(iter(others), None)), *baselines(seed)]
             return {method.name: method.heats(request)[class_idx] for method in methods}
 
         def cells(state: Classifier) -> dict[str, NDArray[np.float64]]:

@@ -123,7 +123,7 @@ def build_explanations(
         channels = zip(computed.channels[n], parts_of_class[n], strict=True)
         explanation = Explanation(
             **vars(scores(class_idx)),
-            probability=float(native.probabilities[class_idx]),
+            probability=None if classifier.activation == "none" else float(native.probabilities[class_idx]),
             cam=cams[n],
             evidence_map=evidence[n],
             evidence=options.evidence,

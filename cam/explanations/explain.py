@@ -115,6 +115,7 @@ def explain_all(
         raise UsageError(f"photos must be a list of images, got {str(photos)!r}", "Pass [photo], or use cam.explain")
     against, class_idx = (_index_of(classifier, *item) for item in (("against", against), ("class_idx", class_idx)))
     options = ExplainOptions(evidence, against, fit, resolution, tta, channels)
+    options.check(classifier)
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}", "Pass 1 or more")
     targets = [TopClasses(1) if class_idx is None else OneClass(class_idx)]

@@ -59,7 +59,7 @@ class Explanation:
         class_idx: index of the class.
         label: text of the class.
         logit: score of the class at the model's own input size.
-        probability: softmax of the logits (the logistic function where there is one logit), in [0, 1].
+        probability: of the class, by the activation, in [0, 1]; None if the scores are values (regression).
         bias: part of the logit that comes from no position.
 
         cam: (h, w) float32, signed, logit units.
@@ -80,7 +80,7 @@ class Explanation:
     class_idx: int
     label: str
     logit: float
-    probability: float
+    probability: float | None
     bias: float
 
     cam: NDArray[np.float32] = field(repr=False)
@@ -205,14 +205,17 @@ class Explanation:
     ) -> dict[str, Any]:
         other_input = channel is None and self.map_logit != self.logit
         title, sum_of_map = self.title, ""
-        details = f"probability {100 * self.probability:.1f} %   logit {self.logit:.2f}"
+        score = "value" if self.probability is None else "logit"
+        details = f"{score} {self.logit:.2f}"
+        if self.probability is not None:
+            details = f"probability {100 * self.probability:.1f} %   {details}"
         if channel:
             title = f"{self.label}: channel {channel.index}"
-            details = f"share {channel.share:.2f} of the logit {self.map_logit:.2f}"
+            details = f"share {channel.share:.2f} of the {score} {self.map_logit:.2f}"
         elif self.against:
-            details = f"margin {self.margin:+.2f} = logit {self.logit:.2f} - {self.against.logit:.2f}"
+            details = f"margin {self.margin:+.2f} = {score} {self.logit:.2f} - {self.against.logit:.2f}"
         elif evidence == "logit":
-            source = "at other inputs: logit" if other_input else "logit"
+            source = f"at other inputs: {score}" if other_input else score
             terms = f"{self.map_logit - self.bias:.2f} + bias {self.bias:.2f}" if self.bias else ""
             sum_of_map = f"{source} {self.map_logit:.2f} = mean of the map {terms}"
         extreme = values.flat[np.abs(values).argmax()]
@@ -223,4 +226,4 @@ class Explanation:
             "hatched: not seen" if self.frame.seen != (0, 0, self.frame.photo[1], self.frame.photo[0]) else "",
         )
         notes = [sum_of_map, "; ".join(filter(None, facts))]
-        return {"title": title, "details": details, "notes": notes, "unit": _UNITS[evidence]}
+        return {"title": title, "details": details, "notes": notes, "unit": _UNITS[evidence].replace("logit", score)}

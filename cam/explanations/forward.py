@@ -31,7 +31,7 @@ class ForwardResult:
     """The network's result for one image; the features and the head are on its device, the rest is on the CPU."""
 
     logits: Tensor  # (C,) float32
-    probabilities: Tensor  # (C,) float32
+    probabilities: Tensor  # (C,) float32; NaN without an activation
     features: Tensor  # (K, h, w), in the network's dtype
     head: Head  # two classes where the network has one logit
     bias: Tensor  # (C,) float32

@@ -9,6 +9,7 @@ from typing import TypeAlias, get_args
 
 from torch import Tensor
 
+from cam.classifiers.classifier import Classifier
 from cam.classifiers.labels import find_class
 from cam.classifiers.preprocessing import MAX_SIDE, Fit, Preprocessing
 from cam.errors import UsageError
@@ -58,6 +59,14 @@ class ExplainOptions:
         if self.against is not None and self.evidence != "contrast":
             problem = f"--against sets one class against another, and the evidence is {self.evidence!r}"
             raise UsageError(problem, "Add --evidence contrast, or leave --against out")
+
+    def check(self, classifier: Classifier) -> None:
+        """Raise UsageError unless the classifier's scores have this kind of evidence."""
+        if self.evidence == "posterior":
+            classifier.check_probabilities("--evidence posterior")
+        if self.evidence in ("contrast", "margin") and len(classifier.labels) == 1:
+            problem = f"--evidence {self.evidence} compares classes, and {classifier.name!r} has one output"
+            raise UsageError(problem, "Use --evidence logit")
 
 
 def parse_resolution(text: str | None, preprocessing: Preprocessing) -> int | None:

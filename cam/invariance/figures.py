@@ -92,8 +92,12 @@ def score_map(result: Invariance) -> Figure:
     low, high = float(logits.min()), float(logits.max())
     widening = max(0.0, _MIN_SPAN - (high - low)) / 2
     low, high = low - widening, high + widening
-    _draw_map(left, result, logits, f"logit of {label} (colors span {high - low:.3g})", low, high)
-    _draw_map(right, result, result.probabilities, f"probability of {label}", 0.0, 1.0)
+    name, *has_probability = result.scores
+    _draw_map(left, result, logits, f"{name} of {label} (colors span {high - low:.3g})", low, high)
+    if has_probability:
+        _draw_map(right, result, result.probabilities, f"probability of {label}", 0.0, 1.0)
+    else:
+        right.set_visible(False)
 
     row, column = summarize_scores(logits, result.placements.centers)["min_position"]
     y, x = result.placements.centers[row, column]
@@ -165,8 +169,11 @@ def _draw_position(axes: Axes, result: Invariance, row: int, column: int, **titl
         y, x = result.equivariance.peak.points[row, column]
         axes.plot(x, y, **PEAK_STYLE)
     label = one_line(result.labels[result.predicted[row, column]][:_MAX_LABEL])
-    score = f"logit {result.logits[row, column]:6.2f}, probability {result.probabilities[row, column]:>6.1%}"
-    predicted = f"predicted: {label}, {result.predicted_probabilities[row, column]:.1%}"
+    name, *has_probability = result.scores
+    score, predicted = f"{name} {result.logits[row, column]:6.2f}", f"predicted: {label}"
+    if has_probability:
+        score += f", probability {result.probabilities[row, column]:>6.1%}"
+        predicted += f", {result.predicted_probabilities[row, column]:.1%}"
     color = "black" if result.is_predicted[row, column] else "red"
     axes.set_title(f"{score}\n{predicted}", color=color, **title_style)
 
@@ -179,7 +186,9 @@ def _add_legend(figure: Figure, axes: Axes | NDArray[Any], result: Invariance) -
     if heat is None:
         title += ": no exact map"
     else:
-        evidence_bar(figure, axes, heat.vmax, f"evidence for {one_line(result.label)} (logit)", fontsize=8)
+        evidence_bar(
+            figure, axes, heat.vmax, f"evidence for {one_line(result.label)} ({next(iter(result.scores))})", fontsize=8
+        )
         handles += first.plot([], [], label="peak of the heat", **PEAK_STYLE)
     figure.suptitle(title, fontsize=10)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cam.classifiers.activations import Activation
 from cam.classifiers.classifier import BaseClassifier, Classifier
-from cam.classifiers.labels import Labels, name_classes
-from cam.classifiers.load import load_network, make_classifier
+from cam.classifiers.labels import Labels
+from cam.classifiers.load import describe_scores, load_network, make_classifier
 from cam.classifiers.preprocessing import crop_resized
 from cam.errors import CamError, HeadError, ModelError, UsageError
 from cam.evaluation.sanity import compare_moved
@@ -63,17 +64,24 @@ class ImageScores(NamedTuple):
     cam: NDArray[np.float32] | None = None  # (h, w), logit units
 
 
-def load_any_classifier(model: str, *, labels: Labels | None = None, device: str = "auto", **loading: Any) -> Model:
+def load_any_classifier(
+    model: str,
+    *,
+    labels: Labels | None = None,
+    activation: Activation | None = None,
+    device: str = "auto",
+    **loading: Any,
+) -> Model:
     """Load a network with the arguments of `load_classifier`, even if it has no exact map."""
     torch_device = pick_device(device)
     loaded = load_network(model, **loading)
     try:
-        return make_classifier(model, loaded, labels).to(torch_device)
+        return make_classifier(model, loaded, labels, activation).to(torch_device)
     except HeadError as error:
         network = loaded.network.to(torch_device)
         scorer = ScoreOnlyClassifier(model, network, loaded.preprocessing, (), error.problem, weights=loaded.weights)
         classes = scorer.forward(torch.zeros(1, *loaded.preprocessing.input_shape)).shape[1]
-        return replace(scorer, binary=classes == 1, labels=name_classes(labels, loaded.labels, classes))
+        return replace(scorer, **describe_scores(loaded, classes, labels, activation))
 
 
 def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: int | None = None) -> list[ImageScores]:

@@ -62,7 +62,7 @@ class Invariance:
     labels: tuple[str, ...]  # of all classes
     placements: Placements
     logits: Floats  # (R, C) of the class
-    probabilities: Floats  # (R, C) of the class
+    probabilities: Floats  # (R, C) of the class; NaN where the scores are values
     predicted: NDArray[np.integer]  # (R, C) index of the class with the largest score
     predicted_probabilities: Floats  # (R, C) of that class
     equivariance: Equivariance | None  # None without an exact map
@@ -73,6 +73,13 @@ class Invariance:
     def label(self) -> str:
         """The text of the class."""
         return self.labels[self.class_idx]
+
+    @property
+    def scores(self) -> dict[str, Floats]:
+        """Logit, or value, and probability of the class, by name: (R, C) each."""
+        if np.isnan(self.probabilities).all():
+            return {"value": self.logits}
+        return {"logit": self.logits, "probability": self.probabilities}
 
     @property
     def most_predicted(self) -> int:
@@ -106,8 +113,7 @@ class Invariance:
             "positions": self.placements.shape,
             "predicted_share": self.is_predicted.mean(),
             "most_predicted": {"label": self.labels[most], "share": (self.predicted == most).mean()},
-            "logit": summarize_scores(self.logits, self.placements.centers),
-            "probability": summarize_scores(self.probabilities, self.placements.centers),
+            **{name: summarize_scores(scores, self.placements.centers) for name, scores in self.scores.items()},
         }
         if heat := self.equivariance:
             facts["stride"] = heat.grid.stride
@@ -134,7 +140,7 @@ class Invariance:
         size, canvas = format_size(self.placements.cutout.size), format_size(self.placements.canvas)
         where = f"{size} pixels (HxW) at {self.predicted.size} positions on a canvas of {canvas}"
         lines = [f"{self.model}, {self.label!r}: {where}", self.predictions]
-        for name, scores in (("logit", self.logits), ("probability", self.probabilities)):
+        for name, scores in self.scores.items():
             summary = summarize_scores(scores, self.placements.centers)
             y, x = summary["min_center"]
             lines.append(

@@ -79,7 +79,7 @@ class AllClasses:
     """What the maps of all classes of one image are computed from."""
 
     logits: Tensor  # (C,) float32, at the model's own input size
-    probabilities: Tensor  # (C,) float32
+    probabilities: Tensor  # (C,) float32; NaN where the scores are values, not probabilities
     map_logits: Tensor  # (C,) float32, scores that the maps add up to
     bias: Tensor  # (C,) float32, logit units
     features: Tensor  # (K, h, w), any floating dtype

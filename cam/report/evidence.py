@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
+from cam.evaluation.benchmark import plain
 from cam.explanations.explain import ImageResult
 from cam.files import shortened
 from cam.images.io import encode, shrink
@@ -40,15 +41,15 @@ class EvidenceWriter:
     min_side = PHOTO_SIDE
 
     def write_model(self, folder: RunFolder, classifier: Classifier) -> None:
-        """Write `labels`, `bias` (C,), `logistic` (True if one logit decides between two classes) and `weight`.
+        """Write `labels`, `bias` (C,), `activation` and `weight`.
 
         The weight is base64 of (C, K) little-endian float32, or null where maps are stored instead of features.
         """
         head = classifier.class_head
         weight, bias = head.weight.cpu(), head.bias.cpu()
         encoded = b64encode(weight.numpy().astype("<f4").tobytes()).decode() if _stores_features(weight) else None
-        model = {"labels": classifier.labels, "bias": bias.tolist(), "logistic": classifier.binary, "weight": encoded}
-        folder.write(MODEL, json.dumps(model).encode())
+        model = {"labels": classifier.labels, "bias": bias.tolist(), "activation": classifier.activation}
+        folder.write(MODEL, json.dumps({**model, "weight": encoded}).encode())
 
     def write(self, folder: RunFolder, name: PurePath, result: ImageResult) -> str:
         """Write the evidence of one image, and return the name of its file."""
@@ -68,7 +69,7 @@ def evidence_script(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, 
     cam, bias = cams[top[0]], evidence.bias[top[0]].cpu()
     entry = {
         "size": list(frame.photo),
-        "top": [[c, float(logits[c]), float(evidence.probabilities[c])] for c in top],
+        "top": [[c, float(logits[c]), plain(float(evidence.probabilities[c]))] for c in top],
         "completeness": completeness_error(torch.from_numpy(cam), bias, evidence.map_logits[top[0]]).item(),
         "border": border_share(cam),
         "map": pack(cam, QUANTUM),
@@ -140,9 +141,9 @@ def _stores_features(weight: Tensor) -> bool:
 
 
 def _leaders(cams: NDArray[np.float32], bias: Tensor) -> NDArray[np.float64]:
-    second, best = np.sort(np.partition(cams, -2, axis=0)[-2:], axis=0)
+    largest = np.sort(np.partition(cams, -min(2, len(cams)), axis=0)[-2:], axis=0)  # a single class is its own second
     scores = torch.from_numpy(cams).double() + bias[:, None, None]
-    return np.stack([best, cams.argmax(0) * QUANTUM, second, scores.logsumexp(0).numpy()])
+    return np.stack([largest[-1], cams.argmax(0) * QUANTUM, largest[0], scores.logsumexp(0).numpy()])
 
 
 def _by_importance(cams: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.integer]:

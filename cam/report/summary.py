@@ -65,7 +65,8 @@ class Summary:
         for group in (self._all, self._classes[predicted]):
             group.count += 1
             group.border += entry["border"]
-            group.histogram[min(int(probability * _BINS), _BINS - 1)] += 1
+            if probability is not None:
+                group.histogram[min(int(probability * _BINS), _BINS - 1)] += 1
             group.labeled += truth is not None
             group.right += truth == predicted
             group.add_map(cam)

@@ -65,6 +65,7 @@ def explain_folder(
     with each record of the manifest, those of an earlier run first. An image that fails costs its own line only.
     """
     classifier.preprocessing.check_channels(options.read.channels)
+    options.explain.check(classifier)
     check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
     run_info = describe(classifier, arguments or {})
     run_info["settings"] = settings_of(classifier, run_info, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -113,6 +114,7 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
     rows, columns = cell_positions((explanation.cam.shape[0], explanation.cam.shape[1]), grid, frame)
     return {
         **{name: getattr(explanation, name) for name in ("cam", "evidence_map", *_NUMBERS)},
+        "probability": math.nan if explanation.probability is None else explanation.probability,
         "rows": rows,
         "columns": columns,
         **{f"grid_{name}": np.array(getattr(grid, name)) for name in ("offset", "stride", "extent", "method")},

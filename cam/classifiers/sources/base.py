@@ -13,18 +13,20 @@ from types import ModuleType
 
 from torch import nn
 
+from cam.classifiers.activations import Activation
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import ModelError
 
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with its preprocessing, the labels of its classes and the file of its weights, if there are any."""
+    """A network with its preprocessing; labels, file of the weights and activation, if there are any."""
 
     network: nn.Module
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
     weights: Path | None = None
+    activation: Activation | None = None
 
 
 def import_callable(name: str) -> Callable[..., nn.Module]:

@@ -37,12 +37,13 @@ def from_card(name: str, weights: Path | None, random_weights: bool, unsafe_pick
         key: tuple(value) if isinstance(value, list) else value for key, value in card["preprocessing"].items()
     }
     preprocessing, labels = Preprocessing(**values, fit=card["fit"]), tuple(card["labels"])
+    activation = card.get("activation", "softmax")
     if random_weights:
-        return LoadedNetwork(network, preprocessing, labels)
+        return LoadedNetwork(network, preprocessing, labels, None, activation)
     file = weights or (FOLDER / card["weights"] if card["weights"] else None)
     if file is None:
         raise WeightsError(
             f"{name!r} comes without weights", "Give a checkpoint with --weights, or --no-weights for random ones"
         )
     network = fill_weights(network, factory, card["arguments"], file, unsafe_pickle)
-    return LoadedNetwork(network, preprocessing, labels, file)
+    return LoadedNetwork(network, preprocessing, labels, file, activation)

@@ -44,11 +44,11 @@ def from_torchvision(name: str, weights: Path | None, random_weights: bool, unsa
     labels = tuple(entry.meta["categories"])
     if weights is None and not random_weights:
         file = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
-        return LoadedNetwork(_pretrained(name, entry, file), preprocessing, labels, file)
+        return LoadedNetwork(_pretrained(name, entry, file), preprocessing, labels, file, "softmax")
     network = _untrained(name)
     if weights is not None:
         network = fill_weights(network, lambda **arguments: _untrained(name, **arguments), {}, weights, unsafe_pickle)
-    return LoadedNetwork(network, preprocessing, labels, weights)
+    return LoadedNetwork(network, preprocessing, labels, weights, "softmax")
 
 
 def _torchvision_models() -> Any:

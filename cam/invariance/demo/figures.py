@@ -108,7 +108,7 @@ def _draw_heat(explanations: Sequence[Explanation], scenes: DigitScenes) -> Figu
     for number, explanation in enumerate(explanations):
         above, below = grid[2 * (number // columns) :, number % columns][:2]
         above.imshow(explanation.image)
-        predicted = f"predicted {explanation.label} ({explanation.probability:.0%})"
+        predicted = f"predicted {explanation.label} ({explanation.probability or 0:.0%})"
         above.set_title(f"true {scenes.classes[number]}, {predicted}", fontsize=9)
         below.imshow(explanation.overlay(vmax=vmax))
         y, x = explanation.peak

@@ -3,7 +3,7 @@
 gapcam.classes = (() => {
   const { index } = gapcam.data;
   const { probability } = gapcam.evidence;
-  const { byId, element, named, percent, plain, label, searchable, findClass, markInvalid, noClass } = gapcam.format;
+  const { byId, element, named, score, plain, label, searchable, findClass, markInvalid, noClass } = gapcam.format;
   const { isWrong } = gapcam.filter;
   const state = gapcam.state;
 
@@ -19,13 +19,13 @@ gapcam.classes = (() => {
   }
 
   function chip(c, logit, share, key) {
+    const numbers = [plain(logit, 2), ...(share === null ? [] : [score(share, logit)])];
     const button = element(
       "button",
       "chip",
       element("kbd", "", key),
       named(label(c), "name"),
-      element("span", "number", plain(logit, 2)),
-      element("span", "number", percent(share)),
+      ...numbers.map((number) => element("span", "number", number)),
     );
     button.type = "button";
     button.dataset.class = c;
@@ -61,11 +61,12 @@ gapcam.classes = (() => {
     showChips(row, picture, target);
     showWhy(row);
     byId("class").value = searchable(target);
-    byId("against").value = searchable(against);
+    byId("against").value = against === undefined ? "" : searchable(against);
     for (const id of ["class", "against"]) markInvalid(byId(id));
     byId("against-field").hidden = evidence !== "contrast";
     for (const button of byId("evidence").children) {
       button.setAttribute("aria-pressed", button.value === evidence);
+      button.hidden = !state.kinds.includes(button.value);
     }
   }
 

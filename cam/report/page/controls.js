@@ -51,6 +51,7 @@
 
   const labeled = index.pictures.some(({ truth }) => truth !== null);
   for (const part of document.querySelectorAll(".needs-truth")) part.hidden = !labeled;
+  for (const part of document.querySelectorAll(".needs-others")) part.hidden = index.labels.length < 2;
 
   function toggle(id, key, [off, on]) {
     const button = byId(id);

@@ -36,6 +36,8 @@ gapcam.evidence = (() => {
     return picture.classes || index.labels.map((_, c) => c);
   }
 
+  const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
+
   const kinds = {
     logit: (picture, c) => cam(picture, c),
 
@@ -54,7 +56,7 @@ gapcam.evidence = (() => {
     posterior(picture, c) {
       const map = cam(picture, c);
       if (!map) return null;
-      if (index.logistic) return map.map((value) => 1 / (1 + Math.exp(-value - index.bias[c])));
+      if (index.activation === "sigmoid") return map.map((value) => sigmoid(value + index.bias[c]));
       const { total } = picture.leaders;
       return map.map((value, n) => Math.min(1, Math.exp(value + index.bias[c] - total[n]))); // both are rounded
     },
@@ -79,10 +81,11 @@ gapcam.evidence = (() => {
     return classes.sort((a, b) => b.value - a.value || a.class - b.class).slice(0, count);
   }
 
-  /* The probability of a class; with one logit both classes are in `top`. */
+  /* The probability of a class; null if the scores are values. */
   function probability(row, picture, c) {
     const listed = row.top.find(([other]) => other === c);
     if (listed) return listed[2];
+    if (index.activation !== "softmax") return index.activation === "none" ? null : sigmoid(picture.logits[c]);
     const [, logit, share] = row.top[0];
     return share * Math.exp(picture.logits[c] - logit);
   }

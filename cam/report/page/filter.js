@@ -4,11 +4,11 @@ gapcam.filter = (() => {
   const { index } = gapcam.data;
 
   const isWrong = ({ truth, top }) => truth !== null && truth !== top[0][0];
-  const marginOf = ({ top }) => top[0][1] - top[1][1];
+  const marginOf = ({ top }) => (top.length > 1 ? top[0][1] - top[1][1] : Infinity);
 
   const measures = {
     input: (_, number) => number,
-    confidence: ({ top }) => top[0][2],
+    confidence: ({ top }) => top[0][2] ?? top[0][1],
     margin: marginOf,
     completeness: ({ completeness }) => completeness,
     border: ({ border }) => border,

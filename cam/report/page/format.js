@@ -6,6 +6,8 @@ gapcam.format = (() => {
   const signed = (value, digits = 3) => (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(digits);
   const plain = (value, digits = 3) => (value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(digits);
   const percent = (value) => `${(100 * value).toFixed(1)} %`;
+  /* A score in short: its probability, or the value itself where it has none. */
+  const score = (probability, logit) => (probability === null ? plain(logit, 2) : percent(probability));
 
   const label = (c) => index.labels[c];
   /* The label with the index, since labels may repeat. */
@@ -52,6 +54,6 @@ gapcam.format = (() => {
   /* A name where no element is possible; Unicode marks isolate its writing direction. */
   const isolated = (text) => `\u2068${text}\u2069`;
 
-  const texts = { signed, plain, percent, pictures, label, searchable, findClass, isolated, noClass };
+  const texts = { signed, plain, percent, score, pictures, label, searchable, findClass, isolated, noClass };
   return { ...texts, byId, element, named, markInvalid };
 })();

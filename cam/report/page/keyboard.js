@@ -18,7 +18,10 @@
     ArrowRight: () => gapcam.list.step(1),
     ArrowLeft: () => gapcam.list.step(-1),
     o: () => state.set({ heat: state.current.heat === "on" ? "off" : "on" }),
-    c: () => state.set({ evidence: state.current.evidence === "contrast" ? "logit" : "contrast" }),
+    c: () => {
+      const isOn = state.current.evidence === "contrast" || !state.kinds.includes("contrast");
+      state.set({ evidence: isOn ? "logit" : "contrast" });
+    },
     s: () => state.set({ view: state.current.view === "summary" ? "pictures" : "summary" }),
     "/": () => {
       state.set({ view: "pictures" });

@@ -2,7 +2,7 @@
 
 gapcam.list = (() => {
   const { index, thumbnail } = gapcam.data;
-  const { byId, element, named, percent, pictures, plain, label } = gapcam.format;
+  const { byId, element, named, percent, score, pictures, plain, label } = gapcam.format;
   const { listed, isWrong, marginOf, keys } = gapcam.filter;
   const state = gapcam.state;
 
@@ -34,11 +34,11 @@ gapcam.list = (() => {
     const image = element("img");
     image.alt = "";
     thumbnail(number).then((address) => (image.src = address), () => {});
-    const [c, , probability] = row.top[0];
+    const [c, logit, probability] = row.top[0];
     const texts = element(
       "span",
       "texts",
-      element("span", "prediction", named(label(c)), element("span", "number", percent(probability))),
+      element("span", "prediction", named(label(c)), element("span", "number", score(probability, logit))),
       element("span", "truth", verdict(row), element("span", "number", sortValue(row))),
       element("span", "path", named(row.name)),
     );

@@ -4,7 +4,7 @@ gapcam.picture = (() => {
   const data = gapcam.data;
   const { index } = data;
   const { map, cam, peak } = gapcam.evidence;
-  const { byId, named, percent, plain, label, element } = gapcam.format;
+  const { byId, named, percent, score, plain, label, element } = gapcam.format;
   const { drawHeat, drawPhoto } = gapcam.drawing;
   const { drawBar } = gapcam.color;
   const { selection } = gapcam.classes;
@@ -94,9 +94,9 @@ gapcam.picture = (() => {
   }
 
   function showHeading(row) {
-    const [c, , probability] = row.top[0];
+    const [c, logit, probability] = row.top[0];
     showName(row);
-    byId("verdict").replaceChildren(named(label(c), "name"), ` ${percent(probability)}`);
+    byId("verdict").replaceChildren(named(label(c), "name"), ` ${score(probability, logit)}`);
     if (row.truth !== null) {
       const wrong = () => element("span", "wrong", " \u2260 ", named(label(row.truth)));
       byId("verdict").append(isWrong(row) ? wrong() : element("span", "right", " \u2713"));

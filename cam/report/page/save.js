@@ -30,7 +30,7 @@ gapcam.save = (() => {
     const score =
       evidence === "contrast"
         ? `margin ${plain(mapLogits[target] - mapLogits[against], 2)}`
-        : `probability ${percent(share)}, logit ${plain(mapLogits[target], 2)}`;
+        : `${share === null ? "value" : `probability ${percent(share)}, logit`} ${plain(mapLogits[target], 2)}`;
     const resolution = isFiner(picture) ? " at this resolution" : "";
     const parts = caption(selection(state.current));
     const text = parts.map((part) => (typeof part === "number" ? isolated(label(part)) : part)).join("");
@@ -90,7 +90,7 @@ gapcam.save = (() => {
 
   /* A CSV field; an apostrophe keeps a spreadsheet from reading text as a formula. */
   function csvField(value) {
-    if (typeof value === "number") return String(value);
+    if (typeof value === "number") return Number.isFinite(value) ? String(value) : "";
     const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
     return `"${text.replaceAll('"', '""')}"`;
   }
@@ -100,7 +100,7 @@ gapcam.save = (() => {
       const row = index.pictures[number];
       const [c, logit, probability] = row.top[0];
       const truth = row.truth === null ? ["", ""] : [label(row.truth), isWrong(row) ? "wrong" : "right"];
-      return [row.path, label(c), c, logit, probability, ...truth, marginOf(row), row.completeness, row.border];
+      return [row.path, label(c), c, logit, probability ?? "", ...truth, marginOf(row), row.completeness, row.border];
     });
     const names = ["path", "prediction", "class_idx", "logit", "probability", "truth", "verdict"];
     const header = [...names, "margin", "completeness_error", "border_share"];

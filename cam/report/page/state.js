@@ -15,12 +15,19 @@ gapcam.state = (() => {
   const anyClass = integer(index.labels.length);
   const numbers = new Map(addresses.map((name, number) => [name, number]));
 
+  /* The kinds of evidence: a posterior needs probabilities, a comparison two classes. */
+  const kinds = [
+    "logit",
+    ...(index.labels.length > 1 ? ["contrast", "margin"] : []),
+    ...(index.activation === "none" ? [] : ["posterior"]),
+  ];
+
   /* Each key: the initial value, and how to parse its text (undefined if invalid). */
   const keys = {
     view: ["pictures", oneOf("pictures", "summary")],
     picture: [0, (text) => numbers.get(text)],
     class: [null, anyClass], // null: the predicted class
-    evidence: ["logit", oneOf("logit", "contrast", "margin", "posterior")],
+    evidence: ["logit", oneOf(...kinds)],
     against: [null, anyClass], // null: the true class of an error, or else the runner-up
     pin: [null, integer(1e6)],
     heat: ["on", onOff],
@@ -103,5 +110,5 @@ gapcam.state = (() => {
     set({ picture, class: null, against: null, pin: null, view: "pictures" });
   }
 
-  return { current, set, listen, start, open, initial, toHash };
+  return { current, kinds, set, listen, start, open, initial, toHash };
 })();

@@ -59,6 +59,7 @@
     const border = `${percent(group.border)} (${percent(even)} if spread evenly)`;
     const count = `${pictures(group.count)}${c === null ? "" : " with this prediction"}`;
     body.replaceChildren(`${count}. Positive evidence in the outermost cells: ${border}.`);
+    byId("group-probabilities").hidden = index.activation === "none";
     byId("group-histogram").replaceChildren(histogram(group.histogram));
     const values = await unpack(group.map);
     if (c !== state.current.summary) return; // the user went on to another
