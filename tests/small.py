@@ -82,7 +82,7 @@ def seeing_white() -> cam.Classifier:
     network = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
     plain = Preprocessing(32, (32, 32), **PLAIN)
     classifier = cam.wrap(network, preprocessing=plain, labels=["black", "white"])
-    return replace(classifier, grid=Grid((1.5, 1.5), (4, 4), "arithmetic"))
+    return replace(classifier, grid=Grid((1.5, 1.5), (4, 4), "measured"))
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -51,7 +51,7 @@ def test_the_grid_is_measured_in_any_mode(empty_cache, device, mode, made_in_mod
         classifier = wrap(Shifted(checkpointed).to(device) if made_in_mode else network, input_size=32)
     assert classifier.grid.method == "measured"
     assert classifier.grid.stride == (4, 4)
-    assert classifier.grid.offset == pytest.approx((0, 0), abs=1e-6)  # stretching says 1.5
+    assert classifier.grid.offset == pytest.approx((0, 0), abs=1e-3)  # stretching says 1.5
     assert len([path for path in empty_cache.rglob("*") if path.is_file()]) == 1
     assert classifier.network.training
 

@@ -110,7 +110,7 @@ def test_placement_of_a_digit(run, tmp_path):
     result = run("evaluate", "placement", tmp_path, "-m", "digits", *arguments, "--json")
     assert result.exit_code == 0, result.output
     methods = {method for method, _ in values(result.output)}
-    assert methods == {"logit measured", "logit arithmetic", "logit stretched", "gaussian", "uniform"}
+    assert methods == {"logit measured", "logit stretched", "gaussian", "uniform"}
 
 
 @pytest.mark.parametrize("color", ["1,2", "0,0,256", "-1,0,0", "black"])

@@ -184,8 +184,15 @@ def test_a_refused_head_is_not_cached(cache):
     assert not cache.exists()
 
 
-def test_a_network_that_takes_one_size_only_is_cached(searches):
-    network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 2))
+def test_a_stretched_grid_is_cached(searches):
+    network = nn.Sequential(
+        nn.AdaptiveAvgPool2d(16),
+        nn.Conv2d(3, 4, 4, 4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
     first, second = analyze_head(network, SHAPE), analyze_head(network, SHAPE)
     assert len(searches) == 1
     assert first.grid.method == "stretched"

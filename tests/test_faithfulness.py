@@ -182,7 +182,7 @@ def test_heat_is_read_at_the_positions_of_pixels(frame):
 
 def test_a_map_projected_and_read_equals_the_map_on_the_input():
     cells = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
-    grid = Grid((3.5, 3.5), (8.0, 8.0), "arithmetic")
+    grid = Grid((3.5, 3.5), (8.0, 8.0), "measured")
     crop = fit_crop((320, 480), 40, (32, 32))  # eight pixels of the photograph for one of the input
     direct = project(cells, grid, Frame((32, 32), (32, 32), (0, 0), (32, 32)))
     np.testing.assert_allclose(heat_on_input(project(cells, grid, crop), crop), direct, atol=1e-5)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from small import photo, wrapped
-from torch import nn
 
 import cam
 from cam.classifiers.preprocessing import Preprocessing
-from cam.heads.find import find_head
-from cam.heads.receptive_field import arithmetic_grid, measure_receptive_field
 from cam.images.io import read_image
 from cam.maps.boxes import boxes_of, component_boxes
 from cam.maps.geometry import Frame, Grid, fit_crop, fit_whole, stretched
-from cam.maps.projection import cell_positions, peak, project
+from cam.maps.projection import peak, project
 
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
@@ -85,10 +80,10 @@ def test_heat_is_nan_outside_the_crop_and_nowhere_else() -> None:
 def test_a_map_is_projected_by_hand() -> None:
     """Cells centered at 1 and 3 of an input of 5 pixels, shown twice as large."""
     frame = Frame((10, 10), (5, 5), (0, 0), (5, 5))
-    heat = project(np.array([[0.0, 8.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "arithmetic"), frame)
+    heat = project(np.array([[0.0, 8.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "measured"), frame)
     assert heat[0].tolist() == [0, 0, 0, 1, 3, 5, 7, 8, 8, 8]
     assert (heat == heat[0]).all()
-    assert peak(np.array([[0.0, 1.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "arithmetic"), frame) == (7, 7)
+    assert peak(np.array([[0.0, 1.0], [0.0, 8.0]]), Grid((1, 1), (2, 2), "measured"), frame) == (7, 7)
 
 
 def test_a_peak_outside_the_photograph_is_held_at_its_edge() -> None:
@@ -96,73 +91,11 @@ def test_a_peak_outside_the_photograph_is_held_at_its_edge() -> None:
     assert peak(np.array([[5.0, 0.0]]), Grid((-4, -4), (8, 8), "measured"), frame) == (0, 0)
 
 
-def averaging(padding: tuple[int, int, int, int], kernel: int = 5, stride: int = 4) -> nn.Module:
-    """Windows that average, behind a padding (left, right, top, bottom): their centers are known."""
-    convolution = nn.Conv2d(3, 3, kernel, stride, bias=False)
-    nn.init.constant_(convolution.weight, 1 / (3 * kernel**2))
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    return nn.Sequential(nn.ZeroPad2d(padding), convolution, head)
-
-
-@pytest.mark.parametrize(
-    ("padding", "offset"),
-    [((0, 0, 0, 0), (2, 2)), ((2, 2, 2, 2), (0, 0)), ((3, 0, 1, 0), (1, -1)), ((0, 3, 0, 3), (2, 2))],
-)
-def test_measured_centers_are_exact_where_they_are_known(
-    padding: tuple[int, int, int, int], offset: tuple[float, float], device: torch.device
-) -> None:
-    torch.manual_seed(0)
-    network = averaging(padding).to(device)
-    head = find_head(network, (3, 48, 64)).exact()
-    grid = measure_receptive_field(network, head, (3, 48, 64))
-    assert grid.method == "measured"
-    assert grid.stride == (4, 4)
-    assert grid.offset == pytest.approx(offset, abs=1e-4)
-    arithmetic = arithmetic_grid(network, head.site, (3, 48, 64))
-    assert arithmetic is not None
-    assert (arithmetic.offset, arithmetic.stride) == (offset, (4, 4))
-
-
-@pytest.mark.parametrize(("size", "stride"), [(112, 7), (100, 7), (50, 12), (96, 3), (70, 5)])
-def test_strides_are_exact_if_the_input_is_no_multiple_of_them(size: int, stride: int, device: torch.device) -> None:
-    torch.manual_seed(0)
-    network = averaging((1, 1, 1, 1), kernel=stride, stride=stride).to(device)
-    grid = measure_receptive_field(network, find_head(network, (3, size, size)).exact(), (3, size, size))
-    assert grid.stride == (stride, stride)
-    assert grid.offset == pytest.approx(((stride - 1) / 2 - 1,) * 2, abs=1e-4)
-
-
-def test_cells_at_the_border_lie_where_the_part_of_their_window_inside_the_input_does(device: torch.device) -> None:
-    """Columns -3 to 1 and rows -1 to 3 of the first cell's window; 3 pixels of the last one's are padding too."""
-    torch.manual_seed(0)
-    network = averaging((3, 3, 1, 1)).to(device)
-    grid = measure_receptive_field(network, find_head(network, (3, 48, 48)).exact(), (3, 48, 48))
-    assert grid.extent == pytest.approx((2**0.5, 2**0.5), abs=1e-4)  # of five equal weights
-    ys, xs = cell_positions((12, 13), grid, Frame((48, 48), (48, 48), (0, 0), (48, 48)))
-    assert (ys[0], xs[0]) == pytest.approx((1.5, 0.5), abs=0.15)
-    assert (ys[5], xs[6]) == pytest.approx((21, 23), abs=0.01)
-    assert (ys[11], xs[12]) == pytest.approx((45, 46.5), abs=0.5)
-
-
-@given(st.floats(-60, 160), st.floats(0.5, 300), st.integers(1, 120))
-def test_a_center_is_the_mean_of_what_a_cell_sees_inside_the_input(middle: float, extent: float, length: int) -> None:
-    grid = Grid((middle, middle), (1, 1), "measured", (extent, extent))
-    y, x = (float(grid.centers(axis, 1, length)[0]) for axis in (0, 1))
-    points = np.linspace(-0.5, length - 0.5, 100_001)
-    outside = max(-0.5 - middle, middle - length + 0.5, 0) / extent
-    assert y == x
-    assert -0.5 - 1e-6 <= y <= length - 0.5 + 1e-6
-    if outside <= 5:
-        density = np.exp(-(((points - middle) / extent) ** 2) / 2 + outside**2 / 2)
-        assert y == pytest.approx(np.trapezoid(density * points) / np.trapezoid(density), abs=1e-2)
-
-
-@given(st.floats(-20, 20), st.floats(2, 40), st.floats(0, 80), st.integers(2, 40))
-def test_rows_peak_and_heat_agree_at_the_border(offset: float, stride: float, extent: float, cells: int) -> None:
+@given(st.floats(-20, 20), st.floats(2, 40), st.integers(2, 40))
+def test_rows_peak_and_heat_agree_at_the_border(offset: float, stride: float, cells: int) -> None:
     length = max(8, int(offset + stride * (cells - 1)))
-    grid = Grid((offset, offset), (stride, stride), "measured", (extent, extent))
-    centers = grid.centers(0, cells, length)
-    assert (np.diff(centers) >= 0).all()
+    grid = Grid((offset, offset), (stride, stride), "measured")
+    centers = grid.centers(0, cells)
     frame = Frame((length, length), (length, length), (0, 0), (length, length))
     cam = np.arange(float(cells))[:, None] * np.ones(cells)
     heat = project(cam, grid, frame)[:, 0]
@@ -173,44 +106,7 @@ def test_rows_peak_and_heat_agree_at_the_border(offset: float, stride: float, ex
     assert peak(hottest, grid, frame)[0] == np.clip(np.floor(centers[cells // 2] + 0.5), 0, length - 1)
 
 
-def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> None:
-    torch.manual_seed(0)
-    network = averaging((1, 1, 1, 1)).to(device)
-    head = find_head(network, (3, 32, 32)).exact()
-    with torch.inference_mode():
-        measured = measure_receptive_field(network, head, (3, 32, 32))
-    assert measured == measure_receptive_field(network, head, (3, 32, 32))
-    assert measured.method == "measured"
-
-
-@pytest.mark.parametrize(
-    ("build", "size"),
-    [
-        (lambda: averaging((40, 0, 40, 0)), 32),  # cells farther outside than half the input
-        (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(16), averaging((0, 0, 0, 0))), 48),  # resizes its input
-        (lambda: nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 2)), 32),  # one size
-    ],
-)
-def test_maps_are_stretched_where_nothing_can_be_measured(
-    build: Callable[[], nn.Module], size: int, device: torch.device
-) -> None:
-    torch.manual_seed(0)
-    network = build().to(device)
-    head = find_head(network, (3, size, size)).exact()
-    assert measure_receptive_field(network, head, (3, size, size)).method == "stretched"
-
-
-def test_the_same_weights_with_another_stride_are_measured_again(device: torch.device) -> None:
-    torch.manual_seed(0)
-    grids = []
-    for stride in (4, 2):
-        network = averaging((0, 0, 0, 0), stride=stride)
-        network.load_state_dict({name: torch.full_like(value, 0.1) for name, value in network.state_dict().items()})
-        grids.append(cam.wrap(network.to(device), input_size=48).grid)
-    assert [grid.stride for grid in grids] == [(4, 4), (2, 2)]
-
-
-PIXELS = Grid((0, 0), (1, 1), "arithmetic")
+PIXELS = Grid((0, 0), (1, 1), "measured")
 
 
 def spots(height: int, width: int, *parts: tuple[slice, slice]) -> np.ndarray:

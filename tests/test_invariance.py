@@ -38,7 +38,7 @@ def circular(stride: int) -> cam.Classifier:
     for parameter in network.parameters():
         parameter.data = torch.randint(-3, 4, parameter.shape, generator=generator).double()
     classifier = cam.wrap(network, preprocessing=Preprocessing(16, (16, 16), **PLAIN))
-    return replace(classifier, grid=Grid((0, 0), (stride, stride), "arithmetic"))
+    return replace(classifier, grid=Grid((0, 0), (stride, stride), "measured"))
 
 
 def speckled() -> np.ndarray:
@@ -142,7 +142,7 @@ def test_among_equally_hot_cells_the_peak_is_the_middle_one() -> None:
     peaks, _ = peaks_and_centroids(cam_map, np.arange(5) * 4 + 1.5, np.arange(7) * 4 + 1.5)
     assert peaks.tolist() == [2 * 4 + 1.5, 4 * 4 + 1.5]
     frame = Frame((20, 28), (20, 28), (0, 0), (20, 28))
-    assert peak(cam_map, Grid((1.5, 1.5), (4, 4), "arithmetic"), frame) == (10, 18)
+    assert peak(cam_map, Grid((1.5, 1.5), (4, 4), "measured"), frame) == (10, 18)
 
 
 def test_the_batch_size_limits_a_pass_and_changes_no_score() -> None:

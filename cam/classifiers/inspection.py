@@ -13,8 +13,7 @@ from cam.errors import HeadError
 from cam.heads.copies import random_inputs
 from cam.heads.find import HeadReport, find_head
 from cam.heads.prove import prove_head
-from cam.heads.receptive_field import arithmetic_grid
-from cam.maps.geometry import Grid, Size
+from cam.maps.geometry import Size
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,6 @@ class Inspection:
         head_report: what the head is, and where the features are.
         classifier: with the proof and the measured grid; None if there is no exact map.
         cells: (h, w) of the map at that input; None if there is no exact map.
-        arithmetic: where convolution arithmetic puts the cells, if it can be derived.
     """
 
     model: str
@@ -35,12 +33,10 @@ class Inspection:
     head_report: HeadReport
     classifier: Classifier | None = None
     cells: Size | None = None
-    arithmetic: Grid | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Contents of `cam inspect --json`."""
-        site, head, arithmetic = self.head_report.site, self.head_report.head, self.arithmetic
-        measured = self.classifier and self.classifier.grid
+        site, head, grid = self.head_report.site, self.head_report.head, self.head_report.grid
         proof = self.classifier and self.classifier.proof
         return {
             "model": self.model,
@@ -50,11 +46,9 @@ class Inspection:
             "operation": site and site.operation,
             "input": list(self.input_shape),
             "grid": self.cells and list(self.cells),
-            "stride": measured and list(measured.stride),
-            "offset": measured and list(measured.offset),
-            "extent": measured and list(measured.extent),
-            "placement": measured and measured.method,
-            "arithmetic": arithmetic and {"stride": list(arithmetic.stride), "offset": list(arithmetic.offset)},
+            "stride": grid and list(grid.stride),
+            "offset": grid and list(grid.offset),
+            "placement": grid and grid.method,
             "classes": head and head.classes,
             "completeness_error": proof and proof.error,
             "completeness_error_float64": proof and proof.error64,
@@ -99,5 +93,5 @@ def inspect_model(
     classifier = replace(classifier, proof=prove_head(network, head, shape, in_float64=True))
     _, features, _ = classifier.forward(random_inputs(1, shape))
     cells = features.shape[2], features.shape[3]
-    report = HeadReport(head.kind, "", head.site, head)
-    return Inspection(model, shape, report, classifier, cells, arithmetic_grid(network, head.site, shape))
+    report = HeadReport(head.kind, "", head.site, head, classifier.grid)
+    return Inspection(model, shape, report, classifier, cells)

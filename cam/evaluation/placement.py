@@ -19,7 +19,6 @@ from cam.explanations.explain import explain_images
 from cam.explanations.explanation import Explanation
 from cam.explanations.forward import result_or_raise
 from cam.explanations.options import ExplainOptions, OneClass
-from cam.heads.receptive_field import arithmetic_grid
 from cam.images.find import Picture
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Pair, fit_crop, stretched
@@ -99,9 +98,9 @@ def measure_placement(
     - `peak_distance`: from the object's center to the highest pixel.
     - `bias_y`, `bias_x`: how far the centroid lies below and right of the object's center.
 
-    A method is a kind of evidence with its cells at their measured positions, at those of convolution arithmetic, or
-    stretched over the image; and two baselines. Each object is one sample, the average over those groups of scenes in
-    all of which it is recognized; an object that is not recognized in its first scene is left out.
+    A method is a kind of evidence with its cells at their measured positions, or stretched over the image; and two
+    baselines. Each object is one sample, the average over those groups of scenes in all of which it is recognized; an
+    object that is not recognized in its first scene is left out.
     """
     items = ((str(number), groups) for number, groups in enumerate(objects))
     measure, settings = _object_measure(classifier, kinds, seed), {"confidence": CONFIDENCE}
@@ -135,13 +134,12 @@ def centroid(heat: NDArray[np.floating]) -> Pair:
 def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int) -> Callable[[Groups], list[Sample]]:
     """Make the function that measures one object in its scenes."""
     classifier.check_probabilities("The placement benchmark")
-    arithmetic = arithmetic_grid(classifier.network, classifier.head.site, classifier.preprocessing.input_shape)
 
     def score(scene: Scene, explanations: Sequence[Explanation]) -> dict[str, tuple[float, ...]]:
         errors = {}
         for explanation in explanations:
             cells = explanation.cam.shape[0], explanation.cam.shape[1]
-            for grid in filter(None, (explanation.grid, arithmetic, stretched(cells, explanation.frame.input))):
+            for grid in (explanation.grid, stretched(cells, explanation.frame.input)):
                 placed = replace(explanation, grid=grid)
                 errors[f"{explanation.evidence} {grid.method}"] = _errors(scene.center, placed.heat(), placed.peak)
         request = MapRequest(scene.name, scene.image, (scene.class_idx,))

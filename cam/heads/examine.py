@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import platformdirs
 import torch
@@ -26,7 +27,6 @@ from cam.heads.criteria import tolerance_of
 from cam.heads.find import find_head_in_copy
 from cam.heads.head import Head, Site
 from cam.heads.prove import Proof, check_maps, prove_head
-from cam.heads.receptive_field import measure_receptive_field
 from cam.maps.geometry import Grid
 from cam.tensors import device_and_dtype, hash_tensors
 from cam.version import VERSION
@@ -60,15 +60,11 @@ def analyze_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadA
     sha256 = hash_tensors(network.state_dict())
     file = _cache_file(network, input_shape, sha256)
     cached = _read_cache(file, network, input_shape, sha256)
-    if cached and cached.grid.method == "measured":
+    if cached:
         return cached
-    network_copy = eval_copy(network, input_shape)
-    if cached:  # only its grid could not be measured, perhaps for lack of memory
-        head, proof = cached.head, cached.proof
-    else:
-        head = find_head_in_copy(network_copy, input_shape).exact().to(device)
-        proof = prove_head(network, head, input_shape)
-    analysis = HeadAnalysis(head, proof, measure_receptive_field(network_copy, head, input_shape), sha256)
+    report = find_head_in_copy(eval_copy(network, input_shape), input_shape)
+    head, grid = report.exact().to(device), cast(Grid, report.grid)  # an exact head has a grid
+    analysis = HeadAnalysis(head, prove_head(network, head, input_shape), grid, sha256)
     _write_cache(file, analysis, network, input_shape)
     return analysis
 

@@ -16,9 +16,16 @@ from cam.heads.copies import eval_copy, random_inputs, run_error
 from cam.heads.criteria import Candidate, classify_candidate, tolerance_of
 from cam.heads.head import Head, Kind, Site
 from cam.heads.probe import Experiment, Probe
+from cam.heads.receptive_field import measure_grid
+from cam.maps.geometry import Grid
 from cam.tensors import device_and_dtype
 
 _MAX_CANDIDATES = 4  # of the last tensors with positions, before giving up
+_NO_PLACES = (
+    "what its class score averages over are not places in the image: patches pasted into the image change the features "
+    "in no order of rows and columns (learned queries, shuffled tokens, averaged views of the image, or an ensemble: "
+    "explain its members one by one)"
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +37,14 @@ class HeadReport:
         reason: why there is no exact map; "" if there is one.
         site: where the features are taken; None if the network has no candidate.
         head: weight and bias, if the map is exact.
+        grid: where the cells of the map lie in the input, if the map is exact.
     """
 
     kind: Kind
     reason: str = ""
     site: Site | None = None
     head: Head | None = None
+    grid: Grid | None = None
 
     def exact(self) -> Head:
         """Return the head, or raise a HeadError with the reason why the network has no exact map."""
@@ -53,23 +62,24 @@ def find_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadRepo
     """Find the head of a network.
 
     The network is not changed: a copy in evaluation mode and float64 runs on random inputs, random features replace
-    each candidate, latest first, and the Jacobian of the logits shows what the head computes.
+    each candidate, latest first, and the Jacobian of the logits shows what the head computes. Patches pasted into
+    random inputs show whether the cells of its map are places in the image, and where.
 
     Args:
         network: a classifier, not wrapped.
         input_shape: (channels, H, W) that it was made for.
 
     Returns:
-        The kind; with weight and bias if the map is exact.
+        The kind; with weight, bias and grid if the map is exact.
 
     Raises:
         ModelError: the network does not run on an input of that size, or its head cannot be differentiated.
 
     Example:
-        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> head_report = find_head(network, (3, 8, 8))
-        >>> head_report.kind, head_report.head.weight.shape
-        ('gap-linear', torch.Size([2, 4]))
+        >>> head_report.kind, head_report.head.weight.shape, head_report.grid.stride
+        ('gap-linear', torch.Size([2, 4]), (2.0, 2.0))
     """
     return find_head_in_copy(eval_copy(network, input_shape), input_shape)
 
@@ -78,6 +88,18 @@ def find_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadRepo
 def find_head_in_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadReport:
     """Find the head of a network from `eval_copy`, which changes its precision meanwhile."""
     check_has_classifier(network)
+    reports = _find_heads(network, input_shape)
+    for report in reports:
+        if report.head is None:
+            return report
+        if located := measure_grid(network, report.head, input_shape):
+            site, grid = located
+            return replace(report, site=site, head=replace(report.head, site=site), grid=grid)
+    return HeadReport("no-places", _NO_PLACES, reports[0].site)
+
+
+def _find_heads(network: nn.Module, input_shape: tuple[int, int, int]) -> list[HeadReport]:
+    """Exact heads, the finest map first, or the report of a network without one."""
     device, dtype = device_and_dtype(network)
     inputs = random_inputs(3, input_shape).to(device, dtype)
     try:
@@ -89,7 +111,7 @@ def find_head_in_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> 
     check_repeatable(network, inputs, logits, max(map(tolerance_of, recorded.dtypes)))
     for precision in (torch.float64, dtype):
         try:
-            return _report(network.to(precision), inputs.to(precision), recorded)
+            return _reports(network.to(precision), inputs.to(precision), recorded)
         except CamError:
             raise
         except Exception as error:  # in float64, because the network casts to another precision
@@ -102,33 +124,33 @@ def find_head_in_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> 
     ) from reason
 
 
-def _report(network: nn.Module, inputs: Tensor, recorded: Probe) -> HeadReport:
+def _reports(network: nn.Module, inputs: Tensor, recorded: Probe) -> list[HeadReport]:
     experiment = Experiment(network, inputs, recorded)
     zero = [parameter for parameter in network.parameters() if not parameter.any()]
     for parameter in zero:  # a layer initialized to zero would hide what it reads
         parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
     try:
-        candidate = _best_candidate(experiment, recorded.calls)
+        candidates = _best_candidates(experiment, recorded.calls)
     finally:
         for parameter in zero:
             parameter.zero_()
-    if candidate is None:
-        return HeadReport("not-gap", "no features with more than one position lead to the class scores")
-    if candidate.reason:
-        return HeadReport(candidate.kind, candidate.reason, candidate.site)
-    head = _read_head(experiment, candidate)
-    if _has_no_linear(head.weight):
+    if not candidates:
+        return [HeadReport("not-gap", "no features with more than one position lead to the class scores")]
+    if candidates[0].reason:
+        return [HeadReport(candidates[0].kind, candidates[0].reason, candidates[0].site)]
+    heads = [_read_head(experiment, candidate) for candidate in candidates]
+    if _has_no_linear(heads[0].weight):
         check_classifier_was_not_removed(network, inputs)
-    return HeadReport(head.kind, "", head.site, head)
+    return [HeadReport(head.kind, "", head.site, head) for head in heads]
 
 
-def _best_candidate(experiment: Experiment, calls: Sequence[tuple[Site, torch.Size]]) -> Candidate | None:
-    """Classify the last candidates, latest first, while they are exact: the finest exact one, else the latest.
+def _best_candidates(experiment: Experiment, calls: Sequence[tuple[Site, torch.Size]]) -> list[Candidate]:
+    """Classify the last candidates, latest first, while they are exact: the exact ones, finest first, else the latest.
 
     The features may be followed by the same in a row of tokens, or by a coarser average of them.
     """
     candidates: list[Candidate] = []
-    exact: list[Candidate] = []
+    exact: dict[tuple[int, bool], Candidate] = {}  # the latest of each fineness
     for site, shape in reversed(calls):
         try:
             candidate = classify_candidate(experiment, site, shape)
@@ -142,10 +164,10 @@ def _best_candidate(experiment: Experiment, calls: Sequence[tuple[Site, torch.Si
             break
         candidates.append(candidate)
         if not candidate.reason:
-            exact.append(candidate)
+            exact.setdefault(_fineness(candidate), candidate)
         elif len(candidates) == _MAX_CANDIDATES:
             break
-    return max(exact, key=_fineness) if exact else next(iter(candidates), None)
+    return [exact[fineness] for fineness in sorted(exact, reverse=True)] or candidates[:1]
 
 
 def _fineness(candidate: Candidate) -> tuple[int, bool]:

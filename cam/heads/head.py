@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cam.maps.activation import image_scales
 
-Kind = Literal["gap-linear", "conv-gap", "gap-norm-linear", "nonlinear", "one-token", "not-gap"]
+Kind = Literal["gap-linear", "conv-gap", "gap-norm-linear", "nonlinear", "one-token", "no-places", "not-gap"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Site:
         channel: dimension of the tensor that holds the channels.
         tokens: number of class and register tokens at the start and at the end, if the positions are a row of tokens.
         constant: True if a channel of ones is added, whose weight is a bias that a normalization scales with the rest.
+        transposed: True if what the call returns has the image's rows as columns.
+        flipped: along (y, x), True if its rows or columns run from the bottom up or from right to left.
     """
 
     layer: str
@@ -35,6 +37,8 @@ class Site:
     channel: int = field(default=1, compare=False)
     tokens: tuple[int, int] | None = field(default=None, compare=False)
     constant: bool = field(default=False, compare=False)
+    transposed: bool = field(default=False, compare=False)
+    flipped: tuple[bool, bool] = field(default=(False, False), compare=False)
 
     def to_grid(self, tensor: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Rearrange what the call returned, (N, ...), as features (N, K, h, w) of an input of (H, W) pixels."""
@@ -43,7 +47,19 @@ class Site:
             front, end = self.tokens
             tokens = tensor[:, :, front : tensor.shape[2] - end]
             tensor = tokens.reshape(*tokens.shape[:2], *token_grid(tokens.shape[2], input_size))
-        return torch.cat([tensor, torch.ones_like(tensor[:, :1])], 1) if self.constant else tensor
+        if self.constant:
+            tensor = torch.cat([tensor, torch.ones_like(tensor[:, :1])], 1)
+        return self.orient(tensor)
+
+    def orient(self, values: Tensor) -> Tensor:
+        """Turn rows and columns (..., h, w), as the call returns them, to where they lie in the image."""
+        if self.transposed:
+            if self.tokens is not None:  # they run down the columns
+                height, width = values.shape[-2:]
+                values = values.reshape(*values.shape[:-2], width, height)
+            values = values.mT
+        axes = [axis for axis, flipped in zip((-2, -1), self.flipped, strict=True) if flipped]
+        return values.flip(axes) if axes else values
 
 
 def token_grid(count: int, input_size: tuple[int, int]) -> tuple[int, int]:

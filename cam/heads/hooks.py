@@ -103,17 +103,32 @@ class FeatureHook(TorchFunctionMode):
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network once: logits (N, C) and features (N, K, h, w)."""
-        site, self._count = self.site, 0
+        logits = find_logits(self._run(inputs), inputs.shape[0])
+        return logits, self._features(inputs)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Run the network for the features alone; it may fail after them, as fixed pools do at another input size."""
+        try:
+            self._run(inputs)
+        except Exception:
+            if not self._results:
+                raise
+        return self._features(inputs)
+
+    def _run(self, inputs: Tensor) -> Any:
+        self._count = 0
         self._results.clear()
         with self._active:
-            logits = find_logits(self.network(inputs), inputs.shape[0])
+            return self.network(inputs)
+
+    def _features(self, inputs: Tensor) -> Tensor:
+        site = self.site
         if not self._results:
             raise ModelError(
                 f"The network did not make the call {site.operation!r} in layer {site.layer!r} that gives the features",
                 "Give inputs of the size the network was made for, or report the network",
             )
-        height, width = inputs.shape[-2:]
-        return logits, site.to_grid(self._results[0], (height, width))
+        return site.to_grid(self._results[0], (inputs.shape[-2], inputs.shape[-1]))
 
     def remove(self) -> None:
         """Remove the hooks from the network."""
@@ -121,15 +136,22 @@ class FeatureHook(TorchFunctionMode):
             handle.remove()
 
 
+@contextmanager
+def feature_hook(network: nn.Module, site: Site, *, gradients: bool = False) -> Iterator[FeatureHook]:
+    """Hook a network in evaluation mode, one thread at a time, and remove the hooks afterwards."""
+    with eval_mode(network), torch.set_grad_enabled(gradients):
+        hook = FeatureHook(network, site)
+        try:
+            yield hook
+        finally:
+            hook.remove()
+
+
 def forward(network: nn.Module, site: Site, inputs: Tensor, *, gradients: bool = False) -> tuple[Tensor, Tensor]:
     """Run a network once on (N, channels, H, W) of its own dtype and device: logits (N, C), features (N, K, h, w).
 
     It adds only one pair of hooks, around the layer of the site, which are removed afterwards, also after an
-    exception. One thread at a time uses the network.
+    exception.
     """
-    with eval_mode(network), torch.set_grad_enabled(gradients):
-        hook = FeatureHook(network, site)
-        try:
-            return hook(inputs)
-        finally:
-            hook.remove()
+    with feature_hook(network, site, gradients=gradients) as hook:
+        return hook(inputs)

@@ -2,201 +2,209 @@
 
 Convolution arithmetic gives one answer and stretching the map over the input another; training changes both, because a
 padded network learns to make its grid cover the image. So the distance between cells is taken from how the grid grows
-with the input, and the center of a cell from the effective receptive field of the middle cells (Luo et al. 2016).
+with the input, and the middle of the grid from the effective receptive field of its middle cells (Luo et al. 2016).
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cam.errors import CamError
-from cam.heads.copies import random_inputs
 from cam.heads.head import Head, Site
-from cam.heads.hooks import eval_mode, forward
-from cam.heads.probe import Probe, track_modules
-from cam.maps.geometry import Grid, Pair, Size, stretched
+from cam.heads.hooks import feature_hook, forward
+from cam.heads.pasting import Pastes, centroids, energy_of, make_pastes, orient
+from cam.maps.geometry import Grid, stretched
 from cam.tensors import device_and_dtype
 
-_MIN_IMAGES, _MAX_IMAGES = 8, 32  # random images; more if they are small
-_PIXELS = 2**18  # in one batch
-_WIDE = 4  # sides of the model's own input over which cells are counted
-_MIDDLE, _ACROSS = 2, 12  # minimum size, in sides and in cells, of an input whose middle the border does not affect
+Vectors: TypeAlias = NDArray[np.float64]  # along y and x, (N, 2) or (2,)
+
+# Correlation of pasted and answering positions: real networks have 0.96 and more, tokens window by window up to 0.8.
+_MIN_CORRELATION = 0.85
+_LARGER = 3  # times the input size: what a cell sees is a smaller part of the map there
+_ROUNDING = 10  # times the precision of a number
+_MORE_CELLS = 4  # over which a stride is averaged, because some networks gain several cells at once
+_MAX_DISAGREEMENT = 0.5  # strides, of the middles by gradients and by pastes
+_MIN_ERROR = 0.001  # strides
+_SHORT = 32  # pixels; most networks run on inputs of that side
 
 
 @torch.inference_mode(False)  # gradients even if the caller has disabled them
-def measure_receptive_field(network: nn.Module, head: Head, input_shape: tuple[int, int, int]) -> Grid:
-    """Measure the rule that maps a cell to the center of its evidence, for a network made for (channels, H, W).
+def measure_grid(network: nn.Module, head: Head, input_shape: tuple[int, int, int]) -> tuple[Site, Grid] | None:
+    """Measure where the cells of a map lie, for a network from `eval_copy` made for (channels, H, W).
 
-    The map is stretched over the input if the network takes one size only or passes no gradient, or if the measured
-    rule would put cells half the input or more outside it.
+    Returns:
+        The site, which gives rows and columns as they lie in the image, and the grid; stretched over the input if the
+        map does not grow with the input. None if the cells are not places in the image.
     """
-    channels, height, width = input_shape
-    head = head.to(device_and_dtype(network)[0])
-    cells = _count_cells(network, head, input_shape)
-    fallback = stretched(cells, (height, width))
-    try:
-        wide = _count_cells(network, head, (channels, _WIDE * height, _WIDE * width))
-        if wide[0] <= cells[0] or wide[1] <= cells[1]:  # the network resizes its input or features
-            return fallback
-        added = (_WIDE - 1) * height, (_WIDE - 1) * width
-        stride = _stride(added[0], wide[0] - cells[0]), _stride(added[1], wide[1] - cells[1])
-        sides = max(_MIDDLE, math.ceil(_ACROSS * max(stride[0] / height, stride[1] / width)))
-        fields = _receptive_fields(network, head, (channels, sides * height, sides * width), stride)
-    except (CamError, RuntimeError, AssertionError, ValueError):  # the network takes one size only
-        return fallback
-    offset, extent = fields
-    grid = Grid((offset[0], offset[1]), stride, "measured", (extent[0], extent[1]))
-    plausible = all(  # also False for NaN
-        -size / 2 <= offset <= offset + step * (count - 1) <= 1.5 * size and extent >= 0
-        for offset, step, count, size, extent in zip(
-            grid.offset, stride, cells, (height, width), grid.extent, strict=True
-        )
-    )
-    return grid if plausible else fallback
-
-
-def _count_cells(network: nn.Module, head: Head, shape: tuple[int, int, int]) -> Size:
-    _, features = forward(network, head.site, random_inputs(1, shape).to(*device_and_dtype(network)))
-    height, width = features.shape[2:]
-    return height, width
-
-
-def _stride(added: int, added_cells: int) -> float:
-    """Pixels a cell: a power of two, or else a whole number, if the rounding of sizes allows it."""
-    stride = added / added_cells
-    for round_number in (2.0 ** round(math.log2(stride)), float(round(stride))):
-        if round_number and abs(added / round_number - added_cells) < 1:
-            return round_number
-    return stride
-
-
-def _receptive_fields(network: nn.Module, head: Head, shape: tuple[int, int, int], stride: Pair) -> list[list[float]]:
-    """Offset of cell 0 and extent of a cell, along y and x each, from the middle of the map."""
-    generator = torch.Generator().manual_seed(0)
-    batch = max(1, _PIXELS // (shape[1] * shape[2]))
-    inputs = random_inputs(min(_MIN_IMAGES * batch, _MAX_IMAGES), shape).to(*device_and_dtype(network))
-    moments = [_gradient_moments(network, head, part, stride, generator) for part in torch.split(inputs, batch)]
-    fields: list[list[float]] = torch.cat(moments, 2).nanmean(2).T.tolist()
-    return fields
-
-
-def _gradient_moments(
-    network: nn.Module, head: Head, inputs: Tensor, stride: Pair, generator: torch.Generator
-) -> Tensor:
-    """Center and extent of the gradient of the evidence in the middle row and column, (2, 2, N), moved to cell 0.
-
-    Every position has its own random mixture of all classes: many independent measurements in one pass.
-    """
-    inputs = inputs.clone().requires_grad_()
-    _, features = forward(network, head.site, inputs, gradients=True)
-    if not features.requires_grad:
-        return torch.full((2, 2, len(inputs)), math.nan)
-    mixtures = torch.randn(len(inputs), *features.shape[2:], head.classes, generator=generator)
-    evidence = (features * (mixtures.to(head.weight) @ head.weight).permute(0, 3, 1, 2)).sum(1)
-    moments = []
-    for axis in (1, 2):
-        middle = (evidence.shape[axis] - 1) // 2
-        (gradient,) = torch.autograd.grad(evidence.select(axis, middle).sum(), inputs, retain_graph=True)
-        size = gradient.cpu().double().abs()
-        center, _ = _mean_and_deviation(size.sum((1, 4 - axis)))  # that of the energy is the same with more noise
-        _, extent = _mean_and_deviation(size.square().sum((1, 4 - axis)))
-        moments.append(torch.stack((center - stride[axis - 1] * middle, extent)))
-    return torch.stack(moments)
-
-
-def _mean_and_deviation(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, (N,), of the positions 0, 1, ... under weights (N, n)."""
-    positions = torch.arange(weights.shape[1]).to(weights)
-    share = weights / weights.sum(1, keepdim=True)
-    mean = share @ positions
-    return mean, (share * (positions - mean[:, None]).square()).sum(1).sqrt()
-
-
-# Position of kernel, stride, padding and dilation among the arguments.
-_WINDOWS = {"conv2d": (None, 3, 4, 5), "max_pool2d": (1, 2, 3, 4), "avg_pool2d": (1, 2, 3, None)}
-_NAMES = ("kernel_size", "stride", "padding", "dilation")
-
-
-def arithmetic_grid(network: nn.Module, site: Site, input_shape: tuple[int, int, int]) -> Grid | None:
-    """Follow kernels, strides and paddings from the input to the features; None if there are other operations."""
-    inputs = random_inputs(1, input_shape).to(*device_and_dtype(network))
-    with eval_mode(network), track_modules(network) as stack:
-        follower = _Follower(stack, site, inputs)
-        with follower:
-            network(inputs)
-    return follower.grid
-
-
-class _Follower(Probe):
-    """Keeps the grid of every tensor with positions."""
-
-    def __init__(self, stack: list[str], site: Site, inputs: Tensor) -> None:
-        super().__init__(stack, len(inputs))
-        self.site = site
-        self.grid: Grid | None = None
-        self.grids: dict[int, Grid | None] = {id(inputs): Grid((0.0, 0.0), (1.0, 1.0), "arithmetic")}
-        self.tensors = [inputs]  # holds them, so that no id is used twice
-
-    def _call(self, site: Site, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        shapes = {id(tensor): tensor.shape[-2:] for tensor in _tensors_in(args)}
-        out = super()._call(site, func, args, kwargs)
-        if not isinstance(out, Tensor) or out.ndim != 4:
-            return out
-        if window := _window(site.operation, args, kwargs):
-            before = self.grids.get(id(args[0]))
-            grid = before and _windowed(before, window)
-        else:
-            same_size = (key for key, shape in shapes.items() if shape == out.shape[-2:] and self.grids.get(key))
-            grid = self.grids.get(next(same_size, 0))
-        self.grids[id(out)] = grid
-        self.tensors.append(out)
-        if site == self.site:
-            self.grid = grid
-        return out
-
-
-def _tensors_in(value: object) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [tensor for part in value for tensor in _tensors_in(part)] if isinstance(value, (tuple, list)) else []
-
-
-def _window(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[int, int, int, int]] | None:
-    """Kernel, stride, padding and dilation along y and x; None if the operation has no window."""
-    if operation == "pad":
-        left, _, top = [*args[1], 0][:3]
-        return [(1, 1, top, 1), (1, 1, left, 1)]
-    if operation == "__getitem__" and isinstance(args[1], tuple) and len(args[1]) == 4:
-        positions = args[1][2:]
-        if all(isinstance(part, slice) for part in positions):
-            return [(1, part.step or 1, -(part.start or 0), 1) for part in positions]
-    if operation not in _WINDOWS:
+    answers = _paste_patches(network, head, input_shape, gradients=True)
+    pastes, inputs, features = answers.pastes, answers.inputs, answers.features
+    cells, size = (features.shape[2], features.shape[3]), (input_shape[1], input_shape[2])
+    if answers.silent:  # nothing can be measured
+        return head.site, stretched(cells, size)
+    site = _oriented(answers, head.site)
+    reliable = site is not None
+    if site is None and (site := _oriented_when_larger(network, head, input_shape)) is None:
         return None
-    kernel, stride, padding, dilation = (
-        args[position] if position is not None and len(args) > position else kwargs.get(name)
-        for position, name in zip(_WINDOWS[operation], _NAMES, strict=True)
-    )
-    if operation == "conv2d":
-        kernel, stride = tuple(args[1].shape[-2:]), stride or 1
-    window = []
-    for axis in (0, 1):
-        k, s, d = _along(kernel, axis), _along(stride or kernel, axis), _along(dilation or 1, axis)
-        p = d * (k - 1) // 2 if padding == "same" else 0 if padding in (None, "valid") else _along(padding, axis)
-        window.append((k, s, p, d))
-    return window
+    features, energy = site.orient(features), site.orient(answers.energy)
+    cells = features.shape[2], features.shape[3]
+    steps = [_stride(network, site, input_shape, axis, cells[axis]) for axis in (0, 1)]
+    if None in steps:
+        return site, stretched(cells, size)
+    stride, middle_cell = np.array(steps, float), (np.array(cells) - 1) / 2
+    by_pastes = pastes.centers - stride * (centroids(energy) - middle_cell)
+    turned_pairs = by_pastes.reshape(2, -1, 2).mean(0)[: None if reliable else 0]
+    middle = _middle(_middles_by_gradients(inputs, features, answers.weights, stride), turned_pairs, stride)
+    if not np.isfinite(middle).all():
+        return site, stretched(cells, size)
+    offset = middle - stride * middle_cell
+    return site, Grid((float(offset[0]), float(offset[1])), (float(stride[0]), float(stride[1])), "measured")
 
 
-def _along(value: Any, axis: int) -> int:
-    return int(value if isinstance(value, int) else value[axis] if len(value) > 1 else value[0])
+@dataclass(frozen=True)
+class _Answers:
+    """How features (N, K, h, w) of the backgrounds change when patches are pasted: with the energy (M, h, w)."""
+
+    pastes: Pastes
+    inputs: Tensor
+    features: Tensor
+    energy: Tensor
+    weights: Tensor  # (K, 1, 1), as the head weighs the channels
+
+    @property
+    def silent(self) -> bool:
+        """True if the features change by no more than rounding errors, as dead ones do."""
+        features = self.features.detach()
+        largest = float((features.float() * self.weights).square().sum(1).max())
+        return float(self.energy.max()) <= (_ROUNDING * torch.finfo(features.dtype).eps) ** 2 * largest
 
 
-def _windowed(grid: Grid, window: list[tuple[int, int, int, int]]) -> Grid:
-    """The center of a window is at offset + ((k - 1) d / 2 - p) stride; its cells are s strides apart."""
-    offset = [grid.offset[axis] + ((k - 1) * d / 2 - p) * grid.stride[axis] for axis, (k, _, p, d) in enumerate(window)]
-    stride = [grid.stride[axis] * s for axis, (_, s, _, _) in enumerate(window)]
-    return Grid((offset[0], offset[1]), (stride[0], stride[1]), grid.method)
+def _paste_patches(network: nn.Module, head: Head, shape: tuple[int, int, int], *, gradients: bool = False) -> _Answers:
+    pastes, norms = make_pastes(shape).with_turned(), head.weight.norm(dim=0)
+    weights = (norms / norms.max() if norms.any() else torch.ones_like(norms)).view(-1, 1, 1)
+    device, dtype = device_and_dtype(network)
+    inputs = pastes.backgrounds.to(device, dtype)
+    inputs, features, changed = _features(network, head.site, inputs, pastes.images.to(device, dtype), gradients)
+    halves = [half.repeat(len(changed) // len(features), 1, 1, 1) for half in features.detach().chunk(2)]
+    change = (changed.float() - torch.cat(halves).float()) * weights
+    return _Answers(pastes, inputs, features, energy_of(change), weights)
+
+
+def _features(
+    network: nn.Module, site: Site, inputs: Tensor, images: Tensor, gradients: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, their features, with gradients if the network allows them, and the features of images."""
+    batch = len(inputs) // 2
+    changed = torch.cat([forward(network, site, part)[1] for part in torch.split(images, batch)])
+    if gradients:
+        with suppress(RuntimeError):  # it leaves torch in between
+            inputs = inputs.requires_grad_()
+            return inputs, forward(network, site, inputs, gradients=True)[1], changed
+    inputs = inputs.detach()
+    return inputs, torch.cat([forward(network, site, part)[1] for part in torch.split(inputs, batch)]), changed
+
+
+def _oriented(answers: _Answers, site: Site) -> Site | None:
+    """The site with rows and columns as in the image; None if the cells do not answer in their order."""
+    oriented, correlations = orient(site, answers.energy, answers.pastes.centers)
+    return None if any(correlations < _MIN_CORRELATION) else oriented
+
+
+def _oriented_when_larger(network: nn.Module, head: Head, shape: tuple[int, int, int]) -> Site | None:
+    """The same at a larger input, of which every cell sees a smaller part; None if the network takes one size only."""
+    larger = shape[0], _LARGER * shape[1], _LARGER * shape[2]
+    with suppress(Exception):
+        return _oriented(_paste_patches(network, head, larger), head.site)
+    return None
+
+
+def _middles_by_gradients(inputs: Tensor, features: Tensor, weights: Tensor, stride: Vectors) -> Vectors:
+    """Middle (N, 2) of the map by what the middle row and column see in each input, pixels; NaN without a gradient.
+
+    A random mixture of the channels at every cell makes many independent measurements in one pass. Of an even number of
+    rows the turned images take the other middle one.
+    """
+    if not features.requires_grad:
+        return np.full((len(inputs), 2), np.nan)
+    mixture = torch.randn(features.shape, generator=torch.Generator().manual_seed(0)).to(features)
+    evidence = (features * mixture * weights.to(features)).sum(1)
+    middles = []
+    for axis in (1, 2):
+        cells = evidence.shape[axis]
+        rows = (cells - 1) // 2, cells // 2
+        halves = [half.select(axis, row).sum() for half, row in zip(evidence.chunk(2), rows, strict=True)]
+        try:
+            (gradient,) = torch.autograd.grad(halves[0] + halves[1], inputs, retain_graph=True)
+        except RuntimeError:  # through reentrant checkpointing
+            return np.full((len(inputs), 2), np.nan)
+        profile = gradient.cpu().double().abs().sum((1, 4 - axis)).numpy()
+        with np.errstate(invalid="ignore"):  # a gradient of zero
+            center = profile @ np.arange(profile.shape[1]) / profile.sum(1)
+        middles.append(center - stride[axis - 1] * (np.repeat(rows, len(inputs) // 2) - (cells - 1) / 2))
+    return np.stack(middles, 1)
+
+
+def _middle(by_gradients: Vectors, by_pastes: Vectors, stride: Vectors) -> Vectors:
+    """Middle of the map, (2,), from measurements (N, 2): the mean of both methods, weighted by their standard errors.
+
+    If they disagree, the gradient misleads.
+    """
+    gradient, gradient_error = _mean_and_error(by_gradients, stride)
+    paste, paste_error = _mean_and_error(by_pastes, stride)
+    weight = paste_error**2 / (gradient_error**2 + paste_error**2)
+    mean = weight * gradient + (1 - weight) * paste
+    agree = np.abs(gradient - paste) <= _MAX_DISAGREEMENT * stride  # False for NaN
+    middle: Vectors = np.where(agree, mean, np.where(np.isnan(paste), gradient, paste))
+    return middle
+
+
+def _mean_and_error(centers: Vectors, stride: Vectors) -> tuple[Vectors, Vectors]:
+    """Mean and standard error (2,) of measurements (N, 2), those that failed left out."""
+    centers = centers[np.isfinite(centers).all(1)]
+    if len(centers) < 2:
+        return np.full(2, np.nan), np.full(2, np.nan)
+    return centers.mean(0), np.maximum(centers.std(0, ddof=1) / len(centers) ** 0.5, _MIN_ERROR * stride)
+
+
+def _stride(network: nn.Module, site: Site, shape: tuple[int, int, int], axis: int, cells: int) -> float | None:
+    """Pixels from cell to cell along an axis: the mean step of the input sizes at which the map gains a cell.
+
+    None if the map does not grow with the input. The other axis is short, which is cheap, unless the network needs it.
+    """
+    length, other = shape[1 + axis], shape[2 - axis]
+    for short in (min(other, max(_SHORT, math.ceil(length / cells))), other):
+        with suppress(Exception):  # the network takes one size only
+            return _step(_cell_counter(network, site, shape[0], axis, short), length, cells)
+    return None
+
+
+def _step(count: Callable[[int], int], length: int, cells: int) -> float | None:
+    rough = math.ceil(length / cells)
+    first = bisect_left(range(length + 2 * rough), cells + 1, length, key=count)
+    guess = first + _MORE_CELLS * (length // cells)
+    if count(guess - 1) < cells + 1 + _MORE_CELLS <= count(guess):
+        return length // cells
+    last = bisect_left(range(first + 2 * _MORE_CELLS * rough), cells + 1 + _MORE_CELLS, first, key=count)
+    return (last - first) / _MORE_CELLS if count(last) > cells + _MORE_CELLS else None
+
+
+def _cell_counter(network: nn.Module, site: Site, channels: int, axis: int, short: int) -> Callable[[int], int]:
+    """Make the function that counts the cells along an axis of an input of any length."""
+    device, dtype = device_and_dtype(network)
+
+    @cache
+    def count(length: int) -> int:
+        size = (length, short) if axis == 0 else (short, length)
+        with feature_hook(network, site) as hook:
+            return hook.features(torch.zeros(1, channels, *size, device=device, dtype=dtype)).shape[2 + axis]
+
+    return count

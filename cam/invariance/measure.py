@@ -180,7 +180,7 @@ def _cut_and_fit(
 def _measure_heat(model: Classifier, placements: Placements, class_idx: int, cams: NDArray[np.float32]) -> Equivariance:
     cells, canvas = (cams.shape[2], cams.shape[3]), placements.canvas
     grid = model.grid_for(cells, canvas)
-    ys, xs = (grid.centers(axis, cells[axis], canvas[axis]) for axis in (0, 1))
+    ys, xs = (grid.centers(axis, cells[axis]) for axis in (0, 1))
     peaks, centroids = (track(points, placements.centers) for points in peaks_and_centroids(cams, ys, xs))
     strides, errors = (round(grid.stride[0]), round(grid.stride[1])), None
     if np.allclose(grid.stride, strides) and min(strides) >= 1 and min(cells) >= _FEWEST_CELLS:

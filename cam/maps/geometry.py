@@ -6,12 +6,11 @@ Coordinates are pixel centers, (y, x): the first pixel's center is 0, and pixel 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import ceil, floor
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 Pair = tuple[float, float]
@@ -59,44 +58,24 @@ class Frame:
 class Grid:
     """Where the cells of a map lie in the network's input: cell i sees pixels around offset + stride * i.
 
-    What a cell sees fades like a Gaussian (Luo et al. 2016), and there is no evidence outside the input. So the center
-    of its evidence is the mean of a truncated normal distribution: further inwards at the border, the same elsewhere.
-
     Attributes:
-        offset: (y, x) of the middle of what cell 0 sees, input pixels.
+        offset: (y, x) of the center of cell 0, input pixels.
         stride: (y, x) from one cell to the next, input pixels.
-        method: how they were found: "measured", "arithmetic" or "stretched".
-        extent: (y, x) standard deviation of what a cell sees, input pixels; 0 if it is not known.
+        method: how they were found: "measured" or "stretched".
     """
 
     offset: Pair
     stride: Pair
     method: str
-    extent: Pair = (0.0, 0.0)
 
-    def centers(self, axis: int, cells: int, length: int) -> NDArray[np.float64]:
-        """Return the centers of rows (axis 0) or columns (axis 1) in an input of that length: (cells,), read-only.
+    def centers(self, axis: int, cells: int) -> NDArray[np.float64]:
+        """Return the centers of rows (axis 0) or columns (axis 1): (cells,), input pixels.
 
         Example:
-            >>> Grid((0, 0), (4, 4), "measured", extent=(6, 6)).centers(0, 16, 64).round(1)[:4].tolist()
-            [4.5, 6.3, 9.0, 12.3]
+            >>> Grid((1.5, 1.5), (4, 4), "measured").centers(0, 3).tolist()
+            [1.5, 5.5, 9.5]
         """
-        return _centers(self.offset[axis], self.stride[axis], self.extent[axis], cells, length)
-
-
-@lru_cache(maxsize=64)  # the same for all images of one input size
-def _centers(offset: float, stride: float, extent: float, cells: int, length: int) -> NDArray[np.float64]:
-    centers = offset + stride * np.arange(cells, dtype=float)
-    if extent:
-        extent = max(extent, 1e-3)  # pixels: a smaller one makes no difference
-        first, last = -0.5, length - 0.5
-        centers = centers.clip(first - 6 * extent, last + 6 * extent)  # those farther outside see next to nothing
-        low, high = (first - centers) / extent, (last - centers) / extent
-        density = (np.exp(-(low**2) / 2) - np.exp(-(high**2) / 2)) / np.sqrt(2 * np.pi)
-        normal_cdf = torch.special.ndtr(torch.from_numpy(np.stack([low, high]))).numpy()
-        centers = centers + extent * density / (normal_cdf[1] - normal_cdf[0])
-    centers.flags.writeable = False  # shared by all callers
-    return np.asarray(centers, np.float64)
+        return self.offset[axis] + self.stride[axis] * np.arange(cells, dtype=float)
 
 
 def stretched(cells: Size, input_size: Size) -> Grid:

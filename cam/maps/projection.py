@@ -68,7 +68,7 @@ def hottest_cell(cam: NDArray[np.floating]) -> tuple[int, int]:
 
 def cell_positions(cells: Size, grid: Grid, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the positions of a map's (h, w) rows and columns in the photograph: (h,) and (w,), pixels."""
-    ys, xs = (grid.centers(axis, cells[axis], frame.input[axis]) for axis in (0, 1))
+    ys, xs = (grid.centers(axis, cells[axis]) for axis in (0, 1))
     return frame.to_photo((ys, xs))
 
 
@@ -77,7 +77,7 @@ def interpolation_weights(axis: int, cells: int, grid: Grid, frame: Frame) -> ND
     """Compute the share of each cell in each pixel of the photograph along one axis: (pixels, cells) float32."""
     pixels = np.arange(frame.photo[axis])
     in_input = (pixels + 0.5) * (frame.resized[axis] / frame.photo[axis]) - 0.5 - frame.offset[axis]
-    position = np.interp(in_input, grid.centers(axis, cells, frame.input[axis]), np.arange(cells))
+    position = np.interp(in_input, grid.centers(axis, cells), np.arange(cells))
     cell = position.astype(int)
     weights = np.zeros((pixels.size, cells + 1), np.float32)  # one column more, for the cell after the last
     weights[pixels, cell], weights[pixels, cell + 1] = cell + 1 - position, position - cell

@@ -117,7 +117,7 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
         "probability": math.nan if explanation.probability is None else explanation.probability,
         "rows": rows,
         "columns": columns,
-        **{f"grid_{name}": np.array(getattr(grid, name)) for name in ("offset", "stride", "extent", "method")},
+        **{f"grid_{name}": np.array(getattr(grid, name)) for name in ("offset", "stride", "method")},
         **{name: np.array(getattr(frame, name)) for name in ("photo", "resized", "offset", "input", "seen")},
         "channels": np.array([channel.index for channel in channels], int),
         "channel_cams": np.array([channel.cam for channel in channels], np.float32),

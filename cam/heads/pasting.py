@@ -1,0 +1,102 @@
+"""Paste patches into random images: which cells answer shows whether the cells of a map are places in the image.
+
+An average over an ensemble, over views of an image or over learned queries weighs its parts evenly too, but they lie
+nowhere in the image. Pasting also shows rows and columns that are swapped or mirrored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cam.heads.copies import random_inputs
+from cam.heads.head import Site
+
+_BACKGROUNDS, _PASTES = 3, 6
+_SIDES = 0.12, 0.2, 0.3  # of a patch, shares of the image's
+_SOFT = 0.25  # share of half a patch's side over which it fades in and out
+_SPREAD = 0.7548776662, 0.5698402910  # multiples of them, modulo 1, fill the unit square evenly
+_NOISE = 0.1  # share of the largest change, below which a cell does not answer
+
+
+@dataclass(frozen=True)
+class Pastes:
+    """Random images with and without a patch.
+
+    Attributes:
+        backgrounds: (B, channels, H, W), network inputs.
+        images: (N, channels, H, W), a background with a patch: in each half of them, those of that half in turn.
+        centers: (N, 2), (y, x) of the visible part of each patch, pixels.
+    """
+
+    backgrounds: Tensor
+    images: Tensor
+    centers: NDArray[np.float64]
+
+    def with_turned(self) -> Pastes:
+        """Add all images turned by 180 degrees: an average over both is nearly free of what they look like."""
+        ends = np.array(self.images.shape[2:]) - 1
+        return Pastes(
+            torch.cat((self.backgrounds, self.backgrounds.flip(2, 3))),
+            torch.cat((self.images, self.images.flip(2, 3))),
+            np.concatenate((self.centers, ends - self.centers)),
+        )
+
+
+def energy_of(change: Tensor) -> Tensor:
+    """Energy (N, h, w) of the change of features (N, K, h, w), less what counts as noise."""
+    energy = change.double().square().sum(1).cpu()
+    return (energy - _NOISE * energy.amax((1, 2), keepdim=True)).clamp(min=0)
+
+
+def make_pastes(shape: tuple[int, int, int]) -> Pastes:
+    """Paste soft-edged textured patches of several sizes into network inputs (channels, H, W), spread evenly."""
+    rng = np.random.default_rng(0)
+    backgrounds, patches = random_inputs(_BACKGROUNDS, shape, 2), random_inputs(_PASTES, shape, 3)
+    spread = (np.arange(_PASTES)[:, None] * np.array(_SPREAD) + rng.random(2)) % 1
+    images, centers = [], []
+    for number, (patch, position) in enumerate(zip(rng.permutation(_PASTES), spread, strict=True)):
+        profiles = []
+        for length, share in zip(shape[1:], position, strict=True):
+            radius = max(_SIDES[number % len(_SIDES)] * length / 2, 1.0)
+            distance = np.abs(np.arange(length) + 0.5 - share * length)
+            profiles.append(np.clip((radius * (1 + _SOFT) - distance) / (2 * _SOFT * radius), 0, 1))
+        centers.append([profile @ np.arange(len(profile)) / profile.sum() for profile in profiles])
+        mask = torch.from_numpy(np.outer(*profiles)).float()
+        images.append(torch.lerp(backgrounds[number % _BACKGROUNDS], patches[patch], mask))
+    return Pastes(backgrounds, torch.stack(images), np.array(centers))
+
+
+def orient(site: Site, energy: Tensor, centers: NDArray[np.float64]) -> tuple[Site, NDArray[np.float64]]:
+    """Find how rows and columns of the features lie in the image, from the energy (N, h, w) of N pastes at (N, 2).
+
+    Returns:
+        The site that gives them as they lie, and the correlations (2,) of pasted with answering positions along y and
+        x; NaN along an axis with one cell.
+    """
+    sites = site, replace(site, transposed=True)
+    both = [_correlations(candidate.orient(energy), centers) for candidate in sites]
+    best = int(np.nansum(np.abs(both[1])) > np.nansum(np.abs(both[0])))
+    flipped = bool(both[best][0] < 0), bool(both[best][1] < 0)
+    return replace(sites[best], flipped=flipped), np.abs(both[best])
+
+
+def centroids(energy: Tensor) -> NDArray[np.float64]:
+    """Centroid (N, 2) of the energy (N, h, w) of each paste, in rows and columns; NaN where there is none."""
+    along = [energy.sum(3 - axis) @ torch.arange(energy.shape[axis]).to(energy) for axis in (1, 2)]
+    return (torch.stack(along, 1) / energy.sum((1, 2))[:, None]).numpy()
+
+
+def _correlations(energy: Tensor, centers: NDArray[np.float64]) -> NDArray[np.float64]:
+    answers = centroids(energy)
+    answered = np.isfinite(answers[:, 0])
+    correlations = []
+    for axis in (0, 1):
+        pasted, cells = centers[answered, axis], answers[answered, axis]
+        still = len(cells) < 3 or cells.std() < 1e-6
+        correlations.append(0.0 if still else float(np.corrcoef(pasted, cells)[0, 1]))
+    return np.where(np.array(energy.shape[1:]) == 1, np.nan, correlations)
