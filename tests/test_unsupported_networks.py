@@ -49,6 +49,12 @@ def scripted(module: nn.Module) -> nn.Module:
         return torch.jit.script(module)
 
 
+def frozen() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.freeze(torch.jit.script(Net().eval()))
+
+
 def quantized() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -95,6 +101,8 @@ def exported() -> torch.export.ExportedProgram:
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "scripted": (lambda: scripted(Net()), "The network is a RecursiveScriptModule"),
     "scripted child": (lambda: nn.Sequential(scripted(Net().body), nn.Flatten()), "Layer '0' is a RecursiveScript"),
+    "frozen": (frozen, "The network is a RecursiveScriptModule"),
+    "frozen child": (lambda: nn.Sequential(frozen()), "Layer '0' is a RecursiveScript"),
     "quantized": (quantized, "Layer 'fc' is a quantized Linear"),
     "int8 weight": (int8_weight, "'fc.weight' is quantized.*int8"),
     "meta": (on_meta, "'body.0.weight' is on the device meta"),

@@ -65,7 +65,8 @@ def check_network(network: object) -> None:
 def _unsupported(module: nn.Module) -> tuple[str, str] | None:
     """Why a layer is not supported, and what to do about it."""
     kind = type(module)
-    if isinstance(module, torch.jit.ScriptModule) and module.state_dict():  # an activation is like a scripted function
+    holds_weights = bool(module.state_dict()) or not hasattr(module, "training")  # frozen: as constants
+    if isinstance(module, torch.jit.ScriptModule) and holds_weights:  # without them it is like a scripted function
         problem = f"is a {kind.__name__} (TorchScript), whose calls cannot be watched"
         return problem, "Give the Python module that it was scripted from"
     if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
