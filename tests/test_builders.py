@@ -38,6 +38,18 @@ def test_the_labels_of_a_card_do_not_name_another_number_of_classes(tmp_path):
     assert classifier.labels == tuple(f"class {index}" for index in range(7))  # not CIFAR's ten
 
 
+def test_labels_and_activation_of_a_card_are_only_assumed_for_other_weights(tmp_path):
+    save_file(CifarResNet(20, 10).state_dict(), tmp_path / "ten.safetensors")
+    classifier = load_classifier("cifar-resnet20", weights=tmp_path / "ten.safetensors", device="cpu")
+    assert classifier.labels == tuple(read_card("cifar-resnet20")["labels"])
+    labels, activation = classifier.notes
+    assert labels == "labels: those of cifar-resnet20, assumed for ten.safetensors; --labels gives others"
+    assert activation == "activation: softmax, that of cifar-resnet20, assumed for ten.safetensors"
+    given = {"labels": [str(n) for n in range(10)], "activation": "sigmoid"}
+    loaded = load_classifier("cifar-resnet20", weights=tmp_path / "ten.safetensors", device="cpu", **given)
+    assert loaded.notes == load_classifier("digits", device="cpu").notes == ()
+
+
 def test_a_card_without_weights_needs_some():
     with pytest.raises(WeightsError, match="--weights"):
         load_network("cifar-resnet20")

@@ -34,6 +34,10 @@ def error_of(path: Path) -> UsageError:
         "\ufeffcat\ndog\nBär\n",
         "cat\r\ndog\r\nBär\r\n\r\n",
         " cat\t\ndog \nBär\n \n\n",
+        "2 Bär\n0 cat\n1 dog\n",
+        "0: cat\n1: dog\n2: Bär",
+        "02\tBär\n 00\tcat\n01\tdog",
+        "1,dog\n2,Bär\n0,cat",
         '["cat", "dog", "Bär"]',
         '\ufeff["cat", "dog", "Bär"]\n',
         '[["n1", "cat"], ["n2", "dog"], ["n3", "Bär"]]',
@@ -56,12 +60,21 @@ def test_labels_that_are_digits(tmp_path: Path) -> None:
     assert read_labels(write(tmp_path, "1\n0\n")) == ("1", "0")
 
 
+def test_numbers_that_are_no_indices_belong_to_the_labels(tmp_path: Path) -> None:
+    for content in ("5 euro\n10 euro\n20 euro", "10 euro\n20 euro\n5 euro", "1 euro\n2 euro", "0 stars\nstars"):
+        assert read_labels(write(tmp_path, content)) == tuple(content.split("\n"))
+
+
+def test_a_file_without_end_costs_no_memory() -> None:
+    assert "holds more than 4,000,000 characters" in error_of(Path("/dev/zero")).problem
+
+
 def test_two_classes_may_share_a_label(tmp_path: Path) -> None:
     assert read_labels(write(tmp_path, '{"crane": 0, "cat": 1, "crane": 2}')) == ("crane", "cat", "crane")
 
 
 label_texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1).filter(
-    lambda text: text == text.strip() and text[:1] not in ("", "[", "{", "\ufeff")
+    lambda text: text == text.strip() and text[:1] not in ("", "[", "{", "\ufeff", *"0123456789")
 )
 
 
@@ -79,6 +92,9 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, labels: list[str])
         ("\ncat\n", "Line 1 of"),
         (" \n\n", "holds no labels"),
         ("[]", "holds no labels"),
+        ("0 cat\n2 dog\n", "has 2 labels but none for class 1"),
+        ("1 dog\n0 cat\n1 bird\n", "has 3 labels but none for class 2"),
+        ("3 bird\n1 cat\n2 dog\n", "numbers its 3 labels from 1, and not in order"),
         ("{}", "holds no labels"),
         ('["cat", "", "dog"]', "Entry 1 of"),
         ('["cat", 7]', "must be a label, got 7"),
@@ -117,7 +133,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def deny(self: Path, encoding: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", deny)  # permissions do not bind root, who may run the tests
+    monkeypatch.setattr(Path, "open", deny)  # permissions do not bind root, who may run the tests
     assert "cannot be read (Permission denied)" in error_of(tmp_path / "labels.txt").problem
 
 

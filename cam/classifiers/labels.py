@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,17 +13,20 @@ from cam.errors import UsageError, reason_of
 
 Labels: TypeAlias = Sequence[str] | Mapping[int, str] | str | Path  # in order, by index, or a file
 _NEAREST, _FEW = 5, 12  # labels that an error lists
+_MAX_CHARACTERS = 4_000_000  # of a file; the names of 21,841 classes take half a million
+_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:,;=]\s*|\s+)(\S.*)")  # index and label
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
     """Read the label of every class, in the order of the class indices.
 
     Args:
-        path: text with one label a line (UTF-8), or JSON: a list of labels, a map from index to label, or one
-            from label to index. A list may stand for the label it ends in: `["n01440764", "tench"]`.
+        path: text with one label a line (UTF-8), or with an index from 0 and a label in each, in any order; or JSON: a
+            list of labels, a map from index to label, or one from label to index. A list may stand for the label it
+            ends in: `["n01440764", "tench"]`.
 
     Raises:
-        UsageError: the file cannot be read, a label is blank, or an index is missing or comes twice.
+        UsageError: the file cannot be read or is too large, a label is blank, or an index is missing or comes twice.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -34,18 +38,38 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     path = Path(path)
     name = repr(str(path))
     try:
-        text = path.read_text(encoding="utf-8-sig").rstrip()
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_MAX_CHARACTERS + 1)
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null character in the path
         problem = f"--labels {name} cannot be read ({reason_of(error)})"
         raise UsageError(problem, "Give a text file in UTF-8 with one label a line") from error
+    if len(text) > _MAX_CHARACTERS:
+        problem = f"--labels {name} holds more than {_MAX_CHARACTERS:,} characters"
+        raise UsageError(problem, "Give a text file with one label a line")
+    text = text.rstrip()
     if path.suffix.lower() == ".json" or text.startswith(("[", "{")):
         labels = _from_json(text, name)
     else:
         lines = text.split("\n") if text else []
-        labels = [_label(line, f"Line {number} of {name}") for number, line in enumerate(lines, 1)]
+        labels = _numbered(lines, name)
+        labels = labels or [_label(line, f"Line {number} of {name}") for number, line in enumerate(lines, 1)]
     if not labels:
         raise UsageError(f"{name} holds no labels", "Write one label a line")
     return tuple(labels)
+
+
+def _numbered(lines: Sequence[str], name: str) -> list[str]:
+    """Labels in order of lines that all have an index and a label; empty where the numbers belong to the labels."""
+    matches = [match for line in lines if (match := _NUMBERED.fullmatch(line.strip()))]
+    numbers = [int(match[1]) for match in matches]
+    if len(matches) < len(lines):
+        return []
+    if 0 in numbers:
+        return _from_map([(str(number), match[2]) for number, match in zip(numbers, matches, strict=True)], name)
+    if numbers != sorted(numbers) and sorted(numbers) == list(range(1, len(lines) + 1)):
+        problem = f"{name} numbers its {len(lines)} labels from 1, and not in order"
+        raise UsageError(problem, "Number the classes from 0, or write the labels alone, in order")
+    return []
 
 
 def _from_json(text: str, name: str) -> list[str]:

@@ -133,7 +133,8 @@ def load_network(
             remedy = f"Give a checkpoint with --weights, and its network with --model: -m resnet50 --weights {model}"
         raise ModelError(f"--model {model!r} is not known", remedy)
     preprocessing = loaded.preprocessing.adjusted(input_size, mean, std)
-    return replace(loaded, network=loaded.network.eval().requires_grad_(False), preprocessing=preprocessing)
+    network = loaded.network.eval().requires_grad_(False)
+    return replace(loaded, network=network, preprocessing=preprocessing, own_weights=file is None)
 
 
 def make_classifier(
@@ -142,18 +143,25 @@ def make_classifier(
     """Make a classifier of a network: find its head, prove it and measure its grid."""
     network, preprocessing = loaded.network, loaded.preprocessing
     analysis = analyze_head(network, preprocessing.input_shape)
-    scores = describe_scores(loaded, analysis.head.classes, labels, activation)
+    scores = describe_scores(name, loaded, analysis.head.classes, labels, activation)
     return Classifier(name, network, preprocessing, **scores, **vars(analysis), weights=loaded.weights)
 
 
 def describe_scores(
-    loaded: LoadedNetwork, classes: int, labels: Labels | None, activation: Activation | None
+    name: str, loaded: LoadedNetwork, classes: int, labels: Labels | None, activation: Activation | None
 ) -> dict[str, Any]:
     """What the class scores of a network are, as arguments of a classifier."""
-    activation, note = choose_activation(activation, loaded.network, loaded.activation, classes)
-    binary = classes == 1 and activation != "none"
+    chosen, note = choose_activation(activation, loaded.network, loaded.activation, classes)
+    binary = classes == 1 and chosen != "none"
     names = name_classes(labels, loaded.labels, classes, binary=binary)
-    return {"labels": names, "binary": binary, "activation": activation, "notes": (note,) if note else ()}
+    notes = [note] if note else []
+    if loaded.weights and not loaded.own_weights:  # somebody else's, perhaps of another task
+        file = loaded.weights.name
+        if labels is None and names == loaded.labels:
+            notes.append(f"labels: those of {name}, assumed for {file}; --labels gives others")
+        if activation is None and not note and loaded.activation:
+            notes.append(f"activation: {chosen}, that of {name}, assumed for {file}")
+    return {"labels": names, "binary": binary, "activation": chosen, "notes": tuple(notes)}
 
 
 def list_models() -> list[dict[str, str]]:

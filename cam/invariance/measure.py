@@ -81,7 +81,7 @@ def load_any_classifier(
         network = loaded.network.to(torch_device)
         scorer = ScoreOnlyClassifier(model, network, loaded.preprocessing, (), error.problem, weights=loaded.weights)
         classes = scorer.forward(torch.zeros(1, *loaded.preprocessing.input_shape)).shape[1]
-        return replace(scorer, **describe_scores(loaded, classes, labels, activation))
+        return replace(scorer, **describe_scores(model, loaded, classes, labels, activation))
 
 
 def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: int | None = None) -> list[ImageScores]:

@@ -20,13 +20,17 @@ from cam.errors import ModelError
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with its preprocessing; labels, file of the weights and activation, if there are any."""
+    """A network with its preprocessing; labels, file of the weights and activation, if there are any.
+
+    `own_weights` is False if labels and activation are those of other weights.
+    """
 
     network: nn.Module
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None = None
     weights: Path | None = None
     activation: Activation | None = None
+    own_weights: bool = True
 
 
 def import_callable(name: str) -> Callable[..., nn.Module]:
