@@ -81,6 +81,17 @@ class Trainer(nn.Module):
         raise AssertionError("it trains")
 
 
+class Locked:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def locked_layer() -> nn.Module:
+    network = Net()
+    network.body[0].something = Locked()
+    return network
+
+
 class SqueezedBeforeNorm(Net):
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +121,8 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "exported program": (exported, "must be a torch.nn.Module, got ExportedProgram"),
     "state dict": (lambda: Net().state_dict(), "must be a torch.nn.Module, got OrderedDict"),
     "trainer": (Trainer, "Trainer, whose train\\(\\) trains it.*\\.model"),
-    "lock in a dictionary": (lambda: with_attribute(lambda _: {"a": threading.Lock()}), "'something' .*copied.*lock"),
+    "object with a lock": (lambda: with_attribute(lambda _: Locked()), "'something' .*copied.*lock"),
+    "object with a lock in a layer": (locked_layer, "'body.0.something' .*copied.*lock"),
     "volumes of three channels": (lambda: volumes(3), "volumes or video"),
     "volumes of one channel": (lambda: volumes(1), "volumes or video"),
     "squeezed before a norm": (SqueezedBeforeNorm, "on two images, but not on one alone: .*flatten"),
@@ -174,6 +186,8 @@ def with_scripted_activation() -> nn.Module:
 
 EXPLAINED: dict[str, Callable[[], nn.Module]] = {
     "lock": lambda: with_attribute(lambda _: threading.Lock()),
+    "lock in a dictionary": lambda: with_attribute(lambda _: {"a": [threading.Lock()]}),
+    "computed tensors in a list": lambda: with_attribute(lambda network: [network.fc.weight + n for n in range(2)]),
     "generator": lambda: with_attribute(lambda _: (number for number in range(3))),
     "random generator": lambda: with_attribute(lambda _: torch.Generator()),
     "computed tensor": lambda: with_attribute(lambda network: 2 * network.fc.weight),

@@ -6,6 +6,7 @@ import copy
 import inspect
 import re
 import sys
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -132,21 +133,33 @@ def copy_network(network: nn.Module, shared: Mapping[int, object] | None = None)
     for name, module in network.named_modules():
         for key, value in vars(module).items():
             try:
-                copy.deepcopy(value, dict(memo))
+                if key != "_modules":
+                    _share_uncopyable(value, memo)
             except Exception as error:
-                if isinstance(value, Tensor):  # computed, so it has a history
-                    memo[id(value)] = value.detach().clone()
-                elif type(value).__module__ in sys.stdlib_module_names and not isinstance(value, (dict, list, tuple)):
-                    memo[id(value)] = value  # a lock, an iterator, a file
-                elif not key.startswith("_"):
-                    problem = f"The attribute {'.'.join(filter(None, (name, key)))!r} of the network cannot be copied"
-                    remedy = "Remove it, or let its class define __deepcopy__"
-                    raise ModelError(f"{problem}: {type(error).__name__}: {reason_of(error)}", remedy) from error
+                problem = f"The attribute {'.'.join(filter(None, (name, key)))!r} of the network cannot be copied"
+                remedy = "Remove it, or let its class define __deepcopy__"
+                raise ModelError(f"{problem}: {type(error).__name__}: {reason_of(error)}", remedy) from error
     try:
         return copy.deepcopy(network, memo)
     except Exception as error:
         problem = f"The network cannot be copied: {type(error).__name__}: {reason_of(error)}"
         raise ModelError(problem, "Let copy.deepcopy copy it, or let its class define __deepcopy__") from error
+
+
+def _share_uncopyable(value: object, memo: dict[int, object]) -> None:
+    """Add the parts of a value that cannot be copied to what copies share, or raise why if that is not safe."""
+    try:
+        copy.deepcopy(value, dict(memo))
+    except Exception:
+        if isinstance(value, Tensor):  # computed, so it has a history
+            memo[id(value)] = value.detach().clone()
+        elif isinstance(value, (dict, list, tuple, set, deque)):
+            for part in value.values() if isinstance(value, dict) else value:
+                _share_uncopyable(part, memo)
+        elif type(value).__module__ in sys.stdlib_module_names:  # a lock, an iterator, a file
+            memo[id(value)] = value
+        else:
+            raise
 
 
 def eval_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
