@@ -256,6 +256,22 @@ def test_the_largest_value_of_a_pnm(tmp_path: Path, top: int) -> None:
         assert gray(tmp_path, b"P5 2 1 %d\n" % top + bytes([0, 1, 0, 0])) == [1 if top == 300 else 0, 0]  # dark is dark
 
 
+@pytest.mark.parametrize("compression", ["packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "zstd", "lzma"])
+def test_lossless_compressions(tmp_path: Path, compression: str) -> None:
+    stored = np.arange(0, 65536, 256, np.uint16).reshape(16, 16)
+    image = read_image(save(tmp_path / "a.tiff", stored, compression=compression))
+    assert np.array_equal(image[..., 0], np.arange(256).reshape(16, 16))
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "jpeg"])
+def test_other_compressions(tmp_path: Path, compression: str) -> None:
+    white = np.zeros((16, 16), np.uint8) + 255
+    white[4:8] = 0
+    mode = "L" if compression == "jpeg" else "1"
+    Image.fromarray(white).convert(mode).save(tmp_path / "a.tiff", compression=compression)
+    assert np.abs(read_image(tmp_path / "a.tiff")[..., 0].astype(int) - white).max() <= 9
+
+
 @pytest.mark.parametrize("band", [1, 2])
 def test_tiles_and_their_differences(tmp_path: Path, band: int) -> None:
     y, x = np.mgrid[:18, :20]
