@@ -18,7 +18,7 @@ from cam.heads.head import Head, Kind, Site
 from cam.heads.probe import Experiment, Probe
 from cam.heads.receptive_field import measure_grid
 from cam.maps.geometry import Grid
-from cam.tensors import device_and_dtype
+from cam.tensors import device_and_dtype, no_tf32
 
 _MAX_CANDIDATES = 4  # of the last tensors with positions, before giving up
 _NO_PLACES = (
@@ -103,7 +103,8 @@ def _find_heads(network: nn.Module, input_shape: tuple[int, int, int]) -> list[H
     device, dtype = device_and_dtype(network)
     inputs = random_inputs(3, input_shape).to(device, dtype)
     try:
-        logits, recorded = Experiment(network, inputs).record()
+        with no_tf32():
+            logits, recorded = Experiment(network, inputs).record()
     except CamError:
         raise
     except Exception as error:  # a user's network may raise anything
