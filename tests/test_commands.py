@@ -129,7 +129,6 @@ print(sorted({"torch", "torchvision", "cv2", "PIL", "numpy"} & set(sys.modules))
         ("--img", "Did you mean INPUT?"),
         ("--image-path", "Did you mean INPUT?"),
         ("--cmap", "Did you mean --colormap?"),
-        ("--output", "Did you mean --out?"),
         ("--arch", "Did you mean --model?"),
         ("--layer", "No layer is needed: the head is found automatically; cam inspect shows it."),
         ("--opacty", "Did you mean --opacity?"),

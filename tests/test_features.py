@@ -40,8 +40,7 @@ Named = namedtuple("Named", ["hidden", "logits"])
     [
         LOGITS,
         LOGITS[:, :, None, None],
-        (LOGITS, torch.zeros(2, 5)),
-        (LOGITS, torch.zeros(2, 5, 1, 1)),
+        (LOGITS, LOGITS.clone()),
         [MAPS, LOGITS],
         {"aux": torch.zeros(2, 5), "out": LOGITS},
         {"embedding": torch.zeros(2, 3), "logits": LOGITS},
@@ -54,7 +53,7 @@ Named = namedtuple("Named", ["hidden", "logits"])
         ((LOGITS / 7).softmax(1), LOGITS),
         {"probabilities": LOGITS.sigmoid(), "scores": LOGITS},
         {"a": LOGITS.log_softmax(1), "b": LOGITS.softmax(1), "c": LOGITS},
-        {"loss": torch.tensor(0.5), "out": (LOGITS, torch.zeros(2, 5)), "embedding": torch.zeros(2, 3)},
+        {"loss": torch.tensor(0.5), "out": (LOGITS, LOGITS.softmax(1)), "embedding": torch.zeros(2, 3)},
     ],
 )
 def test_class_scores_are_found_in_any_output(output):
@@ -72,23 +71,31 @@ def test_the_squeezed_scores_of_one_image_are_its_classes():
 
 def test_small_scores_are_not_taken_for_the_probabilities_of_others():
     one, other = torch.full((2, 1000), 2e-3), torch.linspace(-1e-3, 1e-3, 2000).view(2, 1000)
-    assert find_logits((one, other), 2).equal(one)
+    with pytest.raises(ModelError, match=r"0 \(2, 1000\), 1 \(2, 1000\)"):
+        find_logits((one, other), 2)
 
 
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (MAPS, r"\[\(2, 8, 7, 7\)\]"),
+        (MAPS, r"0 \(2, 8, 7, 7\)"),
         (None, "NoneType"),
         ([{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0)}], r"\(0, 4\)"),
         ({"last_hidden_state": MAPS, "pooler_output": torch.zeros(2, 8, 1, 1)}, r"\(2, 8, 1, 1\)"),
-        ((torch.zeros(2, 512), LOGITS), r"\[\(2, 512\), \(2, 5\)\]"),
-        ({"score": LOGITS, "confidence": torch.zeros(2)}, r"\[\(2, 5\), \(2,\)\]"),
-        ({"logits": [LOGITS, torch.zeros(2, 7)], "out": LOGITS}, r"\[\(2, 5\), \(2, 7\), \(2, 5\)\]"),
+        ((torch.zeros(2, 512), LOGITS), r"0 \(2, 512\), 1 \(2, 5\)"),
+        ((LOGITS, torch.zeros(2, 5)), r"0 \(2, 5\), 1 \(2, 5\)"),
+        ({"age": LOGITS, "sex": torch.zeros(2, 5, 1, 1)}, r"0 'age' \(2, 5\), 1 'sex' \(2, 5, 1, 1\)"),
+        ({"score": LOGITS, "confidence": torch.zeros(2)}, r"0 'score' \(2, 5\), 1 'confidence' \(2,\)"),
+        (
+            {"logits": [LOGITS, torch.zeros(2, 7)], "out": LOGITS},
+            r"0 'logits' \(2, 5\), 1 'logits' \(2, 7\), 2 'out' \(2, 5\)",
+        ),
     ],
 )
 def test_an_output_without_class_scores_or_with_several_is_an_error(output, message):
-    with pytest.raises(ModelError, match=message + ".*Return the logits alone"):
+    with pytest.raises(
+        ModelError, match=message + ".*(Choose one by name or index with --output|Return the logits alone)"
+    ):
         find_logits(output, 2)
 
 

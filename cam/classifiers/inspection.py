@@ -64,6 +64,7 @@ def inspect_model(
     input_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    output: str | int | None = None,
     random_weights: bool = False,
     unsafe_pickle: bool = False,
 ) -> Inspection:
@@ -80,7 +81,7 @@ def inspect_model(
         >>> inspection.head_report.kind, inspection.cells, inspection.classifier.proof.error64 < 1e-6
         ('gap-linear', (8, 8), True)
     """
-    loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle)
+    loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle, output)
     network, shape = loaded.network, loaded.preprocessing.input_shape
     try:
         classifier = make_classifier(model, loaded)

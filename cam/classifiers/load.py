@@ -20,7 +20,7 @@ from cam.classifiers.sources.factory import from_factory
 from cam.classifiers.sources.torchvision import from_torchvision, torchvision_names
 from cam.errors import ModelError, UsageError
 from cam.heads.examine import analyze_head
-from cam.heads.outputs import unwrap
+from cam.heads.outputs import SelectedOutput, unwrap
 from cam.tensors import pick_device
 
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")
@@ -36,6 +36,7 @@ def load_classifier(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     activation: Activation | None = None,
+    output: str | int | None = None,
     random_weights: bool = False,
     unsafe_pickle: bool = False,
 ) -> Classifier:
@@ -52,6 +53,7 @@ def load_classifier(
         std: of each channel, likewise.
         activation: what makes probabilities of the class scores, "softmax", "sigmoid" (several classes at once) or
             "none" (values, as in regression), instead of the model's own.
+        output: name or index of the class scores among several outputs.
         random_weights: True for random weights.
         unsafe_pickle: True to let the checkpoint run code while it is read.
 
@@ -67,7 +69,7 @@ def load_classifier(
         torch.Size([10, 64])
     """
     target = pick_device(device)
-    loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle)
+    loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle, output)
     return make_classifier(model, loaded, labels, activation).to(target)
 
 
@@ -78,6 +80,7 @@ def wrap(
     labels: Labels | None = None,
     input_size: int | None = None,
     activation: Activation | None = None,
+    output: str | int | None = None,
     name: str = "",
 ) -> Classifier:
     """Make a classifier of your own network, which stays unchanged on its device.
@@ -89,6 +92,7 @@ def wrap(
         input_size: side of its square input, pixels, 224 by default.
         activation: what makes probabilities of the class scores, "softmax", "sigmoid" (several classes at once) or
             "none" (values, as in regression). By default softmax, sigmoid of one score, or what its `config` says.
+        output: name or index of the class scores among several outputs.
         name: what to call it; the name of its class by default.
 
     Raises:
@@ -105,8 +109,11 @@ def wrap(
     if not hasattr(preprocessing, "adjusted"):
         problem = f"preprocessing must be a cam.Preprocessing, got {type(preprocessing).__name__}"
         raise UsageError(problem, "Pass cam.Preprocessing(resize, crop, mean, std)")
+    name = name or type(network).__name__
+    if output is not None and isinstance(network, nn.Module):
+        network = SelectedOutput(network, output)
     loaded = LoadedNetwork(network, preprocessing.adjusted(input_size))
-    return make_classifier(name or type(network).__name__, loaded, labels, activation)
+    return make_classifier(name, loaded, labels, activation)
 
 
 def load_network(
@@ -117,6 +124,7 @@ def load_network(
     std: Sequence[float] | None = None,
     random_weights: bool = False,
     unsafe_pickle: bool = False,
+    output: str | int | None = None,
 ) -> LoadedNetwork:
     """Build a network on the CPU, in evaluation mode and without gradients; arguments as for `load_classifier`."""
     file = None if weights is None else Path(weights)
@@ -133,7 +141,8 @@ def load_network(
             remedy = f"Give a checkpoint with --weights, and its network with --model: -m resnet50 --weights {model}"
         raise ModelError(f"--model {model!r} is not known", remedy)
     preprocessing = loaded.preprocessing.adjusted(input_size, mean, std)
-    network = loaded.network.eval().requires_grad_(False)
+    network = loaded.network if output is None else SelectedOutput(loaded.network, output)
+    network = network.eval().requires_grad_(False)
     return replace(loaded, network=network, preprocessing=preprocessing, own_weights=file is None)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from cam.classifiers.checkpoints import hash_file
 from cam.classifiers.classifier import BaseClassifier, Classifier
+from cam.heads.outputs import SelectedOutput
 from cam.tensors import device_and_dtype, hash_tensors
 from cam.version import VERSION
 
@@ -31,7 +32,7 @@ def describe(model: BaseClassifier, arguments: Mapping[str, Any]) -> dict[str, A
         sha256 = model.tensors_sha256
     else:
         sha256 = hash_tensors(model.network.state_dict())
-    file = model.weights
+    file, network = model.weights, model.network
     return {
         "versions": versions(),
         "arguments": dict(arguments),
@@ -41,6 +42,7 @@ def describe(model: BaseClassifier, arguments: Mapping[str, Any]) -> dict[str, A
             "sha256": hash_file(file) if file else None,
             "tensors_sha256": sha256,
         },
+        "output": network.output if isinstance(network, SelectedOutput) else None,
         "activation": model.activation,
         "notes": list(model.notes),
         **head,

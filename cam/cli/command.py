@@ -25,7 +25,6 @@ ALIASES = {
     "--image-path": "INPUT",
     "--img": "INPUT",
     "--method": "--evidence",
-    "--output": "--out",
     "--output-dir": "--out",
     "--savefig": "--out",
 }

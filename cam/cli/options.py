@@ -19,6 +19,7 @@ def checkpoint_options(function: Function) -> Function:
     return add_options(
         function,
         _model("--weights", type=PATH, metavar="FILE", help="Checkpoint, in the format of safetensors or torch."),
+        _model("--output", metavar="NAME|INDEX", help="Which of several outputs are the class scores."),
         _model("--input-size", type=whole_number(1), help="Side of the network's square input, in pixels."),
         _model("--mean", type=NUMBERS, help="Mean of each channel: 0.5,0.5,0.5; 0.5 if gray."),
         _model("--std", type=NUMBERS, help="Standard deviation of each channel, like --mean."),
@@ -70,6 +71,16 @@ def output_options(function: Function) -> Function:
 def classifier_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `cam.load_classifier` that `classifier_options` give."""
     same = select(
-        options, "model", "weights", "labels", "activation", "input_size", "mean", "std", "device", "unsafe_pickle"
+        options,
+        "model",
+        "weights",
+        "labels",
+        "activation",
+        "output",
+        "input_size",
+        "mean",
+        "std",
+        "device",
+        "unsafe_pickle",
     )
     return {**same, "random_weights": options["no_weights"]}

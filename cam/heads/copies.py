@@ -99,6 +99,8 @@ def run_once(network: nn.Module, input_shape: tuple[int, int, int]) -> None:
     try:
         with eval_mode(network):
             network(inputs)
+    except UsageError:
+        raise
     except Exception as error:  # a user's network may raise anything
         raise run_error(network, inputs, error) from error
 

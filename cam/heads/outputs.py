@@ -9,7 +9,7 @@ from dataclasses import is_dataclass
 import torch
 from torch import Tensor, nn
 
-from cam.errors import ModelError
+from cam.errors import ModelError, UsageError
 
 _FEATURES = ("pooler_output", "last_hidden_state")  # what a Hugging Face network without a classifier returns
 
@@ -17,9 +17,10 @@ _FEATURES = ("pooler_output", "last_hidden_state")  # what a Hugging Face networ
 def find_logits(output: object, batch: int) -> Tensor:
     """Find the class scores (N, C) in what a network returns for a batch: a tensor, tuple, mapping or dataclass.
 
-    Those named "logits" come first, then those named "out". Without a name the first counts if all have the same
-    shape, as the scores of auxiliary heads have, except for the probabilities of another. (N,) counts as one class,
-    or as the classes of one image whose dimension was squeezed away, and (N, C, 1, 1) as (N, C).
+    Those named "logits" come first, then those named "out"; the probabilities of another do not count. (N,) counts as
+    one class, or as the classes of one image whose dimension was squeezed away, and (N, C, 1, 1) as (N, C).
+
+    Raises a ModelError if there are none, or several: two tasks, or features beside the scores, may have one shape.
     """
     tensors = list(_named_tensors(output))
     scores = [
@@ -30,13 +31,43 @@ def find_logits(output: object, batch: int) -> Tensor:
     if len(scores) > 1:
         others = [tensor for _, tensor in scores]
         scores = [(name, tensor) for name, tensor in scores if not _is_probability(tensor, others)] or scores
-    if scores and all(tensor.shape == scores[0][1].shape for _, tensor in scores):
+    if scores and all(tensor.equal(scores[0][1]) for _, tensor in scores[1:]):
         return scores[0][1]
+    found = _listed(tensors) or type(output).__name__
+    choose = "Choose one by name or index with --output (output= of cam.wrap)" if scores else "Return the logits alone"
     raise ModelError(
-        f"The network returns {[tuple(tensor.shape) for _, tensor in tensors] or type(output).__name__}, "
-        "not class scores of shape (N, classes) alone",
-        'Return the logits alone, or in a dictionary under the name "logits"',
+        f"The network returns {found}, not class scores of shape (N, classes) alone",
+        f'{choose}, or let it return them in a dictionary under the name "logits"',
     )
+
+
+class SelectedOutput(nn.Module):
+    """A network that returns one of its outputs: the tensor of a name, or else with an index among all tensors."""
+
+    def __init__(self, network: nn.Module, output: str | int) -> None:
+        super().__init__()
+        self.network, self.output = network, output
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Run the network; UsageError if it has no such output, or several."""
+        tensors = list(_named_tensors(self.network(inputs)))
+        chosen = [tensor for name, tensor in tensors if name is not None and str(name) == str(self.output)]
+        if not chosen:
+            chosen = [tensor for index, (_, tensor) in enumerate(tensors) if str(index) == str(self.output)]
+        if len(chosen) == 1:
+            return chosen[0]
+        problem = f"--output {self.output} names {len(chosen) or 'none'} of the network's outputs: {_listed(tensors)}"
+        raise UsageError(problem, "Give the name or the index of one of them")
+
+    def extra_repr(self) -> str:
+        """Show the output, also in the name of a cache entry."""
+        return f"output={self.output!r}"
+
+
+def _listed(tensors: Sequence[tuple[object, Tensor]]) -> str:
+    names = ("" if name is None else f" {name!r}" for name, _ in tensors)
+    shapes = (tuple(tensor.shape) for _, tensor in tensors)
+    return ", ".join(f"{index}{name} {shape}" for index, (name, shape) in enumerate(zip(names, shapes, strict=True)))
 
 
 def _is_row(tensor: Tensor, batch: int) -> bool:

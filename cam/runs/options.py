@@ -102,6 +102,7 @@ def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: Ru
         "gapcam version": run_info["versions"]["gapcam"],
         "weights": run_info["weights"]["tensors_sha256"],
         "labels": sha256(json.dumps(classifier.labels).encode()).hexdigest(),
+        "output": run_info["output"],
         "activation": run_info["activation"],
         "head": run_info["head"],
         "preprocessing": run_info["preprocessing"],

@@ -34,9 +34,9 @@ for name, run in (
     on_pooled(name, "gap-linear", run)
 
 on_pooled(
-    "tuple_with_auxiliary_head",
+    "auxiliary_head",
     "gap-linear",
-    lambda net, p: (net.fc(p), net.auxiliary(p)),
+    lambda net, p: {"auxiliary": net.auxiliary(p), "out": net.fc(p)},
     auxiliary=lambda: nn.Linear(K, C),
 )
 on_features("tuple_with_features", "gap-linear", lambda net, f: (f, net.fc(f.mean((2, 3)))))
