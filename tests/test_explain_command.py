@@ -45,7 +45,7 @@ def test_samples_get_the_right_class_and_a_peak_in_a_box(run, tmp_path):
         assert drawn.shape[0] > height
         assert drawn.shape[1] >= width
     table = result.stdout.splitlines()
-    assert re.fullmatch(r"\s*picture\s+class\s+probability\s+logit\s+peak \(y, x\)\s*", table[0])
+    assert re.fullmatch(r"\s*image\s+class\s+probability\s+logit\s+peak \(y, x\)\s*", table[0])
     assert table[-1].startswith(f"{len(ANSWERS)} explained, 0 failed: ")
 
 

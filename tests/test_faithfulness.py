@@ -141,12 +141,6 @@ def test_unreadable_images_are_listed(pictures):
         evaluate_faithfulness(MeanClassifier(), [missing], fixed({"given": WHITE}))
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": 0}])
-def test_less_than_one_step_or_batch_is_an_error(pictures, options):
-    with pytest.raises(UsageError, match="Give 1 or more"):
-        evaluate_faithfulness(MeanClassifier(), pictures, fixed({"given": WHITE}), **options)
-
-
 @given(arrays.arrays(float, (3, 4), elements=st.sampled_from([0.0, 1.0, 2.0, np.nan, -np.inf])), st.integers(0, 9))
 def test_ranks_order_every_pixel_once(heat, seed):
     numbers = ranks(heat, np.random.default_rng(seed))

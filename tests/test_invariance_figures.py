@@ -125,7 +125,7 @@ def test_labels_may_hold_dollar_signs_and_any_script(tmp_path: Path) -> None:
 
 def test_missing_matplotlib_is_an_error_with_a_remedy(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "pip install gapcam[figures]" in run("invariance", FIVE, "-m", "digits", "-o", tmp_path / "out").output
+    assert "pip install 'gapcam[figures]'" in run("invariance", FIVE, "-m", "digits", "-o", tmp_path / "out").output
     assert not (tmp_path / "out").exists()
 
 

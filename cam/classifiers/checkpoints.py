@@ -93,10 +93,8 @@ def fill_weights(
     if counts is not None:
         parameters = inspect.signature(factory).parameters
         if "num_classes" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-            raise WeightsError(
-                f"--weights {str(file)!r} has {counts[1]} classes, and the network {counts[0]}",
-                "Let its factory take `num_classes` and build a network of that many",
-            )
+            problem = f"--weights {str(file)!r} has {counts[1]} classes, and the network {counts[0]}"
+            raise WeightsError(problem, "Let its factory take `num_classes` and build a network of that many")
         network = unwrap(factory(**{**arguments, "num_classes": counts[1]}))
     load_weights(network, state, str(file))
     return network

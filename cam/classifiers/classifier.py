@@ -113,10 +113,8 @@ class Classifier(BaseClassifier):
         if same_layers and snapshot.has_same_numbers():
             return
         if not same_layers or not snapshot.has_same_values(self.tensors_sha256):
-            raise ModelError(
-                f"The {'weights' if same_layers else 'layers'} of {self.name!r} changed after it was wrapped",
-                "Wrap it again: its head, and where it looks, are those of the network before",
-            )
+            problem = f"The {'weights' if same_layers else 'layers'} of {self.name!r} changed after it was wrapped"
+            raise ModelError(problem, "Wrap it again: its head, and where it looks, are those of the network before")
         self._take_snapshot()  # the same numbers elsewhere
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Head]:
@@ -157,10 +155,8 @@ class Classifier(BaseClassifier):
                 "Give inputs of the size it was made for (--fit crop, no --resolution, no --tta), or smaller batches",
             ) from error
         if {len(logits), len(features)} != {len(inputs)}:
-            raise ModelError(
-                f"{self.name!r} gives {len(logits)} results and {len(features)} features for {len(inputs)} inputs",
-                "Give one image at a time (--batch-size 1), or fix the network",
-            )
+            problem = f"{self.name!r} gives {len(logits)} results and {len(features)} features for {len(inputs)} inputs"
+            raise ModelError(problem, "Give one image at a time (--batch-size 1), or fix the network")
         return self.class_logits(logits.float()), features, self.class_head
 
     def grid_for(self, cells: Size, input_size: Size) -> Grid:

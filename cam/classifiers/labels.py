@@ -77,18 +77,14 @@ def _from_json(text: str, name: str) -> list[str]:
         # Objects as tuples of pairs: a dictionary would silently drop duplicate keys.
         content = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{name} must be JSON, by its name or first character, but is not ({error})",
-            "Correct it, or write one label a line into a .txt file",
-        ) from error
+        problem = f"{name} must be JSON, by its name or first character, but is not ({error})"
+        raise UsageError(problem, "Correct it, or write one label a line into a .txt file") from error
     if isinstance(content, tuple):
         return _from_map(content, name)
     if isinstance(content, list):
         return [_label(entry, f"Entry {index} of {name}") for index, entry in enumerate(content)]
-    raise UsageError(
-        f"{name} must be a JSON list or map, got {type(content).__name__}",
-        "Write a JSON list of labels, or a map from index to label",
-    )
+    problem = f"{name} must be a JSON list or map, got {type(content).__name__}"
+    raise UsageError(problem, "Write a JSON list of labels, or a map from index to label")
 
 
 def _from_map(pairs: Sequence[tuple[str, object]], name: str) -> list[str]:
@@ -98,10 +94,8 @@ def _from_map(pairs: Sequence[tuple[str, object]], name: str) -> list[str]:
     values = dict(pairs)
     for class_idx in range(len(pairs)):  # a key that is missing, twice or no index leaves one class without a label
         if str(class_idx) not in values:
-            raise UsageError(
-                f"{name} has {len(pairs)} labels but none for class {class_idx}",
-                "Number the classes from 0, each once",
-            )
+            problem = f"{name} has {len(pairs)} labels but none for class {class_idx}"
+            raise UsageError(problem, "Number the classes from 0, each once")
     return [_label(values[str(class_idx)], f"Class {class_idx} of {name}") for class_idx in range(len(pairs))]
 
 
@@ -159,8 +153,6 @@ def name_classes(
     if binary and len(labels) == 1:
         return f"not {labels[0]}", labels[0]
     if len(labels) != count:
-        raise UsageError(
-            f"labels must name every class, got {len(labels)} labels for the {count} classes of the model",
-            "Give the labels this model was trained with",
-        )
+        problem = f"labels must name every class, got {len(labels)} labels for the {count} classes of the model"
+        raise UsageError(problem, "Give the labels this model was trained with")
     return tuple(map(str, labels))

@@ -53,15 +53,11 @@ class Preprocessing:
             problem = f"resize must be pixels, and crop (H, W) in pixels, got {self.resize} and {self.crop}"
             raise UsageError(problem, "Give positive whole numbers, such as 256 and (224, 224)")
         if np.shape(self.mean) != np.shape(self.std) or np.ndim(self.mean) != 1 or not len(self.mean):
-            raise UsageError(
-                f"mean and std must have a number for each channel, got {self.mean} and {self.std}",
-                "Give red, green and blue, (0.5,) for gray images, or one for each band",
-            )
+            problem = f"mean and std must have a number for each channel, got {self.mean} and {self.std}"
+            raise UsageError(problem, "Give red, green and blue, (0.5,) for gray images, or one for each band")
         if not (all(map(math.isfinite, self.mean)) and all(0 < std < math.inf for std in self.std)):
-            raise UsageError(
-                f"mean and std must be finite, and std positive, got {self.mean} and {self.std}",
-                "Give values for pixels in [0, 1]",
-            )
+            problem = f"mean and std must be finite, and std positive, got {self.mean} and {self.std}"
+            raise UsageError(problem, "Give values for pixels in [0, 1]")
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -75,10 +71,7 @@ class Preprocessing:
             raise UsageError(problem, "Name its bands with --bands of cam explain, or with bands= of read_image")
 
     def adjusted(
-        self,
-        input_size: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        self, input_size: int | None = None, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> Preprocessing:
         """Replace the values that are given; the input becomes a square of `input_size` pixels."""
         if input_size is not None and input_size not in range(1, MAX_SIDE + 1):

@@ -66,12 +66,7 @@ _limit = option_group("Limits")
 @read_options
 @classifier_options
 @_target(
-    "-t",
-    "--target",
-    metavar="CLASS",
-    multiple=True,
-    default=["top1"],
-    help="top1, topN, index or label. Repeatable.",
+    "-t", "--target", metavar="CLASS", multiple=True, default=["top1"], help="top1, topN, index or label. Repeatable."
 )
 @_target("--evidence", type=EVIDENCE, default="logit", help="logit, contrast, margin or posterior.")
 @_target("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: index or label.")

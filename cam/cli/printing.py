@@ -133,7 +133,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
-    names = Column("picture", overflow="fold"), Column("class", overflow="fold")
+    names = Column("image", overflow="fold"), Column("class", overflow="fold")
     scores = ("value",) if rows[0][1]["probability"] is None else ("probability", "logit")
     table = Table(*names, *(Column(name, no_wrap=True) for name in (*scores, "peak (y, x)")), box=None)
     for record, target in rows:

@@ -56,12 +56,7 @@ RANGE = Value(
     "minmax or two rising numbers such as 0,4095",
     lambda span: span == "minmax" or (len(span) == 2 and -inf < span[0] < span[1] < inf),
 )
-BANDS = Value(
-    "N,N,N",
-    integers,
-    "numbers of bands such as 4,3,2, counted from 1",
-    lambda bands: min(bands) > 0,
-)
+BANDS = Value("N,N,N", integers, "numbers of bands such as 4,3,2, counted from 1", lambda bands: min(bands) > 0)
 FIT = click.Choice(["crop", "whole"])
 ACTIVATION = click.Choice(["softmax", "sigmoid", "none"])
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])

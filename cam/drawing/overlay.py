@@ -19,35 +19,6 @@ _STRIP = 256_000  # pixels that are blended at once, so that they stay in the ca
 _DARK, _LIGHT = np.uint8(48), np.uint8(93)  # added to half the gray of what was not seen, and to its hatching
 
 
-def overlay(
-    image: NDArray[np.uint8],
-    heat: NDArray[np.float32],
-    *,
-    vmax: float,
-    opacity: float = 0.5,
-    colormap: str = "signed",
-    signed: bool = True,
-) -> NDArray[np.uint8]:
-    """Blend colored heat over a photograph: (1 - opacity) * photograph + opacity * color, (H, W, 3) uint8 RGB.
-
-    Where the heat (H, W) is NaN, the network did not see the photograph: it is gray and hatched there, and a white
-    line runs around the part that was seen. `vmax`, `colormap` and `signed` are as in `colorize`.
-    """
-    if image.shape != (*heat.shape, 3):
-        problem = f"heat of shape {heat.shape} does not have the size of the image of shape {image.shape}"
-        raise UsageError(problem, "Pass heat of shape (H, W) for an image of shape (H, W, 3)")
-    canvas = np.empty(image.shape, np.uint8)
-    _blend(canvas, image, to_color_indices(heat, vmax, colormap, signed), colormap, opacity)
-    unseen = np.isnan(heat)
-    if unseen.any():
-        hatched, stroke = np.empty_like(canvas), _stroke(canvas)
-        _hatch(hatched, image, _lines(image.shape[0], image.shape[1], stroke))
-        canvas[unseen] = hatched[unseen]
-        square = np.ones((2 * stroke + 1, 2 * stroke + 1), np.uint8)
-        canvas[unseen & (cv2.dilate(np.uint8(1) - unseen, square) > 0)] = 255
-    return canvas
-
-
 def draw(
     canvas: NDArray[np.uint8],
     image: NDArray[np.uint8],
@@ -61,9 +32,11 @@ def draw(
     signed: bool = True,
     blended: NDArray[np.uint8] | None = None,
 ) -> None:
-    """Draw on the canvas what `overlay` returns for the heat that `project` returns, without computing all the heat.
+    """Blend colored heat over a photograph on a canvas: (1 - opacity) * photograph + opacity * color.
 
-    Canvas and image have the size `frame.photo`. `blended` is the seen part of the photograph with its heat,
+    The heat is that of `project`, but not all of it is computed at once. What the network did not see is gray and
+    hatched, with a white line around what it saw. Canvas and image have the size `frame.photo`; `vmax`, `colormap` and
+    `signed` are as in `colorize`. `blended` is the seen part of the photograph with its heat,
     (h, w, 3) uint8 RGB, if it has been computed before.
     """
     (x0, y0, x1, y1), (height, width), stroke = frame.seen, frame.photo, _stroke(canvas)

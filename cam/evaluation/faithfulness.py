@@ -15,7 +15,6 @@ from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit
-from cam.errors import UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, run_benchmark
 from cam.evaluation.methods import Load, MapRequest, Method, load_image
 from cam.images.find import Picture
@@ -46,8 +45,6 @@ def evaluate_faithfulness(
     - `average_drop` and `increase_in_confidence` (Chattopadhyay et al. 2018, Grad-CAM++), in %: the input is multiplied
       by the positive heat, as a share of its maximum; how much of the probability is lost, and whether it grows.
     """
-    if steps < 1 or batch_size < 1:
-        raise UsageError(f"steps and batch_size must be 1 or more, got {steps} and {batch_size}", "Give 1 or more")
     classifier.check_probabilities("The faithfulness benchmark")
     device = device_and_dtype(classifier.network)[0]
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit
-from cam.errors import UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Row, Sample, run_benchmark
 from cam.evaluation.faithfulness import heat_on_input
 from cam.evaluation.methods import Heat, Load, MapRequest, baselines, evidence_methods, forward_image, load_image
@@ -51,8 +50,6 @@ def evaluate_sanity(
       grid within the input, edge values filling the gap.
     - `completeness_error` and the largest of it: how far the `logit` maps are from adding up to the class score.
     """
-    if stages < 2:
-        raise UsageError(f"stages must be 2 or more, got {stages}", "Give 2 or more")
     states = dict(randomized(classifier, stages, seed))
     errors: list[float] = []
 

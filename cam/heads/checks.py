@@ -36,10 +36,9 @@ def check_repeatable(network: nn.Module, inputs: Tensor, logits: Tensor, toleran
         for _ in range(1, runs):
             difference = float((find_logits(network(inputs[:1]), 1) - alone).abs().max())
             if difference > limit:
-                raise ModelError(
-                    f"The network gives the same image other class scores each time, by {difference:.2g}",
-                    "Turn off in evaluation mode what is random, such as with F.dropout(x, p, self.training)",
-                )
+                problem = f"The network gives the same image other class scores each time, by {difference:.2g}"
+                remedy = "Turn off in evaluation mode what is random, such as with F.dropout(x, p, self.training)"
+                raise ModelError(problem, remedy)
     difference = float((alone - logits[:1]).abs().max())
     if difference > limit:
         layers = [name for name, module in network.named_modules() if getattr(module, "running_mean", 0) is None]

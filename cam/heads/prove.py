@@ -37,22 +37,8 @@ def prove_head(
 ) -> Proof:
     """Check that mean(cam) + bias is the logit for all classes of fresh random inputs (Zhou et al. 2016, eq. 2).
 
-    Args:
-        network: the classifier the head was found in, not wrapped.
-        head: its head.
-        input_shape: (channels, H, W).
-        inputs: number of random inputs.
-        in_float64: True to check a float64 copy of the network too.
-
-    Raises:
-        HeadError: the maps do not add up, so they must not be shown.
-
-    Example:
-        >>> from cam.heads import find_head
-        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-        >>> head = find_head(network, (3, 8, 8)).exact()
-        >>> prove_head(network, head, (3, 8, 8), in_float64=True).error64 < 1e-6
-        True
+    The input shape is (channels, H, W); `in_float64` also checks a float64 copy of the network. Raises HeadError if the
+    maps do not add up, so that they must not be shown.
     """
     error, _ = check_maps(network, head, input_shape, inputs)
     error64 = None

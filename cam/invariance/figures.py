@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.drawing.colormaps import lookup
-from cam.drawing.overlay import overlay
+from cam.drawing.overlay import draw
 from cam.errors import OutputError
 from cam.files import write_whole
 from cam.invariance.results import Equivariance, Invariance, PointTracking, mean_and_max, summarize_scores
 from cam.maps.geometry import Frame
-from cam.maps.projection import project
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,8 +147,9 @@ def overlay_heat(result: Invariance, row: int, column: int) -> NDArray[np.uint8]
     heat, canvas = result.equivariance, result.placements.canvas
     if heat is None:
         return image
-    projected = project(heat.cams[row, column], heat.grid, Frame(canvas, canvas, (0, 0), canvas))
-    return overlay(image, projected, vmax=heat.vmax)
+    drawn, frame = np.empty_like(image), Frame(canvas, canvas, (0, 0), canvas)
+    draw(drawn, image, heat.cams[row, column], heat.grid, frame, vmax=heat.vmax)
+    return drawn
 
 
 def draw_outline(axes: Axes, result: Invariance, row: int, column: int) -> None:

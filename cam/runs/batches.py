@@ -90,7 +90,7 @@ def blend(
 ) -> list[NDArray[np.uint8]]:
     """Blend as `Explanation.overlay` does, those of one size and geometry at once, waiting for the device only once.
 
-    Returns (H, W, 3) uint8 RGB of the seen part of each image, for `overlay(blended=...)`.
+    Returns (H, W, 3) uint8 RGB of the seen part of each image, for `draw(blended=...)`.
     """
     groups: dict[object, list[int]] = {}
     for index, explanation in enumerate(explanations):

@@ -13,7 +13,7 @@ import numpy as np
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Preprocessing, multi_scale
-from cam.drawing.overlay import overlay
+from cam.drawing.overlay import draw
 from cam.engines.checked import EngineName
 from cam.engines.eager import Precision
 from cam.errors import UsageError
@@ -23,6 +23,7 @@ from cam.images.find import Picture
 from cam.images.io import encode
 from cam.images.read import Limits
 from cam.images.samples import ReadOptions
+from cam.maps.geometry import Frame, stretched
 from cam.runs.folder import RunFolder
 
 _NO_SETTINGS = "inputs list pattern out truth on-error shard overwrite quiet json device batch-size max-bytes timeout"
@@ -68,8 +69,10 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Draw one pixel, so that a wrong option is an error before the run, not of each image."""
-        pixel = np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.float32)
-        encode(overlay(*pixel, vmax=1, opacity=self.opacity, colormap=self.colormap), f".{self.format}")
+        pixel, size = np.zeros((1, 1, 3), np.uint8), (1, 1)
+        place = stretched(size, size), Frame(size, size, (0, 0), size)
+        draw(pixel, pixel, np.zeros(size), *place, vmax=1, opacity=self.opacity, colormap=self.colormap)
+        encode(pixel, f".{self.format}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"--batch-size must be 1 or more, got {self.batch_size}", "Leave it out for the default")
         if not 0 < self.box_share < 1:

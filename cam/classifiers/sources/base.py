@@ -45,8 +45,7 @@ def import_callable(name: str) -> Callable[..., nn.Module]:
         else:
             function = pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script exits
-        raise ModelError(
-            f"--model {name!r} cannot be imported: {type(error).__name__}: {error}",
-            "Give file.py:callable, or package.module:callable, where installed modules come first",
-        ) from error
+        problem = f"--model {name!r} cannot be imported: {type(error).__name__}: {error}"
+        remedy = "Give file.py:callable, or package.module:callable, where installed modules come first"
+        raise ModelError(problem, remedy) from error
     return function

@@ -42,8 +42,7 @@ def from_card(name: str, weights: Path | None, random_weights: bool, unsafe_pick
         return LoadedNetwork(network, preprocessing, labels, None, activation)
     file = weights or (FOLDER / card["weights"] if card["weights"] else None)
     if file is None:
-        raise WeightsError(
-            f"{name!r} comes without weights", "Give a checkpoint with --weights, or --no-weights for random ones"
-        )
+        problem = f"{name!r} comes without weights"
+        raise WeightsError(problem, "Give a checkpoint with --weights, or --no-weights for random ones")
     network = fill_weights(network, factory, card["arguments"], file, unsafe_pickle)
     return LoadedNetwork(network, preprocessing, labels, file, activation)

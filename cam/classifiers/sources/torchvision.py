@@ -76,10 +76,9 @@ def _pretrained(name: str, entry: Any, file: Path) -> nn.Module:
             f"hub/checkpoints/{file.name}; the embedded model works offline: -m digits",
         ) from error
     except Exception as error:  # permissions, a wrong hash, a truncated file, code in a pickle, or other keys
-        raise WeightsError(
-            f"The weights of {name!r} in {str(file)!r} cannot be used: {error}",
-            "Remove the file so that it is downloaded again, or set TORCH_HOME to a folder that you may write to",
-        ) from error
+        problem = f"The weights of {name!r} in {str(file)!r} cannot be used: {error}"
+        remedy = "Remove the file so that it is downloaded again, or set TORCH_HOME to a folder that you may write to"
+        raise WeightsError(problem, remedy) from error
     return network
 
 
