@@ -52,9 +52,7 @@ class BaseClassifier:
         """Raise UsageError if the scores are values, of which nothing makes probabilities, which the purpose needs."""
         if self.activation == "none":
             problem = f"{purpose} needs probabilities, and the scores of {self.name!r} are values (activation none)"
-            raise UsageError(
-                problem, "Choose another, or give --activation softmax or sigmoid if they are class scores"
-            )
+            raise UsageError(problem, "Give --activation softmax or sigmoid if they are class scores")
 
     def class_logits(self, logits: Tensor) -> Tensor:
         """Make the logits (N, C) of all classes: one logit z becomes -z against and z for the class."""
@@ -150,10 +148,9 @@ class Classifier(BaseClassifier):
         except CamError:
             raise
         except Exception as error:  # a user's network may raise anything
-            raise ModelError(
-                f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {str(error).rstrip('.')}",
-                "Give inputs of the size it was made for (--fit crop, no --resolution, no --tta), or smaller batches",
-            ) from error
+            problem = f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {str(error).rstrip('.')}"
+            remedy = "Give inputs of the size it is for (--fit crop, no --resolution or --tta), or smaller batches"
+            raise ModelError(problem, remedy) from error
         if {len(logits), len(features)} != {len(inputs)}:
             problem = f"{self.name!r} gives {len(logits)} results and {len(features)} features for {len(inputs)} inputs"
             raise ModelError(problem, "Give one image at a time (--batch-size 1), or fix the network")

@@ -70,11 +70,9 @@ def _pretrained(name: str, entry: Any, file: Path) -> nn.Module:
         with _weights_only(), redirect_stdout(sys.stderr if terminal else io.StringIO()):  # stdout is for results
             network: nn.Module = _torchvision_models().get_model(name, weights=entry, progress=terminal)
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-        raise WeightsError(
-            f"The weights of {name!r} cannot be downloaded ({getattr(error, 'reason', error)})",
-            f"Put the file {file.name} into {str(file.parent)!r}, or set TORCH_HOME to a folder that has "
-            f"hub/checkpoints/{file.name}; the embedded model works offline: -m digits",
-        ) from error
+        problem = f"The weights of {name!r} cannot be downloaded ({getattr(error, 'reason', error)})"
+        remedy = f"Put {file.name} into {str(file.parent)!r} (below TORCH_HOME), or use the embedded model: -m digits"
+        raise WeightsError(problem, remedy) from error
     except Exception as error:  # permissions, a wrong hash, a truncated file, code in a pickle, or other keys
         problem = f"The weights of {name!r} in {str(file)!r} cannot be used: {error}"
         remedy = "Remove the file so that it is downloaded again, or set TORCH_HOME to a folder that you may write to"
