@@ -19,6 +19,7 @@ from cam.errors import DiskFullError, StoppedError, UsageError
 from cam.images.io import write_image
 from cam.runs.folder import RunFolder
 from cam.runs.manifest import files_of
+from cam.runs.options import first_difference
 
 COUNT = 12  # three batches
 
@@ -267,3 +268,19 @@ def test_two_runs_in_one_folder_are_refused(classifier, folder, tmp_path):
     assert list(out.iterdir()) == []
     with RunFolder(out).locked():  # other shards may be written there
         assert explain_into(out, classifier, folder, shard=(1, 40)).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "weights", "difference"),
+    [
+        ({"target": ["top2", "cat"]}, "1", "--target top1, not --target top2,cat"),
+        ({"model": "/x/a.py:make", "tta": True}, "1", "no --tta, not --tta"),
+        ({"model": "b.py:make"}, "2", "--model a.py:make, not --model b.py:make"),
+        ({"out": "b", "device": "cuda"}, "2", 'weights: "1", not "2"'),
+    ],
+)
+def test_the_first_option_that_differs_is_named_as_typed(changes, weights, difference):
+    arguments = {"model": "a.py:make", "target": ["top1"], "tta": False, "out": "a", "device": "cpu"}
+    before = {"arguments": arguments, "settings": {"weights": "1"}}
+    now = {"arguments": {**arguments, **changes}, "settings": {"weights": weights}}
+    assert first_difference(before, now) == difference

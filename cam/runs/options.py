@@ -120,10 +120,11 @@ def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: Ru
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Describe the first option, else the first setting, in which one run.json differs from another."""
-    for name, value in now["arguments"].items():
-        if name not in _NO_SETTINGS.split() and (earlier := before["arguments"].get(name)) != value:
-            return f"{_as_option(name, earlier)}, not {_as_option(name, value)}"
     old, new = before["settings"], now["settings"]
+    ignored = _NO_SETTINGS.split() + ["model", "weights"] * (old.get("weights") == new["weights"])  # spelled otherwise
+    for name, value in now["arguments"].items():
+        if name not in ignored and (earlier := before["arguments"].get(name)) != value:
+            return f"{_as_option(name, earlier)}, not {_as_option(name, value)}"
     name = next(name for name in [*new, *old] if old.get(name) != new.get(name))
     return f"{name}: {json.dumps(old.get(name))[:80]}, not {json.dumps(new.get(name))[:80]}"
 
