@@ -32,8 +32,10 @@ def check_repeatable(network: nn.Module, inputs: Tensor, logits: Tensor, toleran
     with eval_mode(network), no_tf32():
         before = _random_state(inputs.device)
         alone = find_logits(network(inputs[:1]), 1)
-        runs = 2 if _random_state(inputs.device) == before else _RUNS
-        for _ in range(1, runs):
+        difference = float((alone - logits[:1]).abs().max())
+        if _random_state(inputs.device) == before and difference <= limit:
+            return
+        for _ in range(_RUNS):
             difference = float((find_logits(network(inputs[:1]), 1) - alone).abs().max())
             if difference > limit:
                 problem = f"The network gives the same image other class scores each time, by {difference:.2g}"

@@ -16,7 +16,7 @@ from torch import Tensor
 from cam.heads.copies import random_inputs
 from cam.heads.head import Site
 
-_BACKGROUNDS, _PASTES = 3, 6
+_BACKGROUNDS, _PASTES = 2, 6
 _SIDES = 0.12, 0.2, 0.3  # of a patch, shares of the image's
 _SOFT = 0.25  # share of half a patch's side over which it fades in and out
 _SPREAD = 0.7548776662, 0.5698402910  # multiples of them, modulo 1, fill the unit square evenly

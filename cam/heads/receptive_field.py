@@ -178,21 +178,25 @@ def _mean_and_error(centers: Vectors, stride: Vectors) -> tuple[Vectors, Vectors
 def _stride(network: nn.Module, site: Site, shape: tuple[int, int, int], axis: int, cells: int) -> float | None:
     """Pixels from cell to cell along an axis: the mean step of the input sizes at which the map gains a cell.
 
-    None if the map does not grow with the input. The other axis is short, which is cheap, unless the network needs it.
+    None if the map does not grow with the input. Small inputs are cheap; the network may need larger ones.
     """
     length, other = shape[1 + axis], shape[2 - axis]
-    for short in (min(other, max(_SHORT, math.ceil(length / cells))), other):
-        with suppress(Exception):  # the network takes one size only
-            return _step(_cell_counter(network, site, shape[0], axis, short), length, cells)
+    small = min(length, math.ceil(2 * length / cells)), min(other, max(_SHORT, math.ceil(length / cells)))
+    for start, width in (small, (length, other)):
+        with suppress(Exception):  # the network takes one size only, or none so small
+            if stride := _step(_cell_counter(network, site, shape[0], axis, width), start):
+                return stride
     return None
 
 
-def _step(count: Callable[[int], int], length: int, cells: int) -> float | None:
-    rough = math.ceil(length / cells)
-    first = bisect_left(range(length + 2 * rough), cells + 1, length, key=count)
-    guess = first + _MORE_CELLS * (length // cells)
+def _step(count: Callable[[int], int], start: int) -> float | None:
+    cells = count(start)
+    rough = math.ceil(start / cells)
+    end = start + (1 if count(start + rough) > cells else 2) * rough
+    first = bisect_left(range(end), cells + 1, start, key=count)
+    guess = first + _MORE_CELLS * (start // cells)
     if count(guess - 1) < cells + 1 + _MORE_CELLS <= count(guess):
-        return length // cells
+        return start // cells
     last = bisect_left(range(first + 2 * _MORE_CELLS * rough), cells + 1 + _MORE_CELLS, first, key=count)
     return (last - first) / _MORE_CELLS if count(last) > cells + _MORE_CELLS else None
 
