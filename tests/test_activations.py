@@ -159,13 +159,13 @@ def test_a_network_that_says_its_problem_is_believed():
 
 def test_one_logit_is_two_classes_unless_it_is_a_value():
     binary, value = wrapped("one-logit"), wrapped("one-logit", activation="none")
-    assert (binary.labels, value.labels) == (("negative", "positive"), ("value",))
+    assert (binary.labels, value.labels) == (("negative", "positive"), ("output",))
     for_it, against = (cam.explain(binary, photo(40, 50), class_idx) for class_idx in (1, 0))
     assert for_it.logit == -against.logit
     assert for_it.probability == pytest.approx(sigmoid(for_it.logit), abs=1e-6)
     assert for_it.probability + against.probability == pytest.approx(1)
     explanation = cam.explain(value, photo(40, 50))
-    assert (explanation.class_idx, explanation.label, explanation.probability) == (0, "value", None)
+    assert (explanation.class_idx, explanation.label, explanation.probability) == (0, "output", None)
     assert explanation.logit == pytest.approx(for_it.logit, abs=1e-6)
     np.testing.assert_allclose(explanation.cam, for_it.cam, atol=1e-6)
     assert explanation.cam.min() < 0 < explanation.cam.max()  # signed
@@ -270,9 +270,9 @@ def test_values_end_to_end(explained, browser):
     result, out = explained("one", "--activation", "none")
     assert result.exit_code == 0, result.output
     (target,) = lines(out)[0]["targets"]
-    assert (target["label"], target["probability"]) == ("value", None)
-    assert result.stdout.splitlines()[0].split() == ["picture", "class", "value", "peak", "(y,", "x)"]
-    assert re.search(rf"a\.png +value +{target['logit']:.2f} ", result.stdout)
+    assert (target["label"], target["probability"]) == ("output", None)
+    assert result.stdout.splitlines()[0].split() == ["image", "class", "value", "peak", "(y,", "x)"]
+    assert re.search(rf"a\.png +output +{target['logit']:.2f} ", result.stdout)
     assert "%" not in result.stdout
     assert np.isnan(np.load(out / target["files"]["cam"])["probability"])
     index = index_of(out / "report.html")
@@ -283,9 +283,9 @@ def test_values_end_to_end(explained, browser):
         page.keyboard.press("c")
         assert page.evaluate("gapcam.state.current.evidence") == "logit"
         assert page.evaluate("[...document.querySelectorAll('#evidence button')].filter((b) => !b.hidden).length") == 1
-        assert page.inner_text("#verdict") == f"value {shown}"
+        assert page.inner_text("#verdict") == f"output {shown}"
         assert page.inner_text("#list .prediction .number") == shown
-        assert page.evaluate("gapcam.save.legend()[0]") == f"Evidence for \u2068value\u2069: value {shown}"
+        assert page.evaluate("gapcam.save.legend()[0]") == f"Evidence for \u2068output\u2069: value {shown}"
         assert page.evaluate("gapcam.save.table()").splitlines()[1].split(",")[4] == '""'
         for text in ("#chips", "#cell", "#sums"):
             assert "%" not in page.inner_text(text)
@@ -309,3 +309,18 @@ def test_invariance_of_a_value_has_no_probabilities(tmp_path):
     assert "probability" not in str(result)
     assert "NaN" not in result.to_json()
     assert len(write_figures(result, tmp_path)) == 4
+
+
+def test_every_command_says_what_it_assumes(explained, run, tmp_path):
+    assert explained("make")[0].exit_code == 0
+    arguments = tmp_path / "a.png", "-m", "findings:make", "--input-size", 32
+    expected = f"activation: softmax, assumed for {CLASSES} class scores; --activation says another"
+    commands = (
+        ("invariance", *arguments, "--steps", 2, "-o", tmp_path / "moved"),
+        ("evaluate", "sanity", *arguments, "--stages", 2),
+    )
+    for command in commands:
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+        assert result.stderr.splitlines() == [expected]
+        assert run(*command, "--json").stderr == ""

@@ -148,7 +148,7 @@ def name_classes(
     if labels is None and model_labels is not None and len(model_labels) == count:
         labels = model_labels
     if labels is None:
-        names = ("negative", "positive") if binary else ("value",)
+        names = ("negative", "positive") if binary else ("output",)
         return names if classes == 1 else tuple(f"class {index}" for index in range(classes))
     if binary and len(labels) == 1:
         return f"not {labels[0]}", labels[0]

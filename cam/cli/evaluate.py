@@ -212,12 +212,13 @@ def _methods(classifier: Classifier, options: dict[str, Any]) -> list[Method]:
 def _run_benchmark(run: Callable[..., Evaluation], steps: int, options: dict[str, Any], *names: str) -> None:
     """Load the classifier, run a benchmark with the options of these names and show its results."""
     from cam.classifiers.load import load_classifier
-    from cam.cli.printing import progress, show_evaluation
+    from cam.cli.printing import progress, show_evaluation, show_notes
     from cam.evaluation.methods import load_image
     from cam.files import write_whole
     from cam.images.samples import ReadOptions
 
     classifier = load_classifier(**classifier_arguments(options))
+    show_notes(classifier.notes, options["as_json"])
     classifier.preprocessing.check_channels(3)
     with progress(steps, options["as_json"]) as advance:
         reading = ReadOptions(**select(options, "value_range", "bands"))

@@ -117,7 +117,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     if options["truth"] and options["shard"]:
         raise click.UsageError("A --shard has no report for --truth. Run cam merge, then give --truth to cam report.")
     keep_memory()
-    from cam.cli.printing import RunTable, printable, progress, show_run
+    from cam.cli.printing import RunTable, progress, show_notes, show_run
 
     out, silent = options["out"], options["quiet"] or options["as_json"]
     run_table = RunTable()
@@ -139,8 +139,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         left_out: Counter[str] = Counter()
         pictures = find_pictures(inputs, exclude=out, patterns=options["pattern"], listed=listed, left_out=left_out)
         classifier = load_classifier(**classifier_arguments(options))
-        for note in () if silent else classifier.notes:
-            click.echo(printable(note), err=True)
+        show_notes(classifier.notes, silent)
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         read_truth(options["truth"], names, classifier.labels)  # its errors come before the work
         count = len(shard(pictures, *options["shard"]) if options["shard"] else pictures)

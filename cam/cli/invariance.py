@@ -104,7 +104,7 @@ def _run_demo(out: Path, *, train: bool, as_json: bool, quiet: bool) -> None:
 
 def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str, Any]) -> None:
     from cam.classifiers.provenance import describe
-    from cam.cli.printing import progress
+    from cam.cli.printing import progress, show_notes
     from cam.explanations.options import parse_target
     from cam.files import write_whole
     from cam.images.io import check_image, read_image
@@ -119,6 +119,7 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
     model = load_any_classifier(**classifier_arguments(options))
     model.preprocessing.check_channels(3)
     silent = options["quiet"] or options["as_json"]
+    show_notes(model.notes, silent)
     with progress(options["steps"] ** 2, silent) as advance:
         result = measure_invariance(
             model,

@@ -75,6 +75,12 @@ def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool
     console.print(f"{run.explained} explained, {run.failed} failed{earlier}: {printable(out)}", soft_wrap=True)
 
 
+def show_notes(notes: Sequence[str], silent: bool) -> None:
+    """Say what is assumed of a model, on standard error."""
+    for note in () if silent else notes:
+        _console(stderr=True).print(printable(note), soft_wrap=True)
+
+
 def show_failures(failures: Mapping[str, str]) -> None:
     """Show which images failed and why, on standard error."""
     table = Table(Column("failed", overflow="fold"), Column("why", overflow="fold"), box=None, pad_edge=False)
