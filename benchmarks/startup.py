@@ -56,7 +56,8 @@ def rounds(model: str, picture: Path, number: int) -> Iterator[list[tuple[float,
         save_weights(model, weights)
         command = ["-m", "cam", "explain", str(picture), "-m", model, "--weights", str(weights), "-o", str(out)]
         command += ["--overwrite", "--device", "cpu"]
-        readme = str(ROOT / "benchmarks" / "programs.py"), "torchcam-readme", model, str(weights), str(out), str(picture)
+        readme = [str(ROOT / "benchmarks" / "programs.py"), "torchcam-readme", model]
+        readme += [str(path) for path in (weights, out, picture)]
         for count in range(number + 1):
             times = [run(("-c", FLOOR, model, str(weights)), cache), run(command, cache)]
             times += [run(command, Path(folder, f"new-{count}")), run(readme, cache)]

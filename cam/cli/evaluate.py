@@ -169,7 +169,7 @@ def placement(inputs: tuple[str, ...], **options: Any) -> None:
     """Measure the distance of the heat from small objects pasted at known positions.
 
     Distances in pixels from the object's center to the centroid and the peak of the heat, and the bias along each axis,
-    with the cells of a map at their measured positions, at the computed ones, and stretched over the image.
+    with the cells of a map at their measured positions and stretched over the image.
 
     Example: cam evaluate placement photos/ -m squeezenet1_0 --evidence logit
     """
