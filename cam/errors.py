@@ -60,6 +60,6 @@ class StoppedError(CamError):
     """A run stopped at the first image that failed, as requested."""
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return what the operating system says, else the first line of the message, else the type of an error."""
     return getattr(error, "strerror", None) or str(error).partition("\n")[0].rstrip(".") or type(error).__name__

@@ -1,11 +1,11 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, and keep the working directory."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path, PurePath
 from uuid import uuid4
@@ -44,6 +44,17 @@ def write_whole(
         if isinstance(error, (OSError, ValueError)) and not isinstance(error, CamError):  # a null character in the path
             raise unwritable(path, error) from error
         raise
+
+
+@contextmanager
+def same_directory() -> Iterator[None]:
+    """Go back to the working directory, if it still exists, from wherever the code in between changed to."""
+    directory = Path.cwd()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.chdir(directory)
 
 
 def shortened(name: PurePath) -> PurePath:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -147,6 +148,10 @@ class Classifier(BaseClassifier):
                         self._take_snapshot()
         except CamError:
             raise
+        except SystemExit as error:
+            if threading.current_thread() is threading.main_thread():  # from a handler of signals, perhaps
+                raise
+            raise ModelError(f"The code of {self.name!r} calls exit({error})", "Remove that call from it") from error
         except Exception as error:  # a user's network may raise anything
             problem = f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {str(error).rstrip('.')}"
             remedy = "Give inputs of the size it is for (--fit crop, no --resolution or --tta), or smaller batches"

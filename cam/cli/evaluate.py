@@ -19,6 +19,7 @@ from cam.cli.options import (
     max_pixels_option,
     read_options,
 )
+from cam.cli.process import guarded
 from cam.cli.values import COLOR, EVIDENCE, FIT, FRACTION, PATH, whole_number
 from cam.errors import UsageError
 
@@ -217,10 +218,11 @@ def _run_benchmark(run: Callable[..., Evaluation], steps: int, options: dict[str
     from cam.files import write_whole
     from cam.images.samples import ReadOptions
 
-    classifier = load_classifier(**classifier_arguments(options))
+    with guarded():
+        classifier = load_classifier(**classifier_arguments(options))
     show_notes(classifier.notes, options["as_json"])
     classifier.preprocessing.check_channels(3)
-    with progress(steps, options["as_json"]) as advance:
+    with guarded(), progress(steps, options["as_json"]) as advance:
         reading = ReadOptions(**select(options, "value_range", "bands"))
         load = partial(load_image, max_pixels=options["max_pixels"], options=reading)
         evaluation = run(classifier, progress=advance, load=load, **select(options, "seed", *names))

@@ -23,7 +23,7 @@ from cam.cli.options import (
     read_options,
     truth_option,
 )
-from cam.cli.process import importing, keep_memory
+from cam.cli.process import guarded, importing, keep_memory
 from cam.cli.values import EVIDENCE, FIT, FRACTION, PATH, Value, integers, whole_number
 
 if TYPE_CHECKING:
@@ -138,13 +138,14 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         check_output([*inputs, *listed], out)
         left_out: Counter[str] = Counter()
         pictures = find_pictures(inputs, exclude=out, patterns=options["pattern"], listed=listed, left_out=left_out)
-        classifier = load_classifier(**classifier_arguments(options))
+        with guarded():
+            classifier = load_classifier(**classifier_arguments(options))
         show_notes(classifier.notes, silent)
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         read_truth(options["truth"], names, classifier.labels)  # its errors come before the work
         count = len(shard(pictures, *options["shard"]) if options["shard"] else pictures)
         arguments = {param.opts[-1].lstrip("-"): ctx.params[param.name] for param in ctx.command.params if param.name}
-        with progress(count, silent) as run_table.advance:
+        with guarded(), progress(count, silent) as run_table.advance:
             settings = _run_options(classifier, options)
             run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out)
         show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from cam.cli.command import Command, option_group, select
 from cam.cli.options import classifier_arguments, classifier_options, max_pixels_option, output_options, read_options
+from cam.cli.process import guarded
 from cam.cli.values import PATH, Value, integers, is_color, whole_number
 
 _FILLS = {"mean", "blur", "reflect"}
@@ -116,11 +117,12 @@ def _move(picture: Path, out: Path, options: dict[str, Any], arguments: dict[str
     mask = None
     if options["mask"]:
         mask = read_image(options["mask"], max_pixels=max_pixels, value_range="minmax").max(2)
-    model = load_any_classifier(**classifier_arguments(options))
+    with guarded():
+        model = load_any_classifier(**classifier_arguments(options))
     model.preprocessing.check_channels(3)
     silent = options["quiet"] or options["as_json"]
     show_notes(model.notes, silent)
-    with progress(options["steps"] ** 2, silent) as advance:
+    with guarded(), progress(options["steps"] ** 2, silent) as advance:
         result = measure_invariance(
             model,
             image,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cam.cli.evaluate import evaluate
 from cam.cli.explain import explain
 from cam.cli.invariance import invariance
 from cam.cli.options import checkpoint_options, json_option, truth_option
+from cam.cli.process import guarded, own_streams
 from cam.cli.values import PATH
 from cam.errors import CamError, UsageError
 from cam.version import VERSION
@@ -24,6 +26,20 @@ class _Group(click.Group):
     """Turns an error of the library into one sentence and an exit status."""
 
     command_class = Command
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        if not settings.get("standalone_mode", True):
+            return super().main(*args, **settings)
+        try:
+            with own_streams():
+                return super().main(*args, **settings)
+        except OSError as error:
+            # The library handles errors of files, and a closed pipe is none.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            message = f"Standard output cannot be written ({error.strerror})"
+            click.echo(f"Error: {message}. Free disk space, or send the output elsewhere.", err=True)
+            sys.exit(NOTHING_DONE)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,13 +52,6 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
-        except OSError as error:
-            # The library handles errors of files, and click a closed pipe.
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                raise
-            message = f"Standard output cannot be written ({error.strerror})"
-            click.echo(f"Error: {message}. Free disk space, or send the output elsewhere.", err=True)
-            ctx.exit(NOTHING_DONE)
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
@@ -74,7 +83,8 @@ def inspect(model: str, no_weights: bool, as_json: bool, **options: Any) -> None
     from cam.classifiers.inspection import inspect_model
     from cam.cli.printing import show_inspection
 
-    inspection = inspect_model(model, random_weights=no_weights, **options)
+    with guarded():
+        inspection = inspect_model(model, random_weights=no_weights, **options)
     if as_json:
         click.echo(json.dumps(inspection.to_json(), indent=2))
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from operator import attrgetter
@@ -15,7 +16,7 @@ from torch import nn
 
 from cam.classifiers.activations import Activation
 from cam.classifiers.preprocessing import Preprocessing
-from cam.errors import ModelError
+from cam.errors import ModelError, reason_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class LoadedNetwork:
 def import_callable(name: str) -> Callable[..., nn.Module]:
     """Import `package.module:callable` or `folder/file.py:callable`."""
     file, _, attribute = name.partition(":")
-    try:
+    remedy = "Give file.py:callable, or package.module:callable, where installed modules come first"
+    with named_errors(f"--model {name!r} cannot be imported", remedy):
         if file.endswith(".py"):
             module = sys.modules[file] = ModuleType(file)  # dataclasses look themselves up there
             module.__file__ = file
@@ -44,8 +46,15 @@ def import_callable(name: str) -> Callable[..., nn.Module]:
             function: Callable[..., nn.Module] = attrgetter(attribute)(module)
         else:
             function = pkgutil.resolve_name(name)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script exits
-        problem = f"--model {name!r} cannot be imported: {type(error).__name__}: {error}"
-        remedy = "Give file.py:callable, or package.module:callable, where installed modules come first"
-        raise ModelError(problem, remedy) from error
     return function
+
+
+@contextmanager
+def named_errors(problem: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a user's code raises, which may be anything, into a ModelError; except Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a script exits
+        raise ModelError(f"{problem}: {type(error).__name__}: {reason_of(error)}", remedy) from error

@@ -5,35 +5,41 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from cam.classifiers.checkpoints import fill_weights
 from cam.classifiers.preprocessing import Preprocessing
-from cam.classifiers.sources.base import LoadedNetwork, import_callable
+from cam.classifiers.sources.base import LoadedNetwork, import_callable, named_errors
 from cam.errors import ModelError
+from cam.files import same_directory
 from cam.heads.copies import check_network
 from cam.heads.outputs import unwrap
 
 
 def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> LoadedNetwork:
     """Import a user's factory and call it."""
-    with _on_path("" if ".py:" not in model else str(Path(model).parent)):
+    with same_directory(), _on_path("" if ".py:" not in model else str(Path(model).parent)):
         factory = import_callable(model)
-        try:
-            network = factory()
-        except (Exception, SystemExit) as error:  # a user's factory may raise anything
-            raise ModelError(f"{model!r} failed: {type(error).__name__}: {error}", "Fix the factory") from error
-        if not isinstance(network, nn.Module):
-            raise ModelError(
-                f"{model!r} must return a torch.nn.Module, got {type(network).__name__}",
-                "Let it take no arguments and return the network",
-            )
-        network = unwrap(network)
+
+        @wraps(factory)
+        def build(**arguments: Any) -> nn.Module:
+            with named_errors(f"{model!r} failed", "Fix the factory"):
+                network = factory(**arguments)
+            if not isinstance(network, nn.Module):
+                raise ModelError(
+                    f"{model!r} must return a torch.nn.Module, got {type(network).__name__}",
+                    "Let it take no arguments and return the network",
+                )
+            return unwrap(network)
+
+        network = build()
         check_network(network)
         if weights:
-            network = fill_weights(network, factory, {}, weights, unsafe_pickle)
+            network = fill_weights(network, build, {}, weights, unsafe_pickle)
     return LoadedNetwork(network, Preprocessing(), weights=weights)
 
 
