@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
-from runs import contents, explain_into, lines, oddly_labeled, write_odd_photos
+from refusals import refused
+from runs import DIGITS, FIVE, contents, explain_into, lines, oddly_labeled, write_odd_photos
 
 from cam.classifiers.classifier import Classifier
 from cam.errors import DiskFullError, OutputError, UsageError
 from cam.explanations.options import TopClasses
+from cam.runs.manifest import Record
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +78,31 @@ def test_a_manifest_on_a_full_disk_is_one_error(classifier, folder, tmp_path, mo
     monkeypatch.setattr(function, fail)
     with pytest.raises(DiskFullError, match=r"manifest\.jsonl.*cannot be written.*No space"):
         explain_into(tmp_path / "out", classifier, folder)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_results_that_are_removed_during_a_run_end_it(classifier, folder, tmp_path, after, again):
+    """Even if there is another manifest in place of the one that the run holds open."""
+    out, count = tmp_path / "out", itertools.count(1)
+
+    def remove(record: Record) -> None:
+        if next(count) == after:
+            out.rename(tmp_path / "elsewhere")
+            if again:
+                out.mkdir(exist_ok=True)
+                (out / "manifest.jsonl").write_text("{}\n")
+
+    with pytest.raises(OutputError, match=r"manifest\.jsonl' was removed .*while the run went on") as caught:
+        explain_into(out, classifier, folder, report=remove, batch_size=1)
+    if again or after == 5:
+        assert f"it has {1 if again else 0} lines for 5 images" in str(caught.value)
+    if again:
+        (out / "manifest.jsonl").unlink()
+    assert explain_into(out, classifier, folder).explained == 5
+
+
+def test_a_removed_results_folder_has_the_exit_status_of_a_failed_run(run, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr("cam.cli.printing.RunTable.add", lambda table, record: out.rename(tmp_path / "elsewhere"))
+    refused(run("explain", FIVE, *DIGITS, "-o", out), 1, "it has 0 lines for 1 images", "Run the same command again")

@@ -14,6 +14,7 @@ from cam.errors import OutputError
 from cam.files import unwritable, write_whole
 
 Record: TypeAlias = dict[str, Any]
+_LEFT_ALONE = "Run the same command again, and leave its results alone until it ends"
 
 
 @contextmanager
@@ -26,6 +27,8 @@ def appending(path: Path) -> Iterator[Callable[[Iterable[Record]], None]]:
         with _output_errors(path):
             file.write(b"".join(map(as_line, records)))
             file.flush()
+        if not path.exists():  # what holds it open could write on, to nowhere
+            raise OutputError(f"{str(path)!r} was removed while the run went on", _LEFT_ALONE)
 
     try:
         yield append
@@ -36,6 +39,18 @@ def appending(path: Path) -> Iterator[Callable[[Iterable[Record]], None]]:
     finally:
         with suppress(OSError):  # a full disk was an error of append
             file.close()
+
+
+def check_complete(path: Path, images: int) -> None:
+    """Raise an OutputError unless a manifest has a line for each image, as it may not if others change it."""
+    lines = 0
+    with suppress(FileNotFoundError, NotADirectoryError), path.open("rb") as file:
+        lines = sum(line.endswith(b"\n") for line in file)
+    if lines != images:
+        problem = (
+            f"{str(path)!r} was removed or changed while the run went on: it has {lines} lines for {images} images"
+        )
+        raise OutputError(problem, _LEFT_ALONE)
 
 
 def read_records(path: Path) -> Iterator[Record]:

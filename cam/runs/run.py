@@ -25,7 +25,7 @@ from cam.files import write_whole
 from cam.images.find import Picture, shard
 from cam.runs.batches import Outcome, explain_batch, explanations_of, pixels_of, process_batch
 from cam.runs.folder import RunFolder, read_run_info
-from cam.runs.manifest import Record, appending, arrange
+from cam.runs.manifest import Record, appending, arrange, check_complete
 from cam.runs.options import Batch, RunOptions, settings_of
 from cam.runs.resume import check_settings, keep_done
 from cam.runs.workers import in_order
@@ -129,6 +129,7 @@ def _run(
                 if record["status"] == "failed" and options.on_error == "stop":
                     problem = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
                     raise StoppedError(problem, "Repair or leave out the image, and resume without --overwrite")
+    check_complete(folder.manifest, len(inputs))
     arrange(folder.manifest, [*done, *(index for index, _ in remaining)], folder.unfinished)
     run_info["note"] = (engine and engine.reason) or run_info["note"]
     folder.write_run_info({**run_info, "explained": counts["ok"], "failed": counts["failed"]})
