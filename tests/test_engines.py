@@ -275,6 +275,23 @@ def test_maps_must_be_right_and_not_only_features(error, device):
     assert engine.reason.startswith("fast misses the maps by") == bool(engine.reason) == (error > 0)
 
 
+@pytest.mark.parametrize("error", [0.0, 0.01])
+def test_a_weak_image_beside_a_strong_one_must_be_right_too(error, device):
+    """Its features are a hundredth of the other's, and 1 % of them is a small share of the whole batch."""
+    strength = torch.tensor([1.0, 0.01, 1.0], device=device).view(3, 1, 1, 1)
+
+    class OneWeak(EagerEngine):
+        def __call__(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            logits, features = super().__call__(inputs)
+            return logits, strength * features
+
+    eager = OneWeak(*engine_parts(wrapped(device=device)))
+    factor = 1 + error * (strength < 1)
+    engine = CheckedEngine("fast", eager, lambda: lambda inputs: (eager(inputs)[0], factor * eager(inputs)[1]))
+    engine(BATCH)
+    assert engine.reason == ("fast misses the maps by 0.01 for inputs of 32 x 32" if error else "")
+
+
 def test_the_same_class_must_win_a_near_tie(device):
     eager = EagerEngine(*engine_parts(wrapped(device=device)))
     with torch.no_grad():

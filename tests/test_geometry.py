@@ -77,6 +77,18 @@ def test_heat_is_nan_outside_the_crop_and_nowhere_else() -> None:
     assert np.isnan(heat).sum() == 100 * 200 - 80 * 80
 
 
+@pytest.mark.parametrize(
+    ("frame", "seen"),
+    [
+        (Frame((10, 10), (3, 3), (1, 1), (1, 1)), (3, 3, 7, 7)),  # from 2.83 to 6.17, pixel centers
+        (Frame((10, 10), (4, 4), (0, 1), (2, 2)), (2, 0, 8, 5)),  # from 2 to 7, both included, and from -0.5 to 4.5
+        (Frame((10, 10), (10, 10), (-3, 8), (5, 5)), (8, 0, 10, 2)),
+    ],
+)
+def test_the_last_pixel_whose_center_was_seen_is_seen(frame: Frame, seen: tuple[int, int, int, int]) -> None:
+    assert frame.seen == seen
+
+
 def test_a_map_is_projected_by_hand() -> None:
     """Cells centered at 1 and 3 of an input of 5 pixels, shown twice as large."""
     frame = Frame((10, 10), (5, 5), (0, 0), (5, 5))
@@ -137,6 +149,7 @@ PADDED = Frame((4, 4), (4, 4), (-2, -2), (8, 8))
         (Frame((12, 16), (6, 8), (0, 0), (6, 8)), (slice(1, 3), slice(2, 5)), (4, 2, 10, 6)),
         (CROP, (slice(0, 2), slice(8, 10)), (46, 10, 50, 14)),  # nothing unseen is boxed
         (COARSE, (slice(1, 2), slice(1, 2)), (2, 2, 5, 5)),  # every pixel that is touched
+        (Frame((3, 3), (5, 5), (0, 0), (5, 5)), (slice(1, 4), slice(1, 4)), (0, 0, 3, 3)),  # from 0.6 to 2.4
         (PADDED, (slice(0, 4), slice(0, 4)), (0, 0, 2, 2)),
         (PADDED, (slice(0, 1), slice(0, 1)), None),  # in the padding
     ],
@@ -156,6 +169,8 @@ def test_the_share_sets_the_threshold():
     cells, frame = np.array([[4.0, 1.0, 0.0]]), Frame((1, 3), (1, 3), (0, 0), (1, 3))
     assert boxes_of(cells, PIXELS, frame, 0.2) == [(0, 0, 2, 1)]
     assert boxes_of(cells, PIXELS, frame, 0.3) == [(0, 0, 1, 1)]
+    with_negative = np.array([[4.0, 1.0, 0.0, -4.0]])
+    assert boxes_of(with_negative, PIXELS, Frame((1, 4), (1, 4), (0, 0), (1, 4)), 0.2) == [(0, 0, 2, 1)]
 
 
 @pytest.mark.parametrize("size", [(2, 30_000), (30_000, 2)])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 
 from cam.drawing.colormaps import lookup
 from cam.drawing.legend import _clean, _length, _number, _shorten, _ticks, with_legend
+from cam.explanations.explanation import Explanation, OtherClass
+from cam.maps.geometry import Frame, stretched
 
 SIZES = [(32, 32), (300, 1000), (1000, 300), (375, 500), (1, 1), (2000, 3000)]
 
@@ -129,3 +133,38 @@ def test_numbers_have_four_significant_digits(value: float, text: str) -> None:
 def test_the_numbers_of_the_bar_are_parts_of_the_number_at_its_end(vmax: float, middle: str, end: str) -> None:
     assert [text for _, text in _ticks(vmax, signed=True)] == [f"-{end}", f"-{middle}", "0", f"+{middle}", f"+{end}"]
     assert _ticks(vmax, signed=False)[2] == (0.5, middle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        (
+            {"evidence": "contrast", "against": OtherClass(1, "dog", 1.5, -0.5, 0.25)},
+            ["cat over dog", "margin +1.50 = logit 3.00 - 1.50", "2 x 2 input"],
+        ),
+        (
+            {},
+            [
+                "cat",
+                "probability 87.5 %   logit 3.00",
+                "at other inputs: logit 4.25 = mean of the map 4.00 + bias 0.25",
+                "2 x 2 input",
+            ],
+        ),
+        (
+            {"map_logit": 3.0},
+            ["cat", "probability 87.5 %   logit 3.00", "logit 3.00 = mean of the map 2.75 + bias 0.25"],
+        ),
+        ({"probability": None, "bias": 0.0, "map_logit": 3.0}, ["cat", "value 3.00", "value 3.00 = mean of the map"]),
+    ],
+)
+def test_the_numbers_below_an_overlay_are_each_its_own(changes: dict, texts: list[str], monkeypatch) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("cam.explanations.explanation.with_legend", lambda *size, **more: drawn.update(more) or canvas)
+    cam, canvas = np.full((1, 1), 4, np.float32), np.zeros((9, 9, 3), np.uint8)
+    frame = Frame((2, 2), (2, 2), (0, 0), (2, 2))
+    numbers = {"class_idx": 0, "label": "cat", "logit": 3.0, "probability": 0.875, "bias": 0.25, "map_logit": 4.25}
+    parts = {"cam": cam, "evidence_map": cam, "evidence": "logit", "image": np.zeros((2, 2, 3), np.uint8)}
+    place = {"grid": stretched((1, 1), (2, 2)), "frame": frame}
+    Explanation(**{**numbers, **parts, **place, **changes}).overlay(legend=True)
+    assert [text.strip() for text in (drawn["title"], drawn["details"], *drawn["notes"]) if text] == texts

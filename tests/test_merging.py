@@ -79,3 +79,22 @@ def test_unfinished_shards_other_scales_and_missing_lines_are_refused(classifier
     with pytest.raises(UsageError, match="The shards have"):
         merge_shards([tmp_path])
     assert not (tmp_path / "manifest.jsonl").exists()
+
+
+def test_more_than_nine_shards_are_merged(classifier, folder, tmp_path):
+    for index in range(1, 12):
+        explain_into(tmp_path, classifier, folder, shard=(index, 11), scale=2.0, save=frozenset())
+    merge_shards([tmp_path])
+    assert [line["name"] for line in lines(tmp_path)] == [f"{number}.png" for number in range(COUNT)]
+    (tmp_path / "run.10-of-11.json").unlink()
+    with pytest.raises(UsageError, match=r"holds no shard 10/11\. "):
+        merge_shards([tmp_path])
+
+
+def test_two_lines_of_one_image_are_refused(classifier, folder, tmp_path):
+    for index in (1, 2):
+        explain_into(tmp_path, classifier, folder, shard=(index, 2), scale=2.0, save=frozenset())
+    manifest = tmp_path / "manifest.1-of-2.jsonl"
+    manifest.write_bytes(manifest.read_bytes() + manifest.read_bytes().splitlines(keepends=True)[-1])
+    with pytest.raises(UsageError, match="The shards have no line, or two, for image"):
+        merge_shards([tmp_path])

@@ -218,3 +218,18 @@ def test_there_are_enough_odd_heads():
     assert len(EXACT) >= 50
     assert len(INEXACT) >= 20
     assert all(odd.build()(random_inputs(2, SHAPE)) is not None for odd in (EXACT | INEXACT).values())
+
+
+@pytest.mark.parametrize(("parts", "found"), [(2, True), (3, True), (4, False)])
+def test_up_to_three_inexact_tensors_may_follow_the_features(parts, found, device):
+    """Each part has some of the rows; none of them has all of the class score."""
+
+    def run(net: Network, x: torch.Tensor) -> torch.Tensor:
+        features = F.relu(net.conv(x))
+        strips = [features[:, :, part : part + 1 if part + 1 < parts else None] for part in range(parts)]
+        return net.fc(sum(strip.sum((2, 3)) for strip in strips) / features[0, 0].numel())
+
+    torch.manual_seed(0)
+    network = Network(run, conv=nn.Conv2d(3, 6, 3, 2), fc=nn.Linear(6, 5)).to(device)
+    report = find_head(network, SHAPE)
+    assert (report.kind, report.site.operation) == (("gap-linear", "relu") if found else ("not-gap", "__getitem__"))

@@ -35,6 +35,20 @@ def test_a_batch_of_mixed_sizes_gives_the_single_results_in_order():
         np.testing.assert_allclose(batched.cam, alone.cam, atol=1e-5)
 
 
+def test_each_image_of_a_batch_has_its_own_features():
+    classifier, photos = wrapped(), [photo(32, 32, 0), np.zeros((32, 32, 3), np.uint8), photo(32, 32, 2)]
+    results = list(explain_images(classifier, photos, [[TopClasses(1)]] * 3, ExplainOptions(channels=2)))
+    classifier.network.eval()
+    for image, ((explanation,), all_classes) in zip(photos, results, strict=True):
+        with torch.no_grad():
+            features = classifier.network[:3](classifier.preprocessing.prepare(image)[0][None])[0]
+        torch.testing.assert_close(all_classes.features, features, rtol=1e-5, atol=1e-5)
+        weight = classifier.network[6].weight[explanation.class_idx].detach()
+        for channel in explanation.channels:
+            expected = (features * weight[:, None, None])[channel.index].numpy()
+            np.testing.assert_allclose(channel.cam, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_all_targets_come_from_one_pass():
     classifier = wrapped()
     passes = []

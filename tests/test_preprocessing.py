@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
 from cam.classifiers.load import load_network
-from cam.classifiers.preprocessing import Preprocessing
+from cam.classifiers.preprocessing import Preprocessing, multi_scale
 from cam.errors import UsageError
 
 IMAGENET = Preprocessing()
@@ -161,3 +162,22 @@ def test_long_images_are_within_a_gray_level_of_torchvision(interpolation, monke
 def test_invalid_values_are_refused(changes, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         Preprocessing(**changes).prepare(photo((20, 30)))
+
+
+def test_sizes_are_rounded_as_torchvision_does():
+    image = photo((59, 59))
+    inputs, frame = Preprocessing(59, (64, 64), mean=(0,), std=(1,)).prepare(image)
+    assert frame.offset == (-2, -2)
+    padded = v2.CenterCrop(64)(torch.from_numpy(image).permute(2, 0, 1))
+    assert torch.equal(inputs[0] > 0, padded.any(0))
+    assert Preprocessing(64, (59, 60)).frame((64, 64)).offset == (2, 2)  # 2.5 and 2, to even
+
+
+def test_scaled_inputs_have_the_nearest_whole_size():
+    assert IMAGENET.scaled(1.15).crop == (258, 258)  # 257.6
+    assert replace(IMAGENET, resize=256).scaled(1.15).resize == 294  # 294.4
+    (finer,) = multi_scale(IMAGENET, 230, tta=False)
+    assert (finer.resize, finer.crop) == (230, (230, 230))
+    (finer,) = multi_scale(Preprocessing(256, (224, 448)), 230, tta=False)
+    assert (finer.resize, finer.crop) == (263, (230, 460))  # 262.9
+    assert [size.crop[0] for size in multi_scale(IMAGENET, None, tta=True)] == [448, 336, 224]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from playwright.sync_api import Browser
 from reports import forty_maps, report_on_two
-from small import wrapped
+from small import gap_linear, seeing_white, wrapped
 from torch import nn
 
 import cam
@@ -26,8 +27,9 @@ from cam.explanations.options import ExplainOptions, TopClasses
 from cam.images.find import find_pictures
 from cam.images.io import read_image
 from cam.maps.activation import AllClasses
+from cam.maps.geometry import Frame, stretched
 from cam.maps.projection import project
-from cam.report.evidence import QUANTUM, EvidenceWriter, border_share, pack_maps
+from cam.report.evidence import QUANTUM, EvidenceWriter, border_share, evidence_script, pack_maps
 from cam.report.packing import pack, unpack
 from cam.report.read import RunEvidence
 from cam.report.summary import Summary
@@ -158,7 +160,7 @@ HEADS = {
 
 READ = """async ([number, count]) => {
     const { evidence, index } = gapcam.data;
-    const { map, cam, mean, probability } = gapcam.evidence;
+    const { map, cam, mean, probability, strongest } = gapcam.evidence;
     const picture = await evidence(number);
     const stored = picture.classes || index.labels.map((_, c) => c);
     const classes = [...stored.slice(0, count), ...stored.slice(-count)];
@@ -173,7 +175,7 @@ READ = """async ([number, count]) => {
             probability: probability(index.pictures[number], picture, c),
             sum: mean(cam(picture, c)) + index.bias[c],
         };
-    })];
+    }), strongest(picture, 7, 5)];
 }"""
 
 
@@ -187,7 +189,7 @@ def test_the_page_computes_every_kind_of_evidence_as_python_does(head, browser: 
     run = RunEvidence.open(tmp_path / "run")
     with opened(browser, report) as page:
         for number, record in enumerate(run.records):
-            page_kind, stored, classes = page.evaluate(READ, [number, 6])
+            page_kind, stored, classes, strongest = page.evaluate(READ, [number, 6])
             assert page_kind == kind
             assert 5 <= len(stored) < 40 if kind == "selected" else len(stored) == len(classifier.labels)
             for shown in classes:
@@ -201,6 +203,12 @@ def test_the_page_computes_every_kind_of_evidence_as_python_does(head, browser: 
                 assert abs(shown["sum"] - expected.logit) <= TOLERANCE
                 assert abs(shown["probability"] - expected.probability) <= TOLERANCE
                 assert np.abs(run.cam(run.details(record), c) - expected.cam).max() <= ROUNDING
+            at_cell = {c: cam.explain(classifier, record["path"], c).cam.flat[7] for c in stored}
+            best = sorted(at_cell, key=at_cell.__getitem__, reverse=True)[: len(strongest)]
+            assert [shown["value"] for shown in strongest] == pytest.approx([at_cell[c] for c in best], abs=TOLERANCE)
+            assert [at_cell[shown["class"]] for shown in strongest] == pytest.approx(
+                [at_cell[c] for c in best], abs=2 * TOLERANCE
+            )
 
 
 def test_a_finer_map_adds_up_to_the_logit_at_its_resolution(browser: Browser, tmp_path: Path):
@@ -217,6 +225,47 @@ def test_a_finer_map_adds_up_to_the_logit_at_its_resolution(browser: Browser, tm
     assert abs(map_logit - expected.map_logit) <= TOLERANCE
     assert abs(logit - map_logit) > 5 * TOLERANCE
     assert np.abs(np.reshape(values, expected.cam.shape) - expected.cam).max() <= TOLERANCE
+
+
+def test_a_finer_map_changes_no_probability(browser: Browser, tmp_path: Path):
+    torch.manual_seed(3)
+    network = gap_linear(9)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.7)
+    classifier = cam.wrap(network, input_size=32)
+    report = report_on_two(classifier, tmp_path, resolution=64)
+    expected = [cam.explain(classifier, tmp_path / "photos" / "0.png", c, resolution=64) for c in range(9)]
+    unlisted = sorted(range(9), key=lambda c: expected[c].logit)[-6]
+    finer = torch.tensor([explanation.map_logit for explanation in expected]).softmax(0)[unlisted]
+    assert abs(finer / expected[unlisted].probability - 1) > 20 * TOLERANCE
+    with opened(browser, report) as page:
+        js = """async (c) => {
+            const { evidence, index } = gapcam.data;
+            return gapcam.evidence.probability(index.pictures[0], await evidence(0), c);
+        }"""
+        for c in range(9):
+            assert page.evaluate(js, c) == pytest.approx(expected[c].probability, rel=2 * TOLERANCE)
+
+
+def test_the_box_of_a_cell_ends_halfway_to_the_next_centers(browser: Browser, tmp_path: Path):
+    """Cells of 4 x 4 pixels of the middle 32 x 32 of a photograph that is resized to 32 x 44."""
+    report = report_on_two(seeing_white(), tmp_path)
+    with opened(browser, report) as page:
+        page.evaluate("gapcam.state.set({ pin: 19 })")  # row 2, column 3
+        marker = page.evaluate("(({ left, top, width, height }) => [left, top, width, height])(marker.style)")
+        corner = page.evaluate("gapcam.geometry.box(gapcam.picture.view.picture, 63)")
+    shares = [float(length.removesuffix("%")) / 100 for length in marker]
+    assert shares == pytest.approx([(6 + 12) / 44, 8 / 32, 4 / 44, 4 / 32], abs=1e-5)
+    right, bottom = corner["left"] + corner["width"], corner["top"] + corner["height"]
+    assert (corner["left"], corner["top"], right, bottom) == pytest.approx((34 / 44, 28 / 32, 48 / 56, 1), abs=1e-5)
+
+
+def test_of_equal_logits_the_first_classes_are_listed():
+    evidence = all_classes(1000, 1000, side=2)
+    equal = replace(evidence, logits=torch.zeros(1000), map_logits=torch.zeros(1000))
+    grid, frame = stretched((2, 2), (8, 8)), Frame((8, 8), (8, 8), (0, 0), (8, 8))
+    entry = evidence_script(equal, np.zeros((8, 8, 3), np.uint8), grid, frame).splitlines()[1]
+    assert [c for c, _, _ in json.loads(entry.rstrip(b","))["top"]] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("evidence", "colormap"), [("logit", "signed"), ("posterior", "viridis")])

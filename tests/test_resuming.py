@@ -95,6 +95,15 @@ def test_missing_and_empty_results_are_written_again_and_unfinished_files_remove
     check_like_fresh(out, classifier, folder)
 
 
+def test_of_two_lines_of_an_image_the_first_stays(classifier, folder, out):
+    manifest, before = out / "manifest.jsonl", lines(out)
+    again = json.dumps({**before[5], "targets": []}) + "\n"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in before[:8]) + again)
+    assert explain_into(out, classifier, folder, scale=2.0).earlier == 8
+    assert lines(out)[:8] == before[:8]
+    check_like_fresh(out, classifier, folder)
+
+
 @pytest.mark.parametrize("missing", ["lines", "manifest"])
 def test_without_its_lines_a_run_begins_again(classifier, folder, out, missing):
     (out / "manifest.jsonl").unlink() if missing == "manifest" else (out / "manifest.jsonl").write_bytes(b"")
@@ -121,12 +130,15 @@ def test_removed_images_lose_their_lines_and_keep_their_files(classifier, folder
     assert contents(out).keys() == before.keys()
 
 
-@pytest.mark.parametrize("change", ["time", "size"])
+@pytest.mark.parametrize("change", ["time", "moment", "size"])
 def test_an_image_of_another_time_or_size_is_explained_again(classifier, folder, out, change):
     changed = folder / "5.png"
     before = changed.stat()
     if change == "time":
         os.utime(changed, (before.st_atime, before.st_mtime + 1))
+    elif change == "moment":  # of the same second
+        second, moment = divmod(before.st_mtime_ns, 10**9)
+        os.utime(changed, ns=(before.st_atime_ns, second * 10**9 + (moment + 10**9 // 2) % 10**9))
     else:
         write_image(changed, photo(41, 51, seed=77))
         os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -87,3 +87,7 @@ def test_top_classes_are_the_largest_in_order(scores: list[float], count: int, c
     assert top == sorted(range(len(scores)), key=lambda i: -scores[i])[:count]
     both = resolve([TopClasses(count), OneClass(class_idx)], torch.tensor(scores))
     assert both == top + [class_idx] * (class_idx not in top)
+
+
+def test_of_a_thousand_equal_logits_the_first_classes_are_the_top(device: torch.device) -> None:
+    assert resolve([TopClasses(3)], torch.zeros(1000, device=device)) == [0, 1, 2]
