@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,46 @@ def test_a_file_that_is_cut_short_is_damaged(tmp_path: Path, kind: str, share: f
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     assert "damaged" in error_of(path).problem
+
+
+def repacked(source: Path, target: Path, compression: int) -> Path:
+    """A copy of a zip file with another compression."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+    return target
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_compressed_checkpoint_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: int
+) -> None:
+    torch.save({"w": torch.zeros(10**6)}, tmp_path / "plain.pt")
+    small = repacked(tmp_path / "plain.pt", tmp_path / "small.pt", compression)
+    assert same(read_checkpoint(repacked(tmp_path / "plain.pt", tmp_path / "stored.pt", 0)), {"w": torch.zeros(10**6)})
+    monkeypatch.setattr("torch.load", None)
+    assert small.stat().st_size < 10_000
+    assert "is compressed: its contents take 4,000," in error_of(small).problem
+
+
+def test_a_member_that_is_listed_many_times_is_refused(tmp_path: Path) -> None:
+    """As if it was there as many times: more than the file has bytes."""
+    torch.save({"w": torch.zeros(1000)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt", "a") as archive:
+        archive.writestr("last", "")
+        archive.filelist += [member for member in archive.filelist if member.filename.endswith("data/0")] * 9
+    assert "is compressed: its contents take 4" in error_of(tmp_path / "a.pt").problem
+
+
+@pytest.mark.parametrize(
+    ("shape", "offsets"),
+    [([10**10], [0, 4 * 10**10]), ([10**10], [0, 4]), ([1], [4, 8]), ([2**33, 2**33], [0, 0]), ([2**62], [0, 2**64])],
+)
+def test_a_safetensors_header_that_lies_is_an_error(tmp_path: Path, shape: list[int], offsets: list[int]) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": offsets}}).encode()
+    for length in (len(header), 2**40):
+        (tmp_path / "a.safetensors").write_bytes(length.to_bytes(8, "little") + header + bytes(4))
+        assert "damaged" in error_of(tmp_path / "a.safetensors").problem
 
 
 @given(start=st.sampled_from([b"\x80\x02", b"PK\x03\x04", b"\x40" + bytes(7) + b"{"]), rest=st.binary())

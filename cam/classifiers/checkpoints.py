@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import torch
 from safetensors.torch import load_file
@@ -32,11 +33,15 @@ def read_checkpoint(path: str | Path, *, unsafe_pickle: bool = False) -> dict[st
         if start[8:9] == b"{" or path.suffix.lower() == ".safetensors":
             content: object = load_file(path, device="cpu")
         elif start.startswith((b"PK\x03\x04", b"\x80")):
+            if start.startswith(b"PK") and not unsafe_pickle:
+                _check_stored(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about pickle protocols
                 content = torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
         else:
             raise ValueError("neither format")
+    except WeightsError:
+        raise
     except Exception as error:  # a damaged file may raise anything
         raise _read_error(repr(str(path)), error, unsafe_pickle) from error
     state = _unnest(content)
@@ -57,6 +62,20 @@ def _first_bytes(path: Path) -> bytes:
             return file.read(9)
     except OSError as error:
         raise WeightsError(f"{name} cannot be opened ({reason_of(error)})", "Make it readable") from error
+
+
+def _check_stored(path: Path) -> None:
+    """Refuse a zip file that is larger in memory than on the disk: a few megabytes could take any amount."""
+    with ZipFile(path) as archive:
+        members = archive.infolist()
+    size = sum(member.file_size for member in members)
+    if size > path.stat().st_size or any(member.compress_type != ZIP_STORED for member in members):
+        if any(member.filename.endswith("/constants.pkl") for member in members):
+            raise ValueError("TorchScript")  # which compresses its code
+        problem = (
+            f"{str(path)!r} is compressed: its contents take {size:,} bytes, and torch.save stores them as they are"
+        )
+        raise WeightsError(problem, "Unpack it and load it with torch, and save it again with torch.save")
 
 
 def _read_error(name: str, error: Exception, unsafe_pickle: bool) -> WeightsError:
