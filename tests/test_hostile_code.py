@@ -51,12 +51,17 @@ def exit_on_gray(x):
 
 def replaces_streams():
     sys.stdout.close()
+    sys.stderr.close()
     sys.stdout = sys.stderr = open(os.devnull, "w")
     return make()
 
 def moves():
     os.chdir("/")
-    return make()
+    sys.path.pop()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    with torch.device("cpu"):
+        return make()
 
 def fatal():
     raise Fatal("no")
@@ -95,11 +100,13 @@ def model(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["make", "moves"])
-def test_the_output_is_json_whatever_a_network_prints_and_wherever_it_goes(run, hostile, name):
+def test_the_output_is_json_whatever_a_network_prints_and_changes(run, hostile, name):
+    path = [*sys.path]
     result = run("explain", "a.png", *model(name), "-o", "out", "--json")
     assert (result.exit_code, json.loads(result.stdout)["explained"]) == (0, 1)
     assert result.stderr.startswith("imported\nmade\nforward\n")
-    assert Path.cwd() == hostile
+    assert (Path.cwd(), sys.path, torch.empty(0).dtype) == (hostile, path, torch.float32)
+    assert str(torch.empty(0).device) == "cpu"
     assert lines(hostile / "out")[0]["status"] == "ok"
 
 

@@ -35,6 +35,13 @@ class _Stream(io.FileIO):
             return len(data)
 
 
+class _Text(io.TextIOWrapper):
+    """Stays open whoever closes it."""
+
+    def close(self) -> None:
+        self.flush()
+
+
 @contextmanager
 def own_streams() -> Iterator[None]:
     """Make closed streams harmless to this process, and keep standard output for its results.
@@ -65,7 +72,7 @@ def _open(descriptor: int, before: TextIO | None, errors: str) -> Any:
     encoding, errors = (before.encoding, before.errors or errors) if before else ("utf-8", errors)
     raw = _Stream(descriptor, "w", closefd=False)
     buffered = io.BufferedWriter(raw)
-    return io.TextIOWrapper(buffered, encoding, errors, line_buffering=descriptor == 2 or raw.isatty())
+    return _Text(buffered, encoding, errors, line_buffering=descriptor == 2 or raw.isatty())
 
 
 @contextmanager

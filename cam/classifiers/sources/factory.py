@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from cam.classifiers.checkpoints import fill_weights
@@ -22,7 +23,7 @@ from cam.heads.outputs import unwrap
 
 def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> LoadedNetwork:
     """Import a user's factory and call it."""
-    with same_directory(), _on_path("" if ".py:" not in model else str(Path(model).parent)):
+    with _isolated("" if ".py:" not in model else str(Path(model).parent)):
         factory = import_callable(model)
 
         @wraps(factory)
@@ -44,13 +45,20 @@ def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Loade
 
 
 @contextmanager
-def _on_path(folder: str) -> Iterator[None]:
-    """Import from this folder too, but last: a file of the name of a library never replaces the library."""
-    if folder in sys.path:
-        yield
-        return
-    sys.path.append(folder)
+def _isolated(folder: str) -> Iterator[None]:
+    """Import from this folder too, and undo what a factory changes for the whole process.
+
+    The folder comes last: a file of the name of a library never replaces the library.
+    """
+    known, dtype, device = folder in sys.path, torch.get_default_dtype(), torch.get_default_device()
+    if not known:
+        sys.path.append(folder)
     try:
-        yield
+        with same_directory():
+            yield
     finally:
-        sys.path.remove(folder)
+        if not known and folder in sys.path:
+            sys.path.remove(folder)
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
