@@ -235,7 +235,7 @@ def test_the_network_is_unchanged_if_any_of_its_calls_fails(name, device):
             assert state_of(network) == before
         else:
             break
-    assert 1 + {"forward": 1, "find_head": 4, "prove_head": 3}[name] <= call < 99
+    assert 1 + {"forward": 1, "find_head": 3, "prove_head": 3}[name] <= call < 99
 
 
 def test_training_flags_are_restored_if_a_module_is_used_twice():
