@@ -45,9 +45,11 @@ def make(first=None):
     network.first = first
     return network
 
-def exit_on_gray(x):
-    if x.std((2, 3)).max() < 1e-6 and x.abs().max() > 0.01:  # not at what is made up to find the head
-        sys.exit(9)
+def on_gray(end):
+    def first(x):
+        if x.std((2, 3)).max() < 1e-6 and x.abs().max() > 0.01:  # not at what is made up to find the head
+            end()
+    return first
 
 def replaces_streams():
     sys.stdout.close()
@@ -79,8 +81,8 @@ def fatal_later(**arguments):
 
 always_exits = lambda: make(lambda x: exit(9))
 always_fatal = lambda: make(lambda x: (_ for _ in ()).throw(Fatal("no")))
-sometimes_exits = lambda: make(exit_on_gray)
-moves_in_forward = lambda: make(lambda x: os.chdir("/"))
+sometimes_exits = lambda: make(on_gray(exit))
+sometimes_fatal = lambda: make(on_gray(fatal))
 """
 
 
@@ -152,11 +154,16 @@ def test_a_factory_may_fail_when_it_is_called_again_for_the_classes_of_a_checkpo
     refused(result, 1, "failed: Fatal: no")
 
 
-def test_an_exit_at_one_image_costs_its_line_only(run, hostile):
-    result = run("explain", ".", *model("sometimes_exits"), "-o", "../out", "--batch-size", "1", "--json")
+@pytest.mark.parametrize(
+    ("name", "reason"), [("sometimes_exits", "SystemExit: None"), ("sometimes_fatal", "Fatal: no")]
+)
+def test_what_ends_a_thread_at_one_image_costs_its_line_only(run, hostile, name, reason):
+    result = run("explain", ".", *model(name), "-o", f"../{name}", "--batch-size", "1", "--json")
     assert result.exit_code == 3
-    errors = json.loads(result.stdout)["errors"]
-    assert errors == {"b.png": "The code of 'hostile.py:sometimes_exits' calls exit(9). Remove that call from it."}
+    remedy = "Remove what raises it, such as a call of exit()."
+    assert json.loads(result.stdout)["errors"] == {
+        "b.png": f"The code of 'hostile.py:{name}' raises {reason}. {remedy}"
+    }
 
 
 def test_an_exit_in_the_main_thread_of_a_program_may_be_its_own(hostile):

@@ -148,14 +148,15 @@ class Classifier(BaseClassifier):
                         self._take_snapshot()
         except CamError:
             raise
-        except SystemExit as error:
-            if threading.current_thread() is threading.main_thread():  # from a handler of signals, perhaps
-                raise
-            raise ModelError(f"The code of {self.name!r} calls exit({error})", "Remove that call from it") from error
         except Exception as error:  # a user's network may raise anything
             problem = f"{self.name!r} does not run on inputs of shape {tuple(inputs.shape)}: {str(error).rstrip('.')}"
             remedy = "Give inputs of the size it is for (--fit crop, no --resolution or --tta), or smaller batches"
             raise ModelError(problem, remedy) from error
+        except BaseException as error:  # by exit(), or by Ctrl-C and handlers of signals, which run in the main thread
+            if threading.current_thread() is threading.main_thread() or isinstance(error, KeyboardInterrupt):
+                raise
+            problem = f"The code of {self.name!r} raises {type(error).__name__}: {error}"
+            raise ModelError(problem, "Remove what raises it, such as a call of exit()") from error
         if {len(logits), len(features)} != {len(inputs)}:
             problem = f"{self.name!r} gives {len(logits)} results and {len(features)} features for {len(inputs)} inputs"
             raise ModelError(problem, "Give one image at a time (--batch-size 1), or fix the network")
