@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow heads bench clean
+.PHONY: demo test test-slow mutants heads bench clean
 
 demo: .venv/installed
 	$(BIN)/cam explain samples -m digits -o build/demo --target top2 --format png --report --overwrite
@@ -15,6 +15,10 @@ test: .venv/tested
 
 test-slow: .venv/tested
 	$(BIN)/pytest -m slow
+
+# Plants 120 faults in the code, one at a time, and says which of them the tests do not notice. Takes half an hour.
+mutants: .venv/tested
+	$(BIN)/python tools/mutants.py
 
 # Finds and proves the heads of all torchvision classifiers: writes docs/heads.md. Takes about an hour.
 heads: .venv/installed

@@ -16,7 +16,7 @@ from cam.classifiers.preprocessing import Preprocessing
 from cam.images.io import read_image
 from cam.maps.boxes import boxes_of, component_boxes
 from cam.maps.geometry import Frame, Grid, fit_crop, fit_whole, stretched
-from cam.maps.projection import peak, project
+from cam.maps.projection import View, average_views, peak, project
 
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
@@ -192,3 +192,12 @@ def test_the_boxes_of_an_explanation_lie_on_its_heat():
 def test_of_equally_hot_cells_the_middle_one_is_the_peak():
     cells = spots(9, 9, (slice(2, 7), slice(3, 8)))
     assert peak(cells, PIXELS, fit_whole((9, 9), 9)) == (4, 5)
+
+
+def test_views_are_averaged_on_the_grid_of_the_first() -> None:
+    frame = Frame((2, 4), (2, 4), (0, 0), (2, 4))
+    fine = View(np.array([[[1, 3]]], np.float32), stretched((1, 2), (2, 4)), frame)
+    coarse = View(np.array([[[4]]], np.float32), stretched((1, 1), (2, 4)), frame)
+    for additive in (True, False):
+        assert average_views([fine, coarse], np.array([additive])).tolist() == [[[2.5, 3.5]]]
+        assert average_views([coarse, fine], np.array([additive])).tolist() == [[[3.0]]]

@@ -7,7 +7,7 @@ import re
 import time
 import tracemalloc
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cam.errors import UsageError
 from cam.images import find_pictures
-from cam.images.find import check_output, describe_left_out, natural_sort_key
+from cam.images.find import Picture, check_output, describe_left_out, natural_sort_key, shard
 
 
 @pytest.fixture(autouse=True)
@@ -239,3 +239,13 @@ def test_many_images_are_listed_in_seconds_and_take_little_memory() -> None:
     pictures = find_pictures(["p"])
     assert tracemalloc.get_traced_memory()[0] < 700 * len(pictures)
     tracemalloc.stop()
+
+
+def test_machines_of_all_versions_share_images_alike() -> None:
+    images = [Picture(Path(name), PurePosixPath(name)) for name in ("a.png", "b.png", "c.png", "sub/d.png", "5.jpg")]
+    shares = [[str(picture.name) for picture in shard(images, index, 3)] for index in (1, 2, 3)]
+    assert shares == [
+        ["b.png"],
+        ["c.png", "sub/d.png"],
+        ["a.png", "5.jpg"],
+    ]  # or one of another version leaves images out
