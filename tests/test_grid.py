@@ -131,6 +131,19 @@ def test_a_bad_map_is_an_error(tmp_path, content, words):
         saved_maps(tmp_path).heats(request())
 
 
+@pytest.mark.parametrize("shape", [(10**6, 10**6), (4, 7)])
+def test_a_map_whose_header_lies_is_an_error(tmp_path, shape):
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a/dog.npy", np.zeros((4, 6)))
+    whole = (tmp_path / "a/dog.npy").read_bytes()
+    text = str(shape).encode()
+    lying = whole.replace(b"(4, 6), }" + b" " * (len(text) - 6), text + b", }")
+    assert len(lying) == len(whole)
+    (tmp_path / "a/dog.npy").write_bytes(lying)
+    with pytest.raises(ImageError, match="cannot be read"):
+        saved_maps(tmp_path).heats(request())
+
+
 def test_seed_name_and_class_determine_uniform_noise():
     (_, uniform), (_, seeded) = baselines(0), baselines(1)
     one, other = uniform.heats(request(class_idxs=(1, 2))).values()

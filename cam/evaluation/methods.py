@@ -129,7 +129,7 @@ def _read_map(folder: Path, request: MapRequest, class_idx: int) -> Heat:
     try:
         with file.open("rb") as opened:
             heat = np.lib.format.read_array(opened, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise ImageError(f"The map {str(file)!r} cannot be read: {error}", "Write it with numpy.save") from error
     if heat.shape != request.image.shape[:2] or heat.dtype.kind not in "fiub":
         problem = f"The map {str(file)!r} is {heat.dtype} {heat.shape} for an image of {request.image.shape[:2]}"
