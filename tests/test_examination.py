@@ -135,6 +135,28 @@ def test_changed_code_with_the_same_weights_is_noticed(other, searches):
     assert len(searches) == 2
 
 
+class Ordered(nn.Module):
+    """Tokens in an order that neither its weights nor its description nor its scores show."""
+
+    def __init__(self, order: list[int]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.mix, self.fc = nn.Conv2d(3, 6, 8, 8), nn.Linear(6, 6), nn.Linear(6, 5)
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.mix(self.conv(x).flatten(2).mT[:, self.order]).relu().mean(1))
+
+
+def test_the_same_cells_in_another_order_are_noticed(searches):
+    rows = torch.arange(16).view(4, 4)
+    assert not analyze_head(Ordered(rows.flatten().tolist()), SHAPE).head.site.transposed
+    assert analyze_head(Ordered(rows.T.flatten().tolist()), SHAPE).head.site.transposed
+    with pytest.raises(HeadError, match="not places"):
+        analyze_head(Ordered(rows.roll(2, 0).flatten().tolist()), SHAPE)
+    assert len(searches) == 3
+
+
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"text", "cut short", "other bias", "other scores", "no grid"])
 def test_a_damaged_or_wrong_entry_is_replaced(damage, searches, cache):
     analysis = analyze_head(small_network(), SHAPE)

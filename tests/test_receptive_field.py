@@ -182,6 +182,16 @@ def test_fixed_and_adaptive_pools_have_the_same_centers(device: torch.device) ->
     assert grids[0] == grids[1]
 
 
+def test_a_fixed_pool_over_two_cells_that_see_everything(device: torch.device) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 12, 3, 2, 1), nn.ReLU()]
+    for _ in range(3):
+        layers += [nn.Conv2d(12, 12, 3, 2, 1), nn.ReLU()]
+    grid = grid_of(nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 4)), (32, 32), device)
+    assert grid.stride == (16, 16)
+    assert max(map(abs, grid.offset)) <= 4  # by convolution arithmetic: 0
+
+
 def test_a_network_that_resizes_its_input_is_stretched(device: torch.device) -> None:
     torch.manual_seed(0)
     grid = grid_of(nn.Sequential(nn.AdaptiveAvgPool2d(16), *patches(4)), (48, 48), device)
@@ -281,6 +291,12 @@ def test_cells_that_are_no_places_are_refused(name: str, device: torch.device) -
     assert report.kind == "no-places"
     with pytest.raises(HeadError, match="not places in the image"):
         report.exact()
+
+
+def test_an_ensemble_of_three_is_called_one(device: torch.device) -> None:
+    report = find_head(Stacked(3).to(device), (3, 64, 64))
+    assert (report.kind, report.head) == ("not-gap", None)
+    assert "ensemble: explain its members one by one" in report.reason
 
 
 def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> None:

@@ -28,6 +28,7 @@ own = torch.Generator().manual_seed(0)
 RANDOM: dict[str, Callable[[Network, Tensor], Tensor]] = {
     "dropout": lambda net, x: F.dropout(net.conv(x), 0.5),
     "rare dropout": lambda net, x: F.dropout2d(net.conv(x), 0.05),
+    "faint noise": lambda net, x: net.conv(x) + 1e-4 * torch.randn_like(x[:, :1, 2:, 2:]),
     "drop path": lambda net, x: net.conv(x) * (torch.rand(len(x), 1, 1, 1, device=x.device) > 0.3),
     "noise of numpy": lambda net, x: net.conv(x) + float(np.random.rand()),
     "noise of Python": lambda net, x: net.conv(x) + (random.random() < 0.5),
@@ -52,6 +53,8 @@ DEPENDENT: dict[str, Callable[[], Network]] = {
         mean=nn.Buffer(torch.zeros(16)),
     ),
     "largest of the batch": lambda: network(lambda net, x: F.relu(net.conv(x / x.max()))),
+    "the first for all": lambda: network(lambda net, x: F.relu(net.conv(x[:1].expand_as(x)))),
+    "the images before": lambda: network(lambda net, x: F.relu(net.conv(x.cumsum(0)))),
     "mean of the batch": lambda: network(lambda net, x: F.relu(net.conv(x - x.mean(0, keepdim=True)))),
 }
 

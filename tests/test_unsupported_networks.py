@@ -72,6 +72,11 @@ def on_meta() -> nn.Module:
         return Net()
 
 
+class BrokenState(Net):
+    def get_extra_state(self) -> object:
+        raise RuntimeError("no state")
+
+
 class Trainer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -120,6 +125,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "exported module": (lambda: exported().module(), "comes from torch.export"),
     "exported program": (exported, "must be a torch.nn.Module, got ExportedProgram"),
     "state dict": (lambda: Net().state_dict(), "must be a torch.nn.Module, got OrderedDict"),
+    "broken state": (BrokenState, "state_dict\\(\\) fails: RuntimeError: no state"),
     "trainer": (Trainer, "Trainer, whose train\\(\\) trains it.*\\.model"),
     "object with a lock": (lambda: with_attribute(lambda _: Locked()), "'something' .*copied.*lock"),
     "object with a lock in a layer": (locked_layer, "'body.0.something' .*copied.*lock"),

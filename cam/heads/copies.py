@@ -50,6 +50,11 @@ def check_network(network: object) -> None:
         if unsupported := _unsupported(module):
             problem, remedy = unsupported
             raise ModelError(f"{f'Layer {name!r}' if name else 'The network'} {problem}", remedy)
+    try:
+        network.state_dict()
+    except Exception as error:  # a user's get_extra_state may raise anything
+        problem = f"The network's state_dict() fails: {type(error).__name__}: {reason_of(error)}"
+        raise ModelError(problem, "Correct it, such as in a get_extra_state") from error
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if is_lazy(tensor):
             continue
@@ -66,20 +71,23 @@ def check_network(network: object) -> None:
 def _unsupported(module: nn.Module) -> tuple[str, str] | None:
     """Why a layer is not supported, and what to do about it."""
     kind = type(module)
-    holds_weights = bool(module.state_dict()) or not hasattr(module, "training")  # frozen: as constants
-    if isinstance(module, torch.jit.ScriptModule) and holds_weights:  # without them it is like a scripted function
+    if isinstance(module, torch.jit.ScriptModule) and _holds_weights(module):  # else it is like a scripted function
         problem = f"is a {kind.__name__} (TorchScript), whose calls cannot be watched"
         return problem, "Give the Python module that it was scripted from"
     if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
         problem = "comes from torch.export and cannot be put in evaluation mode"
         return problem, "Give the Python module that it was exported from"
-    in_quantized = kind.__module__.startswith("torch.ao.nn") and "quantized" in kind.__module__
-    if in_quantized and "FloatFunctional" not in kind.__name__:  # that is for networks yet to be quantized
+    is_quantized = "quantized" in kind.__module__ or "FakeQuantize" in kind.__name__
+    if kind.__module__.startswith("torch.ao.") and is_quantized and "FloatFunctional" not in kind.__name__:
         return f"is a quantized {kind.__name__}", _FLOAT
     if kind.train is not nn.Module.train and not _takes_mode(kind):
         problem = f"is a {kind.__name__}, whose train() trains it instead of setting the training mode"
         return problem, "Give the network inside it, such as its .model"
     return None
+
+
+def _holds_weights(module: torch.jit.ScriptModule) -> bool:
+    return bool(module.state_dict()) or not hasattr(module, "training")  # frozen: as constants
 
 
 def _takes_mode(kind: type[nn.Module]) -> bool:

@@ -21,8 +21,13 @@ _SOFTMAX = "the network returns probabilities or their logarithms, and softmax i
 _SIGMOID = "the network returns numbers from 0 to 1, as a sigmoid in its forward pass does; let it return the logits"
 _ONE_TOKEN = "the class score is read from one token, and the other positions do not contribute"
 _UNEVEN = "the positions do not count equally in the class score (flatten + fully connected, max pooling, 1 x 1 map)"
-_NO_GRID = "the average runs over a row of tokens that is not a grid of rows and columns (it includes a class token)"
-_BYPASS = "part of the class score does not come from the last features (several levels or poolings are joined)"
+_NO_GRID = (
+    "the average runs over rows of numbers that are no grid of rows and columns (a class token is among them, or they "
+    "are views of the image, or an ensemble: explain its members one by one)"
+)
+_BYPASS = (
+    "part of the class score does not come from the last features (several levels, poolings or networks are joined)"
+)
 
 
 def tolerance_of(dtype: torch.dtype) -> float:

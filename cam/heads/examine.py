@@ -1,7 +1,8 @@
 """Everything found by running a network: its head, the proof of it, and where the cells of its maps are.
 
 Finding it takes seconds, so it is cached. A cache entry is proved again: the maps of a random input must add up to the
-class scores that the network gives now, and these must be the cached scores.
+class scores that the network gives now; these and the features must be the cached ones, cell by cell, because the same
+cells in another order have the same scores.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import cast
 
 import platformdirs
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cam.errors import OutputError
@@ -31,7 +32,7 @@ from cam.maps.geometry import Grid
 from cam.tensors import device_and_dtype, hash_tensors
 from cam.version import VERSION
 
-_CACHE_VERSION = 4
+_CACHE_VERSION = 5
 _MAX_ENTRIES = 32  # of the cache; of ResNet-50's head one takes 8 MB
 
 
@@ -83,22 +84,29 @@ def _read_cache(file: Path, network: nn.Module, input_shape: tuple[int, int, int
         entry = torch.load(file, map_location="cpu", weights_only=True)
         device, dtype = device_and_dtype(network)
         head = Head(**{**entry["head"], "site": Site(**entry["head"]["site"])}).to(device)
-        _, logits = check_maps(network, head, input_shape, 1)
-        expected = entry["scores"]
-        limit = tolerance_of(dtype) * max(1.0, float(expected.abs().max()))
-        if not float((logits[0].float().cpu() - expected).abs().max()) <= limit:
-            return None
+        scores, cells = _results(network, head, input_shape)
+        sizes = max(1.0, float(entry["scores"].abs().max())), float(entry["cells"].max() - entry["cells"].min())
+        for now, before, size in zip((scores, cells), (entry["scores"], entry["cells"]), sizes, strict=True):
+            if not float((now - before).abs().max()) <= tolerance_of(dtype) * size:
+                return None
         os.utime(file)
         return HeadAnalysis(head, Proof(**entry["proof"]), Grid(**entry["grid"]), sha256)
     except Exception:  # a damaged file or a user's network may raise anything
         return None
 
 
+def _results(network: nn.Module, head: Head, input_shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Class scores (C,) of a random input, and a mixture of its features' channels (h, w)."""
+    _, logits, features = check_maps(network, head, input_shape, 1)
+    mixture = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(5))
+    return logits[0].float().cpu(), torch.tensordot(mixture, features[0].float().cpu(), 1)
+
+
 def _write_cache(file: Path, analysis: HeadAnalysis, network: nn.Module, input_shape: tuple[int, int, int]) -> None:
     """Write an entry and delete those not used for the longest time; do nothing if the cache cannot be written."""
-    _, logits = check_maps(network, analysis.head, input_shape, 1)
+    scores, cells = _results(network, analysis.head, input_shape)
     buffer = io.BytesIO()
-    torch.save({**asdict(analysis), "scores": logits[0].float().cpu()}, buffer)
+    torch.save({**asdict(analysis), "scores": scores, "cells": cells}, buffer)
     with suppress(OutputError, OSError):
         write_whole(file, buffer.getvalue())
         entries = sorted(file.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)

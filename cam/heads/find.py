@@ -21,6 +21,10 @@ from cam.maps.geometry import Grid
 from cam.tensors import device_and_dtype, no_tf32
 
 _MAX_CANDIDATES = 4  # of the last tensors with positions, before giving up
+_NO_FEATURES = (
+    "no features with more than one position lead to the class scores (a 1 x 1 map, detach() or numpy() behind it, or "
+    "several views made of each image)"
+)
 _NO_PLACES = (
     "what its class score averages over are not places in the image: patches pasted into the image change the features "
     "in no order of rows and columns (learned queries, shuffled tokens, averaged views of the image, or an ensemble: "
@@ -135,8 +139,8 @@ def _reports(network: nn.Module, inputs: Tensor, recorded: Probe) -> list[HeadRe
     finally:
         for parameter in zero:
             parameter.zero_()
-    if not candidates:
-        return [HeadReport("not-gap", "no features with more than one position lead to the class scores")]
+    if not candidates or (candidates[0].reason and candidates[0].shape == inputs.shape):  # the inputs, turned
+        return [HeadReport("not-gap", _NO_FEATURES)]
     if candidates[0].reason:
         return [HeadReport(candidates[0].kind, candidates[0].reason, candidates[0].site)]
     heads = [_read_head(experiment, candidate) for candidate in candidates]

@@ -74,7 +74,7 @@ def _is_row(tensor: Tensor, batch: int) -> bool:
     """True if a tensor has one number, or one row of numbers, for each image."""
     if not tensor.is_floating_point() or math.prod(tensor.shape[2:]) != 1 or 0 in tensor.shape:
         return False
-    return tensor.ndim > 1 or batch in (1, tensor.numel())
+    return tensor.shape[0] == batch if tensor.ndim > 1 else batch in (1, tensor.numel())
 
 
 def _as_rows(tensor: Tensor, batch: int) -> Tensor:

@@ -40,16 +40,18 @@ def prove_head(
     The input shape is (channels, H, W); `in_float64` also checks a float64 copy of the network. Raises HeadError if the
     maps do not add up, so that they must not be shown.
     """
-    error, _ = check_maps(network, head, input_shape, inputs)
+    error, *_ = check_maps(network, head, input_shape, inputs)
     error64 = None
     if in_float64:
         with suppress(RuntimeError):  # the network casts to another precision
-            error64, _ = check_maps(eval_copy(network, input_shape).double(), head, input_shape, inputs)
+            error64, *_ = check_maps(eval_copy(network, input_shape).double(), head, input_shape, inputs)
     return Proof(inputs, error, error64)
 
 
-def check_maps(network: nn.Module, head: Head, input_shape: tuple[int, int, int], inputs: int) -> tuple[float, Tensor]:
-    """Largest completeness error of random inputs, always the same, and their logits (N, C); or a HeadError."""
+def check_maps(
+    network: nn.Module, head: Head, input_shape: tuple[int, int, int], inputs: int
+) -> tuple[float, Tensor, Tensor]:
+    """Largest completeness error of inputs, always the same, their logits (N, C) and features; or a HeadError."""
     device, dtype = device_and_dtype(network)
     images = random_inputs(inputs, input_shape, seed=1).to(device, dtype)
     logits, features = forward(network, head.site, images)
@@ -65,4 +67,4 @@ def check_maps(network: nn.Module, head: Head, input_shape: tuple[int, int, int]
             f"{float(errors.max()):.2g} of the largest, more than {tolerance:g}",
             "Check that the network gives the same finite scores twice in evaluation mode",
         )
-    return float(completeness_error(cams, head.bias, logits).max()), logits
+    return float(completeness_error(cams, head.bias, logits).max()), logits, features

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cam.heads.head import Head, Site
-from cam.heads.hooks import feature_hook, forward
+from cam.heads.hooks import feature_hook
 from cam.heads.pasting import Pastes, centroids, energy_of, make_pastes, orient
 from cam.maps.geometry import Grid, stretched
 from cam.tensors import device_and_dtype
@@ -89,8 +89,8 @@ class _Answers:
 
 
 def _paste_patches(network: nn.Module, head: Head, shape: tuple[int, int, int], *, gradients: bool = False) -> _Answers:
-    pastes, norms = make_pastes(shape).with_turned(), head.weight.norm(dim=0)
-    weights = (norms / norms.max() if norms.any() else torch.ones_like(norms)).view(-1, 1, 1)
+    pastes, norms = make_pastes(shape).with_turned(), head.weight.double().norm(dim=0)
+    weights = (norms / norms.max() if norms.any() else torch.ones_like(norms)).float().view(-1, 1, 1)
     device, dtype = device_and_dtype(network)
     inputs = pastes.backgrounds.to(device, dtype)
     inputs, features, changed = _features(network, head.site, inputs, pastes.images.to(device, dtype), gradients)
@@ -104,13 +104,19 @@ def _features(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs, their features, with gradients if the network allows them, and the features of images."""
     batch = len(inputs) // 2
-    changed = torch.cat([forward(network, site, part)[1] for part in torch.split(images, batch)])
+    changed = torch.cat([_run(network, site, part) for part in torch.split(images, batch)])
     if gradients:
         with suppress(RuntimeError):  # it leaves torch in between
             inputs = inputs.requires_grad_()
-            return inputs, forward(network, site, inputs, gradients=True)[1], changed
+            return inputs, _run(network, site, inputs, gradients=True), changed
     inputs = inputs.detach()
-    return inputs, torch.cat([forward(network, site, part)[1] for part in torch.split(inputs, batch)]), changed
+    return inputs, torch.cat([_run(network, site, part) for part in torch.split(inputs, batch)]), changed
+
+
+def _run(network: nn.Module, site: Site, inputs: Tensor, *, gradients: bool = False) -> Tensor:
+    """Features (N, K, h, w), also if the network fails after them, as a fixed pool does at another input size."""
+    with feature_hook(network, site, gradients=gradients) as hook:
+        return hook.features(inputs)
 
 
 def _oriented(answers: _Answers, site: Site) -> Site | None:
@@ -208,7 +214,6 @@ def _cell_counter(network: nn.Module, site: Site, channels: int, axis: int, shor
     @cache
     def count(length: int) -> int:
         size = (length, short) if axis == 0 else (short, length)
-        with feature_hook(network, site) as hook:
-            return hook.features(torch.zeros(1, channels, *size, device=device, dtype=dtype)).shape[2 + axis]
+        return _run(network, site, torch.zeros(1, channels, *size, device=device, dtype=dtype)).shape[2 + axis]
 
     return count
