@@ -56,6 +56,14 @@ def test_evidence_for_is_warm_and_against_is_cold_at_every_strength() -> None:
     assert not {tuple(c) for c in against.tolist()} & {tuple(c) for c in favor.tolist()}
 
 
+def test_the_hue_of_signed_turns_with_the_square_of_the_evidence() -> None:
+    table, strength = lookup("signed").astype(float), np.array([48, 64, 96, 127])
+    _, favor = lightness_and_hue(table[128 + strength])
+    _, against = lightness_and_hue(table[128 - strength])
+    assert np.abs(favor - (38 + 57 * (strength / 127) ** 2)).max() < 1.5  # degrees
+    assert np.abs(against - (290 - 80 * (strength / 127) ** 2)).max() < 1.5
+
+
 @pytest.mark.parametrize("name", ["inferno", "INFERNO", "COLORMAP_INFERNO", "colormap_inferno"])
 def test_color_maps_of_opencv_run_from_minus_to_plus_vmax(name: str) -> None:
     inferno = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO).reshape(256, 3)
@@ -68,6 +76,8 @@ def test_color_maps_of_opencv_run_from_minus_to_plus_vmax(name: str) -> None:
 def test_unknown_color_maps_are_errors_with_the_nearest_names() -> None:
     with pytest.raises(UsageError, match=r"got 'virids'\. Use --colormap viridis"):
         lookup("virids")
+    with pytest.raises(UsageError, match=r"got 'rainbough'\. Use --colormap rainbow"):
+        lookup("rainbough")
     with pytest.raises(UsageError, match=r"Use --colormap signed or viridis or turbo"):
         lookup("12345")
 

@@ -93,6 +93,14 @@ def test_a_class_field_refuses_text_that_matches_no_class_or_several(page):
     assert page.locator("#class").get_attribute("aria-invalid") is None
 
 
+def test_a_click_pins_a_cell_and_another_moves_or_frees_it(page):
+    box = page.locator("#stage").bounding_box()
+    for share, is_pinned in ((0.3, True), (0.6, True), (0.6, False)):
+        page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        cell = page.evaluate("gapcam.picture.view.hovered")
+        assert state(page, "pin") == (cell if is_pinned else None)
+
+
 def test_png_saves_the_view(page, tmp_path):
     page.evaluate("gapcam.state.set({ pin: 100 })")
     with page.expect_download() as download:

@@ -10,44 +10,42 @@ for each fault the tests of its package. Which faults are taken depends on their
 from __future__ import annotations
 
 import ast
+import multiprocessing
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-PROCESSES, SECONDS = 2, 600  # a fault that makes the tests run longer is noticed
+PROCESSES, SECONDS = 2, 1200  # a fault that makes the tests run longer is noticed
 
 # For each package the number of faults, and its tests, those that notice most first.
 PACKAGES = {
-    "maps": (18, "hand_worked geometry evidence grid explanation pipeline overlay resuming explain_evidence placement"),
+    "maps": (18, "hand_worked geometry evidence overlay grid explanation"),
     "heads": (
         28,
-        "outputs proof features odd_heads receptive_field repeatable changed_networks unsupported_networks hand_worked "
-        "examination engines families networks explanation placement inspection weights",
+        "outputs proof features hand_worked odd_heads receptive_field repeatable changed_networks unsupported_networks "
+        "examination",
     ),
     "images": (
         22,
-        "reading images decoding samples bands inputs lists archives unreadable_images bad_pictures bad_input "
-        "annotations resuming",
+        "reading images decoding samples bands inputs lists choosing archives unreadable_images bad_pictures "
+        "annotations",
     ),
-    "drawing": (12, "overlay legend blending explain_evidence batch"),
-    "runs": (
-        16,
-        "workers run_folder merging resuming batch blending explain_evidence explain_runs explain_command commands",
-    ),
+    "drawing": (12, "overlay legend blending"),
+    "runs": (16, "workers run_folder merging resuming batch blending explain_evidence explain_runs"),
     "report": (12, "report_evidence report_command report_page report_controls report_edges"),
     "report/page": (12, "report_evidence report_page report_controls report_edges"),
 }
@@ -85,8 +83,11 @@ _JAVASCRIPT = {
     **{"Math.min": "Math.max", "Math.max": "Math.min", "Math.round": "Math.floor", "Math.floor": "Math.ceil"},
 }
 
-# Faults that change nothing that a test could notice, by the line that they make.
-_EQUIVALENT: dict[str, str] = {}
+# Faults that change nothing that a test could notice: how the line that they make begins, and why.
+_EQUIVALENT = {
+    "exists = np.abs(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) - lab).max(-1) <= 0.5": "no difference is exactly 0.5",
+    "_ROUNDING = 2e-06": "both are far below a pixel, and far above rounding",
+}
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,10 @@ class Fault:
         return source[: self.start] + self.text + source[self.end :]
 
     @property
+    def package(self) -> str:
+        return Path(self.file).parent.relative_to("cam").as_posix()
+
+    @property
     def line(self) -> int:
         return (ROOT / self.file).read_bytes().count(b"\n", 0, self.start) + 1
 
@@ -114,6 +119,9 @@ class Fault:
     @property
     def after(self) -> str:
         return self.planted().decode().splitlines()[self.line - 1].strip()
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}\n    {self.before}\n    {self.after}"
 
 
 class _Finder(ast.NodeVisitor):
@@ -236,68 +244,67 @@ def _find_in_javascript(source: bytes) -> Iterator[tuple[int, int, bytes]]:
         yield from ((*match.span(), new.encode()) for match in re.finditer(re.escape(old.encode()), code))
 
 
-def run_tests(trees: SimpleQueue[Path], package: str, fault: Fault | None = None) -> str:
-    """Run the tests of a package in a free copy of the tree; return what fails first, "" if nothing does."""
-    tree = trees.get()
-    try:
+class _FirstFailure:
+    """A plugin of pytest that keeps the name of the test, or of the file, that fails first."""
+
+    name = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.name = self.name or (report.nodeid if report.failed else "")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.name = self.name or (report.nodeid if report.failed else "")
+
+
+def _stop(*_: object) -> None:
+    raise TimeoutError
+
+
+def run_tests(package: str, fault: Fault | None = None) -> str:
+    """Run the tests of a package in a copy of the tree, in a process of its own; return what fails, "" if nothing."""
+    first = _FirstFailure()
+    signal.signal(signal.SIGALRM, _stop)
+    signal.alarm(SECONDS)
+    with TemporaryDirectory() as folder, Path(os.devnull).open("w") as silent:
+        tree = Path(shutil.copytree(ROOT, Path(folder, "tree"), ignore=shutil.ignore_patterns(".*", "build", "dist")))
         if fault:
             (tree / fault.file).write_bytes(fault.planted())
-            os.utime(tree / fault.file, (fault.start, fault.start))  # or bytecode of the original would run
-        return _first_failure(package, tree)
-    finally:
-        if fault:
-            shutil.copy2(ROOT / fault.file, tree / fault.file)
-        trees.put(tree)
-
-
-def _first_failure(package: str, tree: Path) -> str:
-    files = [f"cam/{package}", *(f"tests/test_{name}.py" for name in PACKAGES[package][1].split())]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", f"--basetemp={tree}-tmp", *files]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-    with (tree / "output").open("w+") as output:
-        process = subprocess.Popen(  # noqa: S603
-            command, cwd=tree, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-        try:
-            process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return f"more than {SECONDS} seconds"
-        output.seek(0)
-        lines = output.read().splitlines()
-    failures = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    return "" if process.returncode == 0 else (failures or lines[-1:] or ["no output"])[0]
-
-
-def is_noticed(trees: SimpleQueue[Path], fault: Fault) -> bool:
-    """Plant a fault, and print what the tests say."""
-    failure = run_tests(trees, Path(fault.file).parent.relative_to("cam").as_posix(), fault)
-    place = f"{fault.file}:{fault.line}  {fault.before}  ->  {fault.after}"
-    print(f"{'noticed' if failure else 'MISSED '}  {place}  {failure[:100]}", flush=True)
-    return bool(failure)
+        os.chdir(tree)
+        os.environ["PYTHONPATH"] = str(tree)  # of the programs that tests start
+        sys.path.insert(0, str(tree))
+        files = [f"cam/{package}", *(f"tests/test_{name}.py" for name in PACKAGES[package][1].split())]
+        with redirect_stdout(silent), redirect_stderr(silent):
+            status = pytest.main(["-x", "-q", "--tb=no", f"--basetemp={folder}/results", *files], plugins=[first])
+        os.chdir(ROOT)
+    return "" if status == 0 else first.name or str(status)
 
 
 def plant(packages: Sequence[str], seed: int) -> int:
     """Plant the sample; return 1 if over 5 % of it is not noticed."""
     faults = [fault for package in packages for fault in sample(package, PACKAGES[package][0], seed)]
-    equivalent = [fault for fault in faults if fault.after in _EQUIVALENT]
-    faults = [fault for fault in faults if fault.after not in _EQUIVALENT]
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(PROCESSES) as pool:
-        trees: SimpleQueue[Path] = SimpleQueue()
-        for number in range(PROCESSES):
-            tree, ignored = Path(folder, str(number)), shutil.ignore_patterns(".*", "build", "dist", "__pycache__")
-            trees.put(Path(shutil.copytree(ROOT, tree, ignore=ignored)))
-        if failures := [failure for failure in pool.map(partial(run_tests, trees), packages) if failure]:
-            sys.exit(f"The tests fail without any fault: {failures[0]}")
-        noticed = list(pool.map(partial(is_noticed, trees), faults))
-    print(f"\n{sum(noticed)} of {len(faults)} noticed ({100 * sum(noticed) / len(faults):.0f} %); not noticed:")
-    for fault, was_noticed in zip(faults, noticed, strict=True):
-        if not was_noticed:
-            print(f"{fault.file}:{fault.line}\n    {fault.before}\n    {fault.after}")
-    for fault in equivalent:
-        print(f"Left out, for it changes nothing ({_EQUIVALENT[fault.after]}):\n    {fault.file}: {fault.after}")
-    return int(sum(noticed) < 0.95 * len(faults))
+    reasons = {fault: why for fault in faults for line, why in _EQUIVALENT.items() if fault.after.startswith(line)}
+    faults = [fault for fault in faults if fault not in reasons]
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cv2", "torch", "torchvision"])  # imported once
+    missed = []
+    with ProcessPoolExecutor(PROCESSES, context, max_tasks_per_child=1) as pool:
+        sound = [pool.submit(run_tests, package) for package in packages]
+        runs = {pool.submit(run_tests, fault.package, fault): fault for fault in faults}
+        if failures := [failure for run in sound if (failure := run.result())]:
+            pool.shutdown(cancel_futures=True)
+            sys.exit(f"Tests fail without any fault: {', '.join(failures)}")
+        for run in as_completed(runs):
+            fault, failure = runs[run], run.result()
+            print(f"{'noticed' if failure else 'MISSED '} {fault}  {failure[:90]}", flush=True)
+            missed += [] if failure else [fault]
+    share = 1 - len(missed) / len(faults)
+    print(
+        f"\n{len(faults) - len(missed)} of {len(faults)} noticed ({100 * share:.0f} %); not noticed:", *missed, sep="\n"
+    )
+    for fault, why in reasons.items():
+        print(f"Left out, because {why}: {fault}")
+    return int(share < 0.95)
 
 
 if __name__ == "__main__":
