@@ -8,6 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from pictures import photograph, png, save
@@ -203,3 +204,16 @@ def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="cannot be written"):
             write_whole(path, b"data")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(("largest", "value"), [(255, 255), (256, 1)])
+def test_a_palette_of_sixteen_bits_has_a_color_over_255(tmp_path: Path, largest: int, value: int) -> None:
+    palette = Image.new("P", (2, 2), 3)
+    palette.putpalette([0, 0, 0] * 3 + [0, 0, 171])
+    palette.save(tmp_path / "a.tiff")
+    head, stored, tail = (tmp_path / "a.tiff").read_bytes().rpartition(struct.pack("<H", 171 << 8))
+    assert stored
+    data = head + struct.pack("<H", largest) + tail
+    (tmp_path / "a.tiff").write_bytes(data)
+    assert read_image(tmp_path / "a.tiff")[0, 0].tolist() == [0, 0, value]
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[0, 0].tolist() == [value, 0, 0]

@@ -317,18 +317,6 @@ def test_a_palette_of_eight_bits_is_read_as_libtiff_reads_it(tmp_path: Path) -> 
     ]
 
 
-@pytest.mark.parametrize(("largest", "value"), [(255, 255), (256, 1)])
-def test_a_palette_of_sixteen_bits_has_a_color_over_255(tmp_path: Path, largest: int, value: int) -> None:
-    palette = Image.new("P", (2, 2), 3)
-    palette.putpalette([0, 0, 0] * 3 + [0, 0, 171])
-    palette.save(tmp_path / "a.tiff")
-    head, stored, tail = (tmp_path / "a.tiff").read_bytes().rpartition(struct.pack("<H", 171 << 8))
-    assert stored
-    data = head + struct.pack("<H", largest) + tail
-    assert read(tmp_path, data)[0, 0].tolist() == [0, 0, value]
-    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[0, 0].tolist() == [value, 0, 0]
-
-
 def test_lab_and_cmyk_of_a_tiff(tmp_path: Path) -> None:
     """The red of sRGB has L* 54.29, a* 80.81 and b* 69.89 under D50 (ICC)."""
     lab = np.array([[[round(54.29 * 2.55), 81, 70], [255, 0, 0]]] * 2, "u1")
