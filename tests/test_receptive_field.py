@@ -14,7 +14,9 @@ import cam
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import HeadError
 from cam.heads.find import find_head
+from cam.heads.head import Site
 from cam.heads.hooks import forward
+from cam.heads.pasting import orient
 from cam.maps.geometry import Grid
 
 
@@ -192,6 +194,24 @@ def test_a_fixed_pool_over_two_cells_that_see_everything(device: torch.device) -
     assert max(map(abs, grid.offset)) <= 4  # by convolution arithmetic: 0
 
 
+class Multiples(nn.Module):
+    """Takes multiples of its stride only, as an HRNet does, whose levels would not fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = patches(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[2] % 8 == x.shape[3] % 8 == 0
+        return self.network(x)
+
+
+def test_a_network_that_takes_multiples_of_its_stride_is_measured(device: torch.device) -> None:
+    grid = grid_of(Multiples(), (48, 64), device)
+    assert (grid.method, grid.stride) == ("measured", (8, 8))
+    np.testing.assert_allclose(grid.offset, 3.5, atol=0.8)
+
+
 def test_a_network_that_resizes_its_input_is_stretched(device: torch.device) -> None:
     torch.manual_seed(0)
     grid = grid_of(nn.Sequential(nn.AdaptiveAvgPool2d(16), *patches(4)), (48, 48), device)
@@ -314,3 +334,14 @@ def test_the_same_weights_with_another_stride_are_measured_again(device: torch.d
         network.load_state_dict({name: torch.full_like(value, 0.1) for name, value in network.state_dict().items()})
         grids.append(cam.wrap(network.to(device), input_size=48).grid)
     assert [grid.stride for grid in grids] == [(4, 4), (2, 2)]
+
+
+def test_faint_answers_everywhere_do_not_hide_the_order_of_the_strong_ones() -> None:
+    cells = np.indices((3, 3)).reshape(2, -1).T
+    strong, faint = torch.eye(9, dtype=torch.float64).view(9, 3, 3), torch.ones(4, 3, 3, dtype=torch.float64)
+    faint[:, 1, 1] = 2
+    centers = 8.0 * np.concatenate((cells, [[0, 0], [2, 2], [0, 2], [2, 0]]))
+    site, correlations = orient(Site("", "relu", 0), torch.cat((1000 * strong.mT, faint)), centers)
+    assert (site.transposed, site.flipped) == (True, (False, False))
+    # Variances 6 of the strong, weight sqrt(1000); 4 of what was pasted at the corners, weight sqrt(2).
+    np.testing.assert_allclose(correlations, (1 + 4 / 6 * 0.002**0.5) ** -0.5, rtol=1e-3)

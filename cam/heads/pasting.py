@@ -21,6 +21,7 @@ _SIDES = 0.12, 0.2, 0.3  # of a patch, shares of the image's
 _SOFT = 0.25  # share of half a patch's side over which it fades in and out
 _SPREAD = 0.7548776662, 0.5698402910  # multiples of them, modulo 1, fill the unit square evenly
 _NOISE = 0.1  # share of the largest change, below which a cell does not answer
+_SPREAD_OUT = 0.2  # share of what is left, that does not say where rows and columns lie
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,17 @@ def centroids(energy: Tensor) -> NDArray[np.float64]:
 
 
 def _correlations(energy: Tensor, centers: NDArray[np.float64]) -> NDArray[np.float64]:
-    answers = centroids(energy)
+    """Correlations (2,), by the strongest answers: normalizations over the image spread the faint ones."""
+    largest = energy.amax((1, 2))
+    answers = centroids((energy - _SPREAD_OUT * largest[:, None, None]).clamp(min=0))
     answered = np.isfinite(answers[:, 0])
+    weights = largest.sqrt().numpy()[answered]
     correlations = []
     for axis in (0, 1):
         pasted, cells = centers[answered, axis], answers[answered, axis]
-        still = len(cells) < 3 or cells.std() < 1e-6
-        correlations.append(0.0 if still else float(np.corrcoef(pasted, cells)[0, 1]))
+        if len(cells) < 3 or cells.std() < 1e-6:
+            correlations.append(0.0)
+            continue
+        covariance = np.cov(pasted, cells, aweights=weights)
+        correlations.append(float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])))
     return np.where(np.array(energy.shape[1:]) == 1, np.nan, correlations)

@@ -192,6 +192,9 @@ def _stride(network: nn.Module, site: Site, shape: tuple[int, int, int], axis: i
         with suppress(Exception):  # the network takes one size only, or none so small
             if stride := _step(_cell_counter(network, site, shape[0], axis, width), start):
                 return stride
+    with suppress(Exception):  # it takes some sizes only, such as multiples of its stride
+        more = _cell_counter(network, site, shape[0], axis, other)(2 * length) - cells
+        return length / more if more > 0 else None
     return None
 
 
