@@ -75,7 +75,9 @@ _limit = option_group("Limits")
 @_target("--tta", is_flag=True, help="Average the maps over mirrored and larger inputs.")
 @_target("--channels", type=whole_number(0), default=0, help="Also draw the N channels that add most.")
 @_picture("--save", type=_SAVE, default="overlay", help="overlay,heat,cam: images, .npy and .npz.")
-@_picture("--opacity", type=FRACTION, default=0.5, help="Opacity of the heat, from 0 to 1.")
+@_picture("--opacity", type=FRACTION, default=0.85, help="Opacity of the most evidence, from 0 to 1.")
+@_picture("--photo", metavar="gray|color", default="gray", help="The photograph under the heat.")
+@_picture("--contours/--no-contours", default=True, help="A line around half of the scale.")
 @_picture("--colormap", metavar="NAME", default="signed", help="signed, or a color map of OpenCV.")
 @_picture("--scale", type=_SCALE, default="run", help="End of the color scale: run, image, a number.")
 @_picture("--boxes", is_flag=True, help="Draw the boxes that the manifest has, too.")
@@ -176,7 +178,7 @@ def _run_options(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
         outputs=(EvidenceWriter(),) if options["report"] else (),
         read=ReadOptions(**select(options, "value_range", "bands")),
         limits=Limits(options["max_pixels"], options["max_bytes"], options["timeout"]),
-        **select(options, "scale", "boxes", "box_share", "opacity", "colormap", "max_side"),
+        **select(options, "scale", "boxes", "box_share", "opacity", "colormap", "photo", "contours", "max_side"),
         **select(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite"),
     )
 

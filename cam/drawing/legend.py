@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from cam.drawing.colormaps import colorize
+from cam.drawing.colormaps import paint, to_color_indices
 
-_MIN_WIDTH = 280
-_PAPER, _INK, _PALE = 250, 24, 104  # grays
+MIN_WIDTH = 280  # pixels, of an image with a legend
+_PAPER, _INK, _PALE, _UNDER = 250, 24, 104, 140  # grays; the last under the colors of the bar
 
 
 def with_legend(
@@ -26,20 +26,22 @@ def with_legend(
     details: str,
     vmax: float,
     colormap: str = "signed",
+    opacity: float = 0.85,
     notes: Sequence[str] = (),
     unit: str = "evidence (logit)",
+    ends: tuple[str, str] = ("", ""),
     signed: bool = True,
 ) -> NDArray[np.uint8]:
     """Make a canvas for an image of (H, W) pixels with a legend below: title, details and notes, and a color bar.
 
     Texts that are too long are shortened, empty ones left out. The color bar runs from -vmax to vmax if signed, else
-    from 0. The canvas is (H + legend, max(W, 280), 3) uint8 RGB; the pixels of the image, at the top left, are not
-    set yet.
+    from 0; above it is the unit, or what its ends stand for. Its colors are those on gray. The canvas is
+    (H + legend, max(W, 280), 3) uint8 RGB; the pixels of the image, at the top left, are not set yet.
     """
     height, width = size
     level = round(math.log(min(max(13, min(width, 2 * height) / 46), 150) / 13, 1.25))
     letter = round(13 * 1.25**level)  # size in pixels; of a few sizes, so that a run draws each letter only once
-    right = max(width, _MIN_WIDTH) - letter
+    right = max(width, MIN_WIDTH) - letter
     side_by_side = right - letter >= 32 * letter
     bar_left = right - 15 * letter if side_by_side else letter
     text_width = (bar_left - 2 * letter if side_by_side else right) - letter
@@ -49,7 +51,7 @@ def with_legend(
     rows += [(_clean(note), 0.85 * letter, _PALE, 1.25) for note in notes]
     rows = [row for row in rows if row[0]]
     text_bottom = round(letter * (1 + sum(step for *_, step in rows)))
-    bar = _bar(right - bar_left, letter, vmax, colormap, unit, signed)
+    bar = _bar(right - bar_left, letter, vmax, colormap, opacity, unit, ends, signed)
     bar_top = letter if side_by_side else text_bottom + letter // 3
     strip = np.full((max(text_bottom, bar_top + bar.shape[0]) + letter // 2, right + letter), _PAPER, np.uint8)
     y = float(letter)
@@ -65,36 +67,49 @@ def with_legend(
 
 
 @lru_cache(maxsize=8)  # the images of a run share it
-def _bar(width: int, letter: int, vmax: float, colormap: str, unit: str, signed: bool) -> NDArray[np.uint8]:
-    """Draw the color bar with its unit above and five numbers below, three if it is short: (H, W, 3) uint8 RGB."""
+def _bar(
+    width: int,
+    letter: int,
+    vmax: float,
+    colormap: str,
+    opacity: float,
+    unit: str,
+    ends: tuple[str, str],
+    signed: bool,
+) -> NDArray[np.uint8]:
+    """Draw the color bar with a text above and round numbers below, every other one if short: (H, W, 3) uint8 RGB."""
     font_size = 0.85 * letter
     top, bottom = round(1.3 * letter), round(2.05 * letter)
     gray = np.full((round(3.4 * letter), width), _PAPER, np.uint8)
-    _write(gray, (0, 0), _shorten(unit, font_size, width), font_size, _PALE)
+    low, high = (_shorten(_clean(end), font_size, width // 2 - letter // 2) for end in ends)
+    _write(gray, (0, 0), low or _shorten(unit, font_size, width), font_size, _PALE)
+    _write(gray, (width - _length(high, font_size), 0), high, font_size, _PALE)
     ticks = _ticks(vmax, signed)
     if sum(_length(number, font_size) + letter for _, number in ticks) > width:
-        ticks = ticks[::2]
+        ticks = ticks[len(ticks) // 2 % 2 :: 2]  # with the zero in the middle
     stroke = max(1, letter // 13)
     for share, number in ticks:
         x = round(share * (width - stroke))
         gray[bottom : bottom + letter // 4 + 1, x : x + stroke] = _PALE
         length = _length(number, font_size)
-        x = {0.0: 0, 1.0: width - length}.get(share, x + (stroke - length) // 2)  # the outer numbers end with the bar
+        x = min(max(x + (stroke - length) // 2, 0), width - length)
         _write(gray, (x, bottom + letter // 3), number, font_size, _INK)
     bar = np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), np.uint8)
-    values = np.linspace(-vmax if signed else 0, vmax, width)[None]
-    bar[top:bottom] = colorize(values, vmax, colormap, signed)
+    values = np.linspace(-vmax if signed else 0, vmax, width)[None].repeat(bottom - top, 0)
+    bar[top:bottom] = paint(to_color_indices(values, vmax), np.full(values.shape, _UNDER, np.uint8), colormap, opacity)
     bar.flags.writeable = False  # shared by all callers
     return bar
 
 
 def _ticks(vmax: float, signed: bool) -> list[tuple[float, str]]:
-    """Choose five numbers of a color scale and their positions on it, from 0 to 1."""
-    end = float(f"{vmax:.3g}")  # so that the numbers between are parts of the number at the end
+    """Choose round numbers of a color scale and their positions on it, from 0 to 1."""
     if vmax <= 0:
         return [(0.5 if signed else 0.0, "0")]
-    shares = [0.0, 0.25, 0.5, 0.75, 1.0]
-    return [(share, _number(end * (2 * share - 1 if signed else share), signed)) for share in shares]
+    power = 10.0 ** math.floor(math.log10(vmax / 2))
+    step = next(size * power for size in (5, 2, 1) if size * power <= vmax / 2)
+    count = math.floor(vmax / step * (1 + 1e-9))
+    numbers = [step * number for number in range(-count if signed else 0, count + 1)]
+    return [((number / vmax + 1) / 2 if signed else number / vmax, _number(number, signed)) for number in numbers]
 
 
 def _number(value: float, signed: bool) -> str:

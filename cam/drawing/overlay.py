@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
+import contourpy
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.drawing.colormaps import paint, to_color_indices
+from cam.drawing.colormaps import has_negative, paint, to_color_indices
 from cam.errors import UsageError
 from cam.maps.boxes import Box
 from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import interpolation_weights
 
-_STRIP = 256_000  # pixels that are blended at once, so that they stay in the cache
-_DARK, _LIGHT = np.uint8(48), np.uint8(93)  # added to half the gray of what was not seen, and to its hatching
+Photo = Literal["gray", "color"]
+_STRIP = 256_000  # pixels that are painted at once, so that they stay in the cache
+_BLACK, _WHITE = 0.12, 0.88  # of the gray photograph, so that colors are seen on both
+_PALE, _PALE_CONTRAST = 0.66, 0.3  # what was not seen
+_CONTOUR = 0.5  # of the end of the scale
+_CONTOUR_POINTS = 160  # along each side, between which a line is straight
 
 
 def draw(
@@ -27,38 +33,49 @@ def draw(
     frame: Frame,
     *,
     vmax: float,
-    opacity: float = 0.5,
+    opacity: float = 0.85,
     colormap: str = "signed",
-    signed: bool = True,
-    blended: NDArray[np.uint8] | None = None,
+    photo: Photo = "gray",
+    contours: bool = True,
+    painted: NDArray[np.uint8] | None = None,
 ) -> None:
-    """Blend colored heat over a photograph on a canvas: (1 - opacity) * photograph + opacity * color.
+    """Paint heat over a photograph on a canvas; the heat is that of `project`.
 
-    The heat is that of `project`, but not all of it is computed at once. What the network did not see is gray and
-    hatched, with a white line around what it saw. Canvas and image have the size `frame.photo`; `vmax`, `colormap` and
-    `signed` are as in `colorize`. `blended` is the seen part of the photograph with its heat,
-    (h, w, 3) uint8 RGB, if it has been computed before.
+    Where there is no evidence, the photograph shows; more evidence is more opaque, up to `opacity` at the end `vmax`
+    of the scale. A thin line runs around half of the scale. What the network did not see is pale, outside a thin frame.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB, of the size `frame.photo`.
+        image: the photograph, of the same size.
+        cam: (h, w), any unit.
+        grid: where its cells lie in the network's input.
+        frame: where the input lies in the photograph.
+        vmax: value at the end of the color scale.
+        opacity: of the most evidence, from 0 to 1.
+        colormap: a name that `lookup` knows.
+        photo: "gray" or "color", under the heat.
+        contours: True to draw the line.
+        painted: the seen part of the photograph with its heat, (h, w, 3) uint8 RGB, if it has been computed before.
     """
-    (x0, y0, x1, y1), (height, width), stroke = frame.seen, frame.photo, _stroke(canvas)
-    lines = _lines(height, width, stroke)
+    (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
     for part in _around(frame.seen, (0, 0, width, height)):
-        _hatch(canvas[part], image[part], lines[part])
-    if x0 < x1 and y0 < y1:
-        outer = max(0, x0 - stroke), max(0, y0 - stroke), min(width, x1 + stroke), min(height, y1 + stroke)
-        for part in _around(frame.seen, outer):
-            canvas[part] = 255
-    if blended is not None:
-        canvas[y0:y1, x0:x1] = blended
-        return
+        if image[part].size:
+            canvas[part] = cv2.cvtColor(_gray(image[part], _PALE, _PALE + _PALE_CONTRAST), cv2.COLOR_GRAY2RGB)
+    if painted is not None:
+        canvas[y0:y1, x0:x1] = painted
+    elif x0 < x1 and y0 < y1:
+        _paint_seen(canvas, image, cam, grid, frame, vmax, colormap, opacity, photo)
+    if contours and vmax > 0:
+        _draw_contours(canvas, cam, grid, frame, vmax, [-_CONTOUR, _CONTOUR][not has_negative(colormap) :])
+    if frame.seen != (0, 0, width, height):
+        stroke = _stroke(canvas)
+        for part in _around(frame.seen, (max(0, x0 - stroke), max(0, y0 - stroke), x1 + stroke, y1 + stroke)):
+            canvas[part] = 64
 
-    down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
-    cells = to_color_indices(cam, vmax, colormap, signed) @ across[x0:x1].T
-    rows_at_once = max(1, _STRIP // max(1, width))
-    for top in range(y0, y1, rows_at_once):
-        rows = slice(top, min(top + rows_at_once, y1))
-        used = np.flatnonzero(down[rows].any(0))  # the other cells are too far away
-        near = slice(used[0], used[-1] + 1)
-        _blend(canvas[rows, x0:x1], image[rows, x0:x1], down[rows, near] @ cells[near], colormap, opacity)
+
+def under_heat(image: NDArray[np.uint8], photo: Photo) -> NDArray[np.uint8]:
+    """The photograph (H, W, 3) as it lies under heat: gray (H, W), without black and white, or in color, unchanged."""
+    return _gray(image, _BLACK, _WHITE) if photo == "gray" else image
 
 
 def draw_boxes(canvas: NDArray[np.uint8], boxes: Sequence[Box]) -> None:
@@ -69,28 +86,68 @@ def draw_boxes(canvas: NDArray[np.uint8], boxes: Sequence[Box]) -> None:
             cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), (color, color, color), width)
 
 
-def _blend(
-    canvas: NDArray[np.uint8], image: NDArray[np.uint8], indices: NDArray[np.float32], colormap: str, opacity: float
-) -> None:
+def check_style(opacity: float, photo: str) -> None:
+    """Raise a UsageError if an option of `draw` is wrong."""
     if not 0 <= opacity <= 1:
-        raise UsageError(f"--opacity must be between 0 and 1, got {opacity!r}", "The default is 0.5")
-    if indices.size:
-        cv2.addWeighted(image, 1 - opacity, paint(indices, colormap), opacity, 0, dst=canvas)
+        raise UsageError(f"--opacity must be between 0 and 1, got {opacity!r}", "The default is 0.85")
+    if photo not in ("gray", "color"):
+        raise UsageError(f"--photo must be gray or color, got {photo!r}", "The default is gray")
 
 
-def _hatch(canvas: NDArray[np.uint8], image: NDArray[np.uint8], lines: NDArray[np.uint8]) -> None:
-    """Draw what was not seen in faded gray."""
-    if image.size:
-        gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-        gray >>= 1
-        gray += lines
-        cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB, dst=canvas)
+def _paint_seen(
+    canvas: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    cam: NDArray[np.floating],
+    grid: Grid,
+    frame: Frame,
+    vmax: float,
+    colormap: str,
+    opacity: float,
+    photo: Photo,
+) -> None:
+    """Interpolate and paint a few rows at a time: not all of the heat is computed at once."""
+    check_style(opacity, photo)
+    x0, y0, x1, y1 = frame.seen
+    down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
+    cells = to_color_indices(cam, vmax) @ across[x0:x1].T
+    rows_at_once = max(1, _STRIP // max(1, frame.photo[1]))
+    for top in range(y0, y1, rows_at_once):
+        rows = slice(top, min(top + rows_at_once, y1))
+        used = np.flatnonzero(down[rows].any(0))  # the other cells are too far away
+        near = slice(used[0], used[-1] + 1)
+        base = under_heat(image[rows, x0:x1], photo)
+        canvas[rows, x0:x1] = paint(down[rows, near] @ cells[near], base, colormap, opacity)
 
 
-def _lines(height: int, width: int, stroke: int) -> NDArray[np.uint8]:
-    """Diagonal lines, (H, W), one every 12 strokes: a view of one number for each y + x."""
-    diagonals = np.where(np.arange(height + width) % (12 * stroke) < stroke, _LIGHT, _DARK)
-    return np.lib.stride_tricks.sliding_window_view(diagonals, width)[:height]
+def _draw_contours(
+    canvas: NDArray[np.uint8],
+    cam: NDArray[np.floating],
+    grid: Grid,
+    frame: Frame,
+    vmax: float,
+    levels: Sequence[float],
+) -> None:
+    """Draw thin lines, dark and light, where the heat is at some levels, shares of the end of the scale."""
+    x0, y0, x1, y1 = frame.seen
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    ys, xs = (
+        np.linspace(start, end - 1, min(end - start, _CONTOUR_POINTS)).round().astype(int)
+        for start, end in ((y0, y1), (x0, x1))
+    )
+    down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
+    heat = down[ys] @ (cam / vmax).astype(np.float32) @ across[xs].T
+    generator = contourpy.contour_generator(xs, ys, heat)
+    lines = [np.rint(16 * np.asarray(line)).astype(np.int32) for level in levels for line in generator.lines(level)]
+    stroke = max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 600))
+    for gray, width in ((24, stroke + 2), (255, stroke)):
+        cv2.polylines(canvas, lines, False, (gray, gray, gray), width, cv2.LINE_AA, 4)
+
+
+def _gray(image: NDArray[np.uint8], black: float, white: float) -> NDArray[np.uint8]:
+    """Turn RGB (H, W, 3) to gray (H, W), with other ends than 0 and 1."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.convertScaleAbs(gray, alpha=white - black, beta=255 * black), np.uint8)
 
 
 def _around(box: Box, outer: Box) -> list[tuple[slice, slice]]:
@@ -102,4 +159,4 @@ def _around(box: Box, outer: Box) -> list[tuple[slice, slice]]:
 
 def _stroke(canvas: NDArray[np.uint8]) -> int:
     """Width of lines in pixels."""
-    return max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 300))
+    return max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 400))

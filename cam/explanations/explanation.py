@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cam.drawing.legend import with_legend
-from cam.drawing.overlay import draw, draw_boxes
+from cam.drawing.colormaps import has_negative
+from cam.drawing.legend import MIN_WIDTH, with_legend
+from cam.drawing.overlay import Photo, draw, draw_boxes
 from cam.images.io import shrink
 from cam.maps.activation import completeness_error
 from cam.maps.boxes import Box, boxes_of
@@ -152,28 +154,32 @@ class Explanation:
         self,
         *,
         vmax: float | None = None,
-        opacity: float = 0.5,
+        opacity: float = 0.85,
         colormap: str = "signed",
+        photo: Photo = "gray",
+        contours: bool = True,
         legend: bool = False,
         box_share: float | None = None,
         max_side: int | None = None,
         channel: Channel | None = None,
-        blended: NDArray[np.uint8] | None = None,
+        painted: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
-        """Blend the colored heat over the photograph.
+        """Paint the heat over the photograph: the more evidence, the more color.
 
         Args:
             vmax: value at the ends of the color scale, in the map's unit; the map's largest by default.
-            opacity: of the heat: 0 photograph only, 1 heat only.
-            colormap: "signed", or the name of an OpenCV color map.
+            opacity: of the most evidence, from 0 to 1.
+            colormap: "signed", or the name of an OpenCV color map, which leaves out evidence against the class.
+            photo: "gray" or "color", under the heat.
+            contours: draw a thin line around half of the scale.
             legend: write label, probability, logit and a color bar below.
             box_share: draw boxes around the heat above this share of its maximum.
             max_side: largest length of the longer side, in pixels; a smaller image is not enlarged.
             channel: draw the map of one of `channels` instead.
-            blended: the seen part of the photograph with its heat, where it has been computed before.
+            painted: the seen part of the photograph with its heat, where it has been computed before.
 
         Returns:
-            (H, W, 3) uint8 RGB of the size of the image, or smaller; higher with the legend, and wider if small.
+            (H, W, 3) uint8 RGB of the size of the image, or smaller; with the legend higher, and enlarged if narrow.
 
         Raises:
             UsageError: an argument is wrong.
@@ -187,15 +193,21 @@ class Explanation:
         values = channel.cam if channel else self.evidence_map
         evidence: Evidence = "logit" if channel else self.evidence
         vmax = float(np.abs(values).max()) if vmax is None else vmax
-        style: dict[str, Any] = {"vmax": vmax, "colormap": colormap, "signed": evidence != "posterior"}
+        style: dict[str, Any] = {"vmax": vmax, "colormap": colormap}
         image = shrink(self.image, max_side)
+        if legend and (times := math.ceil(MIN_WIDTH / image.shape[1])) > 1:
+            image = _enlarge(image, times)
+            painted = None if painted is None else _enlarge(painted, times)
         height, width = image.shape[:2]
         canvas = np.empty(image.shape, np.uint8)
         if legend:
-            canvas = with_legend((height, width), **self._legend_texts(channel, values, evidence, vmax), **style)
+            texts = self._legend_texts(channel, values, evidence, vmax)
+            signed = evidence != "posterior" and has_negative(colormap)
+            canvas = with_legend((height, width), **texts, **style, opacity=opacity, signed=signed)
         frame = replace(self.frame, photo=(height, width))
         picture = canvas[:height, :width]
-        draw(picture, image, values, self.grid, frame, opacity=opacity, blended=blended, **style)
+        looks: dict[str, Any] = {"opacity": opacity, "photo": photo, "contours": contours, "painted": painted}
+        draw(picture, image, values, self.grid, frame, **style, **looks)
         if box_share is not None:
             draw_boxes(picture, boxes_of(values, self.grid, frame, box_share))
         return canvas
@@ -222,8 +234,14 @@ class Explanation:
         facts = (
             "" if channel else self.note,
             f"{self.frame.input[0]} x {self.frame.input[1]} input" if other_input else "",
-            f"reaches {extreme:+.3g}" if abs(extreme) > vmax else "",
-            "hatched: not seen" if self.frame.seen != (0, 0, self.frame.photo[1], self.frame.photo[0]) else "",
+            f"the largest value, {extreme:+.3g}, is beyond the scale" if abs(extreme) > vmax else "",
+            "pale: not seen" if self.frame.seen != (0, 0, self.frame.photo[1], self.frame.photo[0]) else "",
         )
         notes = [sum_of_map, "; ".join(filter(None, facts))]
-        return {"title": title, "details": details, "notes": notes, "unit": _UNITS[evidence].replace("logit", score)}
+        ends = (f"for {self.against.label}", f"for {self.label}") if self.against and not channel else ("", "")
+        unit = _UNITS[evidence].replace("logit", score)
+        return {"title": title, "details": details, "notes": notes, "unit": unit, "ends": ends}
+
+
+def _enlarge(pixels: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
+    return pixels.repeat(times, 0).repeat(times, 1)

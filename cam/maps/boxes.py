@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from math import ceil, floor
 
 import cv2
@@ -49,8 +50,8 @@ def boxes_of(cam: NDArray[np.floating], grid: Grid, frame: Frame, share: float =
         share: of the maximum, above 0 and below 1.
 
     Returns:
-        Boxes (x0, y0, x1, y1) in pixels of the photograph, ends excluded, the largest component first; none without
-        positive evidence.
+        Boxes (x0, y0, x1, y1) in pixels of the photograph, ends excluded, the largest component first, the others only
+        if they are as large as a cell; none without positive evidence.
 
     Example:
         >>> frame = Frame((8, 16), (4, 8), (0, 0), (4, 8))
@@ -70,4 +71,5 @@ def boxes_of(cam: NDArray[np.floating], grid: Grid, frame: Frame, share: float =
         x1, y1 = min(last_x, ceil(right + 0.5 - _ROUNDING)), min(last_y, ceil(bottom + 0.5 - _ROUNDING))
         if x0 < x1 and y0 < y1:  # not in the padding of a small image
             boxes.append((x0, y0, x1, y1))
-    return boxes
+    cell = math.prod(step * frame.photo[axis] / frame.resized[axis] for axis, step in enumerate(grid.stride))
+    return boxes[:1] + [box for box in boxes[1:] if (box[2] - box[0]) * (box[3] - box[1]) >= cell]

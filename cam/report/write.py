@@ -23,7 +23,7 @@ from cam.report.summary import Summary
 REPORT = "report.html"
 THUMBNAILS = "report/thumbnails"
 _IN_ONE_FILE = 100  # images in the page itself, and thumbnails per file
-_COLORMAPS = "signed", "cividis", "viridis", "turbo"
+_COLORMAPS = "signed", "viridis", "inferno", "turbo"
 
 
 def write_report(out: Path, truth: str | None = None) -> Path:
@@ -101,6 +101,7 @@ def _drawing(info: dict[str, Any], peaks: list[float]) -> dict[str, Any]:
         "vmax": run_scale or float(np.median(peaks)) or 1.0,
         "scale": "picture" if settings["scale"] == "image" else "run",
         "opacity": settings["opacity"],
+        "photo": settings["photo"],
         "colormap": colormap,
         "colormaps": {name: b64encode(lookup(name).tobytes()).decode() for name in names},
     }

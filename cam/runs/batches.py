@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
 from cam.drawing.colormaps import lookup, to_color_indices
+from cam.drawing.overlay import Photo, under_heat
 from cam.errors import CamError, ImageError
 from cam.explanations.explain import ImageResult, explain_images
 from cam.explanations.explanation import Explanation
@@ -23,14 +24,14 @@ from cam.maps.projection import interpolation_weights
 from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record
 from cam.runs.options import Batch, RunOptions
-from cam.runs.writing import Blended, write_picture
+from cam.runs.writing import Painted, write_picture
 from cam.tensors import device_and_dtype, own_stream, synchronize, to_cpu, to_device
 
 # An image with the fingerprint of its file, and its explanations or the reason why it failed.
 Outcome: TypeAlias = tuple[Picture, ImageResult | CamError]
 Item = TypeVar("Item")
 _READ_PIXELS = 2**25  # that a batch reads before the network runs
-_BLENDED_PIXELS = 2**24  # that are blended at once on a GPU, at about 40 bytes each
+_PAINTED_PIXELS = 2**24  # that are painted at once on a GPU, at about 40 bytes each
 
 
 def process_batch(
@@ -40,10 +41,10 @@ def process_batch(
     missing = explain_batch(classifier, [picture for index, picture in batch if index not in explained], options)
     outcomes = (explained.pop(index) if index in explained else next(missing) for index, _ in batch)
     device = device_and_dtype(classifier.network)[0]
-    blended: Iterable[tuple[Outcome, Blended]] = ((outcome, ()) for outcome in outcomes)
+    painted: Iterable[tuple[Outcome, Painted]] = ((outcome, ()) for outcome in outcomes)
     if device.type == "cuda" and "overlay" in options.save:
-        blended = blend_batch(outcomes, device, options)
-    records = (write_picture(*outcome, folder, options, images) for outcome, images in blended)
+        painted = paint_batch(outcomes, device, options)
+    records = (write_picture(*outcome, folder, options, images) for outcome, images in painted)
     return [{"index": index, **record} for (index, _), record in zip(batch, records, strict=True)]
 
 
@@ -68,58 +69,79 @@ def _read(picture: Picture, options: RunOptions, min_side: int | None) -> tuple[
         return picture, error
 
 
-def blend_batch(
+def paint_batch(
     outcomes: Iterable[Outcome], device: torch.device, options: RunOptions
-) -> Iterator[tuple[Outcome, Blended]]:
-    """Blend heat on a GPU, at the size of the overlays; with too little GPU memory, leave it to the CPU."""
+) -> Iterator[tuple[Outcome, Painted]]:
+    """Paint heat on a GPU, at the size of the overlays; with too little GPU memory, leave it to the CPU."""
     small = (_shrink(outcome, options.max_side) for outcome in outcomes)
-    for part in _split(small, _BLENDED_PIXELS, lambda outcome: pixels_of(outcome) * len(explanations_of(outcome))):
+    for part in _split(small, _PAINTED_PIXELS, lambda outcome: pixels_of(outcome) * len(explanations_of(outcome))):
         try:
             explanations = [explanation for outcome in part for explanation in explanations_of(outcome)]
-            blended = blend(explanations, device, vmax=options.vmax, opacity=options.opacity, colormap=options.colormap)
+            painted = paint_on_device(
+                explanations,
+                device,
+                vmax=options.vmax,
+                opacity=options.opacity,
+                colormap=options.colormap,
+                photo=options.photo,
+            )
         except torch.OutOfMemoryError:
-            blended = []
+            painted = []
         for outcome in part:
             count = len(explanations_of(outcome))
-            yield outcome, blended[:count]
-            blended = blended[count:]
+            yield outcome, painted[:count]
+            painted = painted[count:]
 
 
-def blend(
-    explanations: Sequence[Explanation], device: torch.device, *, vmax: float | None, opacity: float, colormap: str
+def paint_on_device(
+    explanations: Sequence[Explanation],
+    device: torch.device,
+    *,
+    vmax: float | None,
+    opacity: float,
+    colormap: str,
+    photo: Photo,
 ) -> list[NDArray[np.uint8]]:
-    """Blend as `Explanation.overlay` does, those of one size and geometry at once, waiting for the device only once.
+    """Paint as `Explanation.overlay` does, those of one size and geometry at once, waiting for the device only once.
 
-    Returns (H, W, 3) uint8 RGB of the seen part of each image, for `draw(blended=...)`.
+    Returns (H, W, 3) uint8 RGB of the seen part of each image, for `draw(painted=...)`.
     """
     groups: dict[object, list[int]] = {}
     for index, explanation in enumerate(explanations):
         shapes = explanation.image.shape, explanation.evidence_map.shape
         groups.setdefault((*shapes, explanation.grid, explanation.frame), []).append(index)
-    blended: dict[int, Tensor] = {}
+    colors = to_device(lookup(colormap), device).float()
+    shares = colors[:, 3:] * (opacity / 255)
+    painted: dict[int, Tensor] = {}
     with own_stream(device):
         for indices in groups.values():
             group = [explanations[index] for index in indices]
-            blended.update(zip(indices, _blend_group(group, device, vmax, opacity, colormap), strict=True))
+            painted.update(zip(indices, _paint_group(group, device, vmax, colors[:, :3], shares, photo), strict=True))
         synchronize(device)
-    return [blended[index].numpy() for index in range(len(explanations))]
+    return [painted[index].numpy() for index in range(len(explanations))]
 
 
-def _blend_group(
-    group: Sequence[Explanation], device: torch.device, vmax: float | None, opacity: float, colormap: str
+def _paint_group(
+    group: Sequence[Explanation],
+    device: torch.device,
+    vmax: float | None,
+    colors: Tensor,
+    shares: Tensor,
+    photo: Photo,
 ) -> Tensor:
-    """Blend images of one size: (N, H, W, 3) uint8, on their way to the CPU."""
+    """Paint images of one size: (N, H, W, 3) uint8, on their way to the CPU."""
     first, (height, width, _) = group[0], group[0].image.shape
     frame = replace(first.frame, photo=(height, width))
     x0, y0, x1, y1 = frame.seen
     ends = [explanation.vmax if vmax is None else vmax for explanation in group]
-    pairs = zip(group, ends, strict=True)
-    cells = [to_color_indices(item.evidence_map, end, colormap, item.signed) for item, end in pairs]
+    cells = [to_color_indices(item.evidence_map, end) for item, end in zip(group, ends, strict=True)]
     down, across = (interpolation_weights(axis, first.evidence_map.shape[axis], first.grid, frame) for axis in (0, 1))
     indices = to_device(down[y0:y1], device) @ to_device(np.stack(cells), device) @ to_device(across[x0:x1], device).T
-    colors = to_device(lookup(colormap), device)[indices.round_().clamp_(0, 255).int()]
-    images = to_device(np.stack([explanation.image[y0:y1, x0:x1] for explanation in group]), device) * (1 - opacity)
-    return to_cpu(images.add_(colors, alpha=opacity).round_().to(torch.uint8))
+    entries = indices.round_().clamp_(0, 255).int()
+    bases = [under_heat(explanation.image[y0:y1, x0:x1], photo) for explanation in group]
+    base = to_device(np.stack(bases), device).float()
+    base = base if base.ndim == 4 else base[..., None]
+    return to_cpu(torch.lerp(base, colors[entries], shares[entries]).round_().to(torch.uint8))
 
 
 def _shrink(outcome: Outcome, max_side: int | None) -> Outcome:

@@ -13,7 +13,8 @@ import numpy as np
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Preprocessing, multi_scale
-from cam.drawing.overlay import draw
+from cam.drawing.colormaps import lookup
+from cam.drawing.overlay import Photo, check_style
 from cam.engines.checked import EngineName
 from cam.engines.eager import Precision
 from cam.errors import UsageError
@@ -23,7 +24,6 @@ from cam.images.find import Picture
 from cam.images.io import encode
 from cam.images.read import Limits
 from cam.images.samples import ReadOptions
-from cam.maps.geometry import Frame, stretched
 from cam.runs.folder import RunFolder
 
 _NO_SETTINGS = "inputs list pattern out truth on-error shard overwrite quiet json device batch-size max-bytes timeout"
@@ -56,8 +56,10 @@ class RunOptions:
     scale: Literal["run", "image"] | float = "run"  # one color scale for all, one per image, or its end
     boxes: bool = False  # drawn; the manifest always has them
     box_share: float = 0.2  # of the maximum, above which heat counts for a box
-    opacity: float = 0.5
+    opacity: float = 0.85  # of the most evidence
     colormap: str = "signed"  # or an OpenCV color map
+    photo: Photo = "gray"  # or "color": under the heat
+    contours: bool = True  # a line around half of the scale
     format: str = "jpg"  # or "png" or "webp"
     max_side: int | None = None  # longer side of the overlays, pixels
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -68,11 +70,10 @@ class RunOptions:
     outputs: tuple[OutputWriter, ...] = ()
 
     def __post_init__(self) -> None:
-        """Draw one pixel, so that a wrong option is an error before the run, not of each image."""
-        pixel, size = np.zeros((1, 1, 3), np.uint8), (1, 1)
-        place = stretched(size, size), Frame(size, size, (0, 0), size)
-        draw(pixel, pixel, np.zeros(size), *place, vmax=1, opacity=self.opacity, colormap=self.colormap)
-        encode(pixel, f".{self.format}")
+        """Raise a UsageError for a wrong option before the run, not for each image."""
+        check_style(self.opacity, self.photo)
+        lookup(self.colormap)
+        encode(np.zeros((1, 1, 3), np.uint8), f".{self.format}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"--batch-size must be 1 or more, got {self.batch_size}", "Leave it out for the default")
         if not 0 < self.box_share < 1:

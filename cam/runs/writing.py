@@ -26,16 +26,17 @@ from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record
 from cam.runs.options import RunOptions
 
-Blended: TypeAlias = Sequence[NDArray[np.uint8]]  # for each explanation of an image, or empty
+Painted: TypeAlias = Sequence[NDArray[np.uint8]]  # for each explanation of an image, or empty
+_STYLE = "opacity", "colormap", "photo", "contours", "max_side"
 _NUMBERS = "class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"
 
 
 def write_picture(
-    picture: Picture, outcome: ImageResult | CamError, folder: RunFolder, options: RunOptions, blended: Blended = ()
+    picture: Picture, outcome: ImageResult | CamError, folder: RunFolder, options: RunOptions, painted: Painted = ()
 ) -> Record:
     """Write the files of one image and return its line of the manifest, which also reports errors.
 
-    `blended` is from `blend`, if that ran. A full disk is raised: no later image could be written either.
+    `painted` is from `paint_on_device`, if that ran. A full disk is raised: no later image could be written either.
     """
     record: Record = {"path": str(picture.path), "name": str(picture.name), "status": "ok", "error": None}
     file_size, modified = picture.fingerprint or (None, None)
@@ -44,8 +45,8 @@ def write_picture(
         if isinstance(outcome, CamError):
             raise outcome
         record["size"] = list(outcome.explanations[0].frame.photo)
-        for explanation, blended_image in zip_longest(outcome.explanations, blended):
-            files = _write(explanation, blended_image, picture.name, folder, options)
+        for explanation, painted_image in zip_longest(outcome.explanations, painted):
+            files = _write(explanation, painted_image, picture.name, folder, options)
             record["targets"].append(_target(explanation, options.box_share, files))
         if options.outputs:
             record["files"] = {output.name: output.write(folder, picture.name, outcome) for output in options.outputs}
@@ -76,7 +77,7 @@ def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -
 
 
 def _write(
-    explanation: Explanation, blended: NDArray[np.uint8] | None, name: PurePath, folder: RunFolder, options: RunOptions
+    explanation: Explanation, painted: NDArray[np.uint8] | None, name: PurePath, folder: RunFolder, options: RunOptions
 ) -> dict[str, str]:
     """Write the files of one image and class; their names contain the image's, so that they are unique."""
     slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
@@ -88,10 +89,10 @@ def _write(
         files[key] = file
 
     if "overlay" in options.save:
-        style: dict[str, Any] = {name: getattr(options, name) for name in ("opacity", "colormap", "max_side")}
+        style: dict[str, Any] = {name: getattr(options, name) for name in _STYLE}
         box_share = options.box_share if options.boxes else None
         draw, suffix = partial(explanation.overlay, legend=True, box_share=box_share, **style), f".{options.format}"
-        write("overlay", f"{stem}{suffix}", encode(draw(vmax=options.vmax, blended=blended), suffix))
+        write("overlay", f"{stem}{suffix}", encode(draw(vmax=options.vmax, painted=painted), suffix))
         largest = max((channel.vmax for channel in explanation.channels), default=0.0)  # so that they can be compared
         for channel in explanation.channels:
             key = f"channel-{channel.index}"

@@ -2,17 +2,16 @@
 
 gapcam.drawing = (() => {
   const { between } = gapcam.geometry;
-  const { table, scaleOf } = gapcam.color;
+  const { table, entry } = gapcam.color;
 
   /* Draw a map over the whole canvas: linear between the centers of cells, constant beyond them, transparent where the
      network saw nothing and where abs(value) is below threshold * vmax. */
-  function drawHeat(canvas, values, { rows, columns, seen }, { vmax, colormap, signed, threshold }) {
+  function drawHeat(canvas, values, { rows, columns, seen }, { vmax, colormap, threshold }) {
     const { width, height } = canvas;
     const context = canvas.getContext("2d");
     const image = context.createImageData(width, height);
     const pixels = new Uint32Array(image.data.buffer);
     const colors = table(colormap);
-    const { offset, slope } = scaleOf(colormap, signed);
     const [across, down] = [between(columns, width), between(rows, height)];
     const [x0, x1] = [Math.round(seen[0] * width), Math.round(seen[2] * width)];
     const [y0, y1] = [Math.round(seen[1] * height), Math.round(seen[3] * height)];
@@ -27,13 +26,13 @@ gapcam.drawing = (() => {
         const c = across.cell[x];
         const value = line[c] + across.share[x] * (line[c + 1] - line[c]);
         if (Math.abs(value) < threshold) continue;
-        pixels[y * width + x] = colors[Math.min(255, Math.max(1, Math.round(offset + slope * value)))];
+        pixels[y * width + x] = colors[entry(value)];
       }
     }
     context.putImageData(image, 0, 0);
   }
 
-  /* Draw a photograph; fade and hatch what the network did not see, and outline what it saw. */
+  /* Draw a photograph; what the network did not see is gray and pale, outside a thin frame. */
   function drawPhoto(canvas, image, seen) {
     const { width, height } = canvas;
     const context = canvas.getContext("2d");
@@ -49,17 +48,10 @@ gapcam.drawing = (() => {
     context.fillStyle = "#808080";
     context.fillRect(0, 0, width, height);
     context.globalCompositeOperation = "source-over";
-    context.fillStyle = "rgb(96 96 96 / 0.5)";
+    context.fillStyle = "rgb(255 255 255 / 0.65)";
     context.fillRect(0, 0, width, height);
-    context.strokeStyle = "rgb(255 255 255 / 0.45)";
-    context.beginPath();
-    for (let x = 0; x < width + height; x += 10) {
-      context.moveTo(x, 0);
-      context.lineTo(x - height, height);
-    }
-    context.stroke();
     context.restore();
-    context.strokeStyle = "#fff";
+    context.strokeStyle = "#404040";
     context.strokeRect(x0 - 0.5, y0 - 0.5, x1 - x0 + 1, y1 - y0 + 1);
   }
 
@@ -71,9 +63,8 @@ gapcam.drawing = (() => {
     const context = canvas.getContext("2d");
     const image = context.createImageData(canvas.width, canvas.height);
     const pixels = new Uint32Array(image.data.buffer);
-    const { offset, slope } = scaleOf(colormap, true);
     values.forEach((value, n) => {
-      pixels[n] = colors[Math.min(255, Math.max(1, Math.round(offset + (slope * value) / vmax)))];
+      pixels[n] = colors[entry(value / vmax)];
     });
     context.putImageData(image, 0, 0);
   }

@@ -13,6 +13,7 @@ gapcam.picture = (() => {
   const state = gapcam.state;
 
   const [stage, photo, heat, note] = ["stage", "photo", "heat-canvas", "note"].map(byId);
+  const GRAY = "grayscale(1) contrast(0.76)"; // as in cam/drawing/overlay.py: black is 0.12, white 0.88
   const view = { number: null, picture: null, values: null, hovered: null, vmax: 1 };
 
   /* The end of the color scale, and what the scale is for. */
@@ -46,7 +47,7 @@ gapcam.picture = (() => {
     byId("low").textContent = format(low);
     byId("middle").textContent = format((low + view.vmax) / 2);
     byId("high").textContent = format(view.vmax);
-    const beyond = peak(view.values) > view.vmax * 1.0005 ? `; reaches ${format(peak(view.values))}` : "";
+    const beyond = peak(view.values) > view.vmax * 1.0005 ? `; the largest, ${format(peak(view.values))}, is beyond` : "";
     byId("scale-note").textContent = `${isSigned ? "logits" : "probability of each cell"}, ${scaleName}${beyond}`;
   }
 
@@ -62,6 +63,7 @@ gapcam.picture = (() => {
   function setMapVisible(hasMap) {
     byId("legend").hidden = byId("save-picture").disabled = !hasMap;
     heat.hidden = state.current.heat === "off" || !hasMap;
+    photo.style.filter = heat.hidden || index.drawing.photo === "color" ? "" : GRAY;
   }
 
   function draw() {
@@ -78,7 +80,7 @@ gapcam.picture = (() => {
     const [vmax, scaleName] = scaleOf(view.values, current);
     view.vmax = vmax;
     const { colormap, threshold } = current;
-    drawHeat(heat, view.values, view.picture, { vmax, colormap, signed: current.evidence !== "posterior", threshold });
+    drawHeat(heat, view.values, view.picture, { vmax, colormap, threshold });
     showScale(current, scaleName);
   }
 

@@ -47,7 +47,9 @@ gapcam.save = (() => {
     const context = canvas.getContext("2d");
     context.fillStyle = "#fff";
     context.fillRect(0, 0, canvas.width, canvas.height);
+    context.filter = photo.style.filter || "none";
     context.drawImage(photo, 0, 0, width, height);
+    context.filter = "none";
     if (!heat.hidden) {
       context.globalAlpha = state.current.opacity;
       context.drawImage(heat, 0, 0, width, height);
