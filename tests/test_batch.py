@@ -14,6 +14,7 @@ import cam
 from cam.classifiers.checkpoints import hash_file
 from cam.classifiers.classifier import Classifier
 from cam.errors import UsageError
+from cam.explanations.explanation import enlarge_for_legend
 from cam.explanations.options import ExplainOptions, OneClass, TopClasses
 from cam.images.find import find_pictures
 from cam.images.io import read_image
@@ -115,10 +116,11 @@ def test_heat_has_the_photographs_size_and_is_nan_outside_the_crop(classifier, f
 @pytest.mark.parametrize("format_", ["png", "jpg", "webp"])
 def test_overlay_shows_the_photograph_at_its_own_size(classifier, folder, tmp_path, format_):
     out = tmp_path / "out"
-    for record in run(classifier, folder, out, fit="whole", opacity=0, format=format_):
+    for record in run(classifier, folder, out, fit="whole", opacity=0, photo="color", contours=False, format=format_):
         photo = read_image(record["path"])
         drawn = read_image(out / record["targets"][0]["files"]["overlay"])
         assert record["targets"][0]["files"]["overlay"].endswith(f".{format_}")
+        photo = enlarge_for_legend(photo)
         height, width = photo.shape[:2]
         assert drawn.shape[0] > height
         apart = np.abs(drawn[: height - 8, :width].astype(int) - photo[: height - 8])

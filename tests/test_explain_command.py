@@ -87,11 +87,11 @@ def test_a_label_can_be_a_target(run, tmp_path):
 
 
 def test_heat_beyond_the_scale_has_the_colors_at_its_ends(run, tmp_path):
-    explain(run, tmp_path, "--scale", "0.001", "--format", "png", "--opacity", "1")
+    explain(run, tmp_path, "--scale", "0.001", "--format", "png", "--opacity", "1", "--no-contours")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == 0.001
-    height, width = read_image(SAMPLES / "five.png").shape[:2]
-    drawn = read_image(tmp_path / "out" / "five.png.5-5.png")[:height, :width]
-    ends = lookup("signed")[[1, 255]]
+    drawn = read_image(tmp_path / "out" / "five.png.5-5.png")
+    drawn = drawn[: drawn.shape[1]]  # the photograph is square
+    ends = lookup("signed")[[1, 255], :3]
     assert (drawn[:, :, None] == ends).all(-1).any(-1).mean() > 0.95
 
 

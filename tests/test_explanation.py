@@ -58,13 +58,15 @@ def test_heat_is_nan_exactly_where_nothing_was_seen():
 
 def test_overlay_shows_the_photograph_and_the_heat():
     explanation = cam.explain(wrapped(), photo(50, 90), fit="whole")
-    np.testing.assert_array_equal(explanation.overlay(opacity=0), explanation.image)
-    full = explanation.overlay(opacity=1, vmax=1e9)
-    assert full.shape == (50, 90, 3)
-    assert full.max() < 8  # next to no evidence on such a scale: black
-    legend = explanation.overlay(opacity=0, legend=True)
-    np.testing.assert_array_equal(legend[:50, :90], explanation.image)
-    assert legend.shape[0] > 50
+    plain = {"photo": "color", "contours": False}
+    np.testing.assert_array_equal(explanation.overlay(opacity=0, **plain), explanation.image)
+    faint = explanation.overlay(opacity=1, vmax=1e9, **plain)
+    assert faint.shape == (50, 90, 3)
+    np.testing.assert_array_equal(faint, explanation.image)  # next to no evidence on such a scale
+    legend = explanation.overlay(opacity=0, legend=True, **plain)
+    np.testing.assert_array_equal(legend[:200, :360], explanation.image.repeat(4, 0).repeat(4, 1))
+    assert legend.shape[0] > 200
+    assert legend.shape[1] == 360  # the first multiple of 90 that holds a legend of 280
 
 
 def test_vmax_is_the_largest_absolute_evidence():

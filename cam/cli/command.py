@@ -73,9 +73,11 @@ class Option(click.Option):
         self.group = group
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Show the default in brackets, without a word, so that most options take one line."""
-        record = super().get_help_record(ctx)
-        return record and (record[0], re.sub(r" +\[default: \(?(.*?)\)?\]", r" [\1]", record[1]))
+        """Show the default in brackets, and a pair as --[no-]pair, so that most options take one line."""
+        if (record := super().get_help_record(ctx)) is None:
+            return None
+        names = re.sub(r"--([\w-]+) / --no-\1", r"--[no-]\1", record[0])
+        return names, re.sub(r" +\[default: \(?(.*?)\)?\]", r" [\1]", record[1])
 
 
 def option_group(name: str) -> Callable[..., Callable[[Function], Function]]:

@@ -67,7 +67,7 @@ def draw(
         _paint_seen(canvas, image, cam, grid, frame, vmax, colormap, opacity, photo)
     if contours and vmax > 0:
         _draw_contours(canvas, cam, grid, frame, vmax, [-_CONTOUR, _CONTOUR][not has_negative(colormap) :])
-    if frame.seen != (0, 0, width, height):
+    if frame.seen != (0, 0, width, height) and x0 < x1 and y0 < y1:
         stroke = _stroke(canvas)
         for part in _around(frame.seen, (max(0, x0 - stroke), max(0, y0 - stroke), x1 + stroke, y1 + stroke)):
             canvas[part] = 64

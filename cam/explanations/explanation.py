@@ -176,7 +176,7 @@ class Explanation:
             box_share: draw boxes around the heat above this share of its maximum.
             max_side: largest length of the longer side, in pixels; a smaller image is not enlarged.
             channel: draw the map of one of `channels` instead.
-            painted: the seen part of the photograph with its heat, where it has been computed before.
+            painted: the seen part of the photograph with its heat, if computed before; then the size stays.
 
         Returns:
             (H, W, 3) uint8 RGB of the size of the image, or smaller; with the legend higher, and enlarged if narrow.
@@ -194,10 +194,10 @@ class Explanation:
         evidence: Evidence = "logit" if channel else self.evidence
         vmax = float(np.abs(values).max()) if vmax is None else vmax
         style: dict[str, Any] = {"vmax": vmax, "colormap": colormap}
-        image = shrink(self.image, max_side)
-        if legend and (times := math.ceil(MIN_WIDTH / image.shape[1])) > 1:
-            image = _enlarge(image, times)
-            painted = None if painted is None else _enlarge(painted, times)
+        image = self.image
+        if painted is None:
+            image = shrink(image, max_side)
+            image = enlarge_for_legend(image) if legend else image
         height, width = image.shape[:2]
         canvas = np.empty(image.shape, np.uint8)
         if legend:
@@ -243,5 +243,7 @@ class Explanation:
         return {"title": title, "details": details, "notes": notes, "unit": unit, "ends": ends}
 
 
-def _enlarge(pixels: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
-    return pixels.repeat(times, 0).repeat(times, 1)
+def enlarge_for_legend(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Enlarge an image that is narrower than a legend, by a whole factor without smoothing."""
+    times = math.ceil(MIN_WIDTH / image.shape[1])
+    return image.repeat(times, 0).repeat(times, 1) if times > 1 else image

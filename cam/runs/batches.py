@@ -16,7 +16,7 @@ from cam.drawing.colormaps import lookup, to_color_indices
 from cam.drawing.overlay import Photo, under_heat
 from cam.errors import CamError, ImageError
 from cam.explanations.explain import ImageResult, explain_images
-from cam.explanations.explanation import Explanation
+from cam.explanations.explanation import Explanation, enlarge_for_legend
 from cam.images.find import Picture
 from cam.images.io import shrink
 from cam.images.read import LoadedImage, read_picture
@@ -73,7 +73,7 @@ def paint_batch(
     outcomes: Iterable[Outcome], device: torch.device, options: RunOptions
 ) -> Iterator[tuple[Outcome, Painted]]:
     """Paint heat on a GPU, at the size of the overlays; with too little GPU memory, leave it to the CPU."""
-    small = (_shrink(outcome, options.max_side) for outcome in outcomes)
+    small = (_as_drawn(outcome, options.max_side) for outcome in outcomes)
     for part in _split(small, _PAINTED_PIXELS, lambda outcome: pixels_of(outcome) * len(explanations_of(outcome))):
         try:
             explanations = [explanation for outcome in part for explanation in explanations_of(outcome)]
@@ -144,11 +144,12 @@ def _paint_group(
     return to_cpu(torch.lerp(base, colors[entries], shares[entries]).round_().to(torch.uint8))
 
 
-def _shrink(outcome: Outcome, max_side: int | None) -> Outcome:
+def _as_drawn(outcome: Outcome, max_side: int | None) -> Outcome:
     picture, result = outcome
     if isinstance(result, CamError):
         return outcome
-    small = [replace(explanation, image=shrink(explanation.image, max_side)) for explanation in result.explanations]
+    image = enlarge_for_legend(shrink(result.explanations[0].image, max_side))  # all are of the same image
+    small = [replace(explanation, image=image) for explanation in result.explanations]
     return picture, result._replace(explanations=small)
 
 

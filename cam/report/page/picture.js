@@ -47,7 +47,8 @@ gapcam.picture = (() => {
     byId("low").textContent = format(low);
     byId("middle").textContent = format((low + view.vmax) / 2);
     byId("high").textContent = format(view.vmax);
-    const beyond = peak(view.values) > view.vmax * 1.0005 ? `; the largest, ${format(peak(view.values))}, is beyond` : "";
+    const largest = peak(view.values);
+    const beyond = largest > view.vmax * 1.0005 ? `; the largest, ${format(largest)}, is beyond` : "";
     byId("scale-note").textContent = `${isSigned ? "logits" : "probability of each cell"}, ${scaleName}${beyond}`;
   }
 
