@@ -58,7 +58,7 @@ def test_missing_shards_and_other_settings_are_refused(classifier, folder, tmp_p
     with pytest.raises(UsageError, match=r"holds no shard 2/2\. Run cam explain --shard 2/2, or name its folder"):
         merge_shards([tmp_path])
     explain_into(tmp_path / "b", classifier, folder, shard=(2, 2), opacity=0.4)
-    with pytest.raises(UsageError, match=r"other settings \(opacity: 0\.5, not 0\.4\)"):
+    with pytest.raises(UsageError, match=r"other settings \(opacity: 0\.85, not 0\.4\)"):
         merge_shards([tmp_path, tmp_path / "b"])
 
 

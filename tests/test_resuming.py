@@ -223,9 +223,9 @@ def test_other_weights_are_refused(classifier, folder, out):
     [
         ({"format": "jpg"}, 'format: "png", not "jpg"'),
         ({"scale": 1.0}, "scale: 2.0, not 1.0"),
-        ({"opacity": 0.4}, "opacity: 0.5, not 0.4"),
+        ({"opacity": 0.4}, "opacity: 0.85, not 0.4"),
         ({"save": frozenset({"overlay", "cam"})}, r'save: \["overlay"\], not \["cam", "overlay"\]'),
-        ({"shard": (1, 2), "opacity": 0.4}, "opacity: 0.5, not 0.4"),
+        ({"shard": (1, 2), "opacity": 0.4}, "opacity: 0.85, not 0.4"),
     ],
 )
 def test_other_settings_are_refused_until_told_to_overwrite(classifier, folder, out, changed, difference):
