@@ -50,14 +50,6 @@ def test_evidence_for_is_warm_and_against_is_cold_each_of_nearly_one_hue() -> No
     assert ((lightness[1:] > 44) & (lightness[1:] < 62)).all()  # neither black nor white
 
 
-def test_the_hue_of_signed_turns_with_the_square_of_the_evidence() -> None:
-    table, strength = lookup("signed").astype(float), np.array([48, 64, 96, 127])
-    _, favor = lightness_and_hue(table[128 + strength])
-    _, against = lightness_and_hue(table[128 - strength])
-    assert np.abs(favor - (38 + 57 * (strength / 127) ** 2)).max() < 1.5  # degrees
-    assert np.abs(against - (290 - 80 * (strength / 127) ** 2)).max() < 1.5
-
-
 @pytest.mark.parametrize("name", ["inferno", "INFERNO", "COLORMAP_INFERNO", "colormap_inferno"])
 def test_color_maps_of_opencv_run_from_zero_to_vmax(name: str) -> None:
     inferno = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO).reshape(256, 3)
