@@ -196,3 +196,21 @@ def test_an_ambiguous_label_lists_its_classes() -> None:
         find_class(LABELS, "Crane")
     assert caught.value.problem == "'Crane' is the label of 2 classes: 1 'crane', 5 'crane'"
     assert caught.value.remedy == "Give the class index"
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("bird 2\ncat 0\ndog 1\n", ("cat", "dog", "bird")),
+        ("bird,1\ncat,0\n", ("cat", "bird")),
+        ("1. bird\n0. cat\n", ("cat", "bird")),
+        ("1) bird\n0) cat\n", ("cat", "bird")),
+        ("1 - bird\n0 - cat\n", ("cat", "bird")),
+        ("digit 1\ndigit 0\n", ("digit 1", "digit 0")),
+        ("1.5 mm\n0.5 mm\n", ("1.5 mm", "0.5 mm")),
+        ("cat 0\n", ("cat 0",)),
+    ],
+)
+def test_an_index_may_stand_before_or_after_a_label(text, labels, tmp_path):
+    (tmp_path / "labels.txt").write_text(text)
+    assert read_labels(tmp_path / "labels.txt") == labels

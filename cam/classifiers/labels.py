@@ -14,14 +14,15 @@ from cam.errors import UsageError, reason_of
 Labels: TypeAlias = Sequence[str] | Mapping[int, str] | str | Path  # in order, by index, or a file
 _NEAREST, _FEW = 5, 12  # labels that an error lists
 _MAX_CHARACTERS = 4_000_000  # of a file; the names of 21,841 classes take half a million
-_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:,;=]\s*|\s+)(\S.*)")  # index and label
+_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:,;=]\s*|[.)]\s+|\s+-\s+|\s+)(\S.*)")  # index and label
+_INDEX_LAST = re.compile(r"(.*\S)(?:\s*[:,;=]\s*|\s+)([0-9]{1,9})")
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
     """Read the label of every class, in the order of the class indices.
 
     Args:
-        path: text with one label a line (UTF-8), or with an index from 0 and a label in each, in any order; or JSON: a
+        path: text with one label a line (UTF-8), or with an index from 0 before or after it, in any order; or JSON: a
             list of labels, a map from index to label, or one from label to index. A list may stand for the label it
             ends in: `["n01440764", "tench"]`.
 
@@ -63,13 +64,21 @@ def _numbered(lines: Sequence[str], name: str) -> list[str]:
     matches = [match for line in lines if (match := _NUMBERED.fullmatch(line.strip()))]
     numbers = [int(match[1]) for match in matches]
     if len(matches) < len(lines):
-        return []
+        return _index_last(lines)
     if 0 in numbers:
         return _from_map([(str(number), match[2]) for number, match in zip(numbers, matches, strict=True)], name)
     if numbers != sorted(numbers) and sorted(numbers) == list(range(1, len(lines) + 1)):
         problem = f"{name} numbers its {len(lines)} labels from 1, and not in order"
         raise UsageError(problem, "Number the classes from 0, or write the labels alone, in order")
     return []
+
+
+def _index_last(lines: Sequence[str]) -> list[str]:
+    """Labels of lines that end in their index, each once; empty if the number is part of a label, as in "digit 0"."""
+    matches = [match for line in lines if (match := _INDEX_LAST.fullmatch(line.strip()))]
+    labels = {int(match[2]): match[1] for match in matches}
+    is_index = sorted(labels) == list(range(len(lines))) and len(set(labels.values())) == len(lines) > 1
+    return [labels[index] for index in range(len(lines))] if is_index else []
 
 
 def _from_json(text: str, name: str) -> list[str]:
