@@ -313,6 +313,12 @@ def test_cells_that_are_no_places_are_refused(name: str, device: torch.device) -
         report.exact()
 
 
+def test_weights_that_are_not_numbers_are_named_as_the_reason(device: torch.device) -> None:
+    network = patches(4, 2).to(device)
+    torch.nn.init.constant_(network[0].weight[:1], float("nan"))
+    assert "not finite" in find_head(network, (3, 32, 32)).reason
+
+
 def test_an_ensemble_of_three_is_called_one(device: torch.device) -> None:
     report = find_head(Stacked(3).to(device), (3, 64, 64))
     assert (report.kind, report.head) == ("not-gap", None)

@@ -16,7 +16,7 @@ from cam.heads.head import Kind, Site, token_grid
 from cam.heads.probe import Experiment, Probe
 
 _NONLINEAR = "what follows the pooling is not linear, so the class score cannot be divided among the positions"
-_NOT_FINITE = "the class scores of random features are not finite (weights that are not numbers, or overflow)"
+NOT_FINITE = "the class scores of random inputs are not finite (weights that are not numbers, or overflow)"
 _SOFTMAX = "the network returns probabilities or their logarithms, and softmax is not linear; let it return the logits"
 _SIGMOID = "the network returns numbers from 0 to 1, as a sigmoid in its forward pass does; let it return the logits"
 _ONE_TOKEN = "the class score is read from one token, and the other positions do not contribute"
@@ -55,7 +55,7 @@ def classify_candidate(experiment: Experiment, site: Site, shape: Sequence[int])
     if response is None:
         return None
     if not response.jacobian.isfinite().all():
-        return Candidate("not-gap", _NOT_FINITE, site, shape)
+        return Candidate("not-gap", NOT_FINITE, site, shape)
     located = _find_channels(response.jacobian, site, tolerance)
     if isinstance(located, str):
         return Candidate("one-token" if located == _ONE_TOKEN else "not-gap", located, site, shape)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cam.errors import CamError, HeadError, ModelError
 from cam.heads.checks import check_classifier_was_not_removed, check_has_classifier, check_repeatable
 from cam.heads.copies import eval_copy, random_inputs, run_error
-from cam.heads.criteria import Candidate, classify_candidate, tolerance_of
+from cam.heads.criteria import NOT_FINITE, Candidate, classify_candidate, tolerance_of
 from cam.heads.head import Head, Kind, Site
 from cam.heads.probe import Experiment, Probe
 from cam.heads.receptive_field import measure_grid
@@ -113,6 +113,8 @@ def _find_heads(network: nn.Module, input_shape: tuple[int, int, int]) -> list[H
         raise
     except Exception as error:  # a user's network may raise anything
         raise run_error(network, inputs, error) from error
+    if not logits.isfinite().all():
+        return [HeadReport("not-gap", NOT_FINITE)]
     check_repeatable(network, inputs, logits, max(map(tolerance_of, recorded.dtypes)))
     for precision in (torch.float64, dtype):
         try:
