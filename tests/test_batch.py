@@ -178,12 +178,15 @@ def test_scales(classifier, folder, tmp_path, monkeypatch):
     assert drawn == [0.125] * 5
 
 
-def test_the_color_scale_is_that_of_the_first_images(classifier, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("cam.runs.run._SCALE_IMAGES", 2)
+@pytest.mark.parametrize(("limit", "value", "count"), [("_SCALE_IMAGES", 2, 2), ("_SCALE_PIXELS", 30 * 90, 1)])
+def test_the_color_scale_is_that_of_the_first_images(
+    classifier, folder, tmp_path, monkeypatch, limit: str, value: int, count: int
+):
+    monkeypatch.setattr(f"cam.runs.run.{limit}", value)
     own = [cam.explain(classifier, picture.path).vmax for picture in find_pictures([folder])]
     drawn = bar_ends(monkeypatch)
     run(classifier, folder, tmp_path / "out", scale="run")
-    assert drawn == pytest.approx([np.median(own[:2])] * 5, rel=1e-4)
+    assert drawn == pytest.approx([np.median(own[:count])] * 5, rel=1e-4)
 
 
 def test_a_bad_image_does_not_change_the_results_of_others(classifier, folder, tmp_path):
