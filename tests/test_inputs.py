@@ -249,3 +249,10 @@ def test_machines_of_all_versions_share_images_alike() -> None:
         ["c.png", "sub/d.png"],
         ["a.png", "5.jpg"],
     ]  # or one of another version leaves images out
+
+
+def test_results_among_the_files_of_a_glob_are_not_left_out_files() -> None:
+    make("p/a.jpg", "p/b.dcm", "p/out/a.npz")
+    left_out: Counter[str] = Counter()
+    assert len(find_pictures(["p/**/*"], Path("p/out"), left_out=left_out)) == 1
+    assert left_out == {".dcm": 1}

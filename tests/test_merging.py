@@ -91,6 +91,14 @@ def test_more_than_nine_shards_are_merged(classifier, folder, tmp_path):
         merge_shards([tmp_path])
 
 
+def test_shards_that_have_lost_all_their_lines_are_refused(classifier, folder, tmp_path):
+    for index in (1, 2):
+        explain_into(tmp_path, classifier, folder / "0.png", shard=(index, 2), scale=2.0, save=frozenset())
+        (tmp_path / f"manifest.{index}-of-2.jsonl").write_bytes(b"")
+    with pytest.raises(UsageError, match="The shards have 0 lines for 1 images"):
+        merge_shards([tmp_path])
+
+
 def test_two_lines_of_one_image_are_refused(classifier, folder, tmp_path):
     for index in (1, 2):
         explain_into(tmp_path, classifier, folder, shard=(index, 2), scale=2.0, save=frozenset())

@@ -50,13 +50,14 @@ def test_an_error_is_raised_in_its_turn_and_later_jobs_do_not_begin():
         begun.append(job)
         if job == 3:
             raise ValueError("job 3")
+        time.sleep(0.2 * (job > 3))
         return job
 
     results = in_order(work, range(1000), workers=2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="job 3"):
         next(results)
-    assert len(begun) <= 3 + 2 * 4
+    assert len(begun) < 3 + 2 * 4
 
 
 def test_ctrl_c_comes_after_the_results_of_jobs_that_have_begun():
@@ -77,7 +78,7 @@ def test_ctrl_c_comes_after_the_results_of_jobs_that_have_begun():
     finally:
         signal.signal(signal.SIGINT, previous)
     assert results == sorted(begun)
-    assert len(begun) < 10
+    assert len(begun) < 2 * 4
 
 
 def test_workers_have_one_thread_each_and_the_caller_gets_its_threads_back():
