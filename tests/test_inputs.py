@@ -256,3 +256,10 @@ def test_results_among_the_files_of_a_glob_are_not_left_out_files() -> None:
     left_out: Counter[str] = Counter()
     assert len(find_pictures(["p/**/*"], Path("p/out"), left_out=left_out)) == 1
     assert left_out == {".dcm": 1}
+
+
+def test_of_two_ways_to_a_folder_the_first_by_name_is_taken() -> None:
+    make("p/z/1.jpg", "p/b/1.jpg")
+    for link, folder in (("a", "z"), ("y", "b")):
+        Path("p", link).symlink_to(folder)
+    assert names("p") == ["a/1.jpg", "b/1.jpg"]
