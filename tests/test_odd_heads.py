@@ -233,3 +233,11 @@ def test_up_to_three_inexact_tensors_may_follow_the_features(parts, found, devic
     network = Network(run, conv=nn.Conv2d(3, 6, 3, 2), fc=nn.Linear(6, 5)).to(device)
     report = find_head(network, SHAPE)
     assert (report.kind, report.site.operation) == (("gap-linear", "relu") if found else ("not-gap", "__getitem__"))
+
+
+@pytest.mark.parametrize("turn", [lambda x: x, lambda x: x.flip(3), lambda x: 2 * x])
+def test_pixels_are_no_features(turn, device):
+    network = Network(lambda net, x: net.fc(turn(x).flatten(1)), fc=nn.Linear(3 * SHAPE[1] * SHAPE[2], 5))
+    report = find_head(network.to(device), SHAPE)
+    assert (report.kind, report.site) == ("not-gap", None)
+    assert report.reason.startswith("no features with more than one position lead to the class scores")

@@ -351,3 +351,25 @@ def test_faint_answers_everywhere_do_not_hide_the_order_of_the_strong_ones() -> 
     assert (site.transposed, site.flipped) == (True, (False, False))
     # Variances 6 of the strong, weight sqrt(1000); 4 of what was pasted at the corners, weight sqrt(2).
     np.testing.assert_allclose(correlations, (1 + 4 / 6 * 0.002**0.5) ** -0.5, rtol=1e-3)
+
+
+class MirroredChannel(nn.Module):
+    """Its first channel is mirrored and by far the strongest, and no class looks at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 5)
+        nn.init.zeros_(self.fc.weight[:, 0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.conv(x).relu()
+        return self.fc(torch.cat([100 * features[:, :1].flip(3), features[:, 1:]], 1).mean((2, 3)))
+
+
+def test_channels_that_no_class_looks_at_do_not_place_cells(device):
+    report = find_head(MirroredChannel().to(device), (3, 48, 48))
+    assert report.site.flipped == (False, False)
+    assert report.grid.method == "measured"
+    assert report.grid.offset == pytest.approx((1.5, 1.5), abs=1)
+    assert report.grid.stride == (4, 4)
