@@ -373,3 +373,10 @@ def test_channels_that_no_class_looks_at_do_not_place_cells(device):
     assert report.grid.method == "measured"
     assert report.grid.offset == pytest.approx((1.5, 1.5), abs=1)
     assert report.grid.stride == (4, 4)
+
+
+def test_rows_and_columns_have_their_own_strides(device):
+    torch.manual_seed(0)
+    grid = grid_of(nn.Sequential(nn.Conv2d(3, 16, (4, 6), (4, 6)), nn.ReLU(), *linear()), (48, 60), device)
+    assert (grid.method, grid.stride) == ("measured", (4, 6))
+    assert grid.offset == pytest.approx((1.5, 2.5), abs=1)

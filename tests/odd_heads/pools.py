@@ -33,6 +33,13 @@ def in_place_relu_whose_result_is_ignored(net, x):
     return net.fc(features.mean((2, 3)))
 
 
+@odd("gap-linear")
+def in_place_sum_whose_result_is_ignored(net, x):
+    features = net.conv(x)
+    features.add_(torch.arange(GRID[1]).to(x))
+    return net.fc(features.mean((2, 3)))
+
+
 @odd("gap-linear", relu=nn.ReLU, second=lambda: nn.Conv2d(K, K, 3, padding=1))
 def reused_relu(net, x):
     features = net.relu(net.second(net.relu(net.conv(x))))
