@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from runs import explain_into, lines, oddly_labeled, write_odd_photos
+from small import gap_linear
 
 import cam
 from cam.classifiers.checkpoints import hash_file
@@ -227,3 +228,10 @@ def test_wrong_options_are_errors_before_the_run(wrong, found):
 def test_an_unknown_class_is_an_error_of_the_run(classifier, folder, tmp_path):
     with pytest.raises(UsageError, match="from 0 to 2, got 3"):
         run(classifier, folder, tmp_path / "out", targets=(OneClass(3),))
+
+
+def test_evidence_that_a_model_does_not_have_is_an_error_before_the_run(folder, tmp_path):
+    one_value = cam.wrap(gap_linear(1), input_size=32, activation="none")
+    with pytest.raises(UsageError, match="--evidence margin compares classes"):
+        explain_into(tmp_path / "out", one_value, folder, explain=ExplainOptions("margin"))
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,6 @@
 """Plant faults in the code, one at a time, and say which of them the tests do not notice.
 
-python tools/mutants.py                plants 120 faults in six packages; half an hour on two cores
+python tools/mutants.py                plants 120 faults in six packages; half an hour on two quiet cores
 python tools/mutants.py maps --seed 1  plants others, in one of them
 
 mutmut and cosmic-ray plant every fault there is: thousands, each with the same tests. This takes a fixed sample, and
@@ -88,6 +88,8 @@ _EQUIVALENT = {
     "exists = np.abs(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) - lab).max(-1) <= 0.5": "no difference is exactly 0.5",
     'lock = FileLock(self.out / f".lock{self._suffix}", timeout=1)': "it only waits a second longer before it refuses",
     'count = int.from_bytes(content[start : start + 2], "big") if start > 4 else 1': "the file begins with other bytes",
+    "return alive if alive.any() and _spread(slices[alive], 0) < limit else None": "no spread is exactly the limit",
+    "head = head.to(device, torch.float64 if dtype != torch.float64 else torch.float32)": "they are float32 numbers",
     "_ROUNDING = 2e-06": "both are far below a pixel, and far above rounding",
 }
 
