@@ -105,12 +105,17 @@ def test_a_class_cannot_be_contrasted_with_itself():
         ExplainOptions("margin", against=1)
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_head_with_one_channel_a_class_has_no_other_maps():
+    with pytest.raises(UsageError, match=r"--channels must be 0: 'ConvGap' has one channel a class"):
+        cam.explain(wrapped("conv-gap"), photo(48, 40), channels=2)
+
+
+@pytest.mark.parametrize("kind", sorted({*NETWORKS} - {"conv-gap"}))
 @pytest.mark.parametrize("options", [{}, {"resolution": 64}, {"tta": True}])
 def test_channels_add_up_to_the_logit(kind, options, device):
     classifier = wrapped(kind, device)
     explanation = cam.explain(classifier, photo(48, 40), 1, channels=100, **options)
-    assert len(explanation.channels) == (1 if kind == "conv-gap" else classifier.head.weight.shape[1])
+    assert len(explanation.channels) == classifier.head.weight.shape[1]
     shares = [channel.share for channel in explanation.channels]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) + explanation.bias == pytest.approx(explanation.map_logit, rel=1e-4, abs=1e-4)

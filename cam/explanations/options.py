@@ -61,7 +61,10 @@ class ExplainOptions:
             raise UsageError(problem, "Add --evidence contrast, or leave --against out")
 
     def check(self, classifier: Classifier) -> None:
-        """Raise UsageError unless the classifier's scores have this kind of evidence."""
+        """Raise UsageError unless the classifier's scores and channels have what is asked for."""
+        if self.channels and classifier.head.kind == "conv-gap":
+            problem = f"--channels must be 0: {classifier.name!r} has one channel a class, whose map is that of the class"
+            raise UsageError(problem, "Leave --channels out")
         if self.evidence == "posterior":
             classifier.check_probabilities("--evidence posterior")
         if self.evidence in ("contrast", "margin") and len(classifier.labels) == 1:
