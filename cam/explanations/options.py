@@ -63,7 +63,7 @@ class ExplainOptions:
     def check(self, classifier: Classifier) -> None:
         """Raise UsageError unless the classifier's scores and channels have what is asked for."""
         if self.channels and classifier.head.kind == "conv-gap":
-            problem = f"--channels must be 0: {classifier.name!r} has one channel a class, whose map is that of the class"
+            problem = f"--channels must be 0: {classifier.name!r} has one channel a class, with the map of the class"
             raise UsageError(problem, "Leave --channels out")
         if self.evidence == "posterior":
             classifier.check_probabilities("--evidence posterior")
