@@ -22,7 +22,7 @@ _STRIP = 256_000  # pixels that are painted at once, so that they stay in the ca
 _BLACK, _WHITE = 0.12, 0.88  # of the gray photograph, so that colors are seen on both
 _PALE, _PALE_CONTRAST = 0.66, 0.3  # what was not seen
 _CONTOUR = 0.5  # of the end of the scale
-_CONTOUR_POINTS = 160  # along each side, between which a line is straight
+_CONTOUR_POINTS = 48  # along each side, between which a line is straight
 
 
 def draw(
@@ -129,7 +129,7 @@ def _draw_contours(
 ) -> None:
     """Draw thin lines, dark and light, where the heat is at some levels, shares of the end of the scale."""
     x0, y0, x1, y1 = frame.seen
-    if x1 - x0 < 2 or y1 - y0 < 2:
+    if x1 - x0 < 2 or y1 - y0 < 2 or np.abs(cam).max() < _CONTOUR * vmax:
         return
     ys, xs = (
         np.linspace(start, end - 1, min(end - start, _CONTOUR_POINTS)).round().astype(int)
