@@ -32,7 +32,7 @@ def test_a_pattern_matches_the_path_inside_the_input_or_the_file_name(
     assert chosen("big/*", inputs=["p/dogs/1.png", "p/cats"]) == ["dogs/1.png", "cats/big/2.jpg"]  # one is named itself
     assert chosen("cats/*", inputs=["p", "p/dogs/*.png"]) == ["cats/1.jpg", "cats/big/2.jpg"]
     for nothing in ("*.PNG", "", "["):
-        with pytest.raises(UsageError, match=r"None of 4 images matches '.*'\. Write --pattern as in a shell"):
+        with pytest.raises(UsageError, match=r"--pattern '.*' matches none of 4 images\. Write it as in a shell"):
             chosen(nothing)
 
 
@@ -52,5 +52,5 @@ def test_every_image_is_in_one_shard_whatever_the_others_are() -> None:
 
 @pytest.mark.parametrize(("index", "count"), [(0, 3), (4, 3), (-1, 3), (1, 0)])
 def test_unknown_shards_are_errors(index: int, count: int) -> None:
-    with pytest.raises(UsageError, match=f"There is no share {index}/{count}"):
+    with pytest.raises(UsageError, match=f"--shard must be I/N with I from 1 to N, got {index}/{count}"):
         shard([], index, count)

@@ -178,7 +178,7 @@ def test_an_input_of_files_that_are_not_read_says_which() -> None:
 def test_left_out_suffixes_are_sorted_by_count_and_cut() -> None:
     many = {f".{letter}": count for count, letter in enumerate("abcdefghij", 1)}
     assert describe_left_out(many) == "55 files left out: .j 10, .i 9, .h 8, .g 7, .f 6, .e 5, .d 4, .c 3, ..."
-    assert describe_left_out({".heic": 1}) == "1 file left out: .heic 1; pip install gapcam[heic] to read .heic"
+    assert describe_left_out({".heic": 1}) == "1 file left out: .heic 1; pip install 'gapcam[heic]' to read .heic"
     assert describe_left_out({".zip": 2}) == "2 files left out: .zip 2; give .zip as inputs themselves"
 
 

@@ -121,7 +121,7 @@ class Turned(nn.Module):
 
 
 TURNS: dict[str, Callable[[Tensor], Tensor]] = {
-    "as it is": lambda x: x,
+    "unchanged": lambda x: x,
     "mirrored": lambda x: x.flip(3),
     "upside down": lambda x: x.flip(2),
     "by 180 degrees": lambda x: x.flip(2, 3),
@@ -275,7 +275,7 @@ class Queries(nn.Module):
 
 
 class Shuffled(nn.Module):
-    """Tokens in an order of their own, such as window by window."""
+    """Tokens in another order, such as window by window."""
 
     def __init__(self, order: Tensor) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from browser import listed, opened, pixels, read_number, show_picture, state, wa
 from reports import COUNT, LABELS, NAMES, index_of, report_with_errors, run_on_photos, wrong_ones
 
 import cam
+from cam.drawing.colormaps import lookup
 from cam.images.io import read_image
 from cam.report.write import write_report
 
@@ -67,7 +68,16 @@ def test_controls_change_the_drawing(page):
     page.select_option("#scale", "run")
     vmax = page.evaluate("gapcam.data.index.drawing.vmax")
     ends = [read_number(page.locator(end)) for end in ("#low", "#middle", "#high")]
+    assert ends == pytest.approx([0, vmax / 2, vmax], abs=0.051)  # viridis leaves out evidence against the class
+    page.select_option("#colormap", "signed")
+    ends = [read_number(page.locator(end)) for end in ("#low", "#middle", "#high")]
     assert ends == pytest.approx([-vmax, 0, vmax], abs=0.051)
+    bar = pixels(page, "bar")[0].astype(float)
+    assert (bar[:, 3] == 255).all()  # opaque, also in a saved image
+    assert np.abs(bar[127, :3] - 140).max() <= 1
+    color = lookup("signed")[255].astype(float)
+    share = 0.8 * color[3] / 255
+    assert np.abs(bar[254, :3] - (share * color[:3] + (1 - share) * 140)).max() <= 1
     assert "same scale for all pictures" in page.locator("#scale-note").inner_text()
     page.click("#evidence [value=posterior]")
     assert [page.locator(end).inner_text() for end in ("#low", "#middle", "#high")] == ["0.0 %", "50.0 %", "100.0 %"]

@@ -265,7 +265,7 @@ def _stop(*_: object) -> None:
 
 
 def run_tests(package: str, fault: Fault | None = None) -> str:
-    """Run the tests of a package in a copy of the tree, in a process of its own; return what fails, "" if nothing."""
+    """Run the tests of a package in a copy of the tree, in a separate process; return what fails, "" if nothing."""
     first = _FirstFailure()
     signal.signal(signal.SIGALRM, _stop)
     signal.alarm(SECONDS)

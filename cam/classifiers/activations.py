@@ -39,7 +39,7 @@ def choose_activation(
     softmax is assumed, or sigmoid of one class score. The note is "" for the caller's and the model's own.
     """
     if given not in (None, *get_args(Activation)):
-        raise UsageError(f"--activation must be softmax, sigmoid or none, got {given!r}", "Choose one of them")
+        raise UsageError(f"--activation must be softmax, sigmoid or none, got {given!r}", "Leave it out")
     if given == "softmax" and classes == 1:
         problem = "--activation softmax of one class score is always 1"
         raise UsageError(problem, "Use sigmoid for two classes, or none for a value (regression)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import contourpy
@@ -57,6 +57,7 @@ def draw(
         contours: True to draw the line.
         painted: the seen part of the photograph with its heat, (h, w, 3) uint8 RGB, if it has been computed before.
     """
+    check_style(opacity, photo)
     (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
     for part in _around(frame.seen, (0, 0, width, height)):
         if image[part].size:
@@ -64,9 +65,10 @@ def draw(
     if painted is not None:
         canvas[y0:y1, x0:x1] = painted
     elif x0 < x1 and y0 < y1:
-        _paint_seen(canvas, image, cam, grid, frame, vmax, colormap, opacity, photo)
+        for rows, indices in _strips(cam, grid, frame, vmax):
+            canvas[rows, x0:x1] = paint(indices, under_heat(image[rows, x0:x1], photo), colormap, opacity)
     if contours and vmax > 0:
-        _draw_contours(canvas, cam, grid, frame, vmax, [-_CONTOUR, _CONTOUR][not has_negative(colormap) :])
+        _draw_contours(canvas, cam, grid, frame, vmax, (-_CONTOUR, _CONTOUR) if has_negative(colormap) else (_CONTOUR,))
     if frame.seen != (0, 0, width, height) and x0 < x1 and y0 < y1:
         stroke = _stroke(canvas)
         for part in _around(frame.seen, (max(0, x0 - stroke), max(0, y0 - stroke), x1 + stroke, y1 + stroke)):
@@ -94,19 +96,10 @@ def check_style(opacity: float, photo: str) -> None:
         raise UsageError(f"--photo must be gray or color, got {photo!r}", "The default is gray")
 
 
-def _paint_seen(
-    canvas: NDArray[np.uint8],
-    image: NDArray[np.uint8],
-    cam: NDArray[np.floating],
-    grid: Grid,
-    frame: Frame,
-    vmax: float,
-    colormap: str,
-    opacity: float,
-    photo: Photo,
-) -> None:
-    """Interpolate and paint a few rows at a time: not all of the heat is computed at once."""
-    check_style(opacity, photo)
+def _strips(
+    cam: NDArray[np.floating], grid: Grid, frame: Frame, vmax: float
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Interpolate the seen part a few rows at a time, so that not all of it is in memory: rows and color indices."""
     x0, y0, x1, y1 = frame.seen
     down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
     cells = to_color_indices(cam, vmax) @ across[x0:x1].T
@@ -115,8 +108,7 @@ def _paint_seen(
         rows = slice(top, min(top + rows_at_once, y1))
         used = np.flatnonzero(down[rows].any(0))  # the other cells are too far away
         near = slice(used[0], used[-1] + 1)
-        base = under_heat(image[rows, x0:x1], photo)
-        canvas[rows, x0:x1] = paint(down[rows, near] @ cells[near], base, colormap, opacity)
+        yield rows, down[rows, near] @ cells[near]
 
 
 def _draw_contours(

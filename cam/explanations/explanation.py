@@ -122,11 +122,6 @@ class Explanation:
         return float(np.abs(self.evidence_map).max())
 
     @property
-    def signed(self) -> bool:
-        """True if the map has two signs, False for probabilities."""
-        return self.evidence != "posterior"
-
-    @property
     def note(self) -> str:
         """Why the map shows no positive evidence; "" if it does."""
         if self.zero_features:

@@ -20,7 +20,7 @@ def find_logits(output: object, batch: int) -> Tensor:
     Those named "logits" come first, then those named "out"; the probabilities of another do not count. (N,) counts as
     one class, or as the classes of one image whose dimension was squeezed away, and (N, C, 1, 1) as (N, C).
 
-    Raises a ModelError if there are none, or several: two tasks, or features beside the scores, may have one shape.
+    Raises a ModelError if there are none, or several: two tasks, or features next to the scores, may have one shape.
     """
     tensors = list(_named_tensors(output))
     scores = [

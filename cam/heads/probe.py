@@ -217,7 +217,7 @@ class Probe(TorchFunctionMode):
             self.nodes[site] = tensor.grad_fn
 
     def keep_used(self, logits: Tensor) -> None:
-        """Forget the calls whose results the logits do not depend on, as those of a decoder beside the classifier."""
+        """Forget the calls whose results the logits do not depend on, such as those of a decoder."""
         if logits.grad_fn is None:
             return
         used: set[Node | None] = {None}  # what is cut off from the graph may count
@@ -269,7 +269,7 @@ class Experiment:
     recorded: Probe | None = None
 
     def record(self) -> tuple[Tensor, Probe]:
-        """Run the network once, as it is: logits (N, C) and a probe with the calls that they depend on."""
+        """Run the network once, unchanged: logits (N, C) and a probe with the calls that they depend on."""
         leaf = self.inputs.detach().requires_grad_()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about gradients of what the network turns into numbers

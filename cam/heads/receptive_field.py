@@ -28,7 +28,7 @@ from cam.tensors import device_and_dtype
 
 Vectors: TypeAlias = NDArray[np.float64]  # along y and x, (N, 2) or (2,)
 
-# Correlation of pasted and answering positions: real networks have 0.96 and more, tokens window by window up to 0.8.
+# Correlation of pasted and answering positions: real networks have 0.96 and more, tokens window by window up to 0.82.
 _MIN_CORRELATION = 0.85
 _LARGER = 3  # times the input size: what a cell sees is a smaller part of the map there
 _ROUNDING = 10  # times the precision of a number

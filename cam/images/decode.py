@@ -61,7 +61,7 @@ def decode_image(
     except UnidentifiedImageError:
         remedy = "Convert it to JPEG or PNG, or copy it again if it should be one"
         if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-            remedy = "Run pip install gapcam[heic], or convert it to JPEG or PNG"
+            remedy = "Run pip install 'gapcam[heic]', or convert it to JPEG or PNG"
         raise ImageError(f"{name} is not an image in a supported format", remedy) from None
     except Exception as error:  # decoders raise nearly anything on a hostile file
         raise unreadable(name, error, "Copy or export it again") from error

@@ -101,9 +101,9 @@ def find_pictures(
     for source, is_listed in [*((path, False) for path in inputs), *((path, True) for path in listed)]:
         root, (candidates, unread) = _expand(Path(source), excluded, is_listed)
         if not candidates:
-            found = f"{str(source)!r} holds no image"
+            problem = f"{str(source)!r} holds no image"
             note = f" ({describe_left_out(_count_suffixes(map(str, unread)))})" if unread else ""
-            raise UsageError(found + note, f"Give another input, or files with {', '.join(sorted(IMAGE_SUFFIXES))}")
+            raise UsageError(problem + note, f"Give another input, or files with {', '.join(sorted(IMAGE_SUFFIXES))}")
         real_root = real_path(root)
         roots.add(real_root)
         others.update(os.path.join(real_root, name) for name in unread if _matches(name, patterns))  # noqa: PTH118
@@ -115,8 +115,8 @@ def find_pictures(
     if left_out is not None:
         left_out.update(_count_suffixes(others))
     if filtered and not pictures:
-        message = f"None of {filtered} images matches {' or '.join(map(repr, patterns))}"
-        raise UsageError(message, "Write --pattern as in a shell: '*.png', or 'val/*.png' with the path in the input")
+        problem = f"--pattern {' or '.join(map(repr, patterns))} matches none of {filtered} images"
+        raise UsageError(problem, "Write it as in a shell: '*.png', or 'val/*.png' with the path in the input")
     common = os.path.commonpath(roots) if roots else ""
     names = (PurePosixPath(Path(path).relative_to(common).as_posix()) for path in pictures)
     return [replace(picture, name=name) for picture, name in zip(pictures.values(), names, strict=True)]
@@ -131,14 +131,14 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
 
     Example:
         >>> describe_left_out({".dcm": 1, ".heic": 2})
-        '3 files left out: .heic 2, .dcm 1; pip install gapcam[heic] to read .heic'
+        "3 files left out: .heic 2, .dcm 1; pip install 'gapcam[heic]' to read .heic"
     """
     total = sum(left_out.values())
     ranked = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     counts = [f"{suffix} {count}" for suffix, count in ranked[:8]]
     more = ["..."] if len(left_out) > 8 else []
     heic, archives = (sorted(suffixes & left_out.keys()) for suffixes in (_HEIC_SUFFIXES, {".zip", ".tar"}))
-    remedies = f"; pip install gapcam[heic] to read {' and '.join(heic)}" if heic else ""
+    remedies = f"; pip install 'gapcam[heic]' to read {' and '.join(heic)}" if heic else ""
     remedies += f"; give {' and '.join(archives)} as inputs themselves" if archives else ""
     return f"{total} file{'s' * (total > 1)} left out: {', '.join(counts + more)}{remedies}"
 
@@ -269,7 +269,7 @@ def shard(pictures: Sequence[Picture], index: int, count: int) -> list[Picture]:
     The share depends on a hash of the name only, so it is the same whatever other images there are.
     """
     if not 1 <= index <= count:
-        raise UsageError(f"There is no share {index}/{count}", "Give 1/3, 2/3 and 3/3 to share among three")
+        raise UsageError(f"--shard must be I/N with I from 1 to N, got {index}/{count}", "Give 1/3, 2/3 and 3/3")
 
     def hash_name(picture: Picture) -> int:
         return int.from_bytes(blake2b(os.fsencode(picture.name), digest_size=8).digest(), "big")
@@ -282,5 +282,5 @@ def check_output(inputs: Sequence[str | Path], out: Path) -> None:
     real_out = Path(os.path.realpath(out))
     for folder in inputs:
         if _is_folder(folder) and real_out.is_relative_to(os.path.realpath(folder)):
-            message = f"--out {str(out)!r} lies in the input folder {str(folder)!r}"
-            raise UsageError(message, "Choose an output folder outside it")
+            problem = f"--out {str(out)!r} lies in the input folder {str(folder)!r}"
+            raise UsageError(problem, "Choose an output folder outside it")

@@ -92,7 +92,9 @@ def resize(
     """
     methods = {method.name.lower(): method for method in Image.Resampling}
     if interpolation not in methods:
-        raise UsageError(f"interpolation must be one of {', '.join(methods)}, got {interpolation!r}", "Use one of them")
+        raise UsageError(
+            f"interpolation must be one of {', '.join(methods)}, got {interpolation!r}", "The default is bilinear"
+        )
     to, method = (size[1], size[0]), methods[interpolation]
     if image.shape[2] == 3:
         return np.array(Image.fromarray(image).resize(to, method, box))

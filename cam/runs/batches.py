@@ -110,10 +110,10 @@ def paint_on_device(
     for index, explanation in enumerate(explanations):
         shapes = explanation.image.shape, explanation.evidence_map.shape
         groups.setdefault((*shapes, explanation.grid, explanation.frame), []).append(index)
-    colors = to_device(lookup(colormap), device).float()
-    shares = colors[:, 3:] * (opacity / 255)
     painted: dict[int, Tensor] = {}
     with own_stream(device):
+        colors = to_device(lookup(colormap), device).float()
+        shares = colors[:, 3:] * (opacity / 255)
         for indices in groups.values():
             group = [explanations[index] for index in indices]
             painted.update(zip(indices, _paint_group(group, device, vmax, colors[:, :3], shares, photo), strict=True))

@@ -6,7 +6,7 @@ gapcam.picture = (() => {
   const { map, cam, peak } = gapcam.evidence;
   const { byId, named, percent, score, plain, label, element } = gapcam.format;
   const { drawHeat, drawPhoto } = gapcam.drawing;
-  const { drawBar } = gapcam.color;
+  const { drawBar, hasNegative } = gapcam.color;
   const { selection } = gapcam.classes;
   const { isWrong } = gapcam.filter;
   const cell = gapcam.cell;
@@ -39,17 +39,18 @@ gapcam.picture = (() => {
     byId("caption").replaceChildren(...parts);
   }
 
-  function showScale({ evidence, colormap }, scaleName) {
-    const isSigned = evidence !== "posterior";
-    drawBar(byId("bar"), colormap, isSigned);
-    const format = isSigned ? (value) => plain(value, 1) : percent;
+  function showScale({ evidence, colormap, opacity }, scaleName) {
+    const isProbability = evidence === "posterior";
+    const isSigned = !isProbability && hasNegative(colormap);
+    drawBar(byId("bar"), colormap, isSigned, opacity);
+    const format = isProbability ? percent : (value) => plain(value, 1);
     const low = isSigned ? -view.vmax : 0;
     byId("low").textContent = format(low);
     byId("middle").textContent = format((low + view.vmax) / 2);
     byId("high").textContent = format(view.vmax);
     const largest = peak(view.values);
     const beyond = largest > view.vmax * 1.0005 ? `; the largest, ${format(largest)}, is beyond` : "";
-    byId("scale-note").textContent = `${isSigned ? "logits" : "probability of each cell"}, ${scaleName}${beyond}`;
+    byId("scale-note").textContent = `${isProbability ? "probability of each cell" : "logits"}, ${scaleName}${beyond}`;
   }
 
   /* Say which map is not stored. */
