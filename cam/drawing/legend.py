@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from cam.drawing.colormaps import paint, to_color_indices
 
 MIN_WIDTH = 280  # pixels, of an image with a legend
-_PAPER, _INK, _PALE, _UNDER = 250, 24, 104, 140  # grays; the last under the colors of the bar
+_PAPER, _INK, _PALE = 250, 24, 104  # grays
+BAR_GRAY = 140  # under the colors of the bar
 
 
 def with_legend(
@@ -96,7 +97,9 @@ def _bar(
         _write(gray, (x, bottom + letter // 3), number, font_size, _INK)
     bar = np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), np.uint8)
     values = np.linspace(-vmax if signed else 0, vmax, width)[None].repeat(bottom - top, 0)
-    bar[top:bottom] = paint(to_color_indices(values, vmax), np.full(values.shape, _UNDER, np.uint8), colormap, opacity)
+    bar[top:bottom] = paint(
+        to_color_indices(values, vmax), np.full(values.shape, BAR_GRAY, np.uint8), colormap, opacity
+    )
     bar.flags.writeable = False  # shared by all callers
     return bar
 

@@ -232,8 +232,8 @@ class Explanation:
             f"the largest value, {extreme:+.3g}, is beyond the scale" if abs(extreme) > vmax else "",
             "pale: not seen" if self.frame.seen != (0, 0, self.frame.photo[1], self.frame.photo[0]) else "",
         )
-        notes = [sum_of_map, "; ".join(filter(None, facts))]
-        ends = (f"for {self.against.label}", f"for {self.label}") if self.against and not channel else ("", "")
+        notes = [sum_of_map, *filter(None, facts)]
+        ends = (self.against.label, self.label) if self.against and not channel else ("", "")
         unit = _UNITS[evidence].replace("logit", score)
         return {"title": title, "details": details, "notes": notes, "unit": unit, "ends": ends}
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.drawing.colormaps import lookup
+from cam.drawing.colormaps import paint
+from cam.drawing.legend import BAR_GRAY
 from cam.drawing.overlay import draw
 from cam.errors import OutputError
 from cam.files import write_whole
@@ -292,7 +293,8 @@ def evidence_bar(figure: Figure, axes: Axes | NDArray[Any], vmax: float, label: 
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    colors = ListedColormap(lookup("signed")[1:] / 255)
+    indices, under = np.arange(1, 256, dtype=np.float32)[None], np.full((1, 255), BAR_GRAY, np.uint8)
+    colors = ListedColormap(paint(indices, under, "signed", 0.85)[0] / 255)
     bar = figure.colorbar(ScalarMappable(Normalize(-vmax, vmax), colors), ax=axes, shrink=0.8)
     bar.set_label(label, fontsize=fontsize)
     bar.ax.tick_params(labelsize=8)
