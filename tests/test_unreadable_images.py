@@ -53,7 +53,7 @@ def test_files_that_are_not_images(tmp_path: Path) -> None:
     check_refused(tmp_path / "empty.jpg", "is empty. Copy the file again")
     check_refused(tmp_path / "text.jpg", "is not an image in a supported format")
     check_refused(tmp_path / "page.eps", "is not an image in a supported format")
-    check_refused(tmp_path / "phone.jpg", r"supported format\. Run pip install gapcam\[heic\], or convert|is damaged")
+    check_refused(tmp_path / "phone.jpg", r"supported format\. Run pip install 'gapcam\[heic\]', or convert|is damaged")
     check_refused(tmp_path / "x.jpg", "is a folder, not an image")
     check_refused(tmp_path / "pipe.jpg", "is a pipe or a device")
     check_refused(tmp_path / "empty.jpg" / "a.jpg", "cannot be opened")
