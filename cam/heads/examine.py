@@ -27,12 +27,12 @@ from cam.heads.copies import check_network, eval_copy, run_once
 from cam.heads.criteria import tolerance_of
 from cam.heads.find import find_head_in_copy
 from cam.heads.head import Head, Site
-from cam.heads.prove import Proof, check_maps, prove_head
+from cam.heads.prove import Proof, check_maps, proof_inputs
 from cam.maps.geometry import Grid
 from cam.tensors import device_and_dtype, hash_tensors
 from cam.version import VERSION
 
-_CACHE_VERSION = 5
+_CACHE_VERSION = 6
 _MAX_ENTRIES = 32  # of the cache; of ResNet-50's head one takes 8 MB
 
 
@@ -65,8 +65,10 @@ def analyze_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadA
         return cached
     report = find_head_in_copy(eval_copy(network, input_shape), input_shape)
     head, grid = report.exact().to(device), cast(Grid, report.grid)  # an exact head has a grid
-    analysis = HeadAnalysis(head, prove_head(network, head, input_shape), grid, sha256)
-    _write_cache(file, analysis, network, input_shape)
+    images = proof_inputs(input_shape)
+    error, logits, features = check_maps(network, head, images)
+    analysis = HeadAnalysis(head, Proof(len(images), error), grid, sha256)
+    _write_cache(file, {**asdict(analysis), **_first_results(logits, features)})
     return analysis
 
 
@@ -84,29 +86,28 @@ def _read_cache(file: Path, network: nn.Module, input_shape: tuple[int, int, int
         entry = torch.load(file, map_location="cpu", weights_only=True)
         device, dtype = device_and_dtype(network)
         head = Head(**{**entry["head"], "site": Site(**entry["head"]["site"])}).to(device)
-        scores, cells = _results(network, head, input_shape)
-        sizes = max(1.0, float(entry["scores"].abs().max())), float(entry["cells"].max() - entry["cells"].min())
-        for now, before, size in zip((scores, cells), (entry["scores"], entry["cells"]), sizes, strict=True):
-            if not float((now - before).abs().max()) <= tolerance_of(dtype) * size:
-                return None
+        _, logits, features = check_maps(network, head, proof_inputs(input_shape)[:1])
+        now = _first_results(logits, features)
+        sizes = {"scores": max(1.0, float(entry["scores"].abs().max())), "cells": float(entry["cells"].abs().max())}
+        if not all((now[key] - entry[key]).abs().max() <= tolerance_of(dtype) * size for key, size in sizes.items()):
+            return None
         os.utime(file)
         return HeadAnalysis(head, Proof(**entry["proof"]), Grid(**entry["grid"]), sha256)
     except Exception:  # a damaged file or a user's network may raise anything
         return None
 
 
-def _results(network: nn.Module, head: Head, input_shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Class scores (C,) of a random input, and a mixture of its features' channels (h, w)."""
-    _, logits, features = check_maps(network, head, input_shape, 1)
+def _first_results(logits: Tensor, features: Tensor) -> dict[str, Tensor]:
+    """Class scores (C,) of the first input, and a mixture of its features' channels, less its mean (h, w)."""
     mixture = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(5))
-    return logits[0].float().cpu(), torch.tensordot(mixture, features[0].float().cpu(), 1)
+    cells = torch.tensordot(mixture, features[0].float().cpu(), 1)
+    return {"scores": logits[0].float().cpu(), "cells": cells - cells.mean()}
 
 
-def _write_cache(file: Path, analysis: HeadAnalysis, network: nn.Module, input_shape: tuple[int, int, int]) -> None:
+def _write_cache(file: Path, entry: dict[str, object]) -> None:
     """Write an entry and delete those not used for the longest time; do nothing if the cache cannot be written."""
-    scores, cells = _results(network, analysis.head, input_shape)
     buffer = io.BytesIO()
-    torch.save({**asdict(analysis), "scores": scores, "cells": cells}, buffer)
+    torch.save(entry, buffer)
     with suppress(OutputError, OSError):
         write_whole(file, buffer.getvalue())
         entries = sorted(file.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)

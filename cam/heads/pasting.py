@@ -26,32 +26,21 @@ _SPREAD_OUT = 0.2  # share of what is left, that does not say where rows and col
 
 @dataclass(frozen=True)
 class Pastes:
-    """Random images with and without a patch.
+    """Random images with and without a patch; the second half of each is the first, turned by 180 degrees.
+
+    An average over both halves is nearly free of what the images look like.
 
     Attributes:
         backgrounds: (B, channels, H, W), network inputs.
-        images: (N, channels, H, W), a background with a patch: in each half of them, those of that half in turn.
+        images: (N, channels, H, W), a background with a patch.
+        background: (N,), which of the backgrounds that is.
         centers: (N, 2), (y, x) of the visible part of each patch, pixels.
     """
 
     backgrounds: Tensor
     images: Tensor
+    background: Tensor
     centers: NDArray[np.float64]
-
-    def with_turned(self) -> Pastes:
-        """Add all images turned by 180 degrees: an average over both is nearly free of what they look like."""
-        ends = np.array(self.images.shape[2:]) - 1
-        return Pastes(
-            torch.cat((self.backgrounds, self.backgrounds.flip(2, 3))),
-            torch.cat((self.images, self.images.flip(2, 3))),
-            np.concatenate((self.centers, ends - self.centers)),
-        )
-
-
-def energy_of(change: Tensor) -> Tensor:
-    """Energy (N, h, w) of the change of features (N, K, h, w), less what counts as noise."""
-    energy = change.double().square().sum(1).cpu()
-    return (energy - _NOISE * energy.amax((1, 2), keepdim=True)).clamp(min=0)
 
 
 def make_pastes(shape: tuple[int, int, int]) -> Pastes:
@@ -59,17 +48,29 @@ def make_pastes(shape: tuple[int, int, int]) -> Pastes:
     rng = np.random.default_rng(0)
     backgrounds, patches = random_inputs(_BACKGROUNDS, shape, 2), random_inputs(_PASTES, shape, 3)
     spread = (np.arange(_PASTES)[:, None] * np.array(_SPREAD) + rng.random(2)) % 1
-    images, centers = [], []
-    for number, (patch, position) in enumerate(zip(rng.permutation(_PASTES), spread, strict=True)):
+    background = torch.arange(_PASTES) % _BACKGROUNDS
+    masks, centers = [], []
+    for number, position in enumerate(spread):
         profiles = []
         for length, share in zip(shape[1:], position, strict=True):
             radius = max(_SIDES[number % len(_SIDES)] * length / 2, 1.0)
             distance = np.abs(np.arange(length) + 0.5 - share * length)
             profiles.append(np.clip((radius * (1 + _SOFT) - distance) / (2 * _SOFT * radius), 0, 1))
         centers.append([profile @ np.arange(len(profile)) / profile.sum() for profile in profiles])
-        mask = torch.from_numpy(np.outer(*profiles)).float()
-        images.append(torch.lerp(backgrounds[number % _BACKGROUNDS], patches[patch], mask))
-    return Pastes(backgrounds, torch.stack(images), np.array(centers))
+        masks.append(torch.from_numpy(np.outer(*profiles)).float())
+    images = torch.lerp(backgrounds[background], patches[rng.permutation(_PASTES)], torch.stack(masks)[:, None])
+    return Pastes(
+        torch.cat((backgrounds, backgrounds.flip(2, 3))),
+        torch.cat((images, images.flip(2, 3))),
+        torch.cat((background, background + _BACKGROUNDS)),
+        np.concatenate((centers, np.array(shape[1:]) - 1 - centers)),
+    )
+
+
+def energy_of(change: Tensor) -> Tensor:
+    """Energy (N, h, w) of the change of features (N, K, h, w), less what counts as noise."""
+    energy = change.double().square().sum(1).cpu()
+    return (energy - _NOISE * energy.amax((1, 2), keepdim=True)).clamp(min=0)
 
 
 def orient(site: Site, energy: Tensor, centers: NDArray[np.float64]) -> tuple[Site, NDArray[np.float64]]:

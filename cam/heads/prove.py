@@ -40,21 +40,23 @@ def prove_head(
     The input shape is (channels, H, W); `in_float64` also checks a float64 copy of the network. Raises HeadError if the
     maps do not add up, so that they must not be shown.
     """
-    error, *_ = check_maps(network, head, input_shape, inputs)
-    error64 = None
+    images = proof_inputs(input_shape, inputs)
+    error, error64 = check_maps(network, head, images)[0], None
     if in_float64:
         with suppress(RuntimeError):  # the network casts to another precision
-            error64, *_ = check_maps(eval_copy(network, input_shape).double(), head, input_shape, inputs)
+            error64 = check_maps(eval_copy(network, input_shape).double(), head, images)[0]
     return Proof(inputs, error, error64)
 
 
-def check_maps(
-    network: nn.Module, head: Head, input_shape: tuple[int, int, int], inputs: int
-) -> tuple[float, Tensor, Tensor]:
-    """Largest completeness error of inputs, always the same, their logits (N, C) and features; or a HeadError."""
+def proof_inputs(input_shape: tuple[int, int, int], inputs: int = 4) -> Tensor:
+    """Inputs (N, channels, H, W) that the head was not found with, always the same."""
+    return random_inputs(inputs, input_shape, seed=1)
+
+
+def check_maps(network: nn.Module, head: Head, images: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Largest completeness error of inputs, their logits (N, C) and features (N, K, h, w); or a HeadError."""
     device, dtype = device_and_dtype(network)
-    images = random_inputs(inputs, input_shape, seed=1).to(device, dtype)
-    logits, features = forward(network, head.site, images)
+    logits, features = forward(network, head.site, images.to(device, dtype))
     head = head.to(device, torch.float64 if dtype == torch.float64 else torch.float32)
     tolerance = max(tolerance_of(features.dtype), tolerance_of(logits.dtype))
     logits = logits.to(head.weight.dtype)
@@ -63,7 +65,7 @@ def check_maps(
     errors = (cams.mean((2, 3)) + head.bias - logits).abs().amax(1) / logits.abs().amax(1).clamp(min=1)
     if not errors.max() <= tolerance:  # also if it is NaN
         raise HeadError(
-            f"The class activation maps of {inputs} random inputs miss the class scores by "
+            f"The class activation maps of {len(images)} random inputs miss the class scores by "
             f"{float(errors.max()):.2g} of the largest, more than {tolerance:g}",
             "Check that the network gives the same finite scores twice in evaluation mode",
         )

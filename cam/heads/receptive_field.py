@@ -11,8 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TypeAlias
 
 import numpy as np
@@ -46,90 +45,68 @@ def measure_grid(network: nn.Module, head: Head, input_shape: tuple[int, int, in
         The site, which gives rows and columns as they lie in the image, and the grid; stretched over the input if the
         map does not grow with the input. None if the cells are not places in the image.
     """
-    answers = _paste_patches(network, head, input_shape, gradients=True)
-    pastes, inputs, features = answers.pastes, answers.inputs, answers.features
+    pastes, weights = make_pastes(input_shape), _channel_weights(head)
+    inputs = pastes.backgrounds.to(*device_and_dtype(network)).requires_grad_()
+    try:
+        features = _features(network, head.site, inputs, gradients=True)
+    except RuntimeError:  # it leaves torch in between
+        features = _features(network, head.site, inputs.detach())
+    energy = _energy(network, head.site, pastes, features, weights)
     cells, size = (features.shape[2], features.shape[3]), (input_shape[1], input_shape[2])
-    if answers.silent:  # nothing can be measured
+    largest = float((features.detach().float() * weights).square().sum(1).max())
+    if float(energy.max()) <= (_ROUNDING * torch.finfo(features.dtype).eps) ** 2 * largest:  # as of dead features
         return head.site, stretched(cells, size)
-    site = _oriented(answers, head.site)
+    site = _oriented(head.site, energy, pastes)
     reliable = site is not None
     if site is None and (site := _oriented_when_larger(network, head, input_shape)) is None:
         return None
-    features, energy = site.orient(features), site.orient(answers.energy)
+    features, energy = site.orient(features), site.orient(energy)
     cells = features.shape[2], features.shape[3]
-    steps = [_stride(network, site, input_shape, axis, cells[axis]) for axis in (0, 1)]
+    count = _cell_counter(network, site, input_shape[0])
+    steps = [_stride(count, axis, size[axis], cells[axis]) for axis in (0, 1)]
     if None in steps:
         return site, stretched(cells, size)
     stride, middle_cell = np.array(steps, float), (np.array(cells) - 1) / 2
     by_pastes = pastes.centers - stride * (centroids(energy) - middle_cell)
     turned_pairs = by_pastes.reshape(2, -1, 2).mean(0)[: None if reliable else 0]
-    middle = _middle(_middles_by_gradients(inputs, features, answers.weights, stride), turned_pairs, stride)
+    middle = _middle(_middles_by_gradients(inputs, features, weights, stride), turned_pairs, stride)
     if not np.isfinite(middle).all():
         return site, stretched(cells, size)
     offset = middle - stride * middle_cell
     return site, Grid((float(offset[0]), float(offset[1])), (float(stride[0]), float(stride[1])), "measured")
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """How features (N, K, h, w) of the backgrounds change when patches are pasted: with the energy (M, h, w)."""
-
-    pastes: Pastes
-    inputs: Tensor
-    features: Tensor
-    energy: Tensor
-    weights: Tensor  # (K, 1, 1), as the head weighs the channels
-
-    @property
-    def silent(self) -> bool:
-        """True if the features change by no more than rounding errors, as dead ones do."""
-        features = self.features.detach()
-        largest = float((features.float() * self.weights).square().sum(1).max())
-        return float(self.energy.max()) <= (_ROUNDING * torch.finfo(features.dtype).eps) ** 2 * largest
+def _channel_weights(head: Head) -> Tensor:
+    """How much the classes look at each channel, (K, 1, 1), at most 1."""
+    norms = head.weight.double().norm(dim=0)
+    return (norms / norms.max() if norms.any() else torch.ones_like(norms)).float().view(-1, 1, 1)
 
 
-def _paste_patches(network: nn.Module, head: Head, shape: tuple[int, int, int], *, gradients: bool = False) -> _Answers:
-    pastes, norms = make_pastes(shape).with_turned(), head.weight.double().norm(dim=0)
-    weights = (norms / norms.max() if norms.any() else torch.ones_like(norms)).float().view(-1, 1, 1)
-    device, dtype = device_and_dtype(network)
-    inputs = pastes.backgrounds.to(device, dtype)
-    inputs, features, changed = _features(network, head.site, inputs, pastes.images.to(device, dtype), gradients)
-    halves = [half.repeat(len(changed) // len(features), 1, 1, 1) for half in features.detach().chunk(2)]
-    change = (changed.float() - torch.cat(halves).float()) * weights
-    return _Answers(pastes, inputs, features, energy_of(change), weights)
-
-
-def _features(
-    network: nn.Module, site: Site, inputs: Tensor, images: Tensor, gradients: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, their features, with gradients if the network allows them, and the features of images."""
-    batch = len(inputs) // 2
-    changed = torch.cat([_run(network, site, part) for part in torch.split(images, batch)])
-    if gradients:
-        with suppress(RuntimeError):  # it leaves torch in between
-            inputs = inputs.requires_grad_()
-            return inputs, _run(network, site, inputs, gradients=True), changed
-    inputs = inputs.detach()
-    return inputs, torch.cat([_run(network, site, part) for part in torch.split(inputs, batch)]), changed
-
-
-def _run(network: nn.Module, site: Site, inputs: Tensor, *, gradients: bool = False) -> Tensor:
+def _features(network: nn.Module, site: Site, inputs: Tensor, *, gradients: bool = False) -> Tensor:
     """Features (N, K, h, w), also if the network fails after them, as a fixed pool does at another input size."""
     with feature_hook(network, site, gradients=gradients) as hook:
-        return hook.features(inputs)
+        return torch.cat([hook.features(part) for part in torch.split(inputs.to(*device_and_dtype(network)), 2)])
 
 
-def _oriented(answers: _Answers, site: Site) -> Site | None:
+def _energy(network: nn.Module, site: Site, pastes: Pastes, features: Tensor, weights: Tensor) -> Tensor:
+    """Energy (N, h, w) of how features (B, K, h, w) of the backgrounds change when patches are pasted."""
+    before = features.detach()[pastes.background.to(features.device)].float()
+    return energy_of((_features(network, site, pastes.images).float() - before) * weights)
+
+
+def _oriented(site: Site, energy: Tensor, pastes: Pastes) -> Site | None:
     """The site with rows and columns as in the image; None if the cells do not answer in their order."""
-    oriented, correlations = orient(site, answers.energy, answers.pastes.centers)
+    oriented, correlations = orient(site, energy, pastes.centers)
     return None if any(correlations < _MIN_CORRELATION) else oriented
 
 
 def _oriented_when_larger(network: nn.Module, head: Head, shape: tuple[int, int, int]) -> Site | None:
     """The same at a larger input, of which every cell sees a smaller part; None if the network takes one size only."""
-    larger = shape[0], _LARGER * shape[1], _LARGER * shape[2]
+    pastes = make_pastes((shape[0], _LARGER * shape[1], _LARGER * shape[2]))
     with suppress(Exception):
-        return _oriented(_paste_patches(network, head, larger), head.site)
+        features = _features(network, head.site, pastes.backgrounds)
+        energy = _energy(network, head.site, pastes, features, _channel_weights(head))
+        return _oriented(head.site, energy, pastes)
     return None
 
 
@@ -181,19 +158,24 @@ def _mean_and_error(centers: Vectors, stride: Vectors) -> tuple[Vectors, Vectors
     return centers.mean(0), np.maximum(centers.std(0, ddof=1) / len(centers) ** 0.5, _MIN_ERROR * stride)
 
 
-def _stride(network: nn.Module, site: Site, shape: tuple[int, int, int], axis: int, cells: int) -> float | None:
+def _cell_counter(network: nn.Module, site: Site, channels: int) -> Callable[[int, int], int]:
+    """Make the function that counts the rows (axis 0) or columns (axis 1) of the map of a square input."""
+    run = cache(lambda side: _features(network, site, torch.zeros(1, channels, side, side)).shape)
+    return lambda axis, side: run(side)[2 + axis]
+
+
+def _stride(count_cells: Callable[[int, int], int], axis: int, length: int, cells: int) -> float | None:
     """Pixels from cell to cell along an axis: the mean step of the input sizes at which the map gains a cell.
 
     None if the map does not grow with the input. Small inputs are cheap; the network may need larger ones.
     """
-    length, other = shape[1 + axis], shape[2 - axis]
-    small = min(length, math.ceil(2 * length / cells)), min(other, max(_SHORT, math.ceil(length / cells)))
-    for start, width in (small, (length, other)):
+    count = partial(count_cells, axis)
+    for start in (min(length, max(_SHORT, math.ceil(2 * length / cells))), length):
         with suppress(Exception):  # the network takes one size only, or none so small
-            if stride := _step(_cell_counter(network, site, shape[0], axis, width), start):
+            if stride := _step(count, start):
                 return stride
     with suppress(Exception):  # it takes some sizes only, such as multiples of its stride
-        more = _cell_counter(network, site, shape[0], axis, other)(2 * length) - cells
+        more = count(2 * length) - cells
         return length / more if more > 0 else None
     return None
 
@@ -208,15 +190,3 @@ def _step(count: Callable[[int], int], start: int) -> float | None:
         return start // cells
     last = bisect_left(range(first + 2 * _MORE_CELLS * rough), cells + 1 + _MORE_CELLS, first, key=count)
     return (last - first) / _MORE_CELLS if count(last) > cells + _MORE_CELLS else None
-
-
-def _cell_counter(network: nn.Module, site: Site, channels: int, axis: int, short: int) -> Callable[[int], int]:
-    """Make the function that counts the cells along an axis of an input of any length."""
-    device, dtype = device_and_dtype(network)
-
-    @cache
-    def count(length: int) -> int:
-        size = (length, short) if axis == 0 else (short, length)
-        return _run(network, site, torch.zeros(1, channels, *size, device=device, dtype=dtype)).shape[2 + axis]
-
-    return count
