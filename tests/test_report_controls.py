@@ -121,19 +121,19 @@ def test_png_saves_the_view(page, tmp_path):
     height, width = photograph.shape[:2]
     times = -(-280 // width)  # for a readable legend
     assert times > 1
-    assert image.shape == (times * height + 78, times * width, 3)
+    assert image.shape == (times * height + 112, times * width, 3)
     y, x = np.mgrid[: height * times, : width * times] // times
     share = page.evaluate("gapcam.state.current.opacity") * heat[y, x, 3:] / 255
     gray = photograph[y, x, :3] @ [0.2126, 0.7152, 0.0722]
     expected = share * heat[y, x, :3] + (1 - share) * (0.12 * 255 + 0.76 * gray)[..., None]
-    similar = np.abs(image[: times * height] - expected).max(-1) <= 24  # enlarging smooths
-    assert similar[heat[y, x, 3] > 0].mean() > 0.9
+    similar = np.abs(image[: times * height] - expected).max(-1) <= 24  # enlarging smooths the heat
+    assert similar[heat[y, x, 3] > 0].mean() > 0.85  # but for the outlines
     top, middle = page.evaluate("""() => {
         const { left, top, width } = gapcam.geometry.box(gapcam.picture.view.picture, 100);
         return [top, left + width / 2];
     }""")
     assert image[round(top * times * height), round(middle * times * width)].min() >= 240  # rim of the pinned cell
-    for baseline in (18, 35):  # two lines of the legend
+    for baseline in (18, 35, 52):  # the lines of the legend
         assert (image[times * height + baseline - 10 : times * height + baseline, :100] < 128).any()
 
 

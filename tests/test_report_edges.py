@@ -61,9 +61,17 @@ def test_missing_and_damaged_files_are_reported_in_the_page(browser, many_pictur
     number = number_of(many_pictures, "p5.png")
     with opened(browser, many_pictures, refused="ERR_FILE_NOT_FOUND") as page:
         page.evaluate("(n) => gapcam.state.open(n)", number)
-        page.locator("#stored", has_text="The evidence of p5.png is missing. Keep report.html in").wait_for()
+        page.locator("#note", has_text="The evidence of p5.png is missing. Keep report.html in").wait_for()
+        note, stage = (page.locator(name).bounding_box() for name in ("#note", "#stage"))
+        assert stage["width"] / stage["height"] == pytest.approx(48 / 38, rel=0.01)  # where the photograph would be
+        assert stage["y"] <= note["y"] < note["y"] + note["height"] <= stage["y"] + stage["height"] + 1
         assert page.locator("#name").text_content().endswith("p5.png")
-        assert page.locator("#chips button").count() == 0
+        row = index_of(many_pictures)["pictures"][number]
+        assert page.locator("#chips .name").all_text_contents() == [LABELS[c] for c, *_ in row["top"]]
+        shares = [f"{100 * probability:.1f} %" for *_, probability in row["top"]]
+        assert page.locator("#chips .number:last-child").all_inner_texts() == shares
+        assert page.locator("#verdict").inner_text() == f"{LABELS[row['top'][0][0]]} {shares[0]}"
+        assert page.locator("#answer").inner_text() == ""
         assert page.locator("#sums").text_content() == ""
         assert page.locator("#photo").evaluate("(canvas) => canvas.width") == 0
         assert page.locator("#save-picture").is_disabled()
@@ -73,7 +81,7 @@ def test_missing_and_damaged_files_are_reported_in_the_page(browser, many_pictur
     (pictures / "p5.png.js").write_text("gapcam.receive(\n{")
     with opened(browser, many_pictures, refused="Unexpected") as page:
         page.evaluate("(n) => gapcam.state.open(n)", number)
-        page.locator("#stored", has_text="The evidence of p5.png is damaged. Run cam explain again").wait_for()
+        page.locator("#note", has_text="The evidence of p5.png is damaged. Run cam explain again").wait_for()
 
 
 def test_file_names_that_are_not_valid_text_have_links(browser, tmp_path):
@@ -145,7 +153,7 @@ def test_the_legend_of_a_finer_map_has_its_logits(browser, tmp_path):
     path = tmp_path / "photos" / "0.png"
     expected = cam.explain(classifier, path, resolution=64)
     with opened(browser, report) as page:
-        line, _ = page.evaluate("gapcam.save.legend()")
+        line, *_ = page.evaluate("gapcam.save.legend()")
         assert f"logit {expected.map_logit:.2f} at this resolution".replace("-", "\u2212") in line
         assert f"{expected.map_logit:.3f}".replace("-", "\u2212") in page.locator("#sums").inner_text()
         page.keyboard.press("c")
@@ -154,13 +162,14 @@ def test_the_legend_of_a_finer_map_has_its_logits(browser, tmp_path):
             return [target, against];
         }""")
         a, b = (cam.explain(classifier, path, c, resolution=64).map_logit for c in classes)
-        line, _ = page.evaluate("gapcam.save.legend()")
+        line, *_ = page.evaluate("gapcam.save.legend()")
         assert f"margin {a - b:.2f} at this resolution".replace("-", "\u2212") in line
 
 
 def test_the_legend_isolates_labels_that_change_the_writing_direction(page):
     page.evaluate("gapcam.state.set({ class: 3 })")
-    line, _ = page.evaluate("gapcam.save.legend()")
+    line, answer, _ = page.evaluate("gapcam.save.legend()")
+    assert f"\u2068{LABELS[3]}\u2069 " in answer
     assert line.startswith(f"Evidence for \u2068{LABELS[3]}\u2069: probability ")
 
 

@@ -15,7 +15,8 @@ from cam.report.evidence import script_json
 # A script may use the ones before it.
 _SCRIPTS = (
     *("data", "evidence", "geometry", "color", "drawing"),
-    *("state", "format", "filter", "controls", "list", "classes", "cell", "picture", "summary"),
+    *("state", "format", "filter", "controls", "list", "classes"),
+    *("cell", "answer", "legend", "picture", "summary"),
     *("save", "keyboard", "start"),
 )
 

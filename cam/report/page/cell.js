@@ -65,8 +65,8 @@ gapcam.cell = (() => {
       const [part, bias, logit] = [mean(values), index.bias[c], picture.mapLogits[c]];
       const gap = Math.abs(part + bias - logit);
       const sum = `mean of ${values.length} cells ${plain(part)} + bias ${plain(bias)} = ${plain(part + bias)}`;
-      const note = gap < 0.0006 ? "cells are stored to \u00b10.0005" : `off by ${gap.toFixed(4)}`;
-      return `${sum}; ${name} ${plain(logit)} (${note})`;
+      const note = gap < 0.0006 ? "" : ` (off by ${gap.toFixed(4)})`; // cells are stored to \u00b10.0005
+      return `${sum}; ${name} ${plain(logit)}${note}`;
     };
     const missing = (c) => `${name} ${plain(picture.mapLogits[c])}; its map is not stored`;
     const line = (c) => {

@@ -33,13 +33,13 @@ gapcam.classes = (() => {
     return button;
   }
 
-  /* The top five classes, the true class and the selected class. */
+  /* The top five classes, and if the evidence is loaded also the true class and the selected class. */
   function showChips(row, picture, target) {
     const top = row.top.map(([c, logit, share], n) => chip(c, logit, share, String(n + 1)));
     const inTop = new Set(row.top.map(([c]) => c));
     const others = [...new Set([row.truth, target])].filter((c) => c !== null && !inTop.has(c));
-    const more = others.map((c) => chip(c, picture.logits[c], probability(row, picture, c), ""));
-    chips.replaceChildren(...top, ...more);
+    const more = (c) => chip(c, picture.logits[c], probability(row, picture, c), "");
+    chips.replaceChildren(...top, ...(picture ? others.map(more) : []));
     for (const button of chips.children) {
       const c = Number(button.dataset.class);
       button.setAttribute("aria-pressed", c === target);
@@ -54,7 +54,7 @@ gapcam.classes = (() => {
     button.replaceChildren("Why ", named(label(row.top[0][0])), ", not ", named(label(row.truth)), "?");
   }
 
-  /* Show the selection for a picture whose evidence is loaded. */
+  /* Show the selection for a picture; null if its evidence cannot be loaded. */
   function show(picture) {
     const row = index.pictures[state.current.picture];
     const { class: target, against, evidence } = selection(state.current);

@@ -47,7 +47,7 @@
   bind("opacity", "opacity", Number);
   bind("threshold", "threshold", Number);
   bind("colormap", "colormap");
-  bind("scale", "scale");
+  byId("scale").addEventListener("change", ({ target }) => state.set({ scale: target.value }));
 
   const labeled = index.pictures.some(({ truth }) => truth !== null);
   for (const part of document.querySelectorAll(".needs-truth")) part.hidden = !labeled;
@@ -89,5 +89,6 @@
   state.listen((current) => {
     byId("opacity-value").textContent = `${Math.round(100 * current.opacity)} %`;
     byId("threshold-value").textContent = `${Math.round(100 * current.threshold)} %`;
+    byId("scale").value = state.scaleOf(current);
   });
 })();

@@ -54,6 +54,10 @@ gapcam.format = (() => {
   /* A name where no element is possible; Unicode marks isolate its writing direction. */
   const isolated = (text) => `\u2068${text}\u2069`;
 
-  const texts = { signed, plain, percent, score, pictures, label, searchable, findClass, isolated, noClass };
+  /* The text of an element, with its names isolated. */
+  const textOf = (node) =>
+    [...node.childNodes].map((part) => (part.localName === "bdi" ? isolated : String)(part.textContent)).join("");
+
+  const texts = { signed, plain, percent, score, pictures, label, searchable, findClass, isolated, textOf, noClass };
   return { ...texts, byId, element, named, markInvalid };
 })();

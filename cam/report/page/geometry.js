@@ -39,5 +39,28 @@ gapcam.geometry = (() => {
     return { left, top, width: right - left, height: bottom - top };
   }
 
-  return { between, nearest, box };
+  /* The outline of some cells, as the path of an SVG that is one high and one wide. */
+  function outline(picture, cells) {
+    const inside = new Set(cells);
+    const columns = picture.columns.length;
+    const lines = cells.flatMap((cell) => {
+      const { left, top, width, height } = box(picture, cell);
+      const [right, bottom] = [left + width, top + height];
+      const isEdge = {
+        left: cell % columns === 0 || !inside.has(cell - 1),
+        right: cell % columns === columns - 1 || !inside.has(cell + 1),
+        top: !inside.has(cell - columns),
+        bottom: !inside.has(cell + columns),
+      };
+      return [
+        isEdge.left && `M${left} ${top}V${bottom}`,
+        isEdge.right && `M${right} ${top}V${bottom}`,
+        isEdge.top && `M${left} ${top}H${right}`,
+        isEdge.bottom && `M${left} ${bottom}H${right}`,
+      ];
+    });
+    return lines.filter(Boolean).join("");
+  }
+
+  return { between, nearest, box, outline };
 })();

@@ -6,7 +6,6 @@ gapcam.picture = (() => {
   const { map, cam, peak } = gapcam.evidence;
   const { byId, named, percent, score, plain, label, element } = gapcam.format;
   const { drawHeat, drawPhoto } = gapcam.drawing;
-  const { drawBar, hasNegative } = gapcam.color;
   const { selection } = gapcam.classes;
   const { isWrong } = gapcam.filter;
   const cell = gapcam.cell;
@@ -15,43 +14,6 @@ gapcam.picture = (() => {
   const [stage, photo, heat, note] = ["stage", "photo", "heat-canvas", "note"].map(byId);
   const GRAY = "grayscale(1) contrast(0.76)"; // as in cam/drawing/overlay.py: black is 0.12, white 0.88
   const view = { number: null, picture: null, values: null, hovered: null, vmax: 1 };
-
-  /* The end of the color scale, and what the scale is for. */
-  function scaleOf(values, { evidence, scale }) {
-    if (scale === "picture") return [peak(values) || 1, "scale of this picture"];
-    if (evidence === "posterior") return [1, "same scale for all pictures"];
-    return [index.drawing.vmax, "same scale for all pictures"];
-  }
-
-  /* What the heat shows: text, with classes as numbers. */
-  function caption({ class: target, against, evidence }) {
-    const captions = {
-      logit: ["Evidence for ", target],
-      contrast: ["Evidence for ", target, " over ", against],
-      margin: ["Where ", target, " leads all other classes"],
-      posterior: ["Probability of ", target, " from each cell alone"],
-    };
-    return captions[evidence];
-  }
-
-  function showCaption(classes) {
-    const parts = caption(classes).map((part) => (typeof part === "number" ? named(label(part)) : part));
-    byId("caption").replaceChildren(...parts);
-  }
-
-  function showScale({ evidence, colormap, opacity }, scaleName) {
-    const isProbability = evidence === "posterior";
-    const isSigned = !isProbability && hasNegative(colormap);
-    drawBar(byId("bar"), colormap, isSigned, opacity);
-    const format = isProbability ? percent : (value) => plain(value, 1);
-    const low = isSigned ? -view.vmax : 0;
-    byId("low").textContent = format(low);
-    byId("middle").textContent = format((low + view.vmax) / 2);
-    byId("high").textContent = format(view.vmax);
-    const largest = peak(view.values);
-    const beyond = largest > view.vmax * 1.0005 ? `; the largest, ${format(largest)}, is beyond` : "";
-    byId("scale-note").textContent = `${isProbability ? "probability of each cell" : "logits"}, ${scaleName}${beyond}`;
-  }
 
   /* Say which map is not stored. */
   function showMissing({ class: target, against }) {
@@ -77,13 +39,13 @@ gapcam.picture = (() => {
       showMissing(selection(current));
       return;
     }
-    showCaption(selection(current));
     heat.style.opacity = current.opacity;
-    const [vmax, scaleName] = scaleOf(view.values, current);
+    const [vmax, scaleName] = gapcam.legend.rangeOf(view.values, current);
     view.vmax = vmax;
     const { colormap, threshold } = current;
     drawHeat(heat, view.values, view.picture, { vmax, colormap, threshold });
-    showScale(current, scaleName);
+    gapcam.legend.show(selection(current), current, vmax, scaleName);
+    showLargest();
   }
 
   function showCell() {
@@ -100,13 +62,18 @@ gapcam.picture = (() => {
   function showHeading(row) {
     const [c, logit, probability] = row.top[0];
     showName(row);
+    stage.style.setProperty("--ratio", row.size[1] / row.size[0]);
     byId("verdict").replaceChildren(named(label(c), "name"), ` ${score(probability, logit)}`);
     if (row.truth !== null) {
       const wrong = () => element("span", "wrong", " \u2260 ", named(label(row.truth)));
       byId("verdict").append(isWrong(row) ? wrong() : element("span", "right", " \u2713"));
     }
+  }
+
+  /* Technical remarks on what is stored of the picture. */
+  function showStored() {
     const { kind, classes } = view.picture;
-    const all = `${index.labels.length} classes, to \u00b10.0005 logits`;
+    const all = `${index.labels.length} classes`;
     const stored = {
       features: `the features for the maps of all ${all}.`,
       all: `the maps of all ${all}.`,
@@ -115,6 +82,14 @@ gapcam.picture = (() => {
         "Margin and posterior use all classes.",
     };
     byId("stored").textContent = `Stored for this picture: ${stored[kind]}`;
+  }
+
+  /* Say how far the map goes beyond the ends of the color scale. */
+  function showLargest() {
+    const largest = peak(view.values);
+    const isBeyond = largest > view.vmax * 1.0005;
+    byId("largest").hidden = !isBeyond;
+    byId("largest").textContent = `The largest cell, ${plain(largest, 1)}, is beyond the end of the color scale.`;
   }
 
   /* Load the evidence of the picture, and show it unless the user went on to another. */
@@ -128,29 +103,33 @@ gapcam.picture = (() => {
     for (const canvas of [photo, heat]) {
       [canvas.width, canvas.height] = [picture.image.naturalWidth, picture.image.naturalHeight];
     }
-    stage.style.setProperty("--ratio", photo.width / photo.height);
     drawPhoto(photo, picture.image, picture.seen);
     showHeading(index.pictures[number]);
+    showStored();
     showSelection();
     document.documentElement.dataset.shown = number;
     performance.mark("shown");
     prefetch(number);
   }
 
-  /* Clear everything of the earlier picture, and show why this one cannot be shown. */
+  /* Clear everything of the earlier picture, and show why this one cannot be shown, but still its classes. */
   function showError(message) {
     Object.assign(view, { number: null, picture: null, values: null, hovered: null });
     for (const canvas of [photo, heat]) canvas.width = 0;
     setMapVisible(false);
-    for (const id of ["verdict", "chips", "cell-title", "cell", "sums"]) byId(id).replaceChildren();
-    showName(index.pictures[state.current.picture]);
-    note.hidden = byId("marker").hidden = byId("why").hidden = true;
-    byId("stored").textContent = message;
+    gapcam.answer.clear();
+    for (const id of ["stored", "cell-title", "cell", "sums"]) byId(id).replaceChildren();
+    showHeading(index.pictures[state.current.picture]);
+    gapcam.classes.show(null);
+    byId("marker").hidden = byId("why").hidden = byId("largest").hidden = true;
+    note.hidden = false;
+    note.textContent = message;
   }
 
   function showSelection() {
     gapcam.classes.show(view.picture);
     draw();
+    gapcam.answer.show(view.picture, selection(state.current));
     cell.showSums(view.picture, selection(state.current));
     showCell();
   }
@@ -215,5 +194,5 @@ gapcam.picture = (() => {
     }
   });
 
-  return { view, step, pin, caption };
+  return { view, step, pin };
 })();

@@ -2,15 +2,15 @@
 
 gapcam.save = (() => {
   const { index } = gapcam.data;
-  const { byId, isolated, percent, plain, label } = gapcam.format;
+  const { byId, isolated, percent, plain, label, textOf } = gapcam.format;
   const { probability, isFiner } = gapcam.evidence;
   const { selection } = gapcam.classes;
   const { isWrong, marginOf } = gapcam.filter;
   const { box } = gapcam.geometry;
-  const { caption } = gapcam.picture;
+  const { describe } = gapcam.legend;
   const state = gapcam.state;
 
-  const LEGEND_HEIGHT = 78; // pixels, below the photograph
+  const LEGEND_HEIGHT = 112; // pixels, below the photograph
   const MIN_WIDTH = 280; // pixels, for a readable legend
 
   function download(blob, name) {
@@ -21,7 +21,7 @@ gapcam.save = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  /* The two lines of text below the photograph. */
+  /* The lines of text below the photograph. */
   function legend() {
     const { class: target, against, evidence } = selection(state.current);
     const { picture } = gapcam.picture.view;
@@ -32,9 +32,9 @@ gapcam.save = (() => {
         ? `margin ${plain(mapLogits[target] - mapLogits[against], 2)}`
         : `${share === null ? "value" : `probability ${percent(share)}, logit`} ${plain(mapLogits[target], 2)}`;
     const resolution = isFiner(picture) ? " at this resolution" : "";
-    const parts = caption(selection(state.current));
+    const parts = describe(selection(state.current)).caption;
     const text = parts.map((part) => (typeof part === "number" ? isolated(label(part)) : part)).join("");
-    return [`${text}: ${score}${resolution}`, byId("scale-note").textContent];
+    return [`${text}: ${score}${resolution}`, textOf(byId("answer")), byId("scale-note").textContent];
   }
 
   /* The photograph with heat, pinned cell and legend on one canvas. */
@@ -48,13 +48,16 @@ gapcam.save = (() => {
     context.fillStyle = "#fff";
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.filter = photo.style.filter || "none";
+    context.imageSmoothingEnabled = false; // a small photograph shows its pixels, as in the page
     context.drawImage(photo, 0, 0, width, height);
+    context.imageSmoothingEnabled = true;
     context.filter = "none";
     if (!heat.hidden) {
       context.globalAlpha = state.current.opacity;
       context.drawImage(heat, 0, 0, width, height);
       context.globalAlpha = 1;
     }
+    drawOutline(context, width, height);
     const { picture } = gapcam.picture.view;
     const { pin } = state.current;
     if (pin !== null && pin < picture.cells) {
@@ -67,18 +70,32 @@ gapcam.save = (() => {
     return canvas;
   }
 
+  function drawOutline(context, width, height) {
+    for (const line of byId("outline").children) {
+      const { stroke, strokeWidth, strokeDasharray } = getComputedStyle(line);
+      context.strokeStyle = stroke;
+      context.lineWidth = parseFloat(strokeWidth);
+      context.setLineDash(strokeDasharray === "none" ? [] : strokeDasharray.split(",").map(parseFloat));
+      const path = new Path2D();
+      path.addPath(new Path2D(line.getAttribute("d")), new DOMMatrix([width, 0, 0, height, 0, 0]));
+      context.stroke(path);
+    }
+    context.setLineDash([]);
+  }
+
   function drawLegend(context, top) {
     const bar = byId("bar");
     const width = Math.min(240, context.canvas.width - 16);
     context.fillStyle = "#111";
     context.font = "13px sans-serif";
     legend().forEach((line, n) => context.fillText(line, 8, top + 18 + 17 * n, context.canvas.width - 16));
-    context.drawImage(bar, 8, top + 42, width, 12);
+    context.drawImage(bar, 8, top + 60, width, 12);
     context.font = "11px sans-serif";
-    const ends = [["low", 0, "left"], ["middle", 0.5, "center"], ["high", 1, "right"]];
-    for (const [id, share, align] of ends) {
+    const numbers = [["low", 0, "left", 85], ["middle", 0.5, "center", 85], ["high", 1, "right", 85]];
+    const names = [["low-name", 0, "left", 100], ["high-name", 1, "right", 100]];
+    for (const [id, share, align, y] of [...numbers, ...names]) {
       context.textAlign = align;
-      context.fillText(byId(id).textContent, 8 + share * width, top + 67);
+      context.fillText(textOf(byId(id)), 8 + share * width, top + y, width / 2);
     }
   }
 

@@ -33,7 +33,7 @@ gapcam.state = (() => {
     heat: ["on", onOff],
     opacity: [index.drawing.opacity, number(0, 1)],
     threshold: [0, number(0, 1)],
-    scale: [index.drawing.scale, oneOf("run", "picture")],
+    scale: [null, oneOf("run", "picture")], // null: see scaleOf
     colormap: [index.drawing.colormap, oneOf(...Object.keys(index.drawing.colormaps))],
     text: ["", String],
     show: ["all", oneOf("all", "wrong", "right")],
@@ -102,6 +102,9 @@ gapcam.state = (() => {
     for (const listener of listeners) listener(current, new Set(Object.keys(keys)));
   }
 
+  /* What the color scale is for; a contrast is much smaller than the logits that set the scale of the run. */
+  const scaleOf = ({ scale, evidence }) => scale ?? (evidence === "contrast" ? "picture" : index.drawing.scale);
+
   /* Initial values of some keys. */
   const initial = (names) => Object.fromEntries(names.map((name) => [name, keys[name][0]]));
 
@@ -110,5 +113,5 @@ gapcam.state = (() => {
     set({ picture, class: null, against: null, pin: null, view: "pictures" });
   }
 
-  return { current, kinds, set, listen, start, open, initial, toHash };
+  return { current, kinds, set, listen, start, open, initial, scaleOf, toHash };
 })();
