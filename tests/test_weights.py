@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from cam.classifiers.checkpoints import (
-    PREFIXES,
+    choose_state,
     class_count,
+    find_states,
     hash_file,
     load_weights,
     read_checkpoint,
-    strip_prefixes,
 )
 from cam.errors import WeightsError
 from cam.networks.cifar_resnet import CifarResNet
@@ -31,41 +32,139 @@ STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([
 
 words = st.sampled_from(["module", "model", "_orig_mod", "conv", "bn", "0"])
 keys = st.lists(words, min_size=1, max_size=4).map(lambda parts: ".".join([*parts, "weight"]))
-wrappings = st.lists(st.sampled_from(PREFIXES), max_size=4).map("".join)
+wrappings = st.lists(words.map(lambda word: word + "."), max_size=4).map("".join)
+
+
+def chosen(content: object, network: nn.Module | dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    expected = network.state_dict() if isinstance(network, nn.Module) else network
+    return choose_state(dict(find_states(content)), expected, "runs/best.pt")
 
 
 @given(names=st.sets(keys, min_size=1, max_size=6), wrapping=wrappings)
 def test_any_wrapping_of_any_network_is_stripped(names: set[str], wrapping: str) -> None:
     state = {name: torch.tensor(float(i)) for i, name in enumerate(sorted(names))}
-    assert same(strip_prefixes({wrapping + name: state[name] for name in state}, names), state)
+    loaded, notes = chosen({wrapping + name: state[name] for name in state}, state)
+    assert same(loaded, state)
+    assert notes == ()
 
 
 @given(names=st.sets(keys, min_size=1, max_size=6), expected=st.sets(keys, max_size=6))
-def test_stripping_loses_no_tensor(names: set[str], expected: set[str]) -> None:
-    state = {name: torch.tensor(float(i)) for i, name in enumerate(sorted(names))}
-    stripped = strip_prefixes(state, expected)
-    assert [value.item() for value in stripped.values()] == [value.item() for value in state.values()]
+def test_no_layer_is_lost_unless_the_checkpoint_is_refused(names: set[str], expected: set[str]) -> None:
+    state = {name: torch.full((2, 2), float(i)) for i, name in enumerate(sorted(names))}
+    with suppress(WeightsError):  # several sets that fit as well
+        loaded, notes = chosen(state, dict.fromkeys(expected, torch.ones(2, 2)))
+        lost = [key for key, value in state.items() if not any(map(value.equal, loaded.values()))]
+        is_refused = loaded.keys() - expected
+        assert is_refused or all(repr(key) in notes[0] for key in lost)
 
 
-def test_a_prefix_stays_if_some_keys_lack_it_or_two_would_become_one() -> None:
-    for keys in (["module.a.weight", "loss.weight"], ["weight", "module.weight", "module.fc.weight"]):
-        state = {key: torch.ones(1) for key in keys}
-        assert same(strip_prefixes(state, ["a.weight", "weight", "fc.weight"]), state)
+def test_of_two_keys_for_one_layer_that_with_the_prefix_counts() -> None:
+    state = {key: torch.full((2, 2), float(i)) for i, key in enumerate(["weight", "module.weight", "module.fc.weight"])}
+    for content in (state, dict(reversed(state.items()))):
+        loaded, _ = chosen(content, {"weight": torch.ones(2, 2), "fc.weight": torch.ones(2, 2)})
+        assert loaded["weight"].equal(state["module.weight"])
 
 
-def test_the_counter_of_an_averaged_model_is_unexpected() -> None:
-    network = nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
-    state = strip_prefixes(AveragedModel(network).state_dict(), network.state_dict().keys())
-    assert set(state) == {"fc.weight", "fc.bias", "n_averaged"}
-    with pytest.raises(WeightsError, match="unexpected 'n_averaged'\\. "):
-        load_weights(network, state, "averaged.pt")
+def linear() -> nn.Module:
+    return nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
+
+
+def test_what_stands_beside_a_network_is_left_out_and_named() -> None:
+    beside = {
+        "criterion.weight": torch.ones(2),
+        "train_acc.confmat": torch.ones(2, 2),
+        "arc_loss.weight": torch.ones(2, 8),
+        "n_averaged": torch.tensor(3),
+    }
+    state = {f"net.{key}": value for key, value in STATE.items()}
+    loaded, notes = chosen({"epoch": 1, "state_dict": {**state, **beside}}, linear())
+    assert same(loaded, STATE)
+    names = "'criterion.weight', 'train_acc.confmat', 'arc_loss.weight', 'n_averaged'"
+    assert notes == (f"weights: left out of best.pt: {names}",)
+    del beside["n_averaged"]
+    loaded, notes = chosen({**STATE, **beside}, linear())  # without a prefix, by their names
+    assert same(loaded, STATE)
+    assert "'train_acc.confmat'" in notes[0]
+
+
+def test_a_layer_beside_the_network_is_unexpected() -> None:
+    """The class scores of its head are not those of the network alone."""
+    state = {f"backbone.{key}": value for key, value in STATE.items()}
+    loaded, _ = chosen({**state, "head.weight": torch.ones(5, 2), "head.bias": torch.ones(5)}, linear())
+    with pytest.raises(WeightsError, match=r"unexpected 'head.weight'\. "):
+        load_weights(linear(), loaded, "a.pt")
+
+
+def test_a_dictionary_of_layers_that_is_not_loaded_is_named() -> None:
+    content = {
+        "generator": {"conv.weight": torch.ones(2, 2)},
+        "classifier": STATE,
+        "optimizer": {"m": torch.ones(2, 2)},
+    }
+    loaded, notes = chosen(content, linear())
+    assert same(loaded, STATE)
+    assert notes == ("weights: left out of best.pt: 'generator'",)
+
+
+@pytest.mark.parametrize(
+    ("plain", "averaged"),
+    [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("model", "ema"), ("net", "averaged_model")],
+)
+def test_averaged_weights_are_chosen_and_named(plain: str, averaged: str) -> None:
+    ema = {key: value + 1 for key, value in STATE.items()}
+    note = f"weights: {averaged!r} of best.pt, the averaged ones (EMA), not {plain!r}"
+    for content in ({plain: STATE, averaged: ema}, {averaged: ema, plain: STATE}):
+        loaded, notes = chosen(content, linear())
+        assert same(loaded, ema)
+        assert notes == (note,)
+    flat = {f"{place}.{key}": value for place, state in content.items() for key, value in state.items()}
+    loaded, notes = chosen({"state_dict": flat}, linear())  # as parts of one module
+    assert same(loaded, ema)
+    assert notes == (
+        note.replace(averaged, f"state_dict.{averaged}").replace(f"not '{plain}", f"not 'state_dict.{plain}"),
+    )
+
+
+def test_several_networks_that_fit_are_refused_by_name() -> None:
+    other = {key: value + 1 for key, value in STATE.items()}
+    with pytest.raises(WeightsError, match="several sets of weights that fit the network: 'student', 'teacher'"):
+        chosen({"student": STATE, "teacher": other}, linear())
+    assert same(chosen({"student": STATE, "teacher": dict(STATE)}, linear())[0], STATE)
+    smaller = {"fc.weight": torch.ones(2, 2)}
+    assert same(chosen({"teacher": smaller, "student": STATE}, linear())[0], STATE)  # fits better
+
+
+def test_tensors_of_another_network_are_listed() -> None:
+    content = {"a": {"conv.weight": torch.ones(1)}, "b": {"conv.weight": torch.ones(1), "conv.bias": torch.ones(1)}}
+    with pytest.raises(WeightsError, match=r"it holds 'a' \(1 tensors\), 'b' \(2 tensors\)"):
+        chosen(content, linear())
+
+
+def test_a_layer_in_a_sequential_is_taken_for_the_layer_alone() -> None:
+    dropout = nn.Sequential(OrderedDict(fc=nn.Sequential(nn.Dropout(), nn.Linear(3, 2))))
+    inside = {key.replace("fc.", "fc.1."): value for key, value in STATE.items()}
+    loaded, notes = chosen(inside, linear())
+    assert same(loaded, STATE)
+    assert notes == ("weights: layer 'fc.1' of best.pt is taken for 'fc'",)
+    loaded, notes = chosen(STATE, dropout)
+    assert same(loaded, inside)
+    assert notes == ("weights: layer 'fc' of best.pt is taken for 'fc.1'",)
+    two = {**inside, "fc.3.weight": torch.ones(2, 2), "fc.3.bias": torch.ones(2)}
+    loaded, notes = chosen(two, linear())
+    assert (set(loaded), notes) == (set(two), ())
+
+
+def test_wrappers_of_averages_are_stripped() -> None:
+    state, notes = chosen(AveragedModel(linear()).state_dict(), linear())
+    assert set(state) == {"fc.weight", "fc.bias"}
+    assert notes == ("weights: left out of best.pt: 'n_averaged'",)
 
 
 def test_the_wrapper_of_several_devices_is_stripped_and_the_networks_own_prefix_stays() -> None:
     network = nn.Sequential(OrderedDict(model=nn.Linear(3, 2)))
     wrapped = nn.DataParallel(nn.DataParallel(network)).state_dict()
     assert set(wrapped) == {"module.module.model.weight", "module.module.model.bias"}
-    assert same(strip_prefixes(wrapped, network.state_dict().keys()), network.state_dict())
+    assert same(chosen(wrapped, network)[0], network.state_dict())
 
 
 @pytest.mark.parametrize("classes", [1, 7, 1000])
@@ -186,7 +285,7 @@ def test_hash_tensors_does_not_depend_on_the_device(device: torch.device) -> Non
 def test_published_checkpoints_load_only_into_their_own_network(shared_data: Path) -> None:
     network = CifarResNet(20)
     states = [
-        strip_prefixes(read_checkpoint(shared_data / "cifar10" / "weights" / f"{name}.th"), network.state_dict())
+        choose_state(read_checkpoint(shared_data / "cifar10" / "weights" / f"{name}.th"), network.state_dict(), name)[0]
         for name in ("resnet20-12fca82f", "resnet56-4bfd9763")
     ]
     assert class_count(CifarResNet(20, 3).state_dict(), states[0]) == (3, 10)

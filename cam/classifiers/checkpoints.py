@@ -6,50 +6,69 @@ import hashlib
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 from zipfile import ZIP_STORED, ZipFile
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cam.errors import WeightsError, reason_of
 from cam.heads.outputs import unwrap
+from cam.tensors import hash_tensors
 
-NESTS = ("state_dict", "model", "model_state_dict", "ema")
-PREFIXES = ("module.", "model.", "_orig_mod.")
+# What training scripts keep their settings and scores in: classes that hold data, whose code does nothing else.
+_NUMPY: list[Any] = [np.dtype, *{type(np.dtype(kind)) for kind in ("float64", "float32", "int64")}]
+_SCALAR: Any = np.float64().__reduce__()[0]
+_DATA = [Namespace, SimpleNamespace, type(Path()), *_NUMPY, _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
+
+# Names of what a training script keeps beside a network, and of averaged weights, which are evaluated (EMA).
+_LOSS = re.compile(r"(\w*_)?(criterion|loss|losses|metrics?|acc|accuracy)(_\w*)?\.", re.IGNORECASE)
+_AVERAGED = re.compile(r"(?<![a-z])(ema|average|averaged)(?![a-z])|[a-z]EMA", re.IGNORECASE)
+_LIGHTNING_PLAIN = "current_model_state"  # where Lightning keeps the weights of the last step if it averages them
+_TRAINING = re.compile(r"optim|sched|loop|scaler|rng", re.IGNORECASE)
 
 # How torch names the code that it refused; a TorchScript archive is code as a whole.
 _CODE = re.compile(r"unsupported global:? (?:GLOBAL )?(\S+)|TorchScript", re.IGNORECASE)
 
 
-def read_checkpoint(path: str | Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint on the CPU, taken out of its nesting, without running code unless unsafe."""
+def read_checkpoint(path: str | Path, *, unsafe_pickle: bool = False) -> dict[str, dict[str, Tensor]]:
+    """Read a checkpoint's tensors on the CPU without running code unless unsafe, by the dictionary they are in.
+
+    Dictionaries are named by their keys with dots between them, such as "model.state_dict", or "" for the whole file.
+    """
+    content = read_content(path, unsafe_pickle=unsafe_pickle)
+    if states := dict(find_states(content)):
+        return states
+    keys = [repr(key) for key in content] if isinstance(content, Mapping) else [type(content).__name__]
+    remedy = "Save network.state_dict() and give that file"
+    raise WeightsError(f"{str(path)!r} holds no weights, only {_listed(keys)}", remedy)
+
+
+def read_content(path: str | Path, *, unsafe_pickle: bool = False) -> object:
+    """Read what a file of safetensors or `torch.save` holds, on the CPU, without running code unless unsafe."""
     path = Path(path)
     start = _first_bytes(path)
     try:
         if start[8:9] == b"{" or path.suffix.lower() == ".safetensors":
-            content: object = load_file(path, device="cpu")
-        elif start.startswith((b"PK\x03\x04", b"\x80")):
-            if start.startswith(b"PK") and not unsafe_pickle:
-                _check_stored(path)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about pickle protocols
-                content = torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
-        else:
+            return load_file(path, device="cpu")
+        if not start.startswith((b"PK\x03\x04", b"\x80")):
             raise ValueError("neither format")
+        if start.startswith(b"PK") and not unsafe_pickle:
+            _check_stored(path)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_DATA):
+            warnings.simplefilter("ignore")  # about pickle protocols
+            return torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
     except WeightsError:
         raise
     except Exception as error:  # a damaged file may raise anything
         raise _read_error(repr(str(path)), error, unsafe_pickle) from error
-    state = _unnest(content)
-    if not state:
-        keys = [repr(key) for key in content] if isinstance(content, Mapping) else [type(content).__name__]
-        remedy = "Save network.state_dict() and give that file"
-        raise WeightsError(f"{str(path)!r} holds no weights, only {_listed(keys)}", remedy)
-    return state
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -81,7 +100,8 @@ def _check_stored(path: Path) -> None:
 def _read_error(name: str, error: Exception, unsafe_pickle: bool) -> WeightsError:
     code = _CODE.search(str(error))
     if code and not unsafe_pickle:
-        remedy = "Convert it to safetensors, or pass --unsafe-pickle if you trust the file"
+        save = "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pt')"
+        remedy = f"If you trust it, pass --unsafe-pickle, or keep its weights alone: {save}"
         return WeightsError(f"{name} runs code when it is read: it needs {code[1] or code[0]!r}", remedy)
     if unsafe_pickle and isinstance(error, ImportError | AttributeError):
         remedy = "Add the folder that holds that code to PYTHONPATH, or convert the file to safetensors"
@@ -90,24 +110,28 @@ def _read_error(name: str, error: Exception, unsafe_pickle: bool) -> WeightsErro
     return WeightsError(f"{name} is empty, damaged, or not in the format of torch.save or safetensors", remedy)
 
 
-def _unnest(content: object, depth: int = 3) -> dict[str, Tensor]:
-    """The innermost tensors by key; the depth is limited because a pickle can contain itself."""
+def find_states(content: object, place: str = "", depth: int = 4) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield every dictionary of tensors by its place; the depth is limited because a pickle can contain itself."""
     if isinstance(content, nn.Module):
         content = content.state_dict()
-    if not isinstance(content, Mapping):
-        return {}
-    for nest in NESTS if depth else ():
-        if nest in content and (state := _unnest(content[nest], depth - 1)):
-            return state
-    return {key: value.detach() for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if not isinstance(content, Mapping) or not depth:
+        return
+    items = [(key, value) for key, value in content.items() if isinstance(key, str)]
+    if tensors := {key: value.detach() for key, value in items if isinstance(value, Tensor)}:
+        yield place, tensors
+    for key, value in items:
+        yield from find_states(value, f"{place}.{key}" if place else key, depth - 1)
 
 
 def fill_weights(
     network: nn.Module, factory: Callable[..., nn.Module], arguments: dict[str, Any], file: Path, unsafe_pickle: bool
-) -> nn.Module:
-    """Load a checkpoint into a network, built again if the checkpoint has another number of classes."""
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Load a checkpoint into a network, built again if the checkpoint has another number of classes.
+
+    Returns the network, and notes on what was assumed of the checkpoint.
+    """
     expected = {key: value for key, value in network.state_dict().items() if isinstance(value, Tensor)}
-    state = strip_prefixes(read_checkpoint(file, unsafe_pickle=unsafe_pickle), expected.keys())
+    state, notes = choose_state(read_checkpoint(file, unsafe_pickle=unsafe_pickle), expected, str(file))
     counts = class_count(expected, state)
     if counts is not None:
         parameters = inspect.signature(factory).parameters
@@ -116,25 +140,129 @@ def fill_weights(
             raise WeightsError(problem, "Let its factory take `num_classes` and build a network of that many")
         network = unwrap(factory(**{**arguments, "num_classes": counts[1]}))
     load_weights(network, state, str(file))
-    return network
+    return network, notes
 
 
-def strip_prefixes(state: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """Strip the prefixes that wrappers put before every key, until most keys are those of the network.
+class _Part(NamedTuple):
+    """Tensors of a checkpoint that may be a network's: those in one place, with one prefix."""
 
-    Keys without a dot (the `n_averaged` of an averaged model) have no prefix.
+    place: str
+    prefix: str
+    fit: tuple[int, int]  # number of keys that are the network's, and of those the shapes
+
+    @property
+    def name(self) -> str:
+        """Keys that lead to the tensors, with dots between them."""
+        return ".".join(filter(None, (self.place, self.prefix.rstrip(".")))) or "."
+
+
+def choose_state(
+    states: Mapping[str, Mapping[str, Tensor]], expected: Mapping[str, Tensor], source: str
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Choose the tensors of a checkpoint that are a network's, under its keys, with notes on what was assumed.
+
+    Raises WeightsError if several sets of tensors fit it equally well.
     """
-    best = state = dict(state)
-    while True:
-        dotted = [key for key in state if "." in key]
-        prefix = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in dotted)), "")
-        shorter = {key.removeprefix(prefix): value for key, value in state.items()}
-        # If two keys become one, the prefix is part of a name.
-        if shorter.keys() == state.keys() or len(shorter) < len(state):
-            return best
-        state = shorter
-        if len(state.keys() & set(expected)) > len(best.keys() & set(expected)):
-            best = state
+    usable = {place: state for place, state in states.items() if not _TRAINING.search(place)} or states
+    parts = [part for place, state in usable.items() for part in _parts(place, state, expected)]
+    best = max(part.fit for part in parts)
+    chosen, notes = _choose([part for part in parts if part.fit == best], usable, source)
+    file = Path(source).name
+    state, left_out = _take(usable[chosen.place], chosen, expected, [part for part in parts if part.fit == best])
+    tied = {part.place for part in parts if part.fit == best}
+    left_out += [
+        place for place in usable if place and place not in tied and any(map(_is_layer, usable[place].values()))
+    ]
+    if left_out:
+        notes.append(f"weights: left out of {file}: {_listed([repr(key) for key in left_out])}")
+    if moved := _moved_layer(expected.keys() - state.keys(), state.keys() - expected.keys()):
+        old, new = (f"{layer}." for layer in moved)
+        state = {new + key.removeprefix(old) if key.startswith(old) else key: value for key, value in state.items()}
+        notes.append(f"weights: layer {moved[0]!r} of {file} is taken for {moved[1]!r}")
+    return state, tuple(notes)
+
+
+def _take(
+    tensors: Mapping[str, Tensor], chosen: _Part, expected: Collection[str], tied: Sequence[_Part]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors of a part without its prefix, with those beside it that may be a layer's, and the keys of the rest."""
+    others = tuple(part.prefix for part in tied if part.place == chosen.place and part != chosen and part.prefix)
+    state: dict[str, Tensor] = {}
+    left_out: list[str] = []
+    for key, value in tensors.items():
+        inner = key.removeprefix(chosen.prefix)
+        is_inside = key.startswith(chosen.prefix)
+        if others and key.startswith(others):
+            continue
+        if inner in expected and (is_inside or chosen.prefix + key not in tensors):
+            state[inner] = value
+        elif _LOSS.match(inner) or (not is_inside and (key in expected or not _is_layer(value))):
+            left_out.append(key)
+        else:
+            state[inner if is_inside else key] = value
+    return state, left_out
+
+
+def _is_layer(tensor: Tensor) -> bool:
+    """True if a tensor may be the weight of a layer, and not a counter, a metric or a loss's weights of classes."""
+    return tensor.ndim > 1 and tensor.is_floating_point()
+
+
+def _parts(place: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[_Part]:
+    """Count for every prefix of the keys how many keys of the network follow it."""
+    keys: Counter[str] = Counter({"": 0})
+    shapes: Counter[str] = Counter()
+    for key, value in state.items():
+        starts = [0, *(index + 1 for index, character in enumerate(key) if character == ".")]
+        for prefix, inner in ((key[:start], key[start:]) for start in starts):
+            if inner in expected:
+                keys[prefix] += 1
+                shapes[prefix] += expected[inner].shape == value.shape
+    return [_Part(place, prefix, (count, shapes[prefix])) for prefix, count in keys.items()]
+
+
+def _choose(parts: Sequence[_Part], states: Mapping[str, Mapping[str, Tensor]], source: str) -> tuple[_Part, list[str]]:
+    """Choose among tensors that fit equally well: averages (EMA), as when a model is evaluated, or the same twice."""
+    if not parts[0].fit[0]:
+        if len(states) == 1:
+            return parts[0], []
+        found = _listed([f"{place!r} ({len(state)} tensors)" for place, state in states.items()])
+        problem = f"No tensor of {source!r} is one of the network: it holds {found}"
+        raise WeightsError(problem, "Check that they belong to this model")
+    tied = [part for part in parts if part.place != _LIGHTNING_PLAIN] or parts
+    tied = [part for part in tied if _AVERAGED.search(part.name)] or tied
+    first, *others = (
+        {
+            key.removeprefix(part.prefix): value
+            for key, value in states[part.place].items()
+            if key.startswith(part.prefix)
+        }
+        for part in tied
+    )
+    for other in others:
+        if hash_tensors(other) != hash_tensors(first):
+            names = _listed([repr(part.name) for part in tied])
+            remedy = "Save those you mean alone: torch.save(torch.load(FILE)[NAME], 'weights.pt')"
+            raise WeightsError(f"{source!r} holds several sets of weights that fit the network: {names}", remedy)
+    rest = [repr(part.name) for part in parts if part not in tied]
+    notes = (
+        [f"weights: {tied[0].name!r} of {Path(source).name}, the averaged ones (EMA), not {_listed(rest)}"]
+        if rest
+        else []
+    )
+    return tied[0], notes
+
+
+def _moved_layer(missing: Collection[str], unexpected: Collection[str]) -> tuple[str, str] | None:
+    """The layer whose index in a `Sequential` is all that differs, as `fc.1` for `fc`, and its name in the network."""
+    keys = [{key for key in side if not key.endswith("num_batches_tracked")} for side in (unexpected, missing)]
+    layers = [{key.rpartition(".")[0] for key in side} for side in keys]
+    if [len(names) for names in layers] != [1, 1]:
+        return None
+    (old,), (new,) = layers
+    same = {key.removeprefix(old) for key in keys[0]} == {key.removeprefix(new) for key in keys[1]}
+    shorter, longer = sorted((old, new), key=len)
+    return (old, new) if same and re.fullmatch(rf"{re.escape(shorter)}\.\d+", longer) else None
 
 
 def class_count(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[int, int] | None:

@@ -163,7 +163,7 @@ def describe_scores(
     chosen, note = choose_activation(activation, loaded.network, loaded.activation, classes)
     binary = classes == 1 and chosen != "none"
     names = name_classes(labels, loaded.labels, classes, binary=binary)
-    notes = [note] if note else []
+    notes = [*loaded.notes, note] if note else [*loaded.notes]
     if loaded.weights and not loaded.own_weights:  # somebody else's, perhaps of another task
         file = loaded.weights.name
         if labels is None and names == loaded.labels:

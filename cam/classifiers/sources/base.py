@@ -23,7 +23,7 @@ from cam.errors import ModelError, reason_of
 class LoadedNetwork:
     """A network with its preprocessing; labels, file of the weights and activation, if there are any.
 
-    `own_weights` is False if labels and activation are those of other weights.
+    `own_weights` is False if labels and activation are those of other weights; `notes` say what was assumed.
     """
 
     network: nn.Module
@@ -32,6 +32,7 @@ class LoadedNetwork:
     weights: Path | None = None
     activation: Activation | None = None
     own_weights: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def import_callable(name: str) -> Callable[..., nn.Module]:

@@ -44,5 +44,5 @@ def from_card(name: str, weights: Path | None, random_weights: bool, unsafe_pick
     if file is None:
         problem = f"{name!r} comes without weights"
         raise WeightsError(problem, "Give a checkpoint with --weights, or --no-weights for random ones")
-    network = fill_weights(network, factory, card["arguments"], file, unsafe_pickle)
-    return LoadedNetwork(network, preprocessing, labels, file, activation)
+    network, notes = fill_weights(network, factory, card["arguments"], file, unsafe_pickle)
+    return LoadedNetwork(network, preprocessing, labels, file, activation, notes=notes)

@@ -37,11 +37,11 @@ def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Loade
                 )
             return unwrap(network)
 
-        network = build()
+        network, notes = build(), tuple[str, ...]()
         check_network(network)
         if weights:
-            network = fill_weights(network, build, {}, weights, unsafe_pickle)
-    return LoadedNetwork(network, Preprocessing(), weights=weights)
+            network, notes = fill_weights(network, build, {}, weights, unsafe_pickle)
+    return LoadedNetwork(network, Preprocessing(), weights=weights, notes=notes)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import urllib.error
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,10 @@ def from_torchvision(name: str, weights: Path | None, random_weights: bool, unsa
     if weights is None and not random_weights:
         file = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
         return LoadedNetwork(_pretrained(name, entry, file), preprocessing, labels, file, "softmax")
-    network = _untrained(name)
+    network, build, notes = _untrained(name), partial(_untrained, name), tuple[str, ...]()
     if weights is not None:
-        network = fill_weights(network, lambda **arguments: _untrained(name, **arguments), {}, weights, unsafe_pickle)
-    return LoadedNetwork(network, preprocessing, labels, weights, "softmax")
+        network, notes = fill_weights(network, build, {}, weights, unsafe_pickle)
+    return LoadedNetwork(network, preprocessing, labels, weights, "softmax", notes=notes)
 
 
 def _torchvision_models() -> Any:
