@@ -69,7 +69,14 @@ def check_classifier_was_not_removed(network: nn.Module, inputs: Tensor) -> None
     """Raise a ModelError if the outputs are what an empty layer with the name of a classifier passes on."""
     for name, module in network.named_modules():
         is_empty = isinstance(module, nn.Identity) or (type(module) is nn.Sequential and len(module) == 0)
-        if is_empty and _CLASSIFIERS & set(name.split(".")) and _returns_result_of(network, module, inputs):
+        if not (is_empty and _CLASSIFIERS & set(name.split("."))):
+            continue
+        passed: list[object] = []
+        handle = module.register_forward_hook(lambda _, args, __, passed=passed: passed.extend(args))
+        with eval_mode(network):
+            logits = find_logits(network(inputs[:1]), 1)
+        handle.remove()
+        if any(isinstance(tensor, Tensor) and tensor.data_ptr() == logits.data_ptr() for tensor in passed):
             raise _no_classifier(f"its layer {name!r} does nothing")
 
 
@@ -78,15 +85,3 @@ def _no_classifier(reason: str) -> ModelError:
         f"The network is not a classifier: {reason}, so that its outputs are features, not class scores",
         "Give it with its classifier, as it was trained",
     )
-
-
-def _returns_result_of(network: nn.Module, layer: nn.Module, inputs: Tensor) -> bool:
-    """True if the class scores are what a layer without parameters passes on."""
-    passed: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda _, args, __: passed.extend(args))
-    try:
-        with eval_mode(network):
-            logits = find_logits(network(inputs[:1]), 1)
-    finally:
-        handle.remove()
-    return any(isinstance(tensor, Tensor) and tensor.data_ptr() == logits.data_ptr() for tensor in passed)

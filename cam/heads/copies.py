@@ -71,7 +71,8 @@ def check_network(network: object) -> None:
 def _unsupported(module: nn.Module) -> tuple[str, str] | None:
     """Why a layer is not supported, and what to do about it."""
     kind = type(module)
-    if isinstance(module, torch.jit.ScriptModule) and _holds_weights(module):  # else it is like a scripted function
+    if isinstance(module, torch.jit.ScriptModule) and (module.state_dict() or not hasattr(module, "training")):
+        # Without weights, also as constants of a frozen one, it would be like a scripted function.
         problem = f"is a {kind.__name__} (TorchScript), whose calls cannot be watched"
         return problem, "Give the Python module that it was scripted from"
     if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
@@ -80,20 +81,11 @@ def _unsupported(module: nn.Module) -> tuple[str, str] | None:
     is_quantized = "quantized" in kind.__module__ or "FakeQuantize" in kind.__name__
     if kind.__module__.startswith("torch.ao.") and is_quantized and "FloatFunctional" not in kind.__name__:
         return f"is a quantized {kind.__name__}", _FLOAT
-    if kind.train is not nn.Module.train and not _takes_mode(kind):
+    parameters = inspect.signature(kind.train).parameters.values()
+    if not any(p.name == "mode" or p.kind is p.VAR_POSITIONAL for p in parameters):  # as eval() calls it
         problem = f"is a {kind.__name__}, whose train() trains it instead of setting the training mode"
         return problem, "Give the network inside it, such as its .model"
     return None
-
-
-def _holds_weights(module: torch.jit.ScriptModule) -> bool:
-    return bool(module.state_dict()) or not hasattr(module, "training")  # frozen: as constants
-
-
-def _takes_mode(kind: type[nn.Module]) -> bool:
-    """True if `train` of a class can be called as `train(False)`, as `eval` does, to set the training mode."""
-    parameters = list(inspect.signature(kind.train).parameters.values())[1:]
-    return any(p.name == "mode" or p.kind is p.VAR_POSITIONAL for p in parameters)
 
 
 def run_once(network: nn.Module, input_shape: tuple[int, int, int]) -> None:

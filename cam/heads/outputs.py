@@ -23,9 +23,8 @@ def find_logits(output: object, batch: int) -> Tensor:
     Raises a ModelError if there are none, or several: two tasks, or features next to the scores, may have one shape.
     """
     tensors = list(_named_tensors(output))
-    scores = [
-        (name, _as_rows(tensor, batch)) for name, tensor in tensors if name not in _FEATURES and _is_row(tensor, batch)
-    ]
+    rows = [(name, _as_rows(tensor, batch)) for name, tensor in tensors if name not in _FEATURES]
+    scores = [(name, row) for name, row in rows if row is not None]
     for best in ("logits", "out"):
         scores = [(name, tensor) for name, tensor in scores if name == best] or scores
     if len(scores) > 1:
@@ -70,15 +69,13 @@ def _listed(tensors: Sequence[tuple[object, Tensor]]) -> str:
     return ", ".join(f"{index}{name} {shape}" for index, (name, shape) in enumerate(zip(names, shapes, strict=True)))
 
 
-def _is_row(tensor: Tensor, batch: int) -> bool:
-    """True if a tensor has one number, or one row of numbers, for each image."""
+def _as_rows(tensor: Tensor, batch: int) -> Tensor | None:
+    """One number, or one row of numbers, for each image, as (N, C); None if it has others."""
     if not tensor.is_floating_point() or math.prod(tensor.shape[2:]) != 1 or 0 in tensor.shape:
-        return False
-    return tensor.shape[0] == batch if tensor.ndim > 1 else batch in (1, tensor.numel())
-
-
-def _as_rows(tensor: Tensor, batch: int) -> Tensor:
-    return tensor.flatten(1) if tensor.ndim > 1 else tensor.reshape(batch, -1)
+        return None
+    if tensor.ndim > 1:
+        return tensor.flatten(1) if tensor.shape[0] == batch else None
+    return tensor.reshape(batch, -1) if batch in (1, tensor.numel()) else None
 
 
 def _is_probability(scores: Tensor, others: Sequence[Tensor]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,35 +24,21 @@ from cam.tensors import version_of
 Call = Callable[..., Any]
 
 
-def _standardize(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
-    deviation = torch.sqrt(x.var(dims, unbiased=False, keepdim=True) + eps)
-    return (x - x.mean(dims, keepdim=True)) / deviation.detach()
-
-
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    x = x if weight is None else x * weight
-    return x if bias is None else torch.add(x, bias)
-
-
 def _layer_norm(
     x: Tensor, shape: list[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    return _affine(_standardize(x, tuple(range(-len(shape), 0)), eps), weight, bias)
+    dims = tuple(range(-len(shape), 0))
+    deviation = torch.sqrt(x.var(dims, unbiased=False, keepdim=True) + eps)
+    out = (x - x.mean(dims, keepdim=True)) / deviation.detach()
+    out = out if weight is None else out * weight
+    return out if bias is None else torch.add(out, bias)
 
 
 def _rms_norm(x: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     eps = torch.finfo(x.dtype).eps if eps is None else eps
     mean_square = x.square().mean(tuple(range(-len(shape), 0)), keepdim=True)
-    return _affine(x / torch.sqrt(mean_square + eps).detach(), weight, None)
-
-
-def _group_norm(
-    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
-    grouped = x.reshape(len(x), groups, -1, *x.shape[2:])
-    out = _standardize(grouped, tuple(range(2, grouped.ndim)), eps).flatten(1, 2)
-    per_channel = [None if p is None else p.view(-1, *[1] * (x.ndim - 2)) for p in (weight, bias)]
-    return _affine(out, *per_channel)
+    out = x / torch.sqrt(mean_square + eps).detach()
+    return out if weight is None else out * weight
 
 
 def _normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:
@@ -69,7 +55,6 @@ _NORMALIZATIONS: dict[Call, Call] = {
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     F.rms_norm: _rms_norm,
-    F.group_norm: _group_norm,
     F.normalize: _normalize,
     F.cosine_similarity: _cosine_similarity,
 }
@@ -108,10 +93,6 @@ def _is_scale(scale: Tensor, x: Tensor) -> bool:
     return scale.ndim > 0 and x.ndim > 0 and one_each and scale.shape[0] == x.shape[0] < x.numel()
 
 
-def _forget(_: Tensor) -> None:
-    """Keep nothing of a tensor for the way back."""
-
-
 _token = "_cam_token"  # attribute of tensors that says which probe knows them, and in which version
 
 
@@ -119,9 +100,9 @@ class Probe(TorchFunctionMode):
     """Sees every call of one forward pass, functional ones too.
 
     It replaces the result or the argument of the call at a site (`inject`) and holds the scales of normalizations
-    constant (`hold`). Before that site, costly calls return random numbers of the `shapes` that an earlier pass
-    recorded: the head does not depend on what the layers before it compute, so they need not run. Those that are
-    `unused` by the logits never run.
+    constant (`hold`). Before that site, costly calls return random numbers of the shapes that an `earlier` pass
+    recorded: the head does not depend on what the layers before it compute, so they need not run. Those that the logits
+    do not depend on never run.
     """
 
     def __init__(
@@ -130,12 +111,12 @@ class Probe(TorchFunctionMode):
         batch: int,
         inject: tuple[Site, Tensor] | None = None,
         hold: bool = False,
-        shapes: Mapping[Site, torch.Size] | None = None,
-        unused: Set[Site] = frozenset(),
+        earlier: Probe | None = None,
     ) -> None:
         super().__init__()
         self.stack, self.batch, self.inject, self.hold = stack, batch, inject, hold
-        self.skipped, self.unused = shapes or {}, unused
+        self.skipped: dict[Site, torch.Size] = earlier.shapes if earlier else {}
+        self.unused: set[Site] = earlier.unused if earlier else set()
         self.counts: Counter[tuple[str, str]] = Counter()
         self.calls: list[tuple[Site, torch.Size]] = []  # that could return or take the features, in order
         self.shapes: dict[Site, torch.Size] = {}  # of the results of costly calls
@@ -162,7 +143,7 @@ class Probe(TorchFunctionMode):
             return func(*args, **(kwargs or {}))  # inside an autograd.Function, which has its own gradient
         # inference_mode would hide it too. Autograd's own copies survive in-place calls and override those of
         # checkpointing; nothing goes back through a pass that only records.
-        pack = torch.clone if self.inject else _forget
+        pack = torch.clone if self.inject else lambda _: None
         with torch.inference_mode(False), saved_tensors_hooks(pack, lambda saved: saved):
             return self._record(site, func, args, kwargs or {})
 
@@ -279,24 +260,19 @@ class Experiment:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about gradients of what the network turns into numbers
             try:
-                logits, probe = self._run(leaf.clone(), None, False)
+                logits, probe = self.run(inputs=leaf.clone())
             except RuntimeError:  # it calls numpy(), which allows no gradients
-                logits, probe = self._run(self.inputs, None, False)
+                logits, probe = self.run()
         probe.keep_used(logits)
         return logits.detach(), probe
 
-    def run(self, inject: tuple[Site, Tensor], hold: bool = False) -> tuple[Tensor, Probe]:
+    def run(
+        self, inject: tuple[Site, Tensor] | None = None, hold: bool = False, inputs: Tensor | None = None
+    ) -> tuple[Tensor, Probe]:
         """Run the network once with other features at a site, always with gradients: logits (N, C) and the probe."""
-        return self._run(self.inputs, inject, hold)
-
-    def _run(self, inputs: Tensor, inject: tuple[Site, Tensor] | None, hold: bool) -> tuple[Tensor, Probe]:
-        shapes, unused = (self.recorded.shapes, self.recorded.unused) if self.recorded else ({}, frozenset[Site]())
-        with (
-            track_modules(self.network) as stack,
-            uncompiled(),
-            torch.enable_grad(),
-        ):
-            probe = Probe(stack, len(inputs), inject, hold, shapes, unused)
+        inputs = self.inputs if inputs is None else inputs
+        with track_modules(self.network) as stack, uncompiled(), torch.enable_grad():
+            probe = Probe(stack, len(inputs), inject, hold, self.recorded)
             probe.know([inputs, *self.network.parameters(), *self.network.buffers()])
             with probe:
                 return find_logits(self.network(inputs), len(inputs)), probe

@@ -77,11 +77,7 @@ def _tensors_of(modules: Sequence[nn.Module]) -> list[Tensor]:
 
 
 def _versions_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    return [(_address(tensor), version_of(tensor)) for tensor in tensors]
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.data_ptr() if tensor.layout == torch.strided else 0
+    return [(tensor.data_ptr() if tensor.layout == torch.strided else 0, version_of(tensor)) for tensor in tensors]
 
 
 def _is_dense(tensor: Tensor) -> bool:
