@@ -18,21 +18,13 @@ from cam.maps.geometry import Size
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a model's head.
+    """What is known of a model's head."""
 
-    Attributes:
-        model: its name.
-        input_shape: (channels, H, W) the head was found with.
-        head_report: what the head is, and where the features are.
-        classifier: with the proof and the measured grid; None if there is no exact map.
-        cells: (h, w) of the map at that input; None if there is no exact map.
-    """
-
-    model: str
-    input_shape: tuple[int, int, int]
-    head_report: HeadReport
-    classifier: Classifier | None = None
-    cells: Size | None = None
+    model: str  # its name
+    input_shape: tuple[int, int, int]  # (channels, H, W) the head was found with
+    head_report: HeadReport  # what the head is, and where the features are
+    classifier: Classifier | None = None  # with the proof and the measured grid; None if there is no exact map
+    cells: Size | None = None  # (h, w) of the map at that input; None if there is no exact map
 
     def to_json(self) -> dict[str, Any]:
         """Contents of `cam inspect --json`."""

@@ -70,17 +70,5 @@ def output_options(function: Function) -> Function:
 
 def classifier_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `cam.load_classifier` that `classifier_options` give."""
-    same = select(
-        options,
-        "model",
-        "weights",
-        "labels",
-        "activation",
-        "output",
-        "input_size",
-        "mean",
-        "std",
-        "device",
-        "unsafe_pickle",
-    )
-    return {**same, "random_weights": options["no_weights"]}
+    names = "model", "weights", "labels", "activation", "output", "input_size", "mean", "std", "device", "unsafe_pickle"
+    return {**select(options, *names), "random_weights": options["no_weights"]}

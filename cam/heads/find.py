@@ -34,21 +34,13 @@ _NO_PLACES = (
 
 @dataclass(frozen=True)
 class HeadReport:
-    """The head of a network, or the reason why it has no exact map.
+    """The head of a network, or the reason why it has no exact map."""
 
-    Attributes:
-        kind: how the head is built.
-        reason: why there is no exact map; "" if there is one.
-        site: where the features are taken; None if the network has no candidate.
-        head: weight and bias, if the map is exact.
-        grid: where the cells of the map lie in the input, if the map is exact.
-    """
-
-    kind: Kind
-    reason: str = ""
-    site: Site | None = None
-    head: Head | None = None
-    grid: Grid | None = None
+    kind: Kind  # how the head is built
+    reason: str = ""  # why there is no exact map; "" if there is one
+    site: Site | None = None  # where the features are taken; None if the network has no candidate
+    head: Head | None = None  # weight and bias, if the map is exact
+    grid: Grid | None = None  # where the cells of the map lie in the input, if the map is exact
 
     def exact(self) -> Head:
         """Return the head, or raise a HeadError with the reason why the network has no exact map."""

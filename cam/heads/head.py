@@ -16,29 +16,17 @@ Kind = Literal["gap-linear", "conv-gap", "gap-norm-linear", "nonlinear", "one-to
 
 @dataclass(frozen=True)
 class Site:
-    """One call inside a network that returns the features, or takes them; sites are equal if the call is the same.
+    """One call inside a network that returns the features, or takes them; sites are equal if the call is the same."""
 
-    Attributes:
-        layer: name of the innermost module that makes the call, "" for the network itself.
-        operation: name of the function called, such as `relu_`.
-        occurrence: which call of that operation while the layer runs, from 0, in one forward pass.
-        argument: which of the call's arguments, flattened, the features are; None if they are its result.
-        channel: dimension of the tensor that holds the channels.
-        tokens: number of class and register tokens at the start and at the end, if the positions are a row of tokens.
-        constant: True if a channel of ones is added, whose weight is a bias that a normalization scales with the rest.
-        transposed: True if what the call returns has the image's rows as columns.
-        flipped: along (y, x), True if its rows or columns run from the bottom up or from right to left.
-    """
-
-    layer: str
-    operation: str
-    occurrence: int
-    argument: int | None = None
-    channel: int = field(default=1, compare=False)
-    tokens: tuple[int, int] | None = field(default=None, compare=False)
-    constant: bool = field(default=False, compare=False)
-    transposed: bool = field(default=False, compare=False)
-    flipped: tuple[bool, bool] = field(default=(False, False), compare=False)
+    layer: str  # name of the innermost module that makes the call, "" for the network itself
+    operation: str  # name of the function called, such as `relu_`
+    occurrence: int  # which call of that operation while the layer runs, from 0, in one forward pass
+    argument: int | None = None  # which of the call's arguments, flattened, they are; None if they are its result
+    channel: int = field(default=1, compare=False)  # dimension of the tensor that holds the channels
+    tokens: tuple[int, int] | None = field(default=None, compare=False)  # of a row of tokens, those that are no cells
+    constant: bool = field(default=False, compare=False)  # True if a channel of ones is added: a bias that is scaled
+    transposed: bool = field(default=False, compare=False)  # True if rows of the result are columns of the image
+    flipped: tuple[bool, bool] = field(default=(False, False), compare=False)  # along (y, x): last rows are first
 
     def to_grid(self, tensor: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Rearrange what the call returned, (N, ...), as features (N, K, h, w) of an input of (H, W) pixels."""
@@ -71,19 +59,12 @@ def token_grid(count: int, input_size: tuple[int, int]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Head:
-    """What turns features into logits: logit = scale * mean over positions of (weight @ features) + bias.
+    """What turns features into logits: logit = scale * mean over positions of (weight @ features) + bias."""
 
-    Attributes:
-        kind: how the head is built.
-        site: where the features are taken.
-        weight: (C, K), float32, logits a feature.
-        bias: (C,), float32, logits.
-    """
-
-    kind: Kind
-    site: Site
-    weight: Tensor
-    bias: Tensor
+    kind: Kind  # how the head is built
+    site: Site  # where the features are taken
+    weight: Tensor  # (C, K), float32, logits a feature
+    bias: Tensor  # (C,), float32, logits
 
     @property
     def classes(self) -> int:

@@ -29,18 +29,12 @@ class Pastes:
     """Random images with and without a patch; the second half of each is the first, turned by 180 degrees.
 
     An average over both halves is nearly free of what the images look like.
-
-    Attributes:
-        backgrounds: (B, channels, H, W), network inputs.
-        images: (N, channels, H, W), a background with a patch.
-        background: (N,), which of the backgrounds that is.
-        centers: (N, 2), (y, x) of the visible part of each patch, pixels.
     """
 
-    backgrounds: Tensor
-    images: Tensor
-    background: Tensor
-    centers: NDArray[np.float64]
+    backgrounds: Tensor  # (B, channels, H, W), network inputs
+    images: Tensor  # (N, channels, H, W), a background with a patch
+    background: Tensor  # (N,), which of the backgrounds that is
+    centers: NDArray[np.float64]  # (N, 2), (y, x) of the visible part of each patch, pixels
 
 
 def make_pastes(shape: tuple[int, int, int]) -> Pastes:

@@ -19,17 +19,11 @@ from cam.tensors import device_and_dtype
 
 @dataclass(frozen=True)
 class Proof:
-    """Largest completeness error over random inputs and all classes, no unit.
+    """Largest completeness error over random inputs and all classes, no unit."""
 
-    Attributes:
-        inputs: number of random inputs.
-        error: in the network's own precision.
-        error64: in float64; None if it was not measured, or the network casts to another precision.
-    """
-
-    inputs: int
-    error: float
-    error64: float | None = None
+    inputs: int  # number of random inputs
+    error: float  # in the network's own precision
+    error64: float | None = None  # in float64; None if it was not measured, or the network casts to another precision
 
 
 def prove_head(

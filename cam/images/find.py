@@ -29,19 +29,12 @@ IMAGE_SUFFIXES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image that has not been read: its path, and the name of its results.
+    """An image that has not been read: its path, and the name of its results."""
 
-    Attributes:
-        path: the file, or the archive and the path in it; it may be missing.
-        name: relative path, unique in the result of `find_pictures`, without `..`.
-        member: the entry of the archive, if it is in one.
-        fingerprint: size and time of the file when it was read; None before, and if it could not be read.
-    """
-
-    path: Path
-    name: PurePosixPath
-    member: Member | None = None
-    fingerprint: Fingerprint | None = None
+    path: Path  # the file, or the archive and the path in it; it may be missing
+    name: PurePosixPath  # relative, unique in the result of `find_pictures`, without `..`
+    member: Member | None = None  # the entry of the archive, if it is in one
+    fingerprint: Fingerprint | None = None  # of the file when it was read; None before, and if it could not be read
 
     def current_fingerprint(self) -> Fingerprint | None:
         """Return size and time of the file now; of a member, as its archive declared them."""
@@ -60,7 +53,7 @@ def find_pictures(
     listed: Sequence[str | Path] = (),
     left_out: Counter[str] | None = None,
 ) -> list[Picture]:
-    """Find the images in files, folders, archives and globs.
+    """Find the images in files, folders, archives and globs: each once, named relative to their common folder.
 
     A file is taken whatever its suffix, and even if it is missing: reading it raises the error. A folder (with the
     folders below it, links followed once), an archive (.zip, uncompressed .tar) or a glob gives the files with the
@@ -74,10 +67,6 @@ def find_pictures(
             is matched with the path relative to the input, another with the file name; `*` also matches slashes.
         listed: more inputs, which are never globs; an empty folder is taken as a file.
         left_out: counts by suffix the other files in folders, archives and globs, which are not read.
-
-    Returns:
-        Every image once, in the order of the inputs, named relative to their common folder. An archive counts as a
-        folder.
 
     Raises:
         UsageError: an input holds no image or cannot be listed, or no image matches a pattern.
@@ -108,7 +97,8 @@ def find_pictures(
         roots.add(real_root)
         others.update(os.path.join(real_root, name) for name in unread if _matches(name, patterns))  # noqa: PTH118
         for picture in candidates:
-            if picture.path == Path(source) or _is_unlisted(picture) or _matches(picture.name, patterns):
+            unlisted = picture.member is None and not is_picture(picture.name.name)  # an archive or a folder
+            if picture.path == Path(source) or unlisted or _matches(picture.name, patterns):
                 pictures.setdefault(os.path.join(real_root, picture.name), picture)  # noqa: PTH118
             else:
                 filtered += 1
@@ -232,11 +222,6 @@ def _list_archive(archive: Path) -> Listing:
 def _matches(name: PurePosixPath, patterns: Sequence[str]) -> bool:
     """True if a file matches a pattern, or there is none."""
     return not patterns or any(fnmatchcase(str(name) if "/" in text else name.name, text) for text in patterns)
-
-
-def _is_unlisted(picture: Picture) -> bool:
-    """True if it is an archive or a folder that could not be listed."""
-    return picture.member is None and not is_picture(picture.name.name)
 
 
 def _is_other(name: str) -> bool:

@@ -59,11 +59,7 @@ def read_image(
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image in the format of the path's suffix, whole or not at all.
-
-    Args:
-        path: ends in .jpg, .png or .webp; its folders are made.
-        image: (H, W, 3) uint8 RGB.
+    """Write (H, W, 3) uint8 RGB to a .jpg, .png or .webp file, whole or not at all, and make its folders.
 
     Raises:
         UsageError: another suffix.

@@ -40,17 +40,11 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
-    """An image that has been read.
+    """An image that has been read."""
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB, or (H, W, bands), upright; smaller than the file's if not all pixels were needed.
-        size: (H, W) of the whole upright image.
-        fingerprint: size and time of its file before it was read.
-    """
-
-    image: NDArray[np.uint8]
-    size: tuple[int, int]
-    fingerprint: Fingerprint | None
+    image: NDArray[np.uint8]  # (H, W, 3) RGB or (H, W, bands), upright; smaller if not all pixels were needed
+    size: tuple[int, int]  # (H, W) of the whole upright image
+    fingerprint: Fingerprint | None  # size and time of its file before it was read
 
 
 def read_picture(

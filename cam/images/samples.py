@@ -50,21 +50,13 @@ AS_STORED = ReadOptions()
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The numbers of an image file, and what it says of them.
+    """The numbers of an image file, and what it says of them."""
 
-    Attributes:
-        values: (H, W, bands), as stored.
-        colors: how many of the bands are colors: 1 for gray, 3 for RGB, 4 for CMYK; they come first.
-        alpha: "associated" (colors are multiplied with it) or "unassociated" if the band after them is the opacity.
-        white_is_zero: True if the smallest value is white.
-        known: the values of black and white, if the file says so.
-    """
-
-    values: NDArray[Any]
-    colors: int
-    alpha: str = ""
-    white_is_zero: bool = False
-    known: tuple[float, float] | None = None
+    values: NDArray[Any]  # (H, W, bands), as stored
+    colors: int  # how many of the bands are colors: 1 for gray, 3 for RGB, 4 for CMYK; they come first
+    alpha: str = ""  # if the next band is the opacity: "associated" (colors are multiplied with it) or "unassociated"
+    white_is_zero: bool = False  # True if the smallest value is white
+    known: tuple[float, float] | None = None  # the values of black and white, if the file says so
 
 
 def to_rgb(samples: Samples, options: ReadOptions, name: str) -> NDArray[np.uint8]:
@@ -115,15 +107,11 @@ def _black_and_white(
         raise ImageError(f"{name} has the value {lowest:g} everywhere", "Give --value-range LOW,HIGH")
     if known and known[0] <= lowest and highest <= known[1] and known[0] < known[1]:
         return known
-    if colors.dtype.kind == "u" and _uses_range(lowest, highest, _top(colors.dtype)):
-        return 0, _top(colors.dtype)
+    top = _top(colors.dtype)  # in less than a quarter of the range they would be black, in a 16th flat
+    if colors.dtype.kind == "u" and (highest == 0 or (highest >= top / 4 and not 0 < highest - lowest < top / 16)):
+        return 0, top
     problem = f"{name} holds {colors.dtype} values from {lowest:g} to {highest:g}, whose black and white are not known"
     raise ImageError(problem, "Give --value-range LOW,HIGH, or --value-range minmax for each image's own")
-
-
-def _uses_range(lowest: float, highest: float, top: float) -> bool:
-    """True if values use the range from 0 to `top`: in less than a quarter they would be black, in a 16th flat."""
-    return highest == 0 or (highest >= top / 4 and not 0 < highest - lowest < top / 16)
 
 
 def _top(dtype: np.dtype[Any]) -> float:

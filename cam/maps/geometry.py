@@ -21,19 +21,12 @@ _MAX_ASPECT = 8  # longer images are shrunk more, so that their input stays of b
 
 @dataclass(frozen=True)
 class Frame:
-    """How a photograph became a network input: resized, then cropped or padded.
+    """How a photograph became a network input: resized, then cropped or padded."""
 
-    Attributes:
-        photo: (H, W) of the upright photograph.
-        resized: (H, W) after resizing.
-        offset: (y, x) of the input's first pixel in the resized image; negative if it was padded.
-        input: (H, W) of the network's input.
-    """
-
-    photo: Size
-    resized: Size
-    offset: Size
-    input: Size
+    photo: Size  # (H, W) of the upright photograph
+    resized: Size  # (H, W) after resizing
+    offset: Size  # (y, x) of the input's first pixel in the resized image; negative if it was padded
+    input: Size  # (H, W) of the network's input
 
     def to_photo(self, point: tuple[Position, Position]) -> tuple[Position, Position]:
         """Convert a point of the network's input, or arrays of points, to the photograph, both (y, x) in pixels.
@@ -56,17 +49,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the cells of a map lie in the network's input: cell i sees pixels around offset + stride * i.
+    """Where the cells of a map lie in the network's input: cell i sees pixels around offset + stride * i."""
 
-    Attributes:
-        offset: (y, x) of the center of cell 0, input pixels.
-        stride: (y, x) from one cell to the next, input pixels.
-        method: how they were found: "measured" or "stretched".
-    """
-
-    offset: Pair
-    stride: Pair
-    method: str
+    offset: Pair  # (y, x) of the center of cell 0, input pixels
+    stride: Pair  # (y, x) from one cell to the next, input pixels
+    method: str  # how they were found: "measured" or "stretched"
 
     def centers(self, axis: int, cells: int) -> NDArray[np.float64]:
         """Return the centers of rows (axis 0) or columns (axis 1): (cells,), input pixels.
