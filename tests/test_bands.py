@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,9 +46,7 @@ from cam.images.samples import ReadOptions
         (8, 4, (0,)),
     ],
 )
-def test_more_bands_than_colors_are_chosen_or_refused(
-    tmp_path: Path, dtype: str, apart: bool, squeeze: bool, photometric: int, bands: int, extra: tuple[int, ...] | None
-) -> None:
+def test_more_bands_than_colors_are_chosen_or_refused(tmp_path, dtype, apart, squeeze, photometric, bands, extra):
     stored = np.random.default_rng(0).integers(0, 256, (6, 7, bands)).astype(dtype)
     squeeze = squeeze and dtype != "<f4"  # differences are of whole numbers
     data = tiff(stored, photometric=photometric, extra=extra, apart=apart, squeeze=squeeze)
@@ -64,7 +61,7 @@ def test_more_bands_than_colors_are_chosen_or_refused(
     check_refused(tmp_path, data, f"has {bands} bands, and --bands names {bands + 1}", bands=(bands + 1,))
 
 
-def test_bands_of_other_files(tmp_path: Path) -> None:
+def test_bands_of_other_files(tmp_path):
     image = photograph()
     for name in ("a.png", "a.tiff", "a.ppm"):
         assert np.array_equal(read_image(save(tmp_path / name, image), bands=(3, 2, 1)), image[..., ::-1])
@@ -81,9 +78,7 @@ def test_bands_of_other_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["<u1", "<u2"])
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize(("photometric", "colors"), [(0, 1), (1, 1), (2, 3)])
-def test_declared_opacity_lies_over_white(
-    tmp_path: Path, dtype: str, apart: bool, photometric: int, colors: int
-) -> None:
+def test_declared_opacity_lies_over_white(tmp_path, dtype, apart, photometric, colors):
     """A fifth of black, or of white where white is zero."""
     top = np.iinfo(dtype).max
     stored = np.array([[[0] * colors + [top // 5], [0] * colors + [0]]] * 2, dtype)
@@ -93,12 +88,12 @@ def test_declared_opacity_lies_over_white(
         assert gray(tmp_path, data) == [204 + front // 5 if extra == 2 or not front else 255, 255]
 
 
-def test_opacity_of_floats_is_one_at_most(tmp_path: Path) -> None:
+def test_opacity_of_floats_is_one_at_most(tmp_path):
     stored = np.array([[[0, 0.2], [10, 1], [10, 0], [0, 1]]] * 2, "<f4")
     assert gray(tmp_path, tiff(stored, extra=(2,)), value_range=(0, 10)) == [204, 255, 255, 0]
 
 
-def test_opacity_of_sixteen_bits_in_a_png(tmp_path: Path) -> None:
+def test_opacity_of_sixteen_bits_in_a_png(tmp_path):
     stored = np.array([[32768, 65535], [65535, 65535], [0, 13107]], ">u2")
     data = png(3, 1, 16, 4, zlib.compress(b"\0" + stored.tobytes()))
     assert gray(tmp_path, data) == [128, 255, 204]
@@ -106,7 +101,7 @@ def test_opacity_of_sixteen_bits_in_a_png(tmp_path: Path) -> None:
     assert gray(tmp_path, png(3, 1, 16, 0, key[1], (b"tRNS", key[0]))) == [255, 255, 0]
 
 
-def test_a_fourth_band_of_a_jpeg_2000_is_opacity_only_if_declared(tmp_path: Path) -> None:
+def test_a_fourth_band_of_a_jpeg_2000_is_opacity_only_if_declared(tmp_path):
     file = io.BytesIO()
     Image.new("RGBA", (32, 32), (200, 0, 0, 0)).save(file, "JPEG2000")
     assert read(tmp_path, file.getvalue())[0, 0].tolist() == [255, 255, 255]
@@ -115,13 +110,13 @@ def test_a_fourth_band_of_a_jpeg_2000_is_opacity_only_if_declared(tmp_path: Path
     assert read(tmp_path, undeclared, bands=(1, 2, 3))[0, 0].tolist() == [200, 0, 0]
 
 
-def test_the_first_page_counts(tmp_path: Path) -> None:
+def test_the_first_page_counts(tmp_path):
     pages = [Image.fromarray(np.full((4, 4), value, np.uint16)) for value in (40000, 50000)]
     pages[0].save(tmp_path / "a.tiff", save_all=True, append_images=pages[1:])
     assert read_image(tmp_path / "a.tiff")[0, 0, 0] == 40000 >> 8
 
 
-def test_orientation_of_deep_files(tmp_path: Path) -> None:
+def test_orientation_of_deep_files(tmp_path):
     stored = np.array([[0, 65535, 65535], [65535] * 3], "<u2")
     image = read(tmp_path, tiff(stored, tags={274: ("H", 6)}))  # turned clockwise
     assert image.shape == (3, 2, 3)
@@ -142,7 +137,7 @@ def five_channels() -> Classifier:
     return cam.wrap(network.eval(), preprocessing=Preprocessing(8, (8, 8), (0.0,) * 5, (0.001,) * 5))
 
 
-def test_bands_are_the_channels_of_a_network_that_takes_as_many(tmp_path: Path) -> None:
+def test_bands_are_the_channels_of_a_network_that_takes_as_many(tmp_path):
     stored = (10 * np.arange(1, 7, dtype=np.uint8)) + np.zeros((8, 8, 6), np.uint8)
     (tmp_path / "a.tif").write_bytes(tiff(stored))
     read_options = ReadOptions(bands=(6, 5, 4, 3, 2))  # 20 is last, 50 second
@@ -157,7 +152,7 @@ def test_bands_are_the_channels_of_a_network_that_takes_as_many(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("bands", [None, (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)])
-def test_another_number_of_bands_is_refused_before_the_run(tmp_path: Path, bands: tuple[int, ...] | None) -> None:
+def test_another_number_of_bands_is_refused_before_the_run(tmp_path, bands):
     (tmp_path / "a.tif").write_bytes(tiff(np.zeros((8, 8, 6), np.uint8)))
     count = 3 if bands is None or len(bands) == 1 else len(bands)
     with pytest.raises(UsageError, match=f"takes 5 channels, and images have {count}. Name its bands with --bands"):
@@ -168,7 +163,7 @@ def test_another_number_of_bands_is_refused_before_the_run(tmp_path: Path, bands
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
-def test_many_bands_are_resized_one_by_one(interpolation: str) -> None:
+def test_many_bands_are_resized_one_by_one(interpolation):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 6), np.uint8)
     expected = [resize(image[..., start : start + 3], (7, 9), interpolation) for start in (0, 3)]
     assert np.array_equal(resize(image, (7, 9), interpolation), np.concatenate(expected, 2))

@@ -180,9 +180,7 @@ def test_scales(classifier, folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("limit", "value", "count"), [("_SCALE_IMAGES", 2, 2), ("_SCALE_PIXELS", 30 * 90, 1)])
-def test_the_color_scale_is_that_of_the_first_images(
-    classifier, folder, tmp_path, monkeypatch, limit: str, value: int, count: int
-):
+def test_the_color_scale_is_that_of_the_first_images(classifier, folder, tmp_path, monkeypatch, limit, value, count):
     monkeypatch.setattr(f"cam.runs.run.{limit}", value)
     own = [cam.explain(classifier, picture.path).vmax for picture in find_pictures([folder])]
     drawn = bar_ends(monkeypatch)

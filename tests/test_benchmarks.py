@@ -227,7 +227,7 @@ def test_make_bench_runs_the_commands_on_the_page():
 def test_the_table_of_parts_has_medians_and_ratios(bench):
     parts = bench("parts")
 
-    def clock_of(seconds: float) -> object:
+    def clock_of(seconds):
         clock = parts.Clock()
         clock.wall["network"] = clock.cpu["network"] = seconds
         clock.wall[parts.ALL], clock.cpu[parts.ALL] = 2 * seconds, 3 * seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -12,15 +11,13 @@ from cam.errors import UsageError
 from cam.images.find import Picture, find_pictures, shard
 
 
-def test_a_pattern_matches_the_path_inside_the_input_or_the_file_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pattern_matches_the_path_inside_the_input_or_the_file_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("cats/1.jpg", "cats/big/2.jpg", "dogs/1.png", "dogs/cat.png"):
         Path("p", name).parent.mkdir(parents=True, exist_ok=True)
         Path("p", name).touch()
 
-    def chosen(*patterns: str, inputs: Sequence[str] = ("p",)) -> list[str]:
+    def chosen(*patterns, inputs=("p",)):
         return [str(picture.name) for picture in find_pictures(inputs, patterns=patterns)]
 
     assert chosen("*.png") == ["dogs/1.png", "dogs/cat.png"]
@@ -36,7 +33,7 @@ def test_a_pattern_matches_the_path_inside_the_input_or_the_file_name(
             chosen(nothing)
 
 
-def test_every_image_is_in_one_shard_whatever_the_others_are() -> None:
+def test_every_image_is_in_one_shard_whatever_the_others_are():
     pictures = [Picture(Path(f"p/{n}.jpg"), PurePosixPath(f"{n}.jpg")) for n in range(3000)]
     pictures.append(Picture(Path("x"), PurePosixPath(os.fsdecode(b"caf\xe9"))))
     shares = [shard(pictures, index, 3) for index in (1, 2, 3)]
@@ -51,6 +48,6 @@ def test_every_image_is_in_one_shard_whatever_the_others_are() -> None:
 
 
 @pytest.mark.parametrize(("index", "count"), [(0, 3), (4, 3), (-1, 3), (1, 0)])
-def test_unknown_shards_are_errors(index: int, count: int) -> None:
+def test_unknown_shards_are_errors(index, count):
     with pytest.raises(UsageError, match=f"--shard must be I/N with I from 1 to N, got {index}/{count}"):
         shard([], index, count)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -67,21 +66,19 @@ def mean_difference(small: np.ndarray, whole: np.ndarray) -> float:
         ((480, 640), None, 1),
     ],
 )
-def test_a_jpeg_is_decoded_at_a_fraction_that_divides_it_and_leaves_three_times_what_is_needed(
-    size: tuple[int, int], at_least: int | None, factor: int
-) -> None:
+def test_a_jpeg_is_decoded_at_a_fraction_that_divides_it_and_leaves_three_times_what_is_needed(size, at_least, factor):
     image, whole = decode(encode(np.zeros((*size, 3), np.uint8)), at_least)
     assert whole == size
     assert image.shape == (size[0] // factor, size[1] // factor, 3)
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
-def test_other_formats_are_decoded_whole(form: str) -> None:
+def test_other_formats_are_decoded_whole(form):
     assert decode(encode(Image.new("RGB", (640, 480)), form), 20)[0].shape == (480, 640, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_smaller_jpeg_is_upright_too(orientation: int) -> None:
+def test_a_smaller_jpeg_is_upright_too(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(photograph(480, 640), exif=exif)
@@ -92,7 +89,7 @@ def test_a_smaller_jpeg_is_upright_too(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_a_smaller_jpeg_of_another_mode(mode: str) -> None:
+def test_a_smaller_jpeg_of_another_mode(mode):
     data = encode(Image.fromarray(photograph(480, 640)).convert(mode))
     small = decode(data, 80)[0]
     assert small.shape == (240, 320, 3)
@@ -109,7 +106,7 @@ def input_difference(data: bytes, side: int) -> np.ndarray:
 
 @pytest.mark.parametrize("steepness", [1.0, 0.7])
 @pytest.mark.parametrize(("height", "width"), [(1536, 2048), (3072, 3088), (2000, 3000)])
-def test_the_input_of_a_network_hardly_changes(height: int, width: int, steepness: float) -> None:
+def test_the_input_of_a_network_hardly_changes(height, width, steepness):
     """Measured: at most 0.8 in the mean, 3 for 99 of 100, 5 at most."""
     error = input_difference(encode(photograph(height, width, steepness)), 256)
     assert 0.1 < error.mean() < 1
@@ -117,7 +114,7 @@ def test_the_input_of_a_network_hardly_changes(height: int, width: int, steepnes
     assert error.max() <= 10
 
 
-def test_the_input_hardly_changes_for_real_photographs(shared_data: Path) -> None:
+def test_the_input_hardly_changes_for_real_photographs(shared_data):
     """Half and a quarter of their size, for inputs of a sixth and a twelfth. Measured on all: at most 0.9, 5 and 15."""
     for path in sorted((shared_data / "imagenet" / "images").glob("*.JPEG"))[::5]:
         photo = np.asarray(Image.open(path).convert("RGB"))
@@ -129,7 +126,7 @@ def test_the_input_hardly_changes_for_real_photographs(shared_data: Path) -> Non
             assert error.max() <= 16, path
 
 
-def test_the_pixel_limit_is_on_the_whole_image() -> None:
+def test_the_pixel_limit_is_on_the_whole_image():
     with pytest.raises(ImageError, match="has 640 x 480 pixels, over the limit of 300000"):
         decode_image(encode(np.zeros((480, 640, 3), np.uint8)), "a.jpg", 300_000, 20)
 
@@ -139,7 +136,7 @@ def test_the_pixel_limit_is_on_the_whole_image() -> None:
 
 @pytest.mark.parametrize("size", [(700, 900), (2, 300_001), (300_001, 2), (513, 1024)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "1", "I;16", "CMYK"])
-def test_strips_join_to_the_whole_image(size: tuple[int, int], mode: str) -> None:
+def test_strips_join_to_the_whole_image(size, mode):
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     if mode == "I;16":
         source = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
@@ -157,12 +154,12 @@ def test_strips_join_to_the_whole_image(size: tuple[int, int], mode: str) -> Non
 # Shared with other users of Pillow
 
 
-def test_a_decoder_that_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_hangs_stops_no_other(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     data = encode(np.zeros((48, 64, 3), np.uint8))
     hung, release, load = threading.Event(), threading.Event(), ImageFile.ImageFile.load
 
-    def hang(self: ImageFile.ImageFile) -> object:
+    def hang(self):
         hung.set()
         release.wait(30)
         return load(self)
@@ -178,7 +175,7 @@ def test_a_decoder_that_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) ->
     assert Image.MAX_IMAGE_PIXELS == 300
 
 
-def test_pillow_keeps_memory_for_the_next_image_and_gives_it_back() -> None:
+def test_pillow_keeps_memory_for_the_next_image_and_gives_it_back():
     """Large enough for two blocks, of which Pillow keeps none by default."""
     data = encode(Image.new("L", (2400, 2400)), "PNG")
     stats = Image.core.get_stats

@@ -54,21 +54,19 @@ LINES = [(page.name, line) for page in PAGES for line in commands(page)]
 
 
 @pytest.mark.parametrize(("page", "line"), LINES)
-def test_commands_parse(page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_parse(page, line, tmp_path, monkeypatch):
     (tmp_path / "theirs").mkdir()
     monkeypatch.chdir(tmp_path)
     parse(line)
 
 
-def test_every_command_is_shown_in_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_is_shown_in_a_document(tmp_path, monkeypatch):
     (tmp_path / "theirs").mkdir()
     monkeypatch.chdir(tmp_path)
     assert {parse(line) for _, line in LINES} == set(leaves(main))
 
 
-def test_the_readme_is_short_and_its_snippet_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_readme_is_short_and_its_snippet_runs(monkeypatch, capsys):
     text = README.read_text("utf-8")
     assert text.count("\n") < 180
     monkeypatch.chdir(ROOT)
@@ -80,7 +78,7 @@ def test_the_readme_is_short_and_its_snippet_runs(
 
 
 @pytest.mark.parametrize("page", ["explain", "models"])
-def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snippets_run(page, tmp_path, monkeypatch):
     (block,) = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / f"{page}.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "samples").symlink_to(ROOT / "samples")
     monkeypatch.chdir(tmp_path)
@@ -91,14 +89,14 @@ def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere_and_no_path_of_a_machine_is_named(page: Path) -> None:
+def test_links_lead_somewhere_and_no_path_of_a_machine_is_named(page):
     text = page.read_text("utf-8")
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert re.match("https?:", link) or (page.parent / link).exists(), link
     assert "shared/" not in text
 
 
-def test_files_and_functions_of_the_architecture_exist() -> None:
+def test_files_and_functions_of_the_architecture_exist():
     """A file is followed by the function that it names: `cam/x/y.py`: `function`."""
     text = ARCHITECTURE.read_text("utf-8")
     pairs = re.findall(r"`(cam/[\w/]+\.py)`(?:: `(\w+)`)?", text)
@@ -112,7 +110,7 @@ def test_files_and_functions_of_the_architecture_exist() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(leaves(main)))
-def test_every_help_has_an_example_that_parses(name: str) -> None:
+def test_every_help_has_an_example_that_parses(name):
     command = leaves(main)[name]
     (example,) = re.findall(r"Example: (cam .*)", inspect.cleandoc(command.help or ""))
     assert parse(example) == name

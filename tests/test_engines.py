@@ -47,7 +47,7 @@ def test_threads_get_what_one_thread_gets_and_the_network_is_unchanged(engine, k
     running = classifier if engine is None else replace(classifier, engine=engine(*engine_parts(classifier)))
     expected = [running.forward(inputs)[:2] for inputs in INPUTS]
 
-    def fifty_calls(first: int) -> bool:
+    def fifty_calls(first):
         results = ((call % 8, running.forward(INPUTS[call % 8])[:2]) for call in range(first, first + 50))
         return all(torch.equal(a, e) for i, actual in results for a, e in zip(actual, expected[i], strict=True))
 
@@ -260,7 +260,7 @@ def test_maps_must_be_right_and_not_only_features(error, device):
     """A channel of weight 0 may be so large that an error in the other channels is a small share of it."""
 
     class LargeChannel(EagerEngine):
-        def __call__(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def __call__(self, inputs):
             logits, features = super().__call__(inputs)
             return logits, torch.cat([1e6 + features[:, :1], features[:, 1:]], 1)
 
@@ -281,7 +281,7 @@ def test_a_weak_image_beside_a_strong_one_must_be_right_too(error, device):
     strength = torch.tensor([1.0, 0.01, 1.0], device=device).view(3, 1, 1, 1)
 
     class OneWeak(EagerEngine):
-        def __call__(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def __call__(self, inputs):
             logits, features = super().__call__(inputs)
             return logits, strength * features
 

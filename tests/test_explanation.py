@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -90,7 +88,7 @@ def test_the_peak_is_on_a_lone_object():
         assert box[1] <= x < box[1] + 8
 
 
-def test_real_weights_add_up_on_real_photographs(shared_data: Path):
+def test_real_weights_add_up_on_real_photographs(shared_data):
     weights = shared_data / "cifar10" / "weights"
     files = sorted(weights.glob("resnet20*")) if weights.is_dir() else []
     if not files:
@@ -113,7 +111,7 @@ class WindowOfSeven(nn.Module):
         return self.linear(F.avg_pool2d(F.relu(self.convolution(x)), 7).flatten(1))
 
 
-def test_a_map_that_does_not_add_up_is_an_error() -> None:
+def test_a_map_that_does_not_add_up_is_an_error():
     torch.manual_seed(0)
     classifier = cam.wrap(WindowOfSeven(), preprocessing=cam.Preprocessing(28, (28, 28)))
     image = np.random.default_rng(0).integers(0, 255, (28, 36, 3)).astype(np.uint8)

@@ -174,7 +174,7 @@ def test_an_exit_in_the_main_thread_of_a_program_may_be_its_own(hostile):
         classifier.forward(inputs)
     caught: list[BaseException] = []
 
-    def forward() -> None:
+    def forward():
         try:
             classifier.forward(inputs)
         except BaseException as error:

@@ -53,7 +53,7 @@ def package_of(path: Path) -> str:
     return path.relative_to(ROOT / "cam").parts[0].removesuffix(".py")
 
 
-def test_a_package_imports_only_from_lower_floors() -> None:
+def test_a_package_imports_only_from_lower_floors():
     for path in MODULES:
         package = package_of(path)
         for other in imported(path):
@@ -61,13 +61,13 @@ def test_a_package_imports_only_from_lower_floors() -> None:
                 assert FLOOR[lower] < FLOOR[package], f"{path.relative_to(ROOT)} must not import {other}"
 
 
-def test_there_is_no_import_cycle() -> None:
+def test_there_is_no_import_cycle():
     names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in MODULES}
     graph = {names[path]: imported(path) & set(names.values()) for path in MODULES}
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_one_file_of_a_package_imports_click_or_a_codec() -> None:
+def test_one_file_of_a_package_imports_click_or_a_codec():
     importers: dict[tuple[str, str], list[Path]] = {}
     for path in MODULES:
         libraries = {name.split(".")[0] for name in imported(path)} & LIBRARIES
@@ -77,12 +77,12 @@ def test_one_file_of_a_package_imports_click_or_a_codec() -> None:
 
 
 @pytest.mark.parametrize("path", [*PROGRAMS, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_are_short(path: Path) -> None:
+def test_files_are_short(path):
     assert path.read_text("utf-8").count("\n") <= 400
 
 
 @pytest.mark.parametrize("path", [*PROGRAMS, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
-def test_functions_are_short(path: Path) -> None:
+def test_functions_are_short(path):
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef):
             statements = node.body[1:] if ast.get_docstring(node) else node.body
@@ -91,7 +91,7 @@ def test_functions_are_short(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cam" / "report" / "page").iterdir()), ids=lambda path: path.name)
-def test_files_of_the_report_page_are_short_and_safe(path: Path) -> None:
+def test_files_of_the_report_page_are_short_and_safe(path):
     text = path.read_text("ascii")
     assert text.count("\n") <= 250
     assert max(map(len, text.splitlines())) <= 120
@@ -101,7 +101,7 @@ def test_files_of_the_report_page_are_short_and_safe(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_public_names_have_docstrings(path: Path) -> None:
+def test_public_names_have_docstrings(path):
     tree = ast.parse(path.read_text("utf-8"))
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
@@ -109,7 +109,7 @@ def test_public_names_have_docstrings(path: Path) -> None:
     assert ast.get_docstring(tree) or path.name == "__init__.py", path
 
 
-def test_public_names_of_the_package_can_be_imported() -> None:
+def test_public_names_of_the_package_can_be_imported():
     package = import_module("cam")
     for name in package.__all__:
         assert inspect.getdoc(getattr(package, name)) or name == "__version__"

@@ -32,7 +32,7 @@ def write(path: Path, data: bytes) -> str:
         ("caf\xe9.jpg\r\nb.jpg\r\n".encode("utf-16"), ["caf\xe9.jpg", "b.jpg"]),
     ],
 )
-def test_paths_end_with_the_line_or_with_nul(tmp_path: Path, data: bytes, paths: list[str]) -> None:
+def test_paths_end_with_the_line_or_with_nul(tmp_path, data, paths):
     assert read_list(write(tmp_path / "list.txt", data)) == paths
 
 
@@ -47,11 +47,11 @@ def test_paths_end_with_the_line_or_with_nul(tmp_path: Path, data: bytes, paths:
         ("csv", "label,path\ncat\ndog,b.jpg\n", ["b.jpg"]),
     ],
 )
-def test_a_table_gives_its_column_of_paths(tmp_path: Path, suffix: str, text: str, paths: list[str]) -> None:
+def test_a_table_gives_its_column_of_paths(tmp_path, suffix, text, paths):
     assert read_list(write(tmp_path / f"list.{suffix}", text.encode())) == paths
 
 
-def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a.jpg\0b.jpg\0")))
     assert read_list("-") == ["a.jpg", "b.jpg"]
 
@@ -65,21 +65,17 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("empty.csv", b"", "names no image"),
         ("titles.csv", b"path,label\n", "names no image"),
         ("long.csv", b"x" * 200_000, r"is not CSV \(field larger than field limit"),
-        (
-            "a.jpg",
-            b"\xff\xd8\xff\xe0\0\x10JFIF",
-            "is an image or an archive.* Give an image or an archive as an",
-        ),
+        ("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", "is an image or an archive.* Give an image or an archive as an"),
     ],
 )
-def test_lists_that_cannot_be_used(tmp_path: Path, source: str, data: bytes | None, message: str) -> None:
+def test_lists_that_cannot_be_used(tmp_path, source, data, message):
     if data is not None:
         write(tmp_path / source, data)
     with pytest.raises(UsageError, match=message):
         read_list(f"{tmp_path}/{source}")
 
 
-def test_a_list_names_inputs_of_all_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_names_inputs_of_all_kinds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("f/1.jpg", "f/2.jpg", "x\ny.jpg"):
         Path(name).parent.mkdir(exist_ok=True)

@@ -224,7 +224,7 @@ def test_there_are_enough_odd_heads():
 def test_up_to_three_inexact_tensors_may_follow_the_features(parts, found, device):
     """Each part has some of the rows; none of them has all of the class score."""
 
-    def run(net: Network, x: torch.Tensor) -> torch.Tensor:
+    def run(net, x):
         features = F.relu(net.conv(x))
         strips = [features[:, :, part : part + 1 if part + 1 < parts else None] for part in range(parts)]
         return net.fc(sum(strip.sum((2, 3)) for strip in strips) / features[0, 0].numel())

@@ -66,11 +66,11 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
     classifier, waits = wrapped(), []
     fetched: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def to_cpu(maps: torch.Tensor) -> torch.Tensor:  # as from a GPU: there only once it has been waited for
+    def to_cpu(maps):  # as from a GPU: there only once it has been waited for
         fetched.append((torch.full_like(maps, math.nan), maps))
         return fetched[-1][0]
 
-    def synchronize(device: torch.device) -> None:
+    def synchronize(device):
         waits.append((device, len(fetched)))
         for arrived, maps in fetched:
             arrived.copy_(maps)
@@ -323,7 +323,7 @@ def test_features_have_the_memory_layout_that_the_network_expects(channels, mirr
 
 
 def test_inputs_that_cannot_be_moved_to_the_device_are_errors(classifier, monkeypatch):
-    def full(*_: object) -> None:
+    def full(*_):
         raise RuntimeError("MPS backend out of memory")
 
     monkeypatch.setattr("cam.explanations.forward.to_device", full)
@@ -334,7 +334,7 @@ def test_inputs_that_cannot_be_moved_to_the_device_are_errors(classifier, monkey
 
 
 def test_a_network_that_ignores_the_batch_dimension_is_an_error(classifier):
-    def engine(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def engine(inputs):
         return classifier.forward(inputs[:1])[:2]
 
     for_one = replace(classifier, engine=engine)

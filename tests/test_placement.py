@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def white_square(top: int, left: int, size: int = 4) -> Scene:
     return Scene(f"{top}-{left}", image, 1, (top + (size - 1) / 2, left + (size - 1) / 2))
 
 
-def test_heat_of_an_object_that_fills_a_cell_lies_on_it() -> None:
+def test_heat_of_an_object_that_fills_a_cell_lies_on_it():
     classifier = seeing_white()
     result = measure_placement(classifier, [[[white_square(8, 16)]], [[white_square(20, 8)]]])
     assert result.pictures == 2
@@ -54,7 +54,7 @@ def test_heat_of_an_object_that_fills_a_cell_lies_on_it() -> None:
     assert value(result, "gaussian", "bias_x") == pytest.approx(15.5 - (17.5 + 9.5) / 2)
 
 
-def test_a_wrong_grid_shifts_the_heat_by_its_error() -> None:
+def test_a_wrong_grid_shifts_the_heat_by_its_error():
     """Padding adds a cell, and stretching squeezes nine of them into the input."""
     result = measure_placement(seeing_white((2, 2, 2, 2)), [[[white_square(10, 18)]]])
     assert value(result, "logit measured", "centroid_distance") == pytest.approx(0, abs=1e-3)
@@ -65,7 +65,7 @@ def test_a_wrong_grid_shifts_the_heat_by_its_error() -> None:
     assert value(result, "logit stretched", "centroid_distance") == pytest.approx(np.hypot(*measured))
 
 
-def test_a_group_counts_only_if_all_its_scenes_are_recognized() -> None:
+def test_a_group_counts_only_if_all_its_scenes_are_recognized():
     black = replace(white_square(8, 8), class_idx=0, image=np.full((32, 32, 3), 255, np.uint8))
     classifier = seeing_white()
     result = measure_placement(classifier, [[[white_square(8, 16)], [white_square(4, 4), black]]])
@@ -75,14 +75,14 @@ def test_a_group_counts_only_if_all_its_scenes_are_recognized() -> None:
         measure_placement(classifier, [[[black]]])
 
 
-def test_the_seed_determines_the_positions(tmp_path: Path) -> None:
+def test_the_seed_determines_the_positions(tmp_path):
     Image.new("RGB", (60, 40), "white").save(tmp_path / "white.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
     pictures = [Picture(tmp_path / name, PurePosixPath(name)) for name in ("white.png", "bad.png")]
     done: list[str] = []
     classifier = seeing_white()
 
-    def run(seed: int) -> Evaluation:
+    def run(seed):
         return evaluate_placement(classifier, pictures, object_size=8, positions=3, seed=seed, progress=done.append)
 
     first = run(0)
@@ -95,7 +95,7 @@ def test_the_seed_determines_the_positions(tmp_path: Path) -> None:
     assert run(0) == first != run(1)
 
 
-def test_objects_that_are_not_recognized_are_counted_and_one_object_has_no_interval(tmp_path: Path) -> None:
+def test_objects_that_are_not_recognized_are_counted_and_one_object_has_no_interval(tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (32, 32), "white").save(tmp_path / name)
     a, b = (Picture(tmp_path / name, PurePosixPath(name)) for name in ("a.png", "b.png"))
@@ -104,14 +104,14 @@ def test_objects_that_are_not_recognized_are_counted_and_one_object_has_no_inter
     assert np.isnan([row.low for row in result.rows] + [row.high for row in result.rows]).all()
 
 
-def test_the_class_is_the_true_one_if_known(tmp_path: Path) -> None:
+def test_the_class_is_the_true_one_if_known(tmp_path):
     Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
     picture = Picture(tmp_path / "white.png", PurePosixPath("white.png"))
     with pytest.raises(UsageError, match="recognizes none of the objects"):
         evaluate_placement(seeing_white(), [picture], truth={picture: 0}, object_size=16)
 
 
-def test_impossible_sizes_are_an_error() -> None:
+def test_impossible_sizes_are_an_error():
     for name, size, message in (
         ("object_size", 65, r"--object-size must be from 1 to 64 \(--canvas\), got 65"),
         ("object_size", 0, r"--object-size must be from 1 to 64 \(--canvas\), got 0"),
@@ -123,14 +123,14 @@ def test_impossible_sizes_are_an_error() -> None:
             evaluate_placement(seeing_white(), [], **{name: size})  # type: ignore[arg-type]
 
 
-def test_a_grid_that_was_not_measured_is_left_out() -> None:
+def test_a_grid_that_was_not_measured_is_left_out():
     classifier = replace(seeing_white(), grid=Grid((1.5, 1.5), (4, 4), "stretched"))
     result = measure_placement(classifier, [[[white_square(8, 16)]]])
     methods = {row.method for row in result.rows}
     assert methods == {"logit stretched", "gaussian", "uniform"}
 
 
-def test_centroids_by_hand() -> None:
+def test_centroids_by_hand():
     heat = np.zeros((4, 5))
     heat[1, 1], heat[3, 1], heat[0, 4] = 4, 2, 1.9
     assert centroid(heat) == pytest.approx(((4 * 1 + 2 * 3) / 6, 1))
@@ -138,7 +138,7 @@ def test_centroids_by_hand() -> None:
     assert centroid(np.zeros((3, 5))) == (1, 2)
 
 
-def test_a_pasted_object_has_the_center_of_its_scene() -> None:
+def test_a_pasted_object_has_the_center_of_its_scene():
     blank = np.zeros((20, 30, 3), np.uint8)
     for pair in paste("a", np.full((5, 4, 3), 255, np.uint8), 3, blank, [(0, 0), (15, 26), (7, 3)]):
         for scene in pair:

@@ -11,7 +11,6 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ def photo(tmp_path: Path) -> Picture:
     return Picture(tmp_path / "a.jpg", PurePosixPath("a.jpg"))
 
 
-def test_an_image_is_read_as_read_image_reads_it(photo: Picture) -> None:
+def test_an_image_is_read_as_read_image_reads_it(photo):
     loaded = read_picture(photo, Limits())
     assert np.array_equal(loaded.image, read_image(photo.path))
     assert loaded.size == (480, 640)
@@ -39,7 +38,7 @@ def test_an_image_is_read_as_read_image_reads_it(photo: Picture) -> None:
 # Limits
 
 
-def test_bytes_and_pixels_are_limited(photo: Picture) -> None:
+def test_bytes_and_pixels_are_limited(photo):
     size = photo.path.stat().st_size
     assert read_picture(photo, Limits(max_bytes=size, max_pixels=640 * 480)).size == (480, 640)
     message = f"has {size} bytes, over the limit of {size - 1}. Make it smaller, or raise --max-bytes"
@@ -49,7 +48,7 @@ def test_bytes_and_pixels_are_limited(photo: Picture) -> None:
         read_picture(photo, Limits(max_pixels=640 * 480 - 1), at_least=10)
 
 
-def test_a_huge_file_is_not_read(photo: Picture) -> None:
+def test_a_huge_file_is_not_read(photo):
     with photo.path.open("wb") as file:
         file.truncate(10**12)
     tracemalloc.start()
@@ -59,11 +58,11 @@ def test_a_huge_file_is_not_read(photo: Picture) -> None:
     tracemalloc.stop()
 
 
-def test_a_decoder_that_hangs_fails_its_image_only(photo: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_hangs_fails_its_image_only(photo, monkeypatch):
     release = threading.Event()
     decode = read.decode_image
 
-    def hang(data: bytes, path: str, *limits: Any) -> Any:
+    def hang(data, path, *limits):
         if path.endswith("bad.jpg"):
             release.wait(30)
         return decode(data, path, *limits)
@@ -87,14 +86,8 @@ def test_a_decoder_that_hangs_fails_its_image_only(photo: Picture, monkeypatch: 
         (MemoryError(), ImageError, r"does not fit into memory\. Make it smaller"),
     ],
 )
-def test_an_error_in_the_thread_is_raised_in_the_caller(
-    photo: Picture,
-    monkeypatch: pytest.MonkeyPatch,
-    error: BaseException,
-    expected: type[BaseException],
-    message: str,
-) -> None:
-    def fail(*_: object) -> None:
+def test_an_error_in_the_thread_is_raised_in_the_caller(photo, monkeypatch, error, expected, message):
+    def fail(*_):
         raise error
 
     monkeypatch.setattr(read, "decode_image", fail)
@@ -102,7 +95,7 @@ def test_an_error_in_the_thread_is_raised_in_the_caller(
         read_picture(photo, Limits())
 
 
-def test_a_decoder_that_hangs_does_not_keep_the_program_from_ending(photo: Picture) -> None:
+def test_a_decoder_that_hangs_does_not_keep_the_program_from_ending(photo):
     program = f"""
 import time
 from cam.images import Limits, find_pictures, read
@@ -117,7 +110,7 @@ except OSError: print(7)
 # Files that change after they were listed
 
 
-def test_files_that_vanish_or_change_after_they_were_listed(tmp_path: Path) -> None:
+def test_files_that_vanish_or_change_after_they_were_listed(tmp_path):
     for name in "abcd":
         write_image(tmp_path / f"{name}.png", np.full((9, 9, 3), 7, np.uint8))
     missing, folder, empty, truncated = find_pictures([tmp_path])
@@ -132,14 +125,12 @@ def test_files_that_vanish_or_change_after_they_were_listed(tmp_path: Path) -> N
             read_picture(changed, Limits())
 
 
-def test_a_file_that_grows_while_it_is_read_is_read_up_to_its_first_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_grows_while_it_is_read_is_read_up_to_its_first_size(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     write_image(path, np.full((9, 9, 3), 7, np.uint8))
     whole, fstat = path.read_bytes(), os.fstat
 
-    def grow(number: int) -> os.stat_result:
+    def grow(number):
         status = fstat(number)
         with path.open("ab") as file:
             file.write(bytes(1_000_000))
@@ -149,9 +140,9 @@ def test_a_file_that_grows_while_it_is_read_is_read_up_to_its_first_size(
     assert content.read_content(path, max_bytes=len(whole)) == whole
 
 
-def test_a_disk_that_fails_costs_its_image_only(photo: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_costs_its_image_only(photo, monkeypatch):
     class Broken(io.FileIO):
-        def read(self, size: int | None = -1) -> bytes:
+        def read(self, size=-1):
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(content, "open_regular", Broken)
@@ -159,7 +150,7 @@ def test_a_disk_that_fails_costs_its_image_only(photo: Picture, monkeypatch: pyt
         read_picture(photo, Limits())
 
 
-def test_files_are_closed(photo: Picture) -> None:
+def test_files_are_closed(photo):
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
         read_picture(photo, Limits())

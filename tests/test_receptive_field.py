@@ -60,9 +60,7 @@ def averaging(padding: tuple[int, int, int, int], kernel: int = 5, stride: int =
         *[((2, 3, 5), (90, 90)), ((7, 2, 2), (56, 84)), ((31,), (62, 93)), ((31,), (31, 93)), ((3, 3, 3), (60, 70))],
     ],
 )
-def test_strides_are_exact_and_centers_within_a_tenth_of_a_cell(
-    strides: tuple[int, ...], size: tuple[int, int], device: torch.device
-) -> None:
+def test_strides_are_exact_and_centers_within_a_tenth_of_a_cell(strides, size, device):
     grid, stride = grid_of(patches(*strides), size, device), int(np.prod(strides))
     assert (grid.method, grid.stride) == ("measured", (stride, stride))
     assert grid.offset == pytest.approx(((stride - 1) / 2,) * 2, abs=stride / 10)
@@ -72,9 +70,7 @@ def test_strides_are_exact_and_centers_within_a_tenth_of_a_cell(
     ("padding", "offset"),
     [((0, 0, 0, 0), (2, 2)), ((2, 2, 2, 2), (0, 0)), ((3, 0, 1, 0), (1, -1)), ((0, 3, 0, 3), (2, 2))],
 )
-def test_centers_of_averages_are_exact(
-    padding: tuple[int, int, int, int], offset: tuple[float, float], device: torch.device
-) -> None:
+def test_centers_of_averages_are_exact(padding, offset, device):
     torch.manual_seed(0)
     grid = grid_of(averaging(padding), (48, 64), device)
     assert (grid.method, grid.stride) == ("measured", (4, 4))
@@ -98,7 +94,7 @@ class Same(nn.Module):
 
 
 @pytest.mark.parametrize("size", [224, 260, 299, 300, 380])
-def test_padding_may_depend_on_the_size(size: int, device: torch.device) -> None:
+def test_padding_may_depend_on_the_size(size, device):
     torch.manual_seed(0)
     layers = [Same(3, 2, 3), Same(3, 2, 16), Same(5, 2, 16), Same(3, 2, 16), Same(5, 2, 16)]
     offset, stride, length = 0.0, 1, size
@@ -133,9 +129,7 @@ TURNS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
-def test_heat_lies_on_the_object_however_the_network_turns_its_input(
-    turn: str, size: tuple[int, int], device: torch.device
-) -> None:
+def test_heat_lies_on_the_object_however_the_network_turns_its_input(turn, size, device):
     network = Turned(TURNS[turn], patches(2, 4)).to(device)
     classifier = cam.wrap(network, preprocessing=Preprocessing(64, size, (0.5,) * 3, (0.5,) * 3))
     gray, image = (np.full((*size, 3), 128, np.uint8) for _ in range(2))
@@ -148,15 +142,13 @@ def test_heat_lies_on_the_object_however_the_network_turns_its_input(
 
 @pytest.mark.parametrize("tokens", [lambda x: x.flatten(2), lambda x: x.mT.flatten(2)], ids=["rows", "columns"])
 @pytest.mark.parametrize("size", [(48, 48), (48, 72)])
-def test_tokens_run_along_rows_or_columns(
-    tokens: Callable[[Tensor], Tensor], size: tuple[int, int], device: torch.device
-) -> None:
+def test_tokens_run_along_rows_or_columns(tokens, size, device):
     class Tokens(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.embed, self.mix, self.linear = nn.Conv2d(3, 16, 8, 8), nn.Linear(16, 16), nn.Linear(16, 4)
 
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x):
             return self.linear(self.mix(tokens(self.embed(x)).mT).relu().mean(1))
 
     torch.manual_seed(0)
@@ -173,7 +165,7 @@ def test_tokens_run_along_rows_or_columns(
     assert (changed > 1e-5).sum() == 1
 
 
-def test_fixed_and_adaptive_pools_have_the_same_centers(device: torch.device) -> None:
+def test_fixed_and_adaptive_pools_have_the_same_centers(device):
     grids = []
     for pool in (nn.AvgPool2d(7), nn.AdaptiveAvgPool2d(1)):
         torch.manual_seed(0)
@@ -184,7 +176,7 @@ def test_fixed_and_adaptive_pools_have_the_same_centers(device: torch.device) ->
     assert grids[0] == grids[1]
 
 
-def test_a_fixed_pool_over_two_cells_that_see_everything(device: torch.device) -> None:
+def test_a_fixed_pool_over_two_cells_that_see_everything(device):
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 12, 3, 2, 1), nn.ReLU()]
     for _ in range(3):
@@ -206,13 +198,13 @@ class Multiples(nn.Module):
         return self.network(x)
 
 
-def test_a_network_that_takes_multiples_of_its_stride_is_measured(device: torch.device) -> None:
+def test_a_network_that_takes_multiples_of_its_stride_is_measured(device):
     grid = grid_of(Multiples(), (48, 64), device)
     assert (grid.method, grid.stride) == ("measured", (8, 8))
     np.testing.assert_allclose(grid.offset, 3.5, atol=0.8)
 
 
-def test_a_network_that_resizes_its_input_is_stretched(device: torch.device) -> None:
+def test_a_network_that_resizes_its_input_is_stretched(device):
     torch.manual_seed(0)
     grid = grid_of(nn.Sequential(nn.AdaptiveAvgPool2d(16), *patches(4)), (48, 48), device)
     assert grid == Grid((5.5, 5.5), (12, 12), "stretched")
@@ -228,7 +220,7 @@ class NoGradient(torch.autograd.Function):
         return torch.zeros_like(gradient)
 
 
-def test_pastes_place_a_network_without_gradients(device: torch.device) -> None:
+def test_pastes_place_a_network_without_gradients(device):
     network = Turned(NoGradient.apply, patches(4, 4))
     grid = grid_of(network, (96, 96), device)
     assert grid.stride == (16, 16)
@@ -306,26 +298,26 @@ NO_PLACES = {
 
 
 @pytest.mark.parametrize("name", NO_PLACES)
-def test_cells_that_are_no_places_are_refused(name: str, device: torch.device) -> None:
+def test_cells_that_are_no_places_are_refused(name, device):
     report = find_head(NO_PLACES[name]().to(device), (3, 64, 64))
     assert report.kind == "no-places"
     with pytest.raises(HeadError, match="not places in the image"):
         report.exact()
 
 
-def test_weights_that_are_not_numbers_are_named_as_the_reason(device: torch.device) -> None:
+def test_weights_that_are_not_numbers_are_named_as_the_reason(device):
     network = patches(4, 2).to(device)
     torch.nn.init.constant_(network[0].weight[:1], float("nan"))
     assert "not finite" in find_head(network, (3, 32, 32)).reason
 
 
-def test_an_ensemble_of_three_is_called_one(device: torch.device) -> None:
+def test_an_ensemble_of_three_is_called_one(device):
     report = find_head(Stacked(3).to(device), (3, 64, 64))
     assert (report.kind, report.head) == ("not-gap", None)
     assert "ensemble: explain its members one by one" in report.reason
 
 
-def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> None:
+def test_measuring_in_inference_mode_gives_the_same(device):
     network = averaging((1, 1, 1, 1))
     with torch.inference_mode():
         grid = grid_of(network, (32, 32), device)
@@ -333,7 +325,7 @@ def test_measuring_in_inference_mode_gives_the_same(device: torch.device) -> Non
     assert grid.method == "measured"
 
 
-def test_the_same_weights_with_another_stride_are_measured_again(device: torch.device) -> None:
+def test_the_same_weights_with_another_stride_are_measured_again(device):
     grids = []
     for stride in (4, 2):
         network = averaging((0, 0, 0, 0), stride=stride)
@@ -342,7 +334,7 @@ def test_the_same_weights_with_another_stride_are_measured_again(device: torch.d
     assert [grid.stride for grid in grids] == [(4, 4), (2, 2)]
 
 
-def test_faint_answers_everywhere_do_not_hide_the_order_of_the_strong_ones() -> None:
+def test_faint_answers_everywhere_do_not_hide_the_order_of_the_strong_ones():
     cells = np.indices((3, 3)).reshape(2, -1).T
     strong, faint = torch.eye(9, dtype=torch.float64).view(9, 3, 3), torch.ones(4, 3, 3, dtype=torch.float64)
     faint[:, 1, 1] = 2

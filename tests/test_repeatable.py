@@ -49,8 +49,7 @@ DEPENDENT: dict[str, Callable[[], Network]] = {
         lambda net, x: F.relu(net.norm(net.conv(x))), norm=nn.BatchNorm2d(16, track_running_stats=False)
     ),
     "statistics of the batch": lambda: network(
-        lambda net, x: F.batch_norm(net.conv(x), net.mean, net.mean + 1, training=True),
-        mean=nn.Buffer(torch.zeros(16)),
+        lambda net, x: F.batch_norm(net.conv(x), net.mean, net.mean + 1, training=True), mean=nn.Buffer(torch.zeros(16))
     ),
     "largest of the batch": lambda: network(lambda net, x: F.relu(net.conv(x / x.max()))),
     "the first for all": lambda: network(lambda net, x: F.relu(net.conv(x[:1].expand_as(x)))),
@@ -69,7 +68,7 @@ def test_a_network_whose_scores_depend_on_the_batch_is_refused(name, device):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_a_network_that_draws_numbers_without_using_them_is_accepted(dtype, device):
-    def features(net: Network, x: Tensor) -> Tensor:
+    def features(net, x):
         torch.rand(1)
         return F.relu(net.norm(net.conv(x)))
 
@@ -79,7 +78,7 @@ def test_a_network_that_draws_numbers_without_using_them_is_accepted(dtype, devi
 def test_casting_is_not_taken_for_chance(device):
     inner = EXACT["functional_relu"].build()
 
-    def run(net: Network, x: Tensor) -> Tensor:
+    def run(net, x):
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
             return net.inner(x).float()
 

@@ -12,7 +12,6 @@ from runs import DIGITS, FIVE, contents, explain_into, lines, oddly_labeled, wri
 from cam.classifiers.classifier import Classifier
 from cam.errors import DiskFullError, OutputError, UsageError
 from cam.explanations.options import TopClasses
-from cam.runs.manifest import Record
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_results_that_are_removed_during_a_run_end_it(classifier, folder, tmp_pa
     """Even if there is another manifest in place of the one that the run holds open."""
     out, count = tmp_path / "out", itertools.count(1)
 
-    def remove(record: Record) -> None:
+    def remove(record):
         if next(count) == after:
             out.rename(tmp_path / "elsewhere")
             if again:

@@ -6,7 +6,6 @@ import re
 import struct
 import zlib
 from base64 import b85decode
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -67,7 +66,7 @@ def row(*values: float, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize(("dtype", "bits"), [("u1", 1), ("u1", 4), ("u1", 8), ("u2", 12), ("u2", 16), ("u4", 32)])
 @pytest.mark.parametrize("big", [False, True])
-def test_zero_is_white_if_the_tag_says_so(tmp_path: Path, order: str, dtype: str, bits: int, big: bool) -> None:
+def test_zero_is_white_if_the_tag_says_so(tmp_path, order, dtype, bits, big):
     stored = row(0, 2**bits - 1, 0, dtype=order + dtype)
     black, white = (tiff(stored, bits=bits, photometric=kind, big=big) for kind in (1, 0))
     assert gray(tmp_path, black) == [0, 255, 0]
@@ -77,7 +76,7 @@ def test_zero_is_white_if_the_tag_says_so(tmp_path: Path, order: str, dtype: str
 
 
 @pytest.mark.parametrize("dtype", ["<u1", "<u2"])
-def test_zero_is_black_in_a_gray_tiff_that_does_not_say(tmp_path: Path, dtype: str) -> None:
+def test_zero_is_black_in_a_gray_tiff_that_does_not_say(tmp_path, dtype):
     """As libtiff takes it; Pillow takes white."""
     top = np.iinfo(dtype).max
     data = tiff(row(0, top, dtype=dtype)).replace(
@@ -86,7 +85,7 @@ def test_zero_is_black_in_a_gray_tiff_that_does_not_say(tmp_path: Path, dtype: s
     assert gray(tmp_path, data) == [0, 255]
 
 
-def test_zero_is_white_behind_a_value_range_too(tmp_path: Path) -> None:
+def test_zero_is_white_behind_a_value_range_too(tmp_path):
     stored = row(-10, 0, 10, dtype="<f4")
     assert gray(tmp_path, tiff(stored, photometric=0), value_range=(-10, 10)) == [255, 127, 0]
     assert gray(tmp_path, tiff(stored, photometric=0), value_range="minmax") == [255, 127, 0]
@@ -117,7 +116,7 @@ def test_zero_is_white_behind_a_value_range_too(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("bands", [1, 3])
 @pytest.mark.parametrize("squeeze", [False, True])
-def test_the_range_is_asked_for(tmp_path: Path, dtype: str, low: float, high: float, bands: int, squeeze: bool) -> None:
+def test_the_range_is_asked_for(tmp_path, dtype, low, high, bands, squeeze):
     values = row(low, low + (high - low) * 0.25, high, dtype=dtype)
     stored = values[..., None].repeat(bands, 2)
     photometric = 2 if bands == 3 else 1
@@ -130,7 +129,7 @@ def test_the_range_is_asked_for(tmp_path: Path, dtype: str, low: float, high: fl
     assert gray(tmp_path, data, value_range=(high, high + 2.0 * (high - low))) == [0, 0, 0]
 
 
-def test_values_that_are_no_number_are_black_and_do_not_count(tmp_path: Path) -> None:
+def test_values_that_are_no_number_are_black_and_do_not_count(tmp_path):
     data = tiff(row(np.nan, 2, 4, -np.inf, np.inf, dtype="<f4"))
     check_refused(tmp_path, data, f"float32 values from 2 to 4, {HIDDEN}")
     assert gray(tmp_path, data, value_range="minmax") == [0, 0, 255, 0, 255]
@@ -141,7 +140,7 @@ def test_values_that_are_no_number_are_black_and_do_not_count(tmp_path: Path) ->
     ("low", "high", "known"),
     [(0, 16383, False), (0, 16384, True), (40000, 44095, False), (40000, 44096, True), (0, 1, False), (0, 0, True)],
 )
-def test_a_quarter_and_a_sixteenth_of_the_range_are_enough(tmp_path: Path, low: int, high: int, known: bool) -> None:
+def test_a_quarter_and_a_sixteenth_of_the_range_are_enough(tmp_path, low, high, known):
     data = tiff(row(low, high, dtype="<u2"))
     if known:
         assert gray(tmp_path, data) == [low >> 8, high >> 8]
@@ -149,14 +148,14 @@ def test_a_quarter_and_a_sixteenth_of_the_range_are_enough(tmp_path: Path, low: 
         check_refused(tmp_path, data, HIDDEN)
 
 
-def test_one_value_everywhere_has_no_range(tmp_path: Path) -> None:
+def test_one_value_everywhere_has_no_range(tmp_path):
     check_refused(tmp_path, tiff(row(7, 7, dtype="<u2")), HIDDEN)
     check_refused(tmp_path, tiff(row(7, 7, dtype="<u2")), "has the value 7 everywhere", value_range="minmax")
     assert gray(tmp_path, tiff(row(0, 0, dtype="<u2"))) == [0, 0]
     assert gray(tmp_path, tiff(row(40000, 40000, dtype="<u2"))) == [156, 156]  # 40000 / 256
 
 
-def test_color_of_twelve_bits_in_sixteen_is_not_black(tmp_path: Path) -> None:
+def test_color_of_twelve_bits_in_sixteen_is_not_black(tmp_path):
     """Of 16 bits a color Pillow takes the upper 8."""
     color = np.array([[[0, 2048, 4095]]], ">u2")
     rows = zlib.compress(b"\0" + color.tobytes())
@@ -166,7 +165,7 @@ def test_color_of_twelve_bits_in_sixteen_is_not_black(tmp_path: Path) -> None:
         assert read(tmp_path, data, value_range=(0, 4095))[0, 0].tolist() == [0, 128, 255]
 
 
-def test_photographs_of_eight_bits_are_as_they_are(tmp_path: Path) -> None:
+def test_photographs_of_eight_bits_are_as_they_are(tmp_path):
     undefined: dict[int, tuple[str, float]] = {339: ("H", 4)}  # SampleFormat
     assert gray(tmp_path, tiff(row(0, 77, dtype="<u1"), tags=undefined)) == [0, 77]
     assert gray(tmp_path, tiff(row(0, 65535, dtype="<u2"), tags=undefined)) == [0, 255]
@@ -176,7 +175,7 @@ def test_photographs_of_eight_bits_are_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.ppm"])
-def test_full_range_color_is_as_opencv_reads_it(tmp_path: Path, name: str) -> None:
+def test_full_range_color_is_as_opencv_reads_it(tmp_path, name):
     image = (photograph(40, 60).astype(np.uint16) << 8) + 77
     cv2.imwrite(str(tmp_path / name), image[..., ::-1])
     assert np.array_equal(read_image(tmp_path / name), photograph(40, 60))
@@ -201,13 +200,7 @@ def test_full_range_color_is_as_opencv_reads_it(tmp_path: Path, name: str) -> No
         ("<f8", (0.0, 0.5, 4.0), {340: ("d", 0.0), 341: ("d", 1.0)}, None),
     ],
 )
-def test_tags_that_say_the_range(
-    tmp_path: Path,
-    dtype: str,
-    values: tuple[float, ...],
-    tags: dict[int, tuple[str, float]],
-    expected: list[int] | None,
-) -> None:
+def test_tags_that_say_the_range(tmp_path, dtype, values, tags, expected):
     data = tiff(row(*values, dtype=dtype), tags=tags)
     if expected is None:
         check_refused(tmp_path, data, HIDDEN)
@@ -219,7 +212,7 @@ def test_tags_that_say_the_range(
 
 @pytest.mark.parametrize("bits", [9, 10, 12, 14])
 @pytest.mark.parametrize("width", [3, 8])
-def test_bits_that_are_packed_are_the_range(tmp_path: Path, bits: int, width: int) -> None:
+def test_bits_that_are_packed_are_the_range(tmp_path, bits, width):
     """Dark values, too: who packs 12 bits means 12 bits."""
     stored = np.random.default_rng(0).integers(0, 2**bits // 5, (4, width)).astype("<u2")
     expected = np.rint(255 * stored.astype(float) / (2**bits - 1))
@@ -227,7 +220,7 @@ def test_bits_that_are_packed_are_the_range(tmp_path: Path, bits: int, width: in
 
 
 @pytest.mark.parametrize("color", [0, 2, 4, 6])
-def test_significant_bits_of_a_png(tmp_path: Path, color: int) -> None:
+def test_significant_bits_of_a_png(tmp_path, color):
     """The standard wants them in the upper bits; who stores them in the lower ones is understood, too."""
     bands = {0: 1, 2: 3, 4: 2, 6: 4}[color]
     chunk = b"sBIT", bytes([12] * bands)
@@ -244,7 +237,7 @@ def test_significant_bits_of_a_png(tmp_path: Path, color: int) -> None:
 
 
 @pytest.mark.parametrize("top", [300, 4095, 65535])
-def test_the_largest_value_of_a_pnm(tmp_path: Path, top: int) -> None:
+def test_the_largest_value_of_a_pnm(tmp_path, top):
     values = [0, round(top / 3), top]
     binary = np.array(values, ">u2").tobytes()
     expected = [round(255 * value / top) for value in values]
@@ -257,14 +250,14 @@ def test_the_largest_value_of_a_pnm(tmp_path: Path, top: int) -> None:
 
 
 @pytest.mark.parametrize("compression", ["packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "zstd", "lzma"])
-def test_lossless_compressions(tmp_path: Path, compression: str) -> None:
+def test_lossless_compressions(tmp_path, compression):
     stored = np.arange(0, 65536, 256, np.uint16).reshape(16, 16)
     image = read_image(save(tmp_path / "a.tiff", stored, compression=compression))
     assert np.array_equal(image[..., 0], np.arange(256).reshape(16, 16))
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "jpeg"])
-def test_other_compressions(tmp_path: Path, compression: str) -> None:
+def test_other_compressions(tmp_path, compression):
     white = np.zeros((16, 16), np.uint8) + 255
     white[4:8] = 0
     mode = "L" if compression == "jpeg" else "1"
@@ -273,7 +266,7 @@ def test_other_compressions(tmp_path: Path, compression: str) -> None:
 
 
 @pytest.mark.parametrize("band", [1, 2])
-def test_tiles_and_their_differences(tmp_path: Path, band: int) -> None:
+def test_tiles_and_their_differences(tmp_path, band):
     y, x = np.mgrid[:18, :20]
     expected = np.rint((100.0 * y + 7 * x + 5000 * (band - 1)) / 8190 * 255)
     for data, high in ((TILES_LZW, 8190), (TILES_FLOAT, 8190 / 16)):
@@ -281,13 +274,13 @@ def test_tiles_and_their_differences(tmp_path: Path, band: int) -> None:
         assert np.array_equal(image[..., 0], expected)
 
 
-def test_floats_of_a_pfm_say_nothing(tmp_path: Path) -> None:
+def test_floats_of_a_pfm_say_nothing(tmp_path):
     data = b"Pf\n2 2\n-1.0\n" + np.array([1, 1, 0, 0.5], "<f4").tobytes()  # from the bottom up
     check_refused(tmp_path, data, f"float32 values from 0 to 1, {HIDDEN}")
     assert gray(tmp_path, data, value_range=(0, 1)) == [0, 128]
 
 
-def test_the_depth_of_a_jpeg_2000(tmp_path: Path) -> None:
+def test_the_depth_of_a_jpeg_2000(tmp_path):
     """Pillow rounds the largest value up, to 0."""
     assert read(tmp_path, b85decode(JPEG2000))[4, 4].tolist() == [0, 128, 255]
     assert read(tmp_path, b85decode(JPEG2000), value_range=(0, 8190))[4, 4].tolist() == [0, 64, 128]
@@ -296,7 +289,7 @@ def test_the_depth_of_a_jpeg_2000(tmp_path: Path) -> None:
 # Colors
 
 
-def test_a_palette_of_eight_bits_is_read_as_libtiff_reads_it(tmp_path: Path) -> None:
+def test_a_palette_of_eight_bits_is_read_as_libtiff_reads_it(tmp_path):
     """Old writers put 8 bits where 16 belong: all would be black. The palette is inverted, too."""
     palette = Image.new("P", (4, 4))
     palette.putpalette([value for index in range(256) for value in (255 - index, index, 7)])
@@ -317,7 +310,7 @@ def test_a_palette_of_eight_bits_is_read_as_libtiff_reads_it(tmp_path: Path) -> 
     ]
 
 
-def test_lab_and_cmyk_of_a_tiff(tmp_path: Path) -> None:
+def test_lab_and_cmyk_of_a_tiff(tmp_path):
     """The red of sRGB has L* 54.29, a* 80.81 and b* 69.89 under D50 (ICC)."""
     lab = np.array([[[round(54.29 * 2.55), 81, 70], [255, 0, 0]]] * 2, "u1")
     red, white = read(tmp_path, tiff(lab, photometric=8))[0].astype(int)
@@ -345,17 +338,17 @@ def test_lab_and_cmyk_of_a_tiff(tmp_path: Path) -> None:
         (b"BM" + struct.pack("<IHHIIiiHHIIiiII", 86, 0, 0, 54, 40, 2, 2, 1, 64, 0, 0, 0, 0, 0, 0) + bytes(32), "64"),
     ],
 )
-def test_sound_files_of_other_kinds_are_not_called_damaged(tmp_path: Path, data: bytes, kind: str) -> None:
+def test_sound_files_of_other_kinds_are_not_called_damaged(tmp_path, data, kind):
     check_refused(tmp_path, data, rf"is of a kind that is not supported \(.*{kind}.*\)\. Convert it, images to JPEG")
 
 
-def test_deep_files_have_the_limit_of_their_memory(tmp_path: Path) -> None:
+def test_deep_files_have_the_limit_of_their_memory(tmp_path):
     data = tiff(np.zeros((10, 10, 16), "<u2"))
     check_refused(tmp_path, data, "10 x 10 pixels of 256 bits, over the limit of 533", bands=(1,), max_pixels=533)
     assert read(tmp_path, data, bands=(1,), max_pixels=534).shape == (10, 10, 3)
 
 
-def test_hostile_tiles_and_chunks_take_no_memory(tmp_path: Path) -> None:
+def test_hostile_tiles_and_chunks_take_no_memory(tmp_path):
     tags: dict[int, tuple[str, float]] = {322: ("H", 30000), 323: ("H", 30000)}
     check_refused(tmp_path, tiff(row(1, 2, dtype="<f4"), tags=tags), "has 30000 x 30000 pixels, over the limit")
     data = png(1, 1, 16, 2, zlib.compress(b"\0" + bytes([200] * 6)))
@@ -364,7 +357,7 @@ def test_hostile_tiles_and_chunks_take_no_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("squeeze", [False, True])
-def test_cut_and_spoiled_samples_are_errors(tmp_path: Path, squeeze: bool) -> None:
+def test_cut_and_spoiled_samples_are_errors(tmp_path, squeeze):
     rng = np.random.default_rng(0)
     data = tiff(rng.integers(0, 65536, (8, 9, 5)).astype("<u2"), squeeze=squeeze)
     for _ in range(200):
@@ -388,11 +381,11 @@ def test_cut_and_spoiled_samples_are_errors(tmp_path: Path, squeeze: bool) -> No
         ({"bands": ()}, "--bands must be"),
     ],
 )
-def test_wrong_options(options: dict[str, object], message: str) -> None:
+def test_wrong_options(options, message):
     with pytest.raises(UsageError, match=message):
         ReadOptions(**options)  # type: ignore[arg-type]
 
 
-def test_strips_join(tmp_path: Path) -> None:
+def test_strips_join(tmp_path):
     stored = np.random.default_rng(0).integers(0, 65536, (300, 901, 3)).astype("<u2")
     assert np.array_equal(read(tmp_path, tiff(stored, photometric=2)), stored >> 8)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cam.errors import UsageError
-from cam.explanations.options import OneClass, Target, TopClasses, parse_target, resolve
+from cam.explanations.options import OneClass, TopClasses, parse_target, resolve
 
 LABELS = ["cat", "dog", "7", "crane", "1", "crane"]
 LOGITS = torch.tensor([0.5, -2.0, 3.0, 2.0, 3.0])
@@ -27,12 +27,12 @@ LOGITS = torch.tensor([0.5, -2.0, 3.0, 2.0, 3.0])
         ("Dog", OneClass(1)),
     ],
 )
-def test_targets_are_parsed(text: str, target: Target) -> None:
+def test_targets_are_parsed(text, target):
     assert parse_target(text, LABELS) == target
 
 
 @pytest.mark.parametrize(("text", "target"), [("top3", TopClasses(3)), ("999", OneClass(999))])
-def test_numbers_are_parsed_without_labels(text: str, target: Target) -> None:
+def test_numbers_are_parsed_without_labels(text, target):
     assert parse_target(text, None) == target
 
 
@@ -50,7 +50,7 @@ def test_numbers_are_parsed_without_labels(text: str, target: Target) -> None:
         ("top" + "9" * 5000, LABELS, "--target 'top9999"),
     ],
 )
-def test_wrong_targets_are_errors(text: str, labels: list[str] | None, sentence: str) -> None:
+def test_wrong_targets_are_errors(text, labels, sentence):
     with pytest.raises(UsageError) as caught:
         parse_target(text, labels)
     assert sentence in str(caught.value)
@@ -70,9 +70,7 @@ def test_wrong_targets_are_errors(text: str, labels: list[str] | None, sentence:
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-def test_targets_select_classes(
-    targets: list[Target], classes: list[int], dtype: torch.dtype, device: torch.device
-) -> None:
+def test_targets_select_classes(targets, classes, dtype, device):
     assert resolve(targets, LOGITS.to(device, dtype)) == classes
 
 
@@ -81,7 +79,7 @@ def test_targets_select_classes(
     count=st.integers(1, 12),
     class_idx=st.integers(0, 8),
 )
-def test_top_classes_are_the_largest_in_order(scores: list[float], count: int, class_idx: int) -> None:
+def test_top_classes_are_the_largest_in_order(scores, count, class_idx):
     class_idx %= len(scores)
     top = resolve([TopClasses(count)], torch.tensor(scores))
     assert top == sorted(range(len(scores)), key=lambda i: -scores[i])[:count]
@@ -89,5 +87,5 @@ def test_top_classes_are_the_largest_in_order(scores: list[float], count: int, c
     assert both == top + [class_idx] * (class_idx not in top)
 
 
-def test_of_a_thousand_equal_logits_the_first_classes_are_the_top(device: torch.device) -> None:
+def test_of_a_thousand_equal_logits_the_first_classes_are_the_top(device):
     assert resolve([TopClasses(3)], torch.zeros(1000, device=device)) == [0, 1, 2]

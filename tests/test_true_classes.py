@@ -103,10 +103,7 @@ def test_bare_wordnet_ids_of_all_classes_are_in_the_order_of_the_classes(folder)
     ("name", "message"),
     [
         ("tenhc/b.jpg", "The folder '.*tenhc' matches no class: .*nearest are 0 'tench'"),
-        (
-            "n01440764_tench.JPEG",
-            "must hold a folder .* class, got 'n01440764_tench.JPEG'. Give --truth",
-        ),
+        ("n01440764_tench.JPEG", "must hold a folder .* class, got 'n01440764_tench.JPEG'. Give --truth"),
     ],
 )
 def test_an_image_outside_the_folders_of_classes_is_an_error(folder, name, message):

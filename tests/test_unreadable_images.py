@@ -42,7 +42,7 @@ def valid_file(form: str) -> bytes:
 # Bad files
 
 
-def test_files_that_are_not_images(tmp_path: Path) -> None:
+def test_files_that_are_not_images(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("Python")
     (tmp_path / "page.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
@@ -61,13 +61,13 @@ def test_files_that_are_not_images(tmp_path: Path) -> None:
     check_refused(tmp_path / "null\0.jpg", "cannot be opened")
 
 
-def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     check_refused(path, "does not exist")
     assert read_image(save(path, photograph())).shape == (24, 32, 3)
 
 
-def test_a_file_without_permission_to_read_it(tmp_path: Path) -> None:
+def test_a_file_without_permission_to_read_it(tmp_path):
     """Root, who may read everything, becomes another user."""
     path = save(tmp_path / "a.png", photograph())
     path.chmod(0)
@@ -80,13 +80,13 @@ def test_a_file_without_permission_to_read_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_truncated_files(tmp_path: Path, form: str) -> None:
+def test_truncated_files(tmp_path, form):
     path = tmp_path / "cut.img"
     path.write_bytes(valid_file(form)[: len(valid_file(form)) * 2 // 3])
     check_refused(path, "is damaged or cut short")
 
 
-def test_an_image_without_pixels(tmp_path: Path) -> None:
+def test_an_image_without_pixels(tmp_path):
     (tmp_path / "a.pgm").write_bytes(b"P5 0 7 255\n")
     with pytest.raises(ImageError):
         read_image(tmp_path / "a.pgm")
@@ -95,7 +95,7 @@ def test_an_image_without_pixels(tmp_path: Path) -> None:
 # The limit on pixels
 
 
-def test_the_pixel_limit_is_checked_on_the_header(tmp_path: Path) -> None:
+def test_the_pixel_limit_is_checked_on_the_header(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(20000, 20000, 1, 0, b""))  # 400 million pixels that the file does not have
     check_refused(path, "has 20000 x 20000 pixels, over the limit of 100000000. .*--max-pixels")
@@ -103,7 +103,7 @@ def test_the_pixel_limit_is_checked_on_the_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP", "TIFF"])
-def test_max_pixels_replaces_the_limit_of_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+def test_max_pixels_replaces_the_limit_of_pillow(tmp_path, monkeypatch, form):
     """Pillow warns above its limit and refuses above twice of it; both would raise here."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     path = tmp_path / "a.img"
@@ -119,14 +119,9 @@ def test_max_pixels_replaces_the_limit_of_pillow(tmp_path: Path, monkeypatch: py
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 @pytest.mark.parametrize("form", [*FORMATS, "PPM", "JPEG2000", "AVIF", "HEIF"])
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    cut=st.floats(0, 1),
-    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255), st.booleans()), max_size=8),
-)
+@given(cut=st.floats(0, 1), flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255), st.booleans()), max_size=8))
 @example(cut=1.0, flips=[])
-def test_hostile_files_give_an_array_or_an_image_error(
-    tmp_path: Path, form: str, cut: float, flips: list[tuple[float, int, bool]]
-) -> None:
+def test_hostile_files_give_an_array_or_an_image_error(tmp_path, form, cut, flips):
     if form not in Image.SAVE:
         pytest.skip(f"this Pillow writes no {form}")
     data = bytearray(valid_file(form))
@@ -144,10 +139,8 @@ def test_hostile_files_give_an_array_or_an_image_error(
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-def test_errors_that_are_not_of_the_file_are_raised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
-) -> None:
-    def fail(*_: object, **__: object) -> None:
+def test_errors_that_are_not_of_the_file_are_raised(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
         raise error
 
     path = save(tmp_path / "a.png", photograph())

@@ -15,7 +15,7 @@ from cam.runs.workers import in_order
 def test_results_come_in_the_order_of_the_jobs():
     delays = [0.05, 0.0, 0.03, 0.0, 0.0, 0.02, 0.0, 0.0]
 
-    def work(index: int) -> int:
+    def work(index):
         time.sleep(delays[index])
         return index
 
@@ -46,7 +46,7 @@ def test_only_so_many_jobs_are_taken_ahead():
 def test_an_error_is_raised_in_its_turn_and_later_jobs_do_not_begin():
     begun = []
 
-    def work(job: int) -> int:
+    def work(job):
         begun.append(job)
         if job == 3:
             raise ValueError("job 3")
@@ -64,7 +64,7 @@ def test_ctrl_c_comes_after_the_results_of_jobs_that_have_begun():
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     begun, results = [], []
 
-    def work(job: int) -> int:
+    def work(job):
         begun.append(job)
         if job == 0:
             time.sleep(0.2)  # until the caller waits

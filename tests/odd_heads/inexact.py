@@ -21,11 +21,7 @@ on_features(
     lambda net, f: net.fc(torch.cat([f.mean((2, 3)), F.adaptive_max_pool2d(f, 1).flatten(1)], 1)),
     fc=lambda: nn.Linear(2 * K, C),
 )
-on_features(
-    "generalized_mean",
-    "nonlinear",
-    lambda net, f: net.fc(f.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)),
-)
+on_features("generalized_mean", "nonlinear", lambda net, f: net.fc(f.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)))
 
 for name, run in (
     ("capped_at_six", lambda net, p: net.fc(F.relu6(p))),

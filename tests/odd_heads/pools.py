@@ -79,11 +79,7 @@ for name, pool in (
 ):
     on_features(name, "gap-linear", lambda net, f, pool=pool: net.fc(pool(f)))
 
-on_features(
-    "einsum",
-    "gap-linear",
-    lambda net, f: torch.einsum("nkhw,ck->nc", f, net.fc.weight) / PLACES + net.fc.bias,
-)
+on_features("einsum", "gap-linear", lambda net, f: torch.einsum("nkhw,ck->nc", f, net.fc.weight) / PLACES + net.fc.bias)
 on_features(
     "sum_without_area",
     "gap-linear",
@@ -138,11 +134,7 @@ def register_tokens(net, x):
     return net.fc(tokens[:, 2:-2].mean(1))
 
 
-@odd(
-    "gap-linear",
-    norm=lambda: nn.LayerNorm(K),
-    encoder=lambda: nn.TransformerEncoderLayer(K, 2, 8, batch_first=True),
-)
+@odd("gap-linear", norm=lambda: nn.LayerNorm(K), encoder=lambda: nn.TransformerEncoderLayer(K, 2, 8, batch_first=True))
 def transformer_encoder(net, x):
     return net.fc(net.encoder(tokens_of(net, x)).mean(1))
 

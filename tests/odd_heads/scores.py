@@ -92,11 +92,7 @@ for name, known, run in (
     on_pooled(name, "gap-norm-linear", run, known=known)
 
 on_pooled(
-    "layer_norm",
-    "gap-norm-linear",
-    lambda net, p: net.fc(net.norm(p)),
-    known=centered,
-    norm=lambda: nn.LayerNorm(K),
+    "layer_norm", "gap-norm-linear", lambda net, p: net.fc(net.norm(p)), known=centered, norm=lambda: nn.LayerNorm(K)
 )
 
 for name, normalize in (
