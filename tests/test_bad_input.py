@@ -73,7 +73,7 @@ def test_cuda_on_a_machine_without_a_gpu(run, tmp_path):
     [
         [],
         [str(FIVE)],
-        [str(FIVE), "-o", "out", "--fit", "stretch"],
+        [str(FIVE), "-o", "out", "--fit", "fill"],
         [str(FIVE), "-o", "out", "--batch-size", "0"],
         [str(FIVE), "-o", "out", "--opacity", "2"],
         [str(FIVE), "-o", "out", "--format", "gif"],

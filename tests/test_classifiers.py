@@ -102,7 +102,7 @@ def test_labels_are_a_list_a_map_from_index_or_a_file(tmp_path):
     ("arguments", "message"),
     [
         ({"network": "resnet18"}, "network must be a torch.nn.Module, got 'resnet18'"),
-        ({"preprocessing": nn.Identity()}, "preprocessing must be a cam.Preprocessing, got Identity"),
+        ({"preprocessing": 256}, "preprocessing must be a cam.Preprocessing or a callable, got int"),
         ({"input_size": (96, 96)}, "--input-size must be from 1 to 4096 pixels, got .96, 96."),
         ({"input_size": 10_000_000}, "--input-size must be from 1 to 4096 pixels, got 10000000"),
         ({"labels": {1: "a", 2: "b"}}, "labels has 2 labels but none for class 0"),

@@ -182,7 +182,8 @@ def test_a_pipe_gets_no_progress_bar_and_no_colors(tmp_path):
     arguments = "-m", "cam", "explain", str(SAMPLES / "five.png"), "-m", "digits", "-o", str(tmp_path / "out")
     result = program(sys.executable, *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    assert result.stderr.startswith("input 72x72, whole image at shorter side 72")
+    assert result.stderr.count("\n") == 1
     assert "\x1b" not in result.stdout
     assert result.stdout.endswith(f"1 explained, 0 failed: {tmp_path / 'out'}\n")
 
@@ -200,7 +201,7 @@ def test_a_stopped_run_shows_its_failures(run, tmp_path, monkeypatch):
     monkeypatch.setattr("cam.runs.run.explain_folder", stop)
     result = run("explain", *inputs, *DIGITS, "-o", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (130, "")
-    heading, failed, stopped = result.stderr.splitlines()
+    _, heading, failed, stopped = result.stderr.splitlines()
     assert heading.split() == ["failed", "why"]
     assert failed.startswith(f"{tmp_path / 'bad.png'}  '{tmp_path / 'bad.png'}' is not an image")
     assert stopped == f"Stopped. Run the same command to continue in {str(tmp_path / 'out')!r}."

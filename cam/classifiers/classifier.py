@@ -61,8 +61,7 @@ class BaseClassifier:
 
     def with_input_size(self, size: Size) -> Self:
         """Take images of (H, W) pixels without resizing or cropping."""
-        preprocessing = replace(self.preprocessing, resize=min(size), crop=size, fit="crop")
-        return replace(self, preprocessing=preprocessing)
+        return replace(self, preprocessing=self.preprocessing.for_inputs(size))
 
 
 @dataclass(frozen=True)

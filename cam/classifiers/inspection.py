@@ -9,6 +9,8 @@ from typing import Any
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.load import load_network, make_classifier
+from cam.classifiers.preprocessing import Preprocessing
+from cam.classifiers.transforms import Transform
 from cam.errors import HeadError
 from cam.heads.copies import random_inputs
 from cam.heads.find import HeadReport, find_head
@@ -52,9 +54,14 @@ def inspect_model(
     model: str,
     *,
     weights: str | Path | None = None,
+    preprocessing: Preprocessing | Transform | None = None,
     input_size: int | None = None,
+    resize: int | Size | None = None,
+    crop: int | Size | None = None,
+    interpolation: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    channels_in: int | None = None,
     output: str | int | None = None,
     random_weights: bool = False,
     unsafe_pickle: bool = False,
@@ -72,7 +79,21 @@ def inspect_model(
         >>> inspection.head_report.kind, inspection.cells, inspection.classifier.proof.error64 < 1e-6
         ('gap-linear', (8, 8), True)
     """
-    loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle, output)
+    loaded = load_network(
+        model,
+        weights=weights,
+        random_weights=random_weights,
+        unsafe_pickle=unsafe_pickle,
+        output=output,
+        preprocessing=preprocessing,
+        input_size=input_size,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+        mean=mean,
+        std=std,
+        channels_in=channels_in,
+    )
     network, shape = loaded.network, loaded.preprocessing.input_shape
     try:
         classifier = make_classifier(model, loaded)

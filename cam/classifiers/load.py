@@ -17,10 +17,14 @@ from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork
 from cam.classifiers.sources.cards import card_names, from_card, read_card
 from cam.classifiers.sources.factory import from_factory
+from cam.classifiers.sources.huggingface import from_huggingface, is_pretrained_folder
+from cam.classifiers.sources.timm import declared_by_timm, from_timm
 from cam.classifiers.sources.torchvision import from_torchvision, torchvision_names
-from cam.errors import ModelError, UsageError
+from cam.classifiers.transforms import Transform, as_preprocessing
+from cam.errors import ModelError
 from cam.heads.examine import analyze_head
 from cam.heads.outputs import SelectedOutput, unwrap
+from cam.maps.geometry import Size
 from cam.tensors import pick_device
 
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")
@@ -32,9 +36,14 @@ def load_classifier(
     weights: str | Path | None = None,
     labels: Labels | None = None,
     device: str = "auto",
+    preprocessing: Preprocessing | Transform | None = None,
     input_size: int | None = None,
+    resize: int | Size | None = None,
+    crop: int | Size | None = None,
+    interpolation: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    channels_in: int | None = None,
     activation: Activation | None = None,
     output: str | int | None = None,
     random_weights: bool = False,
@@ -48,9 +57,14 @@ def load_classifier(
         weights: checkpoint to load, safetensors or torch; the model's own weights by default.
         labels: of the classes, in order, by index, or a file of them, instead of the model's own.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+        preprocessing: from photograph to input, as for `wrap`, instead of the model's own.
         input_size: side of the square input, pixels, instead of the model's own.
-        mean: of each channel, of values in [0, 1], instead of the model's own.
+        resize: shorter side after resizing, pixels, or (H, W) whatever the image's aspect, likewise.
+        crop: of the center, pixels, a side or (H, W), likewise.
+        interpolation: of the resizing, "bilinear", "bicubic", "nearest", ..., likewise.
+        mean: of each channel, of values in [0, 1], likewise.
         std: of each channel, likewise.
+        channels_in: that the network takes, if not the model's own: 1 for gray.
         activation: what makes probabilities of the class scores, "softmax", "sigmoid" (several classes at once) or
             "none" (values, as in regression), instead of the model's own.
         output: name or index of the class scores among several outputs.
@@ -69,14 +83,28 @@ def load_classifier(
         torch.Size([10, 64])
     """
     target = pick_device(device)
-    loaded = load_network(model, weights, input_size, mean, std, random_weights, unsafe_pickle, output)
+    loaded = load_network(
+        model,
+        weights=weights,
+        random_weights=random_weights,
+        unsafe_pickle=unsafe_pickle,
+        output=output,
+        preprocessing=preprocessing,
+        input_size=input_size,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+        mean=mean,
+        std=std,
+        channels_in=channels_in,
+    )
     return make_classifier(model, loaded, labels, activation).to(target)
 
 
 def wrap(
     network: nn.Module,
     *,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | Transform | None = None,
     labels: Labels | None = None,
     input_size: int | None = None,
     activation: Activation | None = None,
@@ -87,7 +115,10 @@ def wrap(
 
     Args:
         network: takes (N, 3, H, W) and ends in global average pooling and a linear layer.
-        preprocessing: from photograph to input; ImageNet's mean and standard deviation by default.
+        preprocessing: from photograph to input, a `Preprocessing` or the transform of your validation set: any callable
+            from a Pillow image to a tensor (torchvision, timm, a Hugging Face processor), of which is measured where
+            the input lies in the image. By default what a timm network declares, else ImageNet's mean and standard
+            deviation.
         labels: of the classes, in order, by index, or a file of them; "class 0" and so on by default.
         input_size: side of its square input, pixels, 224 by default.
         activation: what makes probabilities of the class scores, "softmax", "sigmoid" (several classes at once) or
@@ -105,30 +136,35 @@ def wrap(
         >>> wrap(network, labels=["cat", "dog"], input_size=32).head.kind
         'gap-linear'
     """
-    network, preprocessing = unwrap(network), preprocessing or Preprocessing()
-    if not hasattr(preprocessing, "adjusted"):
-        problem = f"preprocessing must be a cam.Preprocessing, got {type(preprocessing).__name__}"
-        raise UsageError(problem, "Pass cam.Preprocessing(resize, crop, mean, std)")
+    network = unwrap(network)
+    if preprocessing is None:
+        known, declared = declared_by_timm(network) or (Preprocessing(), "")
+    else:
+        known, declared = as_preprocessing(preprocessing), "as given"
     name = name or type(network).__name__
     if output is not None and isinstance(network, nn.Module):
         network = SelectedOutput(network, output)
-    loaded = LoadedNetwork(network, preprocessing.adjusted(input_size))
+    loaded = LoadedNetwork(network, known.adjusted(input_size), declared=declared)
     return make_classifier(name, loaded, labels, activation)
 
 
 def load_network(
     model: str,
+    *,
     weights: str | Path | None = None,
-    input_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
     random_weights: bool = False,
     unsafe_pickle: bool = False,
     output: str | int | None = None,
+    preprocessing: Preprocessing | Transform | None = None,
+    **changes: Any,
 ) -> LoadedNetwork:
     """Build a network on the CPU, in evaluation mode and without gradients; arguments as for `load_classifier`."""
     file = None if weights is None else Path(weights)
-    if ":" in model:
+    if model.startswith("timm:"):
+        loaded = from_timm(model.removeprefix("timm:"), file, random_weights, unsafe_pickle, changes.get("channels_in"))
+    elif model.startswith("hf:") or is_pretrained_folder(model):
+        loaded = from_huggingface(model.removeprefix("hf:"), file, random_weights, unsafe_pickle)
+    elif ":" in model:
         loaded = from_factory(model, file, unsafe_pickle)
     elif model in card_names():
         loaded = from_card(model, file, random_weights, unsafe_pickle)
@@ -140,10 +176,16 @@ def load_network(
         if Path(model).suffix in _CHECKPOINTS:
             remedy = f"Give a checkpoint with --weights, and its network with --model: -m resnet50 --weights {model}"
         raise ModelError(f"--model {model!r} is not known", remedy)
-    preprocessing = loaded.preprocessing.adjusted(input_size, mean, std)
+    changed, declared = loaded.preprocessing, loaded.declared
+    if preprocessing is not None:
+        changed, declared = as_preprocessing(preprocessing), "as given"
+    if given := [name for name, value in changes.items() if value is not None]:
+        changed = changed.adjusted(**changes)
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        declared = f"{declared or 'assumed'}, with {options}"
     network = loaded.network if output is None else SelectedOutput(loaded.network, output)
     network = network.eval().requires_grad_(False)
-    return replace(loaded, network=network, preprocessing=preprocessing, own_weights=file is None)
+    return replace(loaded, network=network, preprocessing=changed, declared=declared, own_weights=file is None)
 
 
 def make_classifier(
@@ -163,7 +205,8 @@ def describe_scores(
     chosen, note = choose_activation(activation, loaded.network, loaded.activation, classes)
     binary = classes == 1 and chosen != "none"
     names = name_classes(labels, loaded.labels, classes, binary=binary)
-    notes = [*loaded.notes, note] if note else [*loaded.notes]
+    declared = loaded.declared or "assumed; --resize, --crop, --mean and --std give others"
+    notes = [f"{loaded.preprocessing.describe()}: {declared}", *loaded.notes, *filter(None, [note])]
     if loaded.weights and not loaded.own_weights:  # somebody else's, perhaps of another task
         file = loaded.weights.name
         if labels is None and names == loaded.labels:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from cam.images.io import resize
 from cam.maps.geometry import Frame, Size, fit_crop, fit_whole
 from cam.tensors import to_device
 
-Fit = Literal["crop", "whole"]
+Fit = Literal["crop", "whole", "stretch"]
+Backend = Literal["torch", "pillow"]
 MAX_SIDE = 4096  # pixels of an input; a larger one does not fit in any memory
 _MAX_PIXELS = 2**24  # of a resized image
-_ANTIALIASED = ("bilinear", "bicubic")  # that torch has for bytes
+ANTIALIASED: tuple[str, ...] = "bilinear", "bicubic"  # that torch has for bytes
+INTERPOLATIONS = "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"  # of Pillow
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _TTA_SCALES = (2.0, 1.5, 1.0)  # of the inputs whose maps are averaged; the finest first
 
@@ -31,27 +33,38 @@ class Preprocessing:
     """What a model does to a photograph; ImageNet's values by default.
 
     Attributes:
-        resize: shorter side after resizing, pixels.
+        resize: shorter side after resizing, pixels; or (H, W), whatever the image's aspect.
         crop: (H, W) of the center crop: the model's own input size.
         mean: of each channel, of values in [0, 1]; one number makes the input gray, three are red, green and blue, and
             another count is that of the bands that images must have.
         std: of each channel, likewise.
-        interpolation: of the resizing, "bilinear", "bicubic" or "nearest".
-        fit: "crop" for the center crop, "whole" for the whole image, by default.
+        interpolation: of the resizing, "bilinear", "bicubic", "nearest", "lanczos", "box" or "hamming".
+        fit: by default "crop" for the center crop, "whole" for the whole image at that scale, or "stretch" for the
+            whole image in the crop's size.
+        backend: "torch" resizes as torchvision does tensors, "pillow" as it does Pillow's images.
     """
 
-    resize: int = 224
+    resize: int | Size = 224
     crop: Size = (224, 224)
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
     fit: Fit = "crop"
+    backend: Backend = "torch"
 
     def __post_init__(self) -> None:
-        sides = (self.resize, *self.crop) if np.shape(self.crop) == (2,) else ()
-        if not sides or not all(isinstance(side, int) and side > 0 for side in sides):
+        sides = (*np.atleast_1d(self.resize).tolist(), *np.atleast_1d(self.crop).tolist())
+        shapes = np.shape(self.resize), np.shape(self.crop)
+        if shapes not in (((), (2,)), ((2,), (2,))) or not all(isinstance(side, int) and side > 0 for side in sides):
             problem = f"resize must be pixels, and crop (H, W) in pixels, got {self.resize} and {self.crop}"
             raise UsageError(problem, "Give positive whole numbers, such as 256 and (224, 224)")
+        for name, value, known in (
+            ("interpolation", self.interpolation, INTERPOLATIONS),
+            ("fit", self.fit, get_args(Fit)),
+            ("backend", self.backend, get_args(Backend)),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, got {value!r}", "Leave it out")
         if np.shape(self.mean) != np.shape(self.std) or np.ndim(self.mean) != 1 or not len(self.mean):
             problem = f"mean and std must have a number for each channel, got {self.mean} and {self.std}"
             raise UsageError(problem, "Give red, green and blue, (0.5,) for gray images, or one for each band")
@@ -71,24 +84,59 @@ class Preprocessing:
             raise UsageError(problem, "Name its bands with --bands of cam explain, or with bands= of read_image")
 
     def adjusted(
-        self, input_size: int | None = None, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+        self,
+        input_size: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        *,
+        resize: int | Size | None = None,
+        crop: int | Size | None = None,
+        interpolation: str | None = None,
+        channels_in: int | None = None,
     ) -> Preprocessing:
-        """Replace the values that are given; the input becomes a square of `input_size` pixels."""
+        """Replace the values that are given.
+
+        The input becomes a square of `input_size` pixels, or `crop`; without a crop, `resize` (H, W) is its size. Of
+        another number of channels (`channels_in`) each gets the average of the mean and std that there are.
+        """
         if input_size is not None and input_size not in range(1, MAX_SIDE + 1):
             problem = f"--input-size must be from 1 to {MAX_SIDE} pixels, got {input_size!r}"
             raise UsageError(problem, "Give the side of a square input, such as 224")
-        return replace(
-            self,
-            resize=input_size or self.resize,
-            crop=(input_size, input_size) if input_size else self.crop,
-            mean=self.mean if mean is None else tuple(np.atleast_1d(mean).tolist()),
-            std=self.std if std is None else tuple(np.atleast_1d(std).tolist()),
+        changes: dict[str, Any] = {}
+        if input_size:
+            changes.update(resize=input_size, crop=(input_size, input_size))
+        if resize:
+            changes["resize"] = resize
+        if crop or (resize and not input_size):
+            changes["crop"] = _pair(crop or resize)
+        if channels_in and channels_in != len(self.mean):
+            changes.update(mean=(_average(self.mean),) * channels_in, std=(_average(self.std),) * channels_in)
+        given = {"mean": mean, "std": std}
+        changes.update(
+            {name: tuple(np.atleast_1d(value).tolist()) for name, value in given.items() if value is not None}
         )
+        if interpolation:
+            changes["interpolation"] = interpolation
+        return replace(self, **changes) if changes else self
 
     def scaled(self, factor: float) -> Preprocessing:
         """Show the network the same part of the photograph with more pixels, or fewer."""
         height, width = (max(1, round(side * factor)) for side in self.crop)
-        return replace(self, resize=max(1, round(self.resize * factor)), crop=(height, width))
+        resize: int | Size
+        if isinstance(self.resize, int):
+            resize = max(1, round(self.resize * factor))
+        else:
+            resize = max(1, round(self.resize[0] * factor)), max(1, round(self.resize[1] * factor))
+        return replace(self, resize=resize, crop=(height, width))
+
+    def for_inputs(self, size: Size) -> Preprocessing:
+        """Take images of (H, W) pixels without resizing or cropping."""
+        return replace(self, resize=min(size), crop=size, fit="crop")
+
+    @property
+    def min_side(self) -> int | None:
+        """Pixels that are needed of an image's shorter side; None for all."""
+        return int(np.max(self.resize if self.fit != "stretch" else self.crop))
 
     def frame(self, photo: Size, fit: Fit | None = None) -> Frame:
         """Where the input lies in a photograph of (H, W) pixels.
@@ -97,16 +145,44 @@ class Preprocessing:
             >>> Preprocessing(256, (224, 224)).frame((480, 640), "whole").input
             (256, 341)
         """
-        if (fit or self.fit) == "whole":
-            return fit_whole(photo, self.resize)
-        return fit_crop(photo, self.resize, self.crop)
+        fit = fit or self.fit
+        if fit == "whole":
+            return fit_whole(photo, int(np.min(self.resize)))
+        return fit_crop(photo, self.crop if fit == "stretch" else self.resize, self.crop)
+
+    def describe(self) -> str:
+        """Say in words what is done to a photograph.
+
+        Example:
+            >>> Preprocessing(256, (224, 224), mean=(0.5,), std=(0.25,)).describe()
+            'input 224x224 gray, center of shorter side 256, bilinear, mean 0.5, std 0.25'
+        """
+        (height, width), channels = self.crop, {1: " gray", 3: ""}.get(len(self.mean), f" of {len(self.mean)} bands")
+        parts = [f"input {width}x{height}{channels}", self._describe_fit(), self.interpolation]
+        for name in ("mean", "std"):
+            numbers = [f"{value:.4g}" for value in getattr(self, name)]
+            parts.append(f"{name} {' '.join(numbers if len(set(numbers)) > 1 else numbers[:1])}")
+        return ", ".join(part for part in parts if part)
+
+    def _describe_fit(self) -> str:
+        if self.fit == "whole":
+            return f"whole image at shorter side {np.min(self.resize)}"
+        if self.fit == "stretch" or self.resize == self.crop:
+            return "stretched"
+        if isinstance(self.resize, int):
+            return f"center of shorter side {self.resize}"
+        return f"center of {self.resize[1]}x{self.resize[0]}, stretched"
+
+    def to_json(self) -> dict[str, Any]:
+        """Values for run.json."""
+        return asdict(self)
 
     def prepare(self, image: NDArray[np.uint8], fit: Fit | None = None) -> tuple[Tensor, Frame]:
         """Make the network's input: within 1e-5 of what torchvision's transforms make of the image as a tensor.
 
         From a Pillow image they make one that differs by at most 2 of 255, in 1 of 300 values of photographs, in ten
-        times the time. Pillow resizes here, too, if the interpolation is "nearest" or if over 16 million pixels would
-        have to be resized.
+        times the time: `backend` "pillow" does. Pillow resizes, too, if torch has no such interpolation of bytes, or
+        if over 16 million pixels would have to be resized.
 
         Args:
             image: (H, W, 3) uint8 RGB, upright, or (H, W, channels) as the network takes.
@@ -132,10 +208,14 @@ class Preprocessing:
         """
         height, width = image.shape[:2]
         frame = self.frame(photo or (height, width), fit)
-        pixels = crop_resized(image, frame, self.interpolation)
+        pixels = self.crop_pixels(image, frame)
         if len(self.mean) == 1:
             pixels = np.rint(pixels @ _LUMINANCE)[..., None].astype(np.uint8)
         return pixels.copy(), frame  # not a view of the whole resized image
+
+    def crop_pixels(self, image: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
+        """Resize an image (H, W, C) and crop the input of a frame from it, (h, w, C); black outside the image."""
+        return crop_resized(image, frame, self.interpolation, self.backend)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Normalize cropped pixels (N, H, W, channels) uint8: (N, channels, H, W) float32, channels last in memory.
@@ -155,7 +235,9 @@ class Preprocessing:
         return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
 
-def crop_resized(image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear") -> NDArray[np.uint8]:
+def crop_resized(
+    image: NDArray[np.uint8], frame: Frame, interpolation: str = "bilinear", backend: Backend = "torch"
+) -> NDArray[np.uint8]:
     """Resize an image (H, W, 3) and crop the network's input of a frame from it; black outside the image."""
     (top, left), (height, width), (full_h, full_w) = frame.offset, frame.input, frame.resized
     image_h, image_w = image.shape[:2]
@@ -163,7 +245,7 @@ def crop_resized(image: NDArray[np.uint8], frame: Frame, interpolation: str = "b
     if full_h * full_w > _MAX_PIXELS:  # a line of pixels would fill the memory: resize only the crop
         box = x0 * image_w / full_w, y0 * image_h / full_h, x1 * image_w / full_w, y1 * image_h / full_h
         part = resize(image, (y1 - y0, x1 - x0), interpolation, box)
-    elif interpolation in _ANTIALIASED:
+    elif interpolation in ANTIALIASED and backend == "torch":
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)[None]
         resized = interpolate(pixels, (full_h, full_w), mode=interpolation, antialias=True)
         part = resized[0].permute(1, 2, 0).numpy()[y0:y1, x0:x1]
@@ -172,6 +254,15 @@ def crop_resized(image: NDArray[np.uint8], frame: Frame, interpolation: str = "b
     if part.shape[:2] == (height, width):
         return part
     return np.pad(part, ((y0 - top, top + height - y1), (x0 - left, left + width - x1), (0, 0)))
+
+
+def _pair(size: int | Size | None) -> Size:
+    height, width = np.broadcast_to(np.asarray(size), 2).tolist()
+    return height, width
+
+
+def _average(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def multi_scale(preprocessing: Preprocessing, resolution: int | None, tta: bool) -> list[Preprocessing]:

@@ -46,7 +46,7 @@ def describe(model: BaseClassifier, arguments: Mapping[str, Any]) -> dict[str, A
         "activation": model.activation,
         "notes": list(model.notes),
         **head,
-        "preprocessing": asdict(model.preprocessing),
+        "preprocessing": model.preprocessing.to_json(),
         "device": str(device),
         "dtype": str(dtype).removeprefix("torch."),
     }

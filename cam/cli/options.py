@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cam.cli.command import Function, option_group, select
-from cam.cli.values import ACTIVATION, BANDS, NUMBERS, PATH, RANGE, whole_number
+from cam.cli.values import ACTIVATION, BANDS, INTERPOLATION, NUMBERS, PATH, RANGE, SIZE, whole_number
 
 _input = option_group("Inputs")
 _model = option_group("Model")
@@ -21,6 +21,10 @@ def checkpoint_options(function: Function) -> Function:
         _model("--weights", type=PATH, metavar="FILE", help="Checkpoint, in the format of safetensors or torch."),
         _model("--output", metavar="NAME|INDEX", help="Which of several outputs are the class scores."),
         _model("--input-size", type=whole_number(1), help="Side of the network's square input, in pixels."),
+        _model("--resize", type=SIZE, metavar="N|WxH", help="Resize: shorter side, or width and height."),
+        _model("--crop", type=SIZE, metavar="N|WxH", help="Input: the center; default: all of --resize."),
+        _model("--interpolation", type=INTERPOLATION, metavar="NAME", help="bilinear, bicubic, nearest, ..."),
+        _model("--channels-in", type=whole_number(1), help="Channels of the input: 1 for gray."),
         _model("--mean", type=NUMBERS, help="Mean of each channel: 0.5,0.5,0.5; 0.5 if gray."),
         _model("--std", type=NUMBERS, help="Standard deviation of each channel, like --mean."),
         _model("--no-weights", is_flag=True, help="Use random weights, to try a network offline."),
@@ -32,7 +36,13 @@ def classifier_options(function: Function) -> Function:
     """Add the options of every command that loads a classifier."""
     return add_options(
         function,
-        _model("-m", "--model", metavar="NAME", default="resnet50", help="From cam models, or file.py:function."),
+        _model(
+            "-m",
+            "--model",
+            metavar="NAME",
+            default="resnet50",
+            help="cam models, timm:X, hf:X, file.py:make.",
+        ),
         _model("--labels", type=PATH, metavar="FILE", help="Class names: a line each, a JSON list or index map."),
         _model(
             "--activation", type=ACTIVATION, metavar="NAME", help="softmax, sigmoid (multi-label) or none (regression)."
@@ -70,5 +80,21 @@ def output_options(function: Function) -> Function:
 
 def classifier_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `cam.load_classifier` that `classifier_options` give."""
-    names = "model", "weights", "labels", "activation", "output", "input_size", "mean", "std", "device", "unsafe_pickle"
-    return {**select(options, *names), "random_weights": options["no_weights"]}
+    same = select(
+        options,
+        "model",
+        "weights",
+        "labels",
+        "activation",
+        "output",
+        "input_size",
+        "resize",
+        "crop",
+        "interpolation",
+        "mean",
+        "std",
+        "channels_in",
+        "device",
+        "unsafe_pickle",
+    )
+    return {**same, "random_weights": options["no_weights"]}

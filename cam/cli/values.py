@@ -57,7 +57,14 @@ RANGE = Value(
     lambda span: span == "minmax" or (len(span) == 2 and -inf < span[0] < span[1] < inf),
 )
 BANDS = Value("N,N,N", integers, "numbers of bands such as 4,3,2, counted from 1", lambda bands: min(bands) > 0)
-FIT = click.Choice(["crop", "whole"])
+FIT = click.Choice(["crop", "whole", "stretch"])
+SIZE = Value(
+    "N|WxH",
+    lambda text: integers(text, "x")[::-1] if "x" in text else int(text),
+    "a side such as 256, or width and height such as 320x256",
+    lambda size: min(size) > 0 and len(size) == 2 if isinstance(size, tuple) else size > 0,
+)
+INTERPOLATION = click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"])
 ACTIVATION = click.Choice(["softmax", "sigmoid", "none"])
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])
 PATH = click.Path(path_type=Path)

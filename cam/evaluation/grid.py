@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from cam.classifiers.classifier import Classifier
-from cam.classifiers.preprocessing import crop_resized
 from cam.errors import UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, measure_items, run_benchmark
 from cam.evaluation.methods import Image, Load, MapRequest, Method, forward_image, load_image
@@ -113,7 +112,7 @@ def compose_mosaic(classifier: Classifier, mosaic: Mosaic, load: Load = load_ima
     for picture, _ in mosaic.tiles:
         image = load(picture)
         frame = preprocessing.frame((image.shape[0], image.shape[1]), "crop")
-        tiles.append(crop_resized(image, frame, preprocessing.interpolation))
+        tiles.append(preprocessing.crop_pixels(image, frame))
     rows = [np.concatenate(tiles[i : i + mosaic.size], 1) for i in range(0, len(tiles), mosaic.size)]
     return np.concatenate(rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -88,13 +88,17 @@ def run_forward(
     The arguments and the order of the results are as for `explain_images`.
     """
     sizes = photos or [(image.shape[0], image.shape[1]) for image in images]
-    prepared = [preprocessing.resize_and_crop(image, fit, size) for image, size in zip(images, sizes, strict=True)]
+    results: dict[int, ForwardResult | ModelError] = {}
+    prepared: dict[int, tuple[NDArray[Any], Frame]] = {}
     of_size: dict[Size, list[int]] = {}
-    for index, (_, frame) in enumerate(prepared):
-        of_size.setdefault(frame.input, []).append(index)
+    for index, (image, size) in enumerate(zip(images, sizes, strict=True)):
+        try:
+            prepared[index] = preprocessing.resize_and_crop(image, fit, size)
+            of_size.setdefault(prepared[index][1].input, []).append(index)
+        except ModelError as error:  # in a user's transform
+            results[index] = error
 
     run = partial(_run, classifier, preprocessing, mirrored)
-    results: dict[int, ForwardResult | ModelError] = {}
     for (height, width), indices in of_size.items():
         count = max(1, _BATCH_PIXELS // (height * width))
         for start in range(0, len(indices), count):

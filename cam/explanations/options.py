@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.labels import find_class
-from cam.classifiers.preprocessing import MAX_SIDE, Fit, Preprocessing
+from cam.classifiers.preprocessing import MAX_SIDE, Fit, Preprocessing, multi_scale
 from cam.errors import UsageError
 from cam.maps.evidence import Evidence
 
@@ -24,7 +24,8 @@ class ExplainOptions:
         evidence: "logit", the evidence for the class itself; "contrast", that over one other class; "margin", that
             over the best other class at each position; "posterior", the probability of the class at each position.
         against: index of the other class of a contrast; None for the other class with the largest logit.
-        fit: "crop" for the center of the image, "whole" for all of it at the same scale; None for the model's own.
+        fit: "crop" for the center of the image, "whole" for all of it at the same scale, "stretch" for all of it in the
+            crop's size; None for the model's own.
         resolution: shorter side, in pixels, of the input that maps come from; None is the model's own. Logits always
             come from the model's own input size.
         tta: average maps over larger and mirrored inputs (test-time augmentation).
@@ -62,6 +63,9 @@ class ExplainOptions:
 
     def check(self, classifier: Classifier) -> None:
         """Raise UsageError unless the classifier's scores and channels have what is asked for."""
+        preprocessing = classifier.preprocessing
+        preprocessing.frame(preprocessing.crop, self.fit)
+        multi_scale(preprocessing, self.resolution, self.tta)
         if self.channels and classifier.head.kind == "conv-gap":
             problem = f"--channels must be 0: {classifier.name!r} has one channel a class, with the map of the class"
             raise UsageError(problem, "Leave --channels out")

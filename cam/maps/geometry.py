@@ -80,19 +80,19 @@ def stretched(cells: Size, input_size: Size) -> Grid:
     return Grid(((stride_y - 1) / 2, (stride_x - 1) / 2), (stride_y, stride_x), "stretched")
 
 
-def fit_crop(photo: Size, resize: int, crop: Size) -> Frame:
+def fit_crop(photo: Size, resize: int | Size, crop: Size) -> Frame:
     """Resize the shorter side, then crop the center, as torchvision's evaluation presets do.
 
     Args:
         photo: (H, W) of the photograph.
-        resize: shorter side after resizing, pixels.
+        resize: shorter side after resizing, pixels; or (H, W), whatever the photograph's aspect.
         crop: (H, W) of the network's input; if it is larger than the resized image, this is padded.
 
     Example:
         >>> fit_crop((480, 640), 256, (224, 224))
         Frame(photo=(480, 640), resized=(256, 341), offset=(16, 58), input=(224, 224))
     """
-    resized = _resize(photo, resize)
+    resized = _resize(photo, resize) if isinstance(resize, int) else resize
     # With torchvision's rounding.
     top, left = (
         -((side - length) // 2) if side > length else round((length - side) / 2)

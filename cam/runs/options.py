@@ -96,7 +96,10 @@ class RunOptions:
             return None
         inputs = [preprocessing, *multi_scale(preprocessing, self.explain.resolution, self.explain.tta)]
         outputs = (output.min_side for output in self.outputs)
-        return max(*(size.resize for size in inputs), (self.max_side or 0) if overlays else 0, *outputs)
+        sides = [size.min_side for size in inputs]
+        if None in sides:
+            return None
+        return max(*filter(None, sides), (self.max_side or 0) if overlays else 0, *outputs)
 
 
 def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:

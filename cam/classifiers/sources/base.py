@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +25,8 @@ from cam.errors import ModelError, reason_of
 class LoadedNetwork:
     """A network with its preprocessing; labels, file of the weights and activation, if there are any.
 
-    `own_weights` is False if labels and activation are those of other weights; `notes` say what was assumed.
+    `declared` says where the preprocessing comes from; it is empty if nothing declares one. `own_weights` is False if
+    preprocessing, labels and activation are those of other weights; `notes` say what was assumed.
     """
 
     network: nn.Module
@@ -31,6 +34,7 @@ class LoadedNetwork:
     labels: tuple[str, ...] | None = None
     weights: Path | None = None
     activation: Activation | None = None
+    declared: str = ""
     own_weights: bool = True
     notes: tuple[str, ...] = ()
 
@@ -59,3 +63,24 @@ def named_errors(problem: str, remedy: str) -> Iterator[None]:
         raise
     except BaseException as error:  # a script exits
         raise ModelError(f"{problem}: {type(error).__name__}: {reason_of(error)}", remedy) from error
+
+
+def import_extra(package: str, extra: str) -> ModuleType:
+    """Import a package of an extra; ModelError if it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ModelError(f"--model needs {package}: {error}", f"Run pip install 'gapcam[{extra}]'") from error
+
+
+@contextmanager
+def weights_only() -> Iterator[None]:
+    """Forbid code in the pickles that a library reads, whose builders do not pass `weights_only` on."""
+    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        if before is not None:
+            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before

@@ -15,6 +15,8 @@ from cam.tensors import fixed_seed
 _CAM = Path(__file__).parents[2]
 FOLDER = _CAM / "models" if (_CAM / "models").is_dir() else _CAM.parent / "models"
 
+_DECLARED = "from its card"
+
 
 def card_names() -> list[str]:
     """Names of the models that have a card."""
@@ -39,10 +41,10 @@ def from_card(name: str, weights: Path | None, random_weights: bool, unsafe_pick
     preprocessing, labels = Preprocessing(**values, fit=card["fit"]), tuple(card["labels"])
     activation = card.get("activation", "softmax")
     if random_weights:
-        return LoadedNetwork(network, preprocessing, labels, None, activation)
+        return LoadedNetwork(network, preprocessing, labels, None, activation, _DECLARED)
     file = weights or (FOLDER / card["weights"] if card["weights"] else None)
     if file is None:
         problem = f"{name!r} comes without weights"
         raise WeightsError(problem, "Give a checkpoint with --weights, or --no-weights for random ones")
     network, notes = fill_weights(network, factory, card["arguments"], file, unsafe_pickle)
-    return LoadedNetwork(network, preprocessing, labels, file, activation, notes=notes)
+    return LoadedNetwork(network, preprocessing, labels, file, activation, _DECLARED, notes=notes)

@@ -15,6 +15,8 @@ from torch import nn
 from cam.classifiers.checkpoints import fill_weights
 from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork, import_callable, named_errors
+from cam.classifiers.sources.timm import declared_by_timm
+from cam.classifiers.transforms import as_preprocessing
 from cam.errors import ModelError
 from cam.files import same_directory
 from cam.heads.copies import check_network
@@ -25,15 +27,19 @@ def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Loade
     """Import a user's factory and call it."""
     with _isolated("" if ".py:" not in model else str(Path(model).parent)):
         factory = import_callable(model)
+        preprocessing: object = None
 
         @wraps(factory)
         def build(**arguments: Any) -> nn.Module:
+            nonlocal preprocessing
             with named_errors(f"{model!r} failed", "Fix the factory"):
                 network = factory(**arguments)
+            if isinstance(network, tuple) and len(network) == 2:
+                network, preprocessing = network
             if not isinstance(network, nn.Module):
                 raise ModelError(
                     f"{model!r} must return a torch.nn.Module, got {type(network).__name__}",
-                    "Let it take no arguments and return the network",
+                    "Let it take no arguments and return the network, or the network and its preprocessing",
                 )
             return unwrap(network)
 
@@ -41,7 +47,11 @@ def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Loade
         check_network(network)
         if weights:
             network, notes = fill_weights(network, build, {}, weights, unsafe_pickle)
-    return LoadedNetwork(network, Preprocessing(), weights=weights, notes=notes)
+        if preprocessing is not None:
+            known, declared = as_preprocessing(preprocessing), "from the factory"
+        else:
+            known, declared = declared_by_timm(network) or (Preprocessing(), "")
+    return LoadedNetwork(network, known, weights=weights, declared=declared, notes=notes)
 
 
 @contextmanager

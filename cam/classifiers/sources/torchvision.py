@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import sys
 import urllib.error
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,11 @@ from torch import nn
 
 from cam.classifiers.checkpoints import fill_weights
 from cam.classifiers.preprocessing import Preprocessing
-from cam.classifiers.sources.base import LoadedNetwork
+from cam.classifiers.sources.base import LoadedNetwork, weights_only
 from cam.errors import WeightsError
 from cam.tensors import fixed_seed
+
+_DECLARED = "from torchvision's weights"
 
 
 def torchvision_names() -> list[str]:
@@ -45,11 +45,11 @@ def from_torchvision(name: str, weights: Path | None, random_weights: bool, unsa
     labels = tuple(entry.meta["categories"])
     if weights is None and not random_weights:
         file = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
-        return LoadedNetwork(_pretrained(name, entry, file), preprocessing, labels, file, "softmax")
+        return LoadedNetwork(_pretrained(name, entry, file), preprocessing, labels, file, "softmax", _DECLARED)
     network, build, notes = _untrained(name), partial(_untrained, name), tuple[str, ...]()
     if weights is not None:
         network, notes = fill_weights(network, build, {}, weights, unsafe_pickle)
-    return LoadedNetwork(network, preprocessing, labels, weights, "softmax", notes=notes)
+    return LoadedNetwork(network, preprocessing, labels, weights, "softmax", _DECLARED, notes=notes)
 
 
 def _torchvision_models() -> Any:
@@ -68,7 +68,7 @@ def _pretrained(name: str, entry: Any, file: Path) -> nn.Module:
     """Let torchvision download, check and load its weights; a file in its cache is not changed."""
     terminal = sys.stderr.isatty()
     try:
-        with _weights_only(), redirect_stdout(sys.stderr if terminal else io.StringIO()):  # stdout is for results
+        with weights_only(), redirect_stdout(sys.stderr if terminal else io.StringIO()):  # stdout is for results
             network: nn.Module = _torchvision_models().get_model(name, weights=entry, progress=terminal)
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         problem = f"The weights of {name!r} cannot be downloaded ({getattr(error, 'reason', error)})"
@@ -79,15 +79,3 @@ def _pretrained(name: str, entry: Any, file: Path) -> nn.Module:
         remedy = "Remove the file so that it is downloaded again, or set TORCH_HOME to a folder that you may write to"
         raise WeightsError(problem, remedy) from error
     return network
-
-
-@contextmanager
-def _weights_only() -> Iterator[None]:
-    """Forbid code in the pickles that torchvision reads: its builders do not pass `weights_only` on."""
-    before = os.environ.copy()
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    try:
-        yield
-    finally:
-        del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
-        os.environ.update(before)
