@@ -37,7 +37,7 @@ def test_both_commands_write_the_report(run, tmp_path):
     assert [row["truth"] for row in index["pictures"]] == [5, 8]
     assert index["summary"]["confusions"][0]["predicted"] == 7
     with_truth = (out / "report.html").read_bytes()
-    stale = out / "report" / "thumbnails" / "9.js"  # of a run with more pictures
+    stale = out / "report" / "previews" / "9.js"  # of a run with more pictures
     stale.parent.mkdir()
     stale.write_text("")
     assert run("report", out).exit_code == 0

@@ -162,8 +162,8 @@ def test_many_pictures_are_loaded_from_files(browser, tmp_path):
     run_on_photos(tmp_path, count, NAMES)
     report = write_report(tmp_path / "run")
     assert report.stat().st_size < 600_000
-    thumbnails = (tmp_path / "run" / "report" / "thumbnails").iterdir()
-    assert sorted(path.name for path in thumbnails) == [f"{number}.js" for number in range(5)]
+    previews = (tmp_path / "run" / "report" / "previews").iterdir()
+    assert sorted(path.name for path in previews) == [f"{number}.js" for number in range(5)]
     names = [row["name"] for row in index_of(report)["pictures"]]
     assert len(names) == count
     with opened(browser, report) as page:
@@ -177,6 +177,10 @@ def test_many_pictures_are_loaded_from_files(browser, tmp_path):
         last.click()
         wait_for_picture(page)
         assert page.locator("#rows .row").count() < 40
+        page.keyboard.press("g")
+        tile = page.locator(f"#tiles [data-number='{count - 1}']")
+        tile.locator("canvas.heat[width='48']").wait_for()
+        assert page.locator("#tiles .tile").count() < 150
         slowest = page.evaluate("""() => {
             const changes = [{ text: "p1" }, { text: "" }, { sort: "margin" }, { order: "down" }, { margin: 1 }];
             return Math.max(...changes.map((change) => {
@@ -237,7 +241,7 @@ def test_the_histogram_counts_probabilities(page, reported):
 
 
 def test_the_summary_opens_all_pictures_of_a_class_and_of_a_confusion(page):
-    rows = page.evaluate("gapcam.data.index.pictures.map(({ thumbnail, ...row }) => row)")
+    rows = page.evaluate("gapcam.data.index.pictures.map(({ preview, ...row }) => row)")
     filters = {"show": "right", "text": "no such", "margin": 0, "sort": "margin", "order": "down"}
     page.evaluate("(filters) => gapcam.state.set(filters)", filters)
     page.keyboard.press("s")

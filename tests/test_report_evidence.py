@@ -315,7 +315,7 @@ def test_a_thousand_classes_take_150_kb_a_picture(real_run: Path):
     for record in run.records:
         entry, details = run.entry(record), run.details(record)
         size = (real_run / record["files"]["report"]).stat().st_size
-        assert 20_000 < size - len(entry["thumbnail"]) - len(details["photo"]) <= 150_000
+        assert 20_000 < size - len(entry["preview"]["thumbnail"]) - len(details["photo"]) <= 150_000
         assert len(details["maps"].get("classes", range(1000))) >= 400
 
 

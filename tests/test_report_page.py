@@ -148,7 +148,7 @@ def test_every_key_does_what_the_help_says(page):
 
 
 def rows_of(page) -> list[dict]:
-    return page.evaluate("gapcam.data.index.pictures.map(({ thumbnail, ...row }) => row)")
+    return page.evaluate("gapcam.data.index.pictures.map(({ preview, ...row }) => row)")
 
 
 def test_filters(page, reported):

@@ -145,7 +145,7 @@ def measure(name: str, browser: Browser, report: Path, seconds: float) -> list[s
         f"{seconds:.0f} s",
         f"{size:.1f} MB",
         f"{statistics.median(loads):.0f} ms",
-        *(spread(times[kind]) for kind in ("hover", "class", "next", "jump", "filter", "scroll")),
+        *(spread(times[kind]) for kind in ("hover", "class", "next", "jump", "filter", "scroll", "grid")),
     ]
 
 
@@ -158,7 +158,7 @@ def evidence_sizes(out: Path) -> str:
     sizes, classes = [], []
     for path in sorted((out / "report" / "pictures").rglob("*.js")):
         _, entry, details, *_ = path.read_text("ascii").splitlines()
-        thumbnail, photo = json.loads(entry.removesuffix(","))["thumbnail"], json.loads(details)["photo"]
+        thumbnail, photo = json.loads(entry.removesuffix(","))["preview"]["thumbnail"], json.loads(details)["photo"]
         sizes.append((path.stat().st_size - len(thumbnail) - len(photo)) / 1000)
         classes.append(len(json.loads(details)["maps"].get("classes", range(1000))))
     return (
@@ -168,7 +168,8 @@ def evidence_sizes(out: Path) -> str:
 
 
 def write_table(rows: Sequence[Sequence[str]], note: str) -> None:
-    head = "images", "written in", "report.html", "first image", "hover", "class", "next", "any", "filter", "scroll"
+    head = ["images", "written in", "report.html", "first image"]
+    head += ["hover", "class", "next", "any", "filter", "scroll", "grid"]
     lines = [head, ["---"] * len(head), *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     document = DOCS / "report.md"

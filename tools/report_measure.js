@@ -25,7 +25,7 @@ async () => {
     });
   }
 
-  const times = { hover: [], class: [], next: [], jump: [], filter: [], scroll: [] };
+  const times = { hover: [], class: [], next: [], jump: [], filter: [], scroll: [], grid: [] };
   const stage = document.getElementById("stage");
   const { left, top, width, height } = stage.getBoundingClientRect();
   for (let i = 0; i < 200; i++) {
@@ -69,14 +69,19 @@ async () => {
     times.filter.push(await timed(() => state.set(change)));
   }
 
-  const box = document.getElementById("list");
-  for (let i = 1; i <= 60; i++) {
-    times.scroll.push(
-      await timed(() => {
-        box.scrollTop = (i / 60) * (box.scrollHeight - box.clientHeight);
-        box.dispatchEvent(new Event("scroll"));
-      }),
-    );
+  async function scroll(box, into) {
+    for (let i = 1; i <= 60; i++) {
+      await pause(16);
+      into.push(
+        await timed(() => {
+          box.scrollTop = (i / 60) * (box.scrollHeight - box.clientHeight);
+          box.dispatchEvent(new Event("scroll"));
+        }),
+      );
+    }
   }
+  await scroll(document.getElementById("list"), times.scroll);
+  state.set({ view: "grid" });
+  await scroll(document.getElementById("tiles"), times.grid);
   return times;
 }

@@ -25,7 +25,7 @@ from cam.report.packing import pack
 from cam.runs.folder import RunFolder
 
 MODEL = "report/model.json"
-PHOTO_SIDE, _THUMBNAIL_SIDE = 640, 112  # longer sides in the report, pixels
+PHOTO_SIDE, _THUMBNAIL_SIDE = 640, 144  # longer sides in the report, pixels
 _JPEG_QUALITY = 82
 
 # Logits. Maps are right to half a quantum, so the difference of two maps is right to 1e-3.
@@ -61,27 +61,29 @@ class EvidenceWriter:
 def evidence_script(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, frame: Frame) -> bytes:
     """Write the script of one image, (H, W, 3) uint8 RGB: a single call that hands its evidence to the page.
 
-    Line 2 is the JSON of its entry in the list, line 3 the JSON of what opening it needs, with positions as shares of
-    the photograph's height and width. All of it is ASCII.
+    Line 2 is the JSON of its entry in the list, with a thumbnail and the map of its predicted class as `preview`; line
+    3 the JSON of what opening it needs. Positions are shares of the photograph's height and width. All of it is ASCII.
     """
     cams, logits = evidence.cams(), evidence.logits.numpy()
     top = np.argsort(-logits, kind="stable")[:TOP].tolist()
     cam, bias = cams[top[0]], evidence.bias[top[0]].cpu()
+    (height, width), (x0, y0, x1, y1) = frame.photo, frame.seen
+    rows, columns = cell_positions((cams.shape[1], cams.shape[2]), grid, frame)
+    positions = {
+        "rows": ((rows + 0.5) / height).round(6).tolist(),
+        "columns": ((columns + 0.5) / width).round(6).tolist(),
+        "seen": [x0 / width, y0 / height, x1 / width, y1 / height],
+    }
     entry = {
         "size": list(frame.photo),
         "top": [[c, float(logits[c]), plain(float(evidence.probabilities[c]))] for c in top],
         "completeness": completeness_error(torch.from_numpy(cam), bias, evidence.map_logits[top[0]]).item(),
         "border": border_share(cam),
-        "map": pack(cam, QUANTUM),
-        "thumbnail": _jpeg(image, _THUMBNAIL_SIDE),
+        "preview": {**positions, "map": pack(cam, QUANTUM), "thumbnail": _jpeg(image, _THUMBNAIL_SIDE)},
     }
-    (height, width), (x0, y0, x1, y1) = frame.photo, frame.seen
-    rows, columns = cell_positions((cams.shape[1], cams.shape[2]), grid, frame)
     finer = not torch.equal(evidence.logits, evidence.map_logits)
     details = {
-        "rows": ((rows + 0.5) / height).tolist(),
-        "columns": ((columns + 0.5) / width).tolist(),
-        "seen": [x0 / width, y0 / height, x1 / width, y1 / height],
+        **positions,
         "logits": pack(logits, QUANTUM),
         "map_logits": pack(evidence.map_logits.numpy(), QUANTUM) if finer else None,
         "maps": pack_maps(evidence, cams),

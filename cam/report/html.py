@@ -15,12 +15,12 @@ from cam.report.evidence import script_json
 # A script may use the ones before it.
 _SCRIPTS = (
     *("data", "evidence", "geometry", "color", "drawing"),
-    *("state", "format", "filter", "controls", "list", "classes"),
+    *("state", "format", "filter", "controls", "scroller", "list", "grid", "classes"),
     *("cell", "answer", "legend", "picture", "summary"),
     *("save", "keyboard", "start"),
 )
 
-_STYLES = "base", "list", "picture", "summary"
+_STYLES = "base", "list", "grid", "picture", "summary"
 
 
 def make_page(index: dict[str, Any], evidence: Iterable[str], *, loads_files: bool) -> str:

@@ -1,4 +1,4 @@
-"""Write report.html, and files of thumbnails if there are many images."""
+"""Write report.html, and files of previews if there are many images."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from cam.report.read import RunEvidence
 from cam.report.summary import Summary
 
 REPORT = "report.html"
-THUMBNAILS = "report/thumbnails"
-_IN_ONE_FILE = 100  # images in the page itself, and thumbnails per file
+PREVIEWS = "report/previews"
+_IN_ONE_FILE = 100  # images in the page itself, and previews per file
 _COLORMAPS = "signed", "viridis", "inferno", "turbo"
 
 
@@ -30,7 +30,7 @@ def write_report(out: Path, truth: str | None = None) -> Path:
     """Write the page of a run that stored evidence, and return its path; `truth` is for `read_truth`.
 
     Up to 100 images are in the page itself. With more, the page loads the evidence of an image when it is opened, and
-    thumbnails a hundred at a time.
+    previews, which are thumbnails with the maps of their predicted classes, a hundred at a time.
     """
     run = RunEvidence.open(out)
     with run.folder.locked():
@@ -46,7 +46,7 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
     """What the page knows from the start."""
     names = ((record["path"], record["name"]) for record in run.records)
     true_classes = read_truth(truth, names, run.model["labels"])
-    rmtree(run.folder.out / THUMBNAILS, ignore_errors=True)  # an earlier report may have had more images
+    rmtree(run.folder.out / PREVIEWS, ignore_errors=True)  # an earlier report may have had more images
     entries, failed, peaks, summary = [], [], [], Summary()
     for record in run.records:
         if record["status"] != "ok":
@@ -54,7 +54,7 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
             continue
         entry = run.entry(record)
         entry |= {"path": record["path"], "name": record["name"], "truth": true_classes.get(record["path"])}
-        cam, predicted = unpack(entry.pop("map")), entry["top"][0][0]
+        cam, predicted = unpack(entry["preview"]["map"]), entry["top"][0][0]
         peaks.append(float(np.abs(cam).max()))
         summary.add(entry, cam, entry["truth"])
         if entry["truth"] not in (None, predicted):
@@ -64,9 +64,9 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
             entry["file"] = quote(os.fsencode(record["files"]["report"]))
         entries.append(entry)
         if loads_files and len(entries) % _IN_ONE_FILE == 0:
-            _move_thumbnails(run.folder.out, entries)
+            _move_previews(run.folder.out, entries)
     if loads_files and len(entries) % _IN_ONE_FILE:
-        _move_thumbnails(run.folder.out, entries)
+        _move_previews(run.folder.out, entries)
     return {
         "title": f"{run.info['model']}, {len(entries)} picture{'s' if len(entries) != 1 else ''}",
         **run.model,
@@ -80,15 +80,15 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
         "pictures": entries,
         "failed": failed,
         "summary": summary.to_json(),
-        "thumbnails": _IN_ONE_FILE if loads_files else None,
+        "previews": _IN_ONE_FILE if loads_files else None,
     }
 
 
-def _move_thumbnails(out: Path, entries: list[dict[str, Any]]) -> None:
-    """Move the thumbnails of the last hundred entries into a script that the page loads when it shows them."""
+def _move_previews(out: Path, entries: list[dict[str, Any]]) -> None:
+    """Move the previews of the last hundred entries into a script that the page loads when it shows them."""
     number = (len(entries) - 1) // _IN_ONE_FILE
-    thumbnails = [entry.pop("thumbnail") for entry in entries[number * _IN_ONE_FILE :]]
-    write_whole(out / THUMBNAILS / f"{number}.js", f"gapcam.receive({script_json(thumbnails)})\n".encode("ascii"))
+    previews = [entry.pop("preview") for entry in entries[number * _IN_ONE_FILE :]]
+    write_whole(out / PREVIEWS / f"{number}.js", f"gapcam.receive({script_json(previews)})\n".encode("ascii"))
 
 
 def _drawing(info: dict[str, Any], peaks: list[float]) -> dict[str, Any]:

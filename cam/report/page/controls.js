@@ -70,13 +70,16 @@
   byId("previous").addEventListener("click", () => gapcam.list.step(-1));
   byId("next").addEventListener("click", () => gapcam.list.step(1));
 
-  for (const view of ["pictures", "summary"]) {
+  for (const view of ["pictures", "grid", "summary"]) {
     byId(`view-${view}`).addEventListener("click", () => state.set({ view }));
-    state.listen((current) => {
-      byId(view).hidden = current.view !== view;
-      byId(`view-${view}`).setAttribute("aria-pressed", current.view === view);
-    });
+    state.listen((current) => byId(`view-${view}`).setAttribute("aria-pressed", current.view === view));
   }
+  state.listen(({ view }) => {
+    byId("summary").hidden = view !== "summary";
+    byId("pictures").hidden = view === "summary"; // the list is next to the grid, too
+    byId("center").hidden = byId("panel").hidden = view !== "pictures";
+    byId("grid").hidden = view !== "grid";
+  });
 
   byId("clear").addEventListener("click", () => {
     state.set(state.initial(gapcam.filter.keys));

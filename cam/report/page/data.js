@@ -66,7 +66,7 @@ gapcam.data = (() => {
 
   async function decode(base64) {
     const image = new Image();
-    image.src = `data:image/jpeg;base64,${base64}`;
+    image.src = addressOf(base64);
     await image.decode();
     return image;
   }
@@ -120,19 +120,18 @@ gapcam.data = (() => {
     return promise;
   }
 
-  const blocks = new Map(); // of thumbnails
+  const blocks = new Map(); // of previews
 
-  /* A promise of the thumbnail of a picture, as a data URL. */
-  async function thumbnail(number) {
-    let base64 = index.pictures[number].thumbnail;
-    if (index.thumbnails) {
-      const block = Math.floor(number / index.thumbnails);
-      const file = `report/thumbnails/${block}.js`;
-      if (!blocks.has(block)) blocks.set(block, load(file, file));
-      base64 = (await blocks.get(block))[number % index.thumbnails];
-    }
-    return `data:image/jpeg;base64,${base64}`;
+  /* A promise of the preview of a picture: its thumbnail, and the map of its predicted class with its positions. */
+  async function preview(number) {
+    if (!index.previews) return index.pictures[number].preview;
+    const block = Math.floor(number / index.previews);
+    const file = `report/previews/${block}.js`;
+    if (!blocks.has(block)) blocks.set(block, load(file, file));
+    return (await blocks.get(block))[number % index.previews];
   }
+
+  const addressOf = (jpeg) => `data:image/jpeg;base64,${jpeg}`;
 
   /* What each picture is called in the page's address: its name, with its number if the name is not valid text. */
   const addresses = index.pictures.map(({ name }, number) => {
@@ -140,5 +139,5 @@ gapcam.data = (() => {
     return text === name ? name : `${text}:${number}`;
   });
 
-  return { index, weight, evidence, thumbnail, unpack, bytesOf, addresses };
+  return { index, weight, evidence, preview, addressOf, decode, unpack, bytesOf, addresses };
 })();

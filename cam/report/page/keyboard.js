@@ -12,6 +12,8 @@
     if (entry) state.set({ class: entry[0] });
   }
 
+  const toggleView = (view) => state.set({ view: state.current.view === view ? "pictures" : view });
+
   const keys = {
     j: () => gapcam.list.step(1),
     k: () => gapcam.list.step(-1),
@@ -22,9 +24,10 @@
       const isOn = state.current.evidence === "contrast" || !state.kinds.includes("contrast");
       state.set({ evidence: isOn ? "logit" : "contrast" });
     },
-    s: () => state.set({ view: state.current.view === "summary" ? "pictures" : "summary" }),
+    g: () => toggleView("grid"),
+    s: () => toggleView("summary"),
     "/": () => {
-      state.set({ view: "pictures" });
+      if (state.current.view === "summary") state.set({ view: "pictures" });
       byId("text").focus();
     },
     "?": () => byId("help").showModal(),
@@ -33,7 +36,7 @@
   for (let n = 0; n < 5; n++) keys[n + 1] = () => showClass(n);
 
   function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
     const { target, key } = event;
     if (target === byId("stage") && (ARROWS[key] || key === "Enter")) {
       if (key === "Enter") gapcam.picture.pin();

@@ -1,21 +1,15 @@
-/* The list of pictures; only rows in view exist. */
+/* The list of pictures. */
 
 gapcam.list = (() => {
-  const { index, thumbnail } = gapcam.data;
+  const { index, preview, addressOf } = gapcam.data;
   const { byId, element, named, percent, score, pictures, plain, label } = gapcam.format;
   const { listed, isWrong, marginOf, keys } = gapcam.filter;
   const state = gapcam.state;
 
-  const HEIGHT = 64; // pixels a row, as in list.css
-  const SPARE = 4; // rows above and below the view
-
-  const [box, rows, count] = ["list", "rows", "count"].map(byId);
-  const elements = new Map(); // position in the list -> row
-  let order = [];
-
+  /* Whether the prediction is right. */
   function verdict(row) {
     if (row.truth === null) return "";
-    if (!isWrong(row)) return element("span", "right", "\u2713 true class");
+    if (!isWrong(row)) return element("span", "right", "\u2713 true");
     return element("span", "wrong", "\u2260 ", named(label(row.truth)));
   }
 
@@ -28,12 +22,11 @@ gapcam.list = (() => {
     return "";
   }
 
-  function make(position) {
-    const number = order[position];
+  function make(number) {
     const row = index.pictures[number];
     const image = element("img");
     image.alt = "";
-    thumbnail(number).then((address) => (image.src = address), () => {});
+    preview(number).then(({ thumbnail }) => (image.src = addressOf(thumbnail)), () => {});
     const [c, logit, probability] = row.top[0];
     const texts = element(
       "span",
@@ -42,87 +35,36 @@ gapcam.list = (() => {
       element("span", "truth", verdict(row), element("span", "number", sortValue(row))),
       element("span", "path", named(row.name)),
     );
-    const button = element("button", isWrong(row) ? "row is-wrong" : "row", image, texts);
-    button.type = "button";
-    button.style.top = `${position * HEIGHT}px`;
-    button.title = row.path;
-    button.dataset.number = number;
-    mark(button);
-    return button;
+    const item = element("div", isWrong(row) ? "row is-wrong" : "row", image, texts);
+    item.title = row.path;
+    return item;
   }
 
-  function mark(button) {
-    if (Number(button.dataset.number) === state.current.picture) button.setAttribute("aria-current", "true");
-    else button.removeAttribute("aria-current");
+  function open(number) {
+    state.open(number);
+    if (matchMedia("(max-width: 800px)").matches) byId("center").scrollIntoView(); // it is above the list
   }
 
-  /* Make the rows in view, and remove the others. */
-  function show() {
-    const first = Math.max(0, Math.floor(box.scrollTop / HEIGHT) - SPARE);
-    const last = Math.min(order.length, Math.ceil((box.scrollTop + box.clientHeight) / HEIGHT) + SPARE);
-    for (const [position, button] of elements) {
-      const inView = position >= first && position < last;
-      if (inView || button === document.activeElement) continue; // Tab continues from the focused row
-      button.remove();
-      elements.delete(position);
-    }
-    for (let position = last - 1; position >= first; position--) {
-      if (elements.has(position)) continue;
-      const button = make(position);
-      elements.set(position, button);
-      rows.insertBefore(button, elements.get(position + 1) ?? null); // in order, for Tab
-    }
-  }
+  const box = byId("list");
+  const move = (number) => (state.current.view === "summary" ? state.open : state.select)(number);
+  const list = gapcam.scroller(box, { make, width: Infinity, height: 64, move, click: open, enter: open });
 
   /* Rebuild the list; scroll to the selected picture, or to the top. */
   function refill(scrollToPicture) {
-    order = listed(state.current);
-    rows.style.height = `${order.length * HEIGHT}px`;
-    rows.replaceChildren();
-    elements.clear();
+    const order = listed(state.current);
+    list.refill(order);
     const total = index.pictures.length;
     const failed = index.failed.length ? `; ${index.failed.length} failed` : "";
-    count.textContent = `${order.length === total ? "" : `${order.length} of `}${pictures(total)}${failed}`;
+    byId("count").textContent = `${order.length === total ? "" : `${order.length} of `}${pictures(total)}${failed}`;
     byId("nothing").hidden = order.length > 0;
-    if (scrollToPicture) reveal();
+    if (scrollToPicture) list.reveal();
     else box.scrollTop = 0;
-    show();
   }
-
-  /* Scroll the selected picture into view. */
-  function reveal() {
-    const position = order.indexOf(state.current.picture);
-    if (position < 0) return;
-    const top = position * HEIGHT;
-    if (top < box.scrollTop) box.scrollTop = top;
-    else if (top + HEIGHT > box.scrollTop + box.clientHeight) box.scrollTop = top + HEIGHT - box.clientHeight;
-  }
-
-  /* Open the picture `by` rows further down the list. */
-  function step(by) {
-    if (!order.length) return;
-    const position = order.indexOf(state.current.picture);
-    const next = position < 0 ? 0 : Math.min(order.length - 1, Math.max(0, position + by));
-    state.open(order[next]);
-  }
-
-  box.addEventListener("scroll", show, { passive: true });
-  new ResizeObserver(show).observe(box);
-  rows.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (!button) return;
-    state.open(Number(button.dataset.number));
-    if (matchMedia("(max-width: 800px)").matches) byId("center").scrollIntoView(); // it is above the list
-  });
 
   state.listen((current, changed) => {
     if (keys.some((key) => changed.has(key))) refill(changed.has("picture"));
-    else if (changed.has("picture") || changed.has("view")) {
-      reveal();
-      show();
-      elements.forEach(mark);
-    }
+    else if (changed.has("picture") || changed.has("view")) list.reveal();
   });
 
-  return { step, listed: () => order };
+  return { step: list.step, listed: list.order, verdict };
 })();

@@ -24,7 +24,7 @@ gapcam.state = (() => {
 
   /* Each key: the initial value, and how to parse its text (undefined if invalid). */
   const keys = {
-    view: ["pictures", oneOf("pictures", "summary")],
+    view: ["pictures", oneOf("pictures", "grid", "summary")],
     picture: [0, (text) => numbers.get(text)],
     class: [null, anyClass], // null: the predicted class
     evidence: ["logit", oneOf(...kinds)],
@@ -108,10 +108,9 @@ gapcam.state = (() => {
   /* Initial values of some keys. */
   const initial = (names) => Object.fromEntries(names.map((name) => [name, keys[name][0]]));
 
-  /* Open a picture at its predicted class. */
-  function open(picture) {
-    set({ picture, class: null, against: null, pin: null, view: "pictures" });
-  }
+  /* Select a picture at its predicted class, without leaving the view or in the view of pictures. */
+  const select = (picture, view = current.view) => set({ picture, class: null, against: null, pin: null, view });
+  const open = (picture) => select(picture, "pictures");
 
-  return { current, kinds, set, listen, start, open, initial, scaleOf, toHash };
+  return { current, kinds, set, listen, start, select, open, initial, scaleOf, toHash };
 })();
