@@ -29,6 +29,7 @@ LABELS = [
     "\u05e9\u05dc\u05d5\u05dd \u202eevil",
     "\U0001f98a=1+1",
 ]
+SHOWN = [*LABELS[:3], "\u05e9\u05dc\u05d5\u05dd [U+202E]evil", LABELS[4]]  # marks of the writing direction, written out
 NAMES = [
     "<img src=x onerror=alert(1)>.png",
     "quote'\".png",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from browser import opened, read_number, show_picture, state, wait_for_picture
 from playwright.sync_api import Page
-from reports import LABELS, forty_maps, report_on_two, wrong_ones
+from reports import SHOWN, forty_maps, report_on_two, wrong_ones
 from small import gap_linear
 from torch import nn
 
@@ -47,14 +47,14 @@ def test_a_sentence_names_the_lead_and_outlines_where_most_of_it_comes_from(page
         assert_fewest_with_half(cells, expected.evidence_map)
         assert 1 < len(cells) < 128
         text = page.locator("#answer").inner_text()
-        assert text.startswith(f"{LABELS[predicted]} leads {LABELS[truth]} by {expected.margin:.2f} logits; ")
+        assert text.startswith(f"{SHOWN[predicted]} leads {SHOWN[truth]} by {expected.margin:.2f} logits; ")
         assert text.endswith(f" comes from here (the {len(cells)} outlined cells of 256).")
         top = page.evaluate("(n) => gapcam.data.index.pictures[n].top.map(([c]) => c)", number)
         page.keyboard.press(str(1 + top.index(truth)))  # the leader stays the same
         assert page.locator("#answer").inner_text() == text
         assert outlined(page) == cells
     page.keyboard.press("3")
-    assert page.locator("#answer bdi").all_text_contents() == [LABELS[predicted], LABELS[top[2]]]
+    assert page.locator("#answer bdi").all_text_contents() == [SHOWN[predicted], SHOWN[top[2]]]
     assert page.locator("#answer").evaluate("(answer) => answer.previousElementSibling.id") == "stage"
 
 
@@ -106,7 +106,7 @@ def test_why_opens_on_the_scale_of_the_picture_with_names_at_its_ends(page, repo
     predicted, truth = records[number]["targets"][0]["class_idx"], records[number]["truth"]
     assert ends(page) == ["against \u2190", "\u2192 for"]
     caption = page.locator("#caption").inner_text()
-    assert caption == f"Evidence for {LABELS[predicted]}: warm speaks for it, cold against it"
+    assert caption == f"Evidence for {SHOWN[predicted]}: warm speaks for it, cold against it"
     page.click("#why")
     assert page.locator("#scale").input_value() == "picture"
     contrast = cam.explain(classifier, records[number]["path"], predicted, evidence="contrast", against=truth)
@@ -114,9 +114,9 @@ def test_why_opens_on_the_scale_of_the_picture_with_names_at_its_ends(page, repo
     assert read_number(page.locator("#high")) == pytest.approx(peak, abs=0.051)
     assert read_number(page.locator("#low")) == pytest.approx(-peak, abs=0.051)
     assert page.locator("#middle").inner_text() == "0"
-    assert ends(page) == [f"{LABELS[truth]} \u2190", f"\u2192 {LABELS[predicted]}"]
+    assert ends(page) == [f"{SHOWN[truth]} \u2190", f"\u2192 {SHOWN[predicted]}"]
     caption = page.locator("#caption").inner_text()
-    assert caption.endswith(f": warm speaks for {LABELS[predicted]}, cold for {LABELS[truth]}")
+    assert caption.endswith(f": warm speaks for {SHOWN[predicted]}, cold for {SHOWN[truth]}")
     page.click("#evidence [value=logit]")
     assert page.locator("#scale").input_value() == "run"
     vmax = page.evaluate("gapcam.data.index.drawing.vmax")

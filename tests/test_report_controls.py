@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 from browser import listed, opened, pixels, read_number, show_picture, state, wait_for_address, wait_for_picture
-from reports import COUNT, LABELS, NAMES, index_of, report_with_errors, run_on_photos, wrong_ones
+from reports import COUNT, LABELS, NAMES, SHOWN, index_of, report_with_errors, run_on_photos, wrong_ones
 
 import cam
 from cam.drawing.colormaps import lookup
@@ -90,10 +90,12 @@ def test_a_class_field_refuses_text_that_matches_no_class_or_several(page):
     page.fill("#class", "bold")
     page.keyboard.press("Tab")
     assert state(page, "class") == 2
-    for field in ("#of", "#class"):
-        page.fill(field, "document")
+    for field, text in (("#of", "nothing"), ("#class", "document")):
+        page.fill(field, text)
         page.keyboard.press("Tab")
         assert page.locator(field).get_attribute("aria-invalid") == "true"
+    message = page.locator("#of").evaluate("(field) => field.validationMessage")
+    assert message == 'No label contains "nothing".'
     message = page.locator("#class").evaluate("(field) => field.validationMessage")
     assert message.startswith('"document" matches no class, or several')
     assert state(page, "class") == 2
@@ -222,7 +224,7 @@ def test_the_summary_has_the_means_of_python(page, reported):
     assert np.abs(unpacked("confusions[0]") - contrast).max() <= 2e-3
     page.click("#view-summary")
     page.locator("#groups button").nth(1).click()
-    assert page.locator("#group-title").text_content() == LABELS[summary["classes"][0]["class"]]
+    assert page.locator("#group-title").text_content() == SHOWN[summary["classes"][0]["class"]]
     assert str(summary["classes"][0]["count"]) in page.locator("#group-text").inner_text()
     page.locator("#cards button").first.click()
     wait_for_picture(page)

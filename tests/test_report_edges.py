@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from browser import listed, opened, show_picture, state, wait_for_address, wait_for_picture
-from reports import COUNT, LABELS, forty_maps, index_of, number_of, report_on_two, run_on_photos
+from reports import COUNT, SHOWN, forty_maps, index_of, number_of, report_on_two, run_on_photos
 from small import gap_linear, wrapped
 
 import cam
@@ -67,10 +67,10 @@ def test_missing_and_damaged_files_are_reported_in_the_page(browser, many_pictur
         assert stage["y"] <= note["y"] < note["y"] + note["height"] <= stage["y"] + stage["height"] + 1
         assert page.locator("#name").text_content().endswith("p5.png")
         row = index_of(many_pictures)["pictures"][number]
-        assert page.locator("#chips .name").all_text_contents() == [LABELS[c] for c, *_ in row["top"]]
+        assert page.locator("#chips .name").all_text_contents() == [SHOWN[c] for c, *_ in row["top"]]
         shares = [f"{100 * probability:.1f} %" for *_, probability in row["top"]]
         assert page.locator("#chips .number:last-child").all_inner_texts() == shares
-        assert page.locator("#verdict").inner_text() == f"{LABELS[row['top'][0][0]]} {shares[0]}"
+        assert page.locator("#verdict").inner_text() == f"{SHOWN[row['top'][0][0]]} {shares[0]}"
         assert page.locator("#answer").inner_text() == ""
         assert page.locator("#sums").text_content() == ""
         assert page.locator("#photo").evaluate("(canvas) => canvas.width") == 0
@@ -155,8 +155,8 @@ def test_the_legend_of_a_finer_map_has_its_logits(browser, tmp_path):
 def test_the_legend_isolates_labels_that_change_the_writing_direction(page):
     page.evaluate("gapcam.state.set({ class: 3 })")
     line, answer, _ = page.evaluate("gapcam.save.legend()")
-    assert f"\u2068{LABELS[3]}\u2069 " in answer
-    assert line.startswith(f"Evidence for \u2068{LABELS[3]}\u2069: probability ")
+    assert f"\u2068{SHOWN[3]}\u2069 " in answer
+    assert line.startswith(f"Evidence for \u2068{SHOWN[3]}\u2069: probability ")
 
 
 def test_nothing_is_computed_before_a_picture_is_loaded(page):

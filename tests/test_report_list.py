@@ -10,7 +10,7 @@ import pytest
 from browser import listed, opened, pixels, show_picture, state, wait_for_picture
 from PIL import Image
 from playwright.sync_api import Page
-from reports import COUNT, LABELS
+from reports import COUNT, SHOWN
 
 
 def focused(page: Page) -> str:
@@ -72,6 +72,8 @@ def test_keys_go_through_the_pictures_from_the_first_to_the_last(browser, report
         assert [item.get_attribute(name) for name in ("aria-posinset", "aria-setsize")] == ["1", str(COUNT)]
         page.keyboard.press("j")  # the other keys still work
         assert state(page, "picture") == 1
+        if box == "list":
+            return  # see test_report_names.py
         page.keyboard.press("Enter")
         wait_for_picture(page)
         assert (state(page, "view"), page.locator("#stage").is_visible()) == ("pictures", True)
@@ -122,9 +124,9 @@ def test_the_grid_has_the_heat_of_every_picture(page):
     assert page.locator("#grid-note").inner_text() == note
     tile = page.locator("#tiles [data-number='0']")
     row = page.evaluate("(({ top, truth }) => ({ top, truth }))(gapcam.data.index.pictures[0])")
-    assert tile.locator(".prediction").inner_text() == LABELS[row["top"][0][0]]
+    assert tile.locator(".prediction").inner_text() == SHOWN[row["top"][0][0]]
     assert tile.locator(".number").inner_text() == f"{100 * row['top'][0][2]:.1f} %"
-    assert tile.locator(".truth .wrong bdi").inner_text() == LABELS[row["truth"]]
+    assert tile.locator(".truth .wrong bdi").inner_text() == SHOWN[row["truth"]]
     page.keyboard.press("o")
     assert tile.locator("canvas.heat").is_hidden()
     page.keyboard.press("o")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import listed, opened, read_number, show_picture, state, wait_for_picture
-from reports import COUNT, LABELS, NAMES, wrong_ones
+from reports import COUNT, NAMES, SHOWN, wrong_ones
 
 import cam
 from cam.maps.projection import cell_positions
@@ -21,14 +21,14 @@ def test_names_and_labels_are_shown_as_text(page, reported):
     assert set(NAMES) <= set(names)
     assert page.evaluate("document.title") == f"{classifier.name}, {COUNT} pictures"
     assert page.locator("#rows img[src=x], #chips img, #name img, b").count() == 0
-    predicted = [LABELS[record["targets"][0]["class_idx"]] for record in records]
+    predicted = [SHOWN[record["targets"][0]["class_idx"]] for record in records]
     assert page.locator("#rows .prediction bdi").all_text_contents() == predicted[: page.locator("#rows .row").count()]
     for number, record in enumerate(records[:6]):
         show_picture(page, number)
         assert page.locator("#name").text_content() == record["name"]
         assert page.locator("#name").get_attribute("title") == record["path"]
         top = page.evaluate("(n) => gapcam.data.index.pictures[n].top.map(([c]) => c)", number)
-        assert page.locator("#chips .name").all_text_contents() == [LABELS[c] for c in top]
+        assert page.locator("#chips .name").all_text_contents() == [SHOWN[c] for c in top]
     page.keyboard.press("s")
     assert "torn" not in page.locator("#failed").inner_text()
     assert "broken.png" in page.locator("#failed").inner_text()
@@ -60,7 +60,7 @@ def test_the_first_picture_has_the_numbers_of_python(page, reported):
         f"{expected.logit:.2f}".replace("-", "\u2212"),
         f"{100 * expected.probability:.1f} %",
     ]
-    text = page.locator("#sums").inner_text().replace("\u2212", "-").split(LABELS[expected.class_idx])[1]
+    text = page.locator("#sums").inner_text().replace("\u2212", "-").split(SHOWN[expected.class_idx])[1]
     numbers = [float(number) for number in re.findall(r"-?\d[\d.]*", text)]
     sums = [expected.cam.size, float(expected.cam.mean()), expected.bias, expected.logit, expected.logit]
     assert numbers == pytest.approx(sums, abs=2e-3)
@@ -81,7 +81,7 @@ def test_a_hovered_cell_has_the_numbers_of_python(page, reported, y, x):
     shown = page.locator("#cell tr")
     assert shown.count() == 5
     for n, (value, class_idx) in enumerate(expected):
-        assert shown.nth(n).locator("bdi").inner_text() == LABELS[class_idx]
+        assert shown.nth(n).locator("bdi").inner_text() == SHOWN[class_idx]
         assert read_number(shown.nth(n).locator(".number")) == pytest.approx(value, abs=1.1e-3)
 
 

@@ -62,6 +62,8 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
             summary.add_confusion(entry["truth"], predicted, None if true_cam is None else cam - true_cam)
         if loads_files:
             entry["file"] = quote(os.fsencode(record["files"]["report"]))
+        if original := _find_original(run, record["path"]):
+            entry["original"] = original
         entries.append(entry)
         if loads_files and len(entries) % _IN_ONE_FILE == 0:
             _move_previews(run.folder.out, entries)
@@ -82,6 +84,14 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
         "summary": summary.to_json(),
         "previews": _IN_ONE_FILE if loads_files else None,
     }
+
+
+def _find_original(run: RunEvidence, path: str) -> str | None:
+    """Return the address of an image's file as seen from the page; None if it is not there, or in an archive."""
+    file = os.path.join(run.info["directory"], path)  # noqa: PTH118
+    if not os.path.isfile(file):  # noqa: PTH113 - pathlib raises without permission
+        return None
+    return quote(os.fsencode(os.path.relpath(file, run.folder.out)))
 
 
 def _move_previews(out: Path, entries: list[dict[str, Any]]) -> None:

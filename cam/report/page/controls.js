@@ -2,7 +2,7 @@
 
 (() => {
   const { index } = gapcam.data;
-  const { byId, element, isolated, label, searchable, findClass, markInvalid, noClass } = gapcam.format;
+  const { byId, element, isolated, label, searchable, findClasses, markInvalid, noClass, noClasses } = gapcam.format;
   const state = gapcam.state;
 
   const LARGEST_FIRST = new Set(["completeness", "border"]); // the suspicious end comes first
@@ -24,7 +24,7 @@
   }
 
   const readNumber = (text) => (text === "" ? null : Number(text) >= 0 ? Number(text) : undefined);
-  const classText = (c) => (c === null ? "" : searchable(c));
+  const readClasses = (text) => (text.trim() && !findClasses(text).length ? undefined : text.trim());
 
   byId("classes").append(...index.labels.map((_, c) => Object.assign(element("option"), { value: searchable(c) })));
   byId("colormap").append(...Object.keys(index.drawing.colormaps).map((name) => element("option", "", name)));
@@ -38,7 +38,7 @@
   bind("text", "text");
   bind("show", "show");
   bind("low-margin", "margin", readNumber, undefined, () => "Must be 0 or more logits.");
-  bind("of", "of", findClass, classText);
+  bind("of", "of", readClasses, undefined, noClasses);
   bind("confusion", "confusion", (text) => text || null);
   bind("sort", "sort");
   byId("sort").addEventListener("change", ({ target }) => {

@@ -2,6 +2,7 @@
 
 gapcam.filter = (() => {
   const { index } = gapcam.data;
+  const { findClasses } = gapcam.format;
 
   const isWrong = ({ truth, top }) => truth !== null && truth !== top[0][0];
   const marginOf = ({ top }) => (top.length > 1 ? top[0][1] - top[1][1] : Infinity);
@@ -18,24 +19,30 @@ gapcam.filter = (() => {
     return [path, index.labels[top[0][0]], truth === null ? "" : index.labels[truth]].join("\n").toLowerCase();
   }
 
-  const tests = {
-    show: (row, show) => show === "all" || (row.truth !== null && isWrong(row) === (show === "wrong")),
-    margin: (row, margin) => margin === null || marginOf(row) < margin,
-    of: (row, c) => c === null || row.top[0][0] === c || row.truth === c,
-    confusion: (row, pair) => pair === null || (isWrong(row) && pair === `${row.truth}>${row.top[0][0]}`),
-    text: (row, text) => text === "" || textsOf(row).includes(text.toLowerCase()),
+  /* For the value of each filter that is set, a function that tells which pictures pass. */
+  const filters = {
+    show: (show) => (row) => show === "all" || (row.truth !== null && isWrong(row) === (show === "wrong")),
+    margin: (margin) => (row) => marginOf(row) < margin,
+    of(text) {
+      const classes = new Set(findClasses(text));
+      return ({ top, truth }) => classes.has(top[0][0]) || classes.has(truth);
+    },
+    confusion: (pair) => (row) => isWrong(row) && pair === `${row.truth}>${row.top[0][0]}`,
+    text: (text) => (row) => textsOf(row).includes(text.toLowerCase()),
   };
 
   /* Numbers of the pictures that pass every filter, sorted; ties stay in the order of the inputs. */
   function listed(state) {
     const measure = measures[state.sort];
     const sign = state.order === "up" ? 1 : -1;
+    const isSet = ([key]) => state[key] !== null && state[key] !== "";
+    const tests = Object.entries(filters).filter(isSet).map(([key, filter]) => filter(state[key]));
     return index.pictures
       .map((row, number) => ({ number, row, key: measure(row, number) }))
-      .filter(({ row }) => Object.entries(tests).every(([key, test]) => test(row, state[key])))
+      .filter(({ row }) => tests.every((test) => test(row)))
       .sort((a, b) => sign * (a.key - b.key) || a.number - b.number)
       .map(({ number }) => number);
   }
 
-  return { listed, isWrong, marginOf, keys: [...Object.keys(tests), "sort", "order"] };
+  return { listed, isWrong, marginOf, keys: [...Object.keys(filters), "sort", "order"] };
 })();

@@ -9,21 +9,35 @@ gapcam.format = (() => {
   /* A score in short: its probability, or the value itself where it has none. */
   const score = (probability, logit) => (probability === null ? plain(logit, 2) : percent(probability));
 
+  /* A text from data in one line: line breaks and marks that change the writing direction are written out. */
+  const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+  const spelled = (mark) => `[U+${mark.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}]`;
+  const visible = (text) => text.replace(HIDDEN, spelled);
+
   const label = (c) => index.labels[c];
   /* The label with the index, since labels may repeat. */
-  const searchable = (c) => `${c} ${index.labels[c]}`;
+  const searchable = (c) => `${c} ${visible(index.labels[c])}`;
+
+  const labels = index.labels.map((name) => name.toLowerCase());
+  const classesWhere = (test) => labels.flatMap((name, c) => (test(name) ? [c] : []));
+
+  /* The classes that a text names: by a number, as label or index, or else all whose label contains it. */
+  function findClasses(text) {
+    const query = text.trim().toLowerCase();
+    if (!query) return [];
+    const [digits] = /^\d+\b/.exec(query) ?? [];
+    const exact = digits ? classesWhere((name) => name === query) : [];
+    if (exact.length) return exact;
+    return Number(digits) < labels.length ? [Number(digits)] : classesWhere((name) => name.includes(query));
+  }
 
   /* The class that a text names by label, index or part of a label; null for no text, undefined if ambiguous. */
   function findClass(text) {
     const query = text.trim().toLowerCase();
     if (!query) return null;
-    const labels = index.labels.map((name) => name.toLowerCase());
-    const exact = labels.flatMap((name, c) => (name === query ? [c] : []));
-    if (exact.length) return exact.length === 1 ? exact[0] : undefined;
-    const numbered = /^(\d+)\b/.exec(query);
-    if (numbered && Number(numbered[1]) < labels.length) return Number(numbered[1]);
-    const matches = labels.flatMap((name, c) => (name.includes(query) ? [c] : []));
-    return matches.length === 1 ? matches[0] : undefined;
+    const exact = classesWhere((name) => name === query);
+    const found = exact.length ? exact : findClasses(query);
+    return found.length === 1 ? found[0] : undefined;
   }
 
   const pictures = (count) => `${count} picture${count === 1 ? "" : "s"}`;
@@ -39,7 +53,7 @@ gapcam.format = (() => {
   }
 
   /* A name from data; bdi isolates its writing direction. */
-  const named = (text, className = "") => element("bdi", className, text);
+  const named = (text, className = "") => element("bdi", className, visible(text));
 
   /* Mark a control as invalid, or as valid if there is no message. */
   function markInvalid(control, message = "") {
@@ -50,14 +64,16 @@ gapcam.format = (() => {
   }
 
   const noClass = (text) => `"${text}" matches no class, or several. Choose one from the list.`;
+  const noClasses = (text) => `No label contains "${text}".`;
 
   /* A name where no element is possible; Unicode marks isolate its writing direction. */
-  const isolated = (text) => `\u2068${text}\u2069`;
+  const isolated = (text) => `\u2068${visible(text)}\u2069`;
 
   /* The text of an element, with its names isolated. */
   const textOf = (node) =>
     [...node.childNodes].map((part) => (part.localName === "bdi" ? isolated : String)(part.textContent)).join("");
 
-  const texts = { signed, plain, percent, score, pictures, label, searchable, findClass, isolated, textOf, noClass };
-  return { ...texts, byId, element, named, markInvalid };
+  const numbers = { signed, plain, percent, score, pictures };
+  const classes = { label, searchable, findClass, findClasses, noClass, noClasses };
+  return { ...numbers, ...classes, visible, isolated, textOf, byId, element, named, markInvalid };
 })();

@@ -2,13 +2,14 @@
 
 (() => {
   const { index, preview, decode, unpack } = gapcam.data;
-  const { byId, element, named, score, label } = gapcam.format;
+  const { byId, element, named, score, label, visible } = gapcam.format;
   const { peak } = gapcam.evidence;
   const { drawHeat, drawPhoto } = gapcam.drawing;
   const { isWrong, keys } = gapcam.filter;
   const { verdict, listed } = gapcam.list;
   const state = gapcam.state;
 
+  const HEIGHT = 112; // of a photograph in pixels, at most, as in grid.css
   const scale = () => state.scaleOf({ ...state.current, evidence: "logit" });
 
   async function draw(number, photo, heat) {
@@ -35,7 +36,8 @@
       element("span", "truth", verdict(row), element("span", "number", score(probability, logit))),
     );
     const tile = element("div", isWrong(row) ? "tile is-wrong" : "tile", element("span", "frame", shot), texts);
-    tile.title = row.path;
+    photo.classList.toggle("pixelated", row.size[0] < HEIGHT);
+    tile.title = visible(row.path);
     return tile;
   }
 

@@ -2,9 +2,11 @@
 
 gapcam.list = (() => {
   const { index, preview, addressOf } = gapcam.data;
-  const { byId, element, named, percent, score, pictures, plain, label } = gapcam.format;
+  const { byId, element, named, percent, score, pictures, plain, label, visible } = gapcam.format;
   const { listed, isWrong, marginOf, keys } = gapcam.filter;
   const state = gapcam.state;
+
+  const IMAGE = 56; // side in pixels, as in list.css
 
   /* Whether the prediction is right. */
   function verdict(row) {
@@ -35,9 +37,16 @@ gapcam.list = (() => {
       element("span", "truth", verdict(row), element("span", "number", sortValue(row))),
       element("span", "path", named(row.name)),
     );
+    image.classList.toggle("pixelated", Math.max(...row.size) < IMAGE);
     const item = element("div", isWrong(row) ? "row is-wrong" : "row", image, texts);
-    item.title = row.path;
+    item.title = visible(row.path);
     return item;
+  }
+
+  /* Open the file itself in a new tab, if it is still there. */
+  function openOriginal(number) {
+    const { original } = index.pictures[number];
+    if (original) window.open(original, "_blank", "noopener");
   }
 
   function open(number) {
@@ -47,7 +56,8 @@ gapcam.list = (() => {
 
   const box = byId("list");
   const move = (number) => (state.current.view === "summary" ? state.open : state.select)(number);
-  const list = gapcam.scroller(box, { make, width: Infinity, height: 64, move, click: open, enter: open });
+  const list = gapcam.scroller(box, { make, width: Infinity, height: 64, move, click: open, enter: openOriginal });
+  byId("rows").addEventListener("dblclick", () => openOriginal(state.current.picture));
 
   /* Rebuild the list; scroll to the selected picture, or to the top. */
   function refill(scrollToPicture) {
@@ -66,5 +76,5 @@ gapcam.list = (() => {
     else if (changed.has("picture") || changed.has("view")) list.reveal();
   });
 
-  return { step: list.step, listed: list.order, verdict };
+  return { step: list.step, listed: list.order, verdict, openOriginal };
 })();

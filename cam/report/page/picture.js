@@ -4,7 +4,7 @@ gapcam.picture = (() => {
   const data = gapcam.data;
   const { index } = data;
   const { map, cam, peak } = gapcam.evidence;
-  const { byId, named, percent, score, plain, label, element } = gapcam.format;
+  const { byId, named, score, plain, label, element, visible } = gapcam.format;
   const { drawHeat, drawPhoto } = gapcam.drawing;
   const { selection } = gapcam.classes;
   const { isWrong } = gapcam.filter;
@@ -54,9 +54,11 @@ gapcam.picture = (() => {
     cell.show(view.picture, pinned ? pin : view.hovered, selection(state.current), view.values, pinned);
   }
 
-  function showName({ name, path }) {
-    byId("name").replaceChildren(named(name));
-    byId("name").title = path;
+  function showName({ name, path, original }) {
+    const link = Object.assign(element("a", "", named(name)), { target: "_blank", rel: "noopener" });
+    if (original) link.href = original;
+    byId("name").replaceChildren(link);
+    byId("name").title = visible(path);
   }
 
   function showHeading(row) {
@@ -68,6 +70,11 @@ gapcam.picture = (() => {
       const wrong = () => element("span", "wrong", " \u2260 ", named(label(row.truth)));
       byId("verdict").append(isWrong(row) ? wrong() : element("span", "right", " \u2713"));
     }
+  }
+
+  /* A picture smaller than its view shows its pixels. */
+  function showPixels() {
+    photo.classList.toggle("pixelated", index.pictures[state.current.picture].size[1] < stage.clientWidth);
   }
 
   /* Technical remarks on what is stored of the picture. */
@@ -105,6 +112,7 @@ gapcam.picture = (() => {
     }
     drawPhoto(photo, picture.image, picture.seen);
     showHeading(index.pictures[number]);
+    showPixels();
     showStored();
     showSelection();
     document.documentElement.dataset.shown = number;
@@ -182,6 +190,8 @@ gapcam.picture = (() => {
     follow(event);
     pin();
   });
+  stage.addEventListener("dblclick", () => gapcam.list.openOriginal(state.current.picture));
+  new ResizeObserver(showPixels).observe(stage);
 
   state.listen((current, changed) => {
     if (changed.has("picture")) {

@@ -38,7 +38,7 @@ gapcam.state = (() => {
     text: ["", String],
     show: ["all", oneOf("all", "wrong", "right")],
     margin: [null, number(0, 1e9)],
-    of: [null, anyClass], // only pictures with this prediction or true class
+    of: ["", String], // only pictures whose prediction or true class this text names
     confusion: [null, oneOf(...index.summary.confusions.map(({ truth, predicted }) => `${truth}>${predicted}`))],
     sort: ["input", oneOf("input", "confidence", "margin", "completeness", "border")],
     order: ["up", oneOf("up", "down")],

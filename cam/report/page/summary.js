@@ -2,7 +2,7 @@
 
 (() => {
   const { index, unpack } = gapcam.data;
-  const { byId, element, named, percent, pictures, plain, label } = gapcam.format;
+  const { byId, element, named, percent, pictures, plain, label, searchable } = gapcam.format;
   const { peak } = gapcam.evidence;
   const { drawCells } = gapcam.drawing;
   const { drawBar } = gapcam.color;
@@ -108,7 +108,7 @@
   }
 
   byId("group-open").addEventListener("click", () => {
-    state.set({ ...state.initial(gapcam.filter.keys), of: state.current.summary, view: "pictures" });
+    state.set({ ...state.initial(gapcam.filter.keys), of: searchable(state.current.summary), view: "pictures" });
     state.open(gapcam.list.listed()[0]);
   });
 
