@@ -13,9 +13,9 @@ from torch import nn
 import cam.classifiers.sources.cards
 from cam.classifiers.load import load_classifier
 from cam.errors import HeadError
-from cam.invariance.demo.demo import accuracy_by_position, shipped_glyphs, shipped_networks
+from cam.invariance.demo.demo import accuracy_by_position, add_up_cells, move_digit, shipped_glyphs, shipped_networks
 from cam.invariance.demo.scenes import uci_digits
-from cam.invariance.demo.training import NETWORKS, RIGHT_HALF, is_correct, make_scenes, train_network
+from cam.invariance.demo.training import NETWORKS, RIGHT_HALF, is_correct, make_scenes, to_inputs, train_network
 from cam.networks.small_convnet import SmallConvNet
 
 PAGE = Path(__file__).parents[1] / "docs" / "invariance.md"
@@ -68,6 +68,24 @@ def test_a_shift_by_whole_cells_makes_no_difference_with_circular_padding(shift)
     average, flattened = (SmallConvNet(head, "circular").double().eval() for head in ("gap-linear", "flatten-linear"))
     assert torch.allclose(average(shifted), average(images), rtol=0, atol=1e-12)
     assert not torch.allclose(flattened(shifted), flattened(images), rtol=0, atol=1e-3)
+
+
+def test_cells_add_up_to_the_logit_and_move_with_the_digit():
+    networks = shipped_networks()
+    moved = move_digit(networks, seed=0)
+    np.testing.assert_array_equal(np.roll(moved.images[0], -32, 1), moved.images[1])
+    np.testing.assert_array_equal(moved.boxes[0] - moved.boxes[1], [32, 0, 32, 0])
+    for name, head in moved.heads.items():
+        logits = networks[name].network(to_inputs(moved.images))
+        np.testing.assert_allclose(head.logits, logits[:, moved.class_idx], rtol=1e-5)
+        np.testing.assert_array_equal(head.predicted, logits.argmax(1))
+    gap, flatten = moved.heads.values()
+    assert gap.predicted.tolist() == [moved.class_idx] * 2
+    assert flatten.predicted[0] == moved.class_idx != flatten.predicted[1]
+    np.testing.assert_array_equal(gap.weights, np.broadcast_to(gap.weights[:, :1, :1], (64, 4, 8)))
+    assert flatten.weights[..., 4:].std() > 1.5 * flatten.weights[..., :4].std()  # the left ones learned nothing
+    circular = add_up_cells(networks["position-gap-circular"].network, moved.images, moved.class_idx)
+    np.testing.assert_allclose(np.roll(circular.shares[0], -4, 1), circular.shares[1], atol=1e-6)
 
 
 def test_seen_and_unseen_halves_are_disjoint():

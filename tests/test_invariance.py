@@ -96,6 +96,48 @@ def test_a_square_that_fills_a_cell_worked_by_hand() -> None:
     assert result.facts()["predicted_share"] == 1
 
 
+def brightness() -> cam.Classifier:
+    """Classes "dark" (logit 0.2 - 2 b) and "bright" (0.5 + 2 b), where b is the mean brightness, 0 to 1."""
+    convolution, linear = nn.Conv2d(3, 1, 1, bias=False), nn.Linear(1, 2)
+    with torch.no_grad():
+        convolution.weight.fill_(1 / 3)
+        linear.weight.copy_(torch.tensor([[-2.0], [2.0]]))
+        linear.bias.copy_(torch.tensor([0.2, 0.5]))
+    network = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+    classifier = cam.wrap(network, preprocessing=Preprocessing(8, (8, 8), **PLAIN), labels=["dark", "bright"])
+    return replace(classifier, grid=Grid((0, 0), (1, 1), "measured"))
+
+
+def test_dilution_by_the_canvas_worked_by_hand() -> None:
+    white, half = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
+    half[:, :4] = 255
+    whole = measure_invariance(brightness(), white, steps=3, fill=(51, 51, 51))
+    assert (whole.alone.logit, whole.alone.predicted) == (pytest.approx(2.5), 1)
+    # A quarter of the canvas has brightness 1, the rest 0.2: 0.5 + 2 * 0.4.
+    assert (whole.dilution.share, whole.dilution.expected) == (0.25, pytest.approx(1.3, abs=1e-5))
+    np.testing.assert_allclose(whole.logits, 1.3, atol=1e-5)
+    assert "4 times the pixels of the object: 2.50 / 4 + 0.68 (the empty part) = 1.30" in whole.dilution_note
+    assert whole.rival is None
+    facts = whole.facts()
+    assert facts["alone"]["logit"] == pytest.approx(2.5)
+    assert facts["alone"]["predicted_label"] == "bright"
+    assert facts["dilution"]["expected"] == pytest.approx(1.3, abs=1e-5)
+
+    # The left half alone has brightness 1, and 32 of 256 pixels: brightness 1 / 8 on black, 0.45 against 0.75.
+    mask = half[..., 0]
+    for part in ({"box": (0, 0, 4, 8)}, {"mask": mask}):
+        dark = measure_invariance(
+            brightness(), half, canvas=(16, 16), steps=3, fill=(0, 0, 0), target=OneClass(0), **part
+        )
+        assert dark.alone.logit == pytest.approx(0.2 - 1)
+        assert (dark.dilution.logit, dark.dilution.expected) == (pytest.approx(-1.8), pytest.approx(-0.05, abs=1e-5))
+        assert dark.rival.expected == pytest.approx(0.75)
+        np.testing.assert_allclose(dark.logits, -0.05, atol=1e-5)
+        assert "'bright', which is predicted most often, is expected at 0.75" in str(dark)
+    mirrored = measure_invariance(brightness(), white, steps=2, fill="reflect")
+    assert (mirrored.dilution, mirrored.dilution_note, mirrored.facts()["dilution"]) == (None, "", None)
+
+
 def test_a_centroid_is_more_precise_than_the_cells_and_a_peak_is_not() -> None:
     result = measure_invariance(seeing_white(), WHITE, box=(0, 0, 4, 4), canvas=(32, 32), steps=29, fill=(0, 0, 0))
     heat = result.equivariance
@@ -151,7 +193,8 @@ def test_the_batch_size_limits_a_pass_and_changes_no_score() -> None:
     small = measure_invariance(classifier, WHITE, steps=3, batch_size=4, fill="blur")
     handle.remove()
     assert max(sizes) == 4
-    assert sum(sizes) == 1 + 9 + 3  # the image alone, the positions, and the shifts by one stride
+    # The image alone and its map, the positions, the shifts by one stride, and the empty canvas.
+    assert sum(sizes) == 2 + 9 + 3 + 1
     large = measure_invariance(classifier, WHITE, steps=3, fill="blur")
     np.testing.assert_allclose(small.logits, large.logits, rtol=1e-6)
 
@@ -172,7 +215,8 @@ def test_notes_tell_what_the_object_is() -> None:
 
 def test_texts_give_sizes_as_height_and_width() -> None:
     result = measure_invariance(seeing_white(), WHITE, box=(0, 0, 8, 4), canvas=(32, 40), steps=2, fill=(0, 0, 0))
-    first, second, logit, *_ = str(result).splitlines()
+    first, alone, second, logit, *_ = str(result).splitlines()
+    assert alone == "alone: logit 48.00, probability 100.0%, predicted 'white'"
     assert first.endswith(": 4x8 pixels (HxW) at 4 positions on a canvas of 32x40")
     assert second == "predicted at 4 of 4 positions"
     assert logit.endswith("with the object's center at (y, x) = (1.5, 3.5)")

@@ -137,9 +137,11 @@ def test_the_demonstration_reports_the_documented_accuracies(run, tmp_path):
     assert result.exit_code == 0, result.output
     assert "position-gap: 95.2 % right in the half it saw, 94.0 % in the other; 70,618 parameters; " in result.output
     assert "after few scenes 100.0 % of them, 78.6 % of others" in result.output
-    for name in ("accuracy-by-place.png", "accuracy.png", "unseen-heat.png"):
+    for name in ("accuracy-by-place.png", "accuracy.png", "unseen-heat.png", "why.png"):
         assert min(read_image(tmp_path / name).shape[:2]) > 200
     facts = json.loads((tmp_path / "demo.json").read_text())
+    assert "position-flatten: a 5 moved to the half it never saw: logit 11.53 before, -2.15 after" in result.output
+    assert facts["moved_digit"]["heads"]["position-gap"]["predicted"] == [5, 5]
     assert facts["peak_in_box_unseen"][0] > 0.7
     assert facts["versions"]["torch"]
     by_name = {network["name"]: network for network in facts["networks"]}

@@ -25,6 +25,7 @@ from cam.invariance.figures import (
     FIGURES,
     contact_sheet,
     draw_outline,
+    error_map,
     new_figure,
     overlay_heat,
     score_map,
@@ -67,7 +68,7 @@ def test_a_flattening_network_depends_on_the_position() -> None:
     assert facts["logit"]["mean"] == pytest.approx(0.5)
     assert facts["logit"]["std"] == pytest.approx(0.5)
     assert facts["logit"]["min_center"] == [1.5, 5.5]
-    np.testing.assert_array_equal(overlay_heat(result, 0, 1)[0, :, 0], [0] * 4 + [255] * 4)
+    np.testing.assert_array_equal(overlay_heat(result, 0, 1)[0, ::35, 0], [0] * 4 + [255] * 4)  # enlarged to 280
 
 
 def test_a_canvas_that_the_network_does_not_take_is_an_error() -> None:
@@ -84,8 +85,28 @@ def test_figures_of_a_digit_have_its_heat_where_the_peak_is(tmp_path: Path) -> N
         assert film.n_frames == 4
     painted = overlay_heat(result, 1, 1)
     y, x = np.rint(result.equivariance.peak.points[1, 1]).astype(int)
-    assert painted.shape == (144, 144, 3)
-    assert painted[y, x, 0] > painted[0, 0, 0] + 50  # warm where the peak is
+    assert painted.shape == (288, 288, 3)  # enlarged
+    assert painted[2 * y, 2 * x, 0] > painted[0, 0, 0] + 50  # warm where the peak is
+
+
+def test_the_heat_of_a_digit_lies_on_the_diagonal() -> None:
+    result = measure_digit(steps=3)
+    peak = result.equivariance.peak
+    x_axes, y_axes = error_map(result, result.equivariance).axes
+    for axes, axis in ((x_axes, 1), (y_axes, 0)):
+        line, points, *_ = axes.lines
+        np.testing.assert_allclose(line.get_ydata() - line.get_xdata(), peak.mean_offset[axis])
+        np.testing.assert_allclose(points.get_xdata(), result.placements.centers[..., axis].ravel())
+        np.testing.assert_allclose(points.get_ydata(), peak.points[..., axis].ravel())
+
+
+def test_every_figure_names_the_score_of_the_image_alone() -> None:
+    result = measure_digit(steps=2)
+    alone = f"digits, 5; alone: logit {result.alone.logit:.2f}"
+    figures = contact_sheet(result), score_map(result), error_map(result, result.equivariance)
+    assert all(figure.get_suptitle().startswith(alone) for figure in figures)
+    bars = [bar.get_width() for bar in figures[1].axes[1].patches]
+    np.testing.assert_allclose(bars, [result.alone.logit, result.dilution.expected, result.logits.mean()])
 
 
 def test_the_outline_is_that_of_the_mask() -> None:
@@ -154,7 +175,7 @@ def test_captions_and_legend_fit_on_a_long_thin_canvas(canvas):
 def test_colors_of_scores_span_a_logit_or_more(tmp_path):
     def span(logits):
         result = measure_digit(canvas=(72, 73), steps=2)
-        left, _, bar, *_ = score_map(replace(result, logits=np.array([logits]))).axes
+        left, _, bar = score_map(replace(result, logits=np.array([logits]))).axes
         return left.collections[0].get_clim(), bar.get_ylabel()
 
     assert span([3.0, 3.002]) == ((2.501, 3.501), "logit of 5 (colors span 1)")

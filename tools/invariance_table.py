@@ -20,6 +20,8 @@ def to_row(facts: dict[str, Any]) -> dict[str, float]:
     """Pick the numbers of one image from `Invariance.facts`."""
     logit, shift = facts["logit"], facts["shift_by_one_stride"]
     return {
+        "logit: the image alone": facts["alone"]["logit"],
+        "logit: expected on the canvas": facts["dilution"]["expected"],
         "logit: mean over the positions": logit["mean"],
         "logit: standard deviation": logit["std"],
         "logit: mean less worst": logit["mean"] - logit["min"],

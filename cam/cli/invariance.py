@@ -100,6 +100,11 @@ def _run_demo(out: Path, *, train: bool, as_json: bool, quiet: bool) -> None:
             if few := network["small_set_accuracy"]:
                 line += f"; after few scenes {100 * few['train']:.1f} % of them, {100 * few['test']:.1f} % of others"
             click.echo(line)
+        moved = results["moved_digit"]
+        for name, head in moved["heads"].items():
+            (before, after), digit = head["logits"], moved["class_idx"]
+            line = f"{name}: a {digit} moved to the half it never saw: logit {before:.2f} before, {after:.2f} after"
+            click.echo(f"{line}, predicted {head['predicted'][1]}")
         click.echo(f"Figures and demo.json: {out}")
 
 

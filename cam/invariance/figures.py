@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cam.drawing.colormaps import paint
 from cam.drawing.legend import BAR_GRAY
 from cam.drawing.overlay import draw
 from cam.errors import OutputError
+from cam.explanations.explanation import enlarge_for_legend
 from cam.files import write_whole
 from cam.invariance.results import Equivariance, Invariance, PointTracking, mean_and_max, summarize_scores
 from cam.maps.geometry import Frame
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = ("contact-sheet.png", "score-map.png", "peak-error.png", "heat.webp")
-_SHEET, _ANIMATION, _ARROWS = 3, 5, 9  # positions along each axis that are shown
+_SHEET, _ANIMATION = 3, 5  # positions along each axis that are shown
 _MIN_SPAN = 1.0  # logits that the color scale spans at least, so that tiny differences do not look large
 _MAX_LABEL = 24  # characters of a class label
 _TILE = 2.7  # inches, width of one position: enough for its caption
@@ -35,6 +37,7 @@ _FRAMES_PER_SECOND = 4
 PEAK_STYLE: dict[str, Any] = {
     "color": "#00e676", "linestyle": "", "marker": "P", "markeredgecolor": "black", "markersize": 9
 }  # fmt: skip
+_CENTROID_STYLE = PEAK_STYLE | {"color": "#ff9100", "marker": "o", "markersize": 5}
 
 
 def write_figures(result: Invariance, out: Path) -> list[Path]:
@@ -86,18 +89,13 @@ def animation(result: Invariance) -> bytes:
 
 
 def score_map(result: Invariance) -> Figure:
-    """Draw logit and probability for each position, and where the logit is smallest."""
+    """Draw the logit for each position, beside that of the image alone and what should be left of it on the canvas."""
     figure, left, right = _two_axes(result)
     label, logits = one_line(result.label), result.logits
     low, high = float(logits.min()), float(logits.max())
     widening = max(0.0, _MIN_SPAN - (high - low)) / 2
     low, high = low - widening, high + widening
-    name, *has_probability = result.scores
-    _draw_map(left, result, logits, f"{name} of {label} (colors span {high - low:.3g})", low, high)
-    if has_probability:
-        _draw_map(right, result, result.probabilities, f"probability of {label}", 0.0, 1.0)
-    else:
-        right.set_visible(False)
+    _draw_map(left, result, logits, f"{next(iter(result.scores))} of {label} (colors span {high - low:.3g})", low, high)
 
     row, column = summarize_scores(logits, result.placements.centers)["min_position"]
     y, x = result.placements.centers[row, column]
@@ -106,49 +104,73 @@ def score_map(result: Invariance) -> Figure:
         x, y, "X", color="white", markeredgecolor="black", markersize=10, linestyle="",
         label="object at its lowest score, and its outline",
     )  # fmt: skip
-    left.legend(loc="lower right", fontsize=8, facecolor="lightgray")
-    left.set_title(f"mean {logits.mean():.2f}, standard deviation {logits.std():.2f}", fontsize=9)
-
-    right.set_title(one_line(result.predictions), fontsize=9)
     others = result.placements.centers[~result.is_predicted]
     if len(others):
-        right.plot(others[:, 1], others[:, 0], ".", color="red", markersize=4, label="another class is predicted")
-        right.legend(loc="lower right", fontsize=8)
-    figure.suptitle(f"Class score by position of the object's center: {one_line(result.model)}", fontsize=11)
+        left.plot(others[:, 1], others[:, 0], ".", color="red", markersize=4, label="another class is predicted")
+    left.legend(loc="lower right", fontsize=8, facecolor="lightgray")
+    left.set_title(one_line(result.predictions), fontsize=9)
+    _draw_scores(right, result)
+    _add_title(figure, result, result.dilution_note)
     return figure
 
 
+def _draw_scores(axes: Axes, result: Invariance) -> None:
+    """Draw a bar each for the score of the image alone, the one expected on the canvas, and the mean measured there."""
+    alone, logits, shares = result.alone, result.logits, result.probabilities
+    texts = f", probability {alone.probability:.1%}", f", probability {shares.min():.1%} to {shares.max():.1%}"
+    texts = texts if "probability" in result.scores else ("", "")
+    bars = [("the image alone", alone.logit, "tab:gray", texts[0])]
+    if result.dilution:
+        bars += [("expected on the canvas, at any position", result.dilution.expected, "tab:blue", "")]
+    measured = f" ({logits.min():.2f} to {logits.max():.2f}){texts[1]}"
+    bars += [(f"mean of {logits.size} positions on the canvas", float(logits.mean()), "tab:orange", measured)]
+    for number, (name, value, color, text) in enumerate(bars):
+        axes.barh(number, value, 0.4, color=color)
+        axes.annotate(f"{name}: {value:.2f}{text}", (0, number - 0.27), fontsize=8)
+    spread = [[logits.mean() - logits.min()], [logits.max() - logits.mean()]]
+    axes.errorbar(logits.mean(), len(bars) - 1, xerr=spread, color="black", capsize=4)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(ylim=(len(bars) - 0.5, -0.7), yticks=[])
+    axes.set_xlabel(f"{next(iter(result.scores))} of {one_line(result.label)}", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
 def error_map(result: Invariance, heat: Equivariance) -> Figure:
-    """Draw how far peak and centroid are from where they would be if they moved exactly with the object."""
+    """Draw where peak and centroid of the heat are against where the object is: on a diagonal if they move with it."""
     figure, left, right = _two_axes(result)
-    largest = float(np.nanmax((heat.peak.deviations, heat.centroid.deviations), initial=1))
-    panels = (left, "Peak of the heat", heat.peak), (right, "Centroid of positive evidence", heat.centroid)
-    shown = np.ix_(*(_spread_indices(count, _ARROWS) for count in result.placements.shape))
-    centers = result.placements.centers[shown].reshape(-1, 2)
-    for axes, title, tracking in panels:
-        _draw_map(axes, result, tracking.deviations, "pixels off, by the object's center", 0.0, largest)
-        arrows = tracking.points[shown].reshape(-1, 2) - centers - tracking.mean_offset
-        axes.quiver(
-            centers[:, 1], centers[:, 0], arrows[:, 1], arrows[:, 0],
-            angles="xy", scale_units="xy", scale=1, color="white", edgecolor="black", linewidth=0.4, width=0.006,
-        )  # fmt: skip
-        axes.set_title(f"{title}: {_describe_tracking(tracking)}", fontsize=9)
-    names = f"{one_line(result.model)}, {one_line(result.label)}"
-    figure.suptitle(
-        "Distance of the heat from where it would be if it moved exactly with the object (arrows: to scale)\n"
-        f"{names}; cells of the map are {heat.grid.stride[0]:g} pixels apart",
-        fontsize=11,
+    looks = (
+        ("peak of the heat", heat.peak, PEAK_STYLE),
+        ("centroid of positive evidence", heat.centroid, _CENTROID_STYLE),
+    )
+    ends = np.array([0, max(result.placements.canvas)])
+    for axis, (axes, name) in enumerate(((right, "y, from the top"), (left, "x, from the left"))):
+        for title, tracking, style in looks:
+            positions, points = result.placements.centers[..., axis].ravel(), tracking.points[..., axis].ravel()
+            axes.plot(ends, ends + tracking.mean_offset[axis], color=style["color"], linewidth=1.2)
+            axes.plot(positions, points, label=f"{title}: {_describe_tracking(tracking)}", **style)
+        side = result.placements.canvas[axis]
+        axes.set(xlim=(0, side), ylim=(0, side), aspect="equal")
+        axes.set_title(f"{name} (pixels of the canvas)", fontsize=9)
+        axes.set_xlabel("center of the object", fontsize=8)
+        axes.set_ylabel("heat", fontsize=8)
+        axes.tick_params(labelsize=8)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8)
+    cells = "x".join(f"{stride:g}" for stride in heat.grid.stride)
+    _add_title(
+        figure, result, f"Heat that moves exactly with the object lies on the lines. Cells are {cells} pixels apart."
     )
     return figure
 
 
 def overlay_heat(result: Invariance, row: int, column: int) -> NDArray[np.uint8]:
-    """Render one position (H, W, 3) with its heat, if there is any, on the common color scale."""
-    image = result.placements.render(result.placements.ys[row], result.placements.xs[column])
+    """Render one position with its heat, if there is any, on the common color scale; a small canvas is enlarged."""
+    image = enlarge_for_legend(result.placements.render(result.placements.ys[row], result.placements.xs[column]))
     heat, canvas = result.equivariance, result.placements.canvas
     if heat is None:
         return image
-    drawn, frame = np.empty_like(image), Frame(canvas, canvas, (0, 0), canvas)
+    drawn, frame = np.empty_like(image), Frame((image.shape[0], image.shape[1]), canvas, (0, 0), canvas)
     draw(drawn, image, heat.cams[row, column], heat.grid, frame, vmax=heat.vmax)
     return drawn
 
@@ -164,7 +186,8 @@ def draw_outline(axes: Axes, result: Invariance, row: int, column: int) -> None:
 
 def _draw_position(axes: Axes, result: Invariance, row: int, column: int, **title_style: Any) -> None:
     """Draw one position with heat, outline and peak; the title is red if another class is predicted."""
-    axes.imshow(overlay_heat(result, row, column), interpolation="nearest")
+    height, width = result.placements.canvas
+    axes.imshow(overlay_heat(result, row, column), extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     draw_outline(axes, result, row, column)
     if result.equivariance is not None:
         y, x = result.equivariance.peak.points[row, column]
@@ -181,17 +204,17 @@ def _draw_position(axes: Axes, result: Invariance, row: int, column: int, **titl
 
 def _add_legend(figure: Figure, axes: Axes | NDArray[Any], result: Invariance) -> None:
     """Explain the marks and the colors of the heat."""
-    title, heat = f"{one_line(result.model)}, {one_line(result.label)}", result.equivariance
+    heat = result.equivariance
     first = figure.axes[0]
     handles = first.plot([], [], "s", color="white", markeredgecolor="black", label="outline of the object")
     if heat is None:
-        title += ": no exact map"
+        _add_title(figure, result, "No exact map.")
     else:
+        _add_title(figure, result, result.dilution_note)
         evidence_bar(
             figure, axes, heat.vmax, f"evidence for {one_line(result.label)} ({next(iter(result.scores))})", fontsize=8
         )
         handles += first.plot([], [], label="peak of the heat", **PEAK_STYLE)
-    figure.suptitle(title, fontsize=10)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
 
 
@@ -216,7 +239,7 @@ def _set_pixel_axes(axes: Axes, result: Invariance) -> None:
 def _two_axes(result: Invariance) -> tuple[Figure, Axes, Axes]:
     height, width = _view_size(result)
     figure = new_figure(10.4, 1.5 + 4 * max(0.5, height / width))
-    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    left, right = figure.subplots(1, 2)
     return figure, left, right
 
 
@@ -240,12 +263,18 @@ def _cell_edges(centers: NDArray[np.floating], half_width: float) -> NDArray[np.
 
 
 def _describe_tracking(tracking: PointTracking) -> str:
-    y, x = tracking.mean_offset
-    if np.isnan(y):
+    if np.isnan(tracking.mean_offset[0]):
         return "none"
-    off = "off by {mean:.1f} on average, {max:.1f} at most".format_map(mean_and_max(tracking.deviations))
-    offset = f"{abs(y):.1f} {'below' if y > 0 else 'above'} and {abs(x):.1f} {'right' if x > 0 else 'left'} of"
-    return f"{off};\non average {offset} the object's center"
+    return "{mean:.1f} pixels off on average, {max:.1f} at most".format_map(mean_and_max(tracking.deviations))
+
+
+def _add_title(figure: Figure, result: Invariance, note: str) -> None:
+    """Head a figure with the network, the score of the image alone and a note, in lines of its width."""
+    names = f"{result.model}, {result.label}; {result.alone_note}"
+    width = int(12.5 * figure.get_figwidth())
+    figure.suptitle(
+        "\n".join(line for text in (names, note) for line in wrap(one_line(text), width)) + "\n", fontsize=10
+    )
 
 
 def _spread_indices(count: int, shown: int) -> list[int]:

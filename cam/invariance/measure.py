@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -24,10 +25,10 @@ from cam.explanations.options import Target, TopClasses, resolve
 from cam.heads.hooks import eval_mode
 from cam.heads.outputs import find_logits
 from cam.invariance.moving import Cutout, Fill, Placements, cut_object, paint_background
-from cam.invariance.results import Equivariance, Floats, Invariance, describe_object, track
+from cam.invariance.results import Alone, Dilution, Equivariance, Floats, Invariance, describe_object, track
 from cam.maps.boxes import Box
 from cam.maps.geometry import Size
-from cam.maps.projection import hottest_cell
+from cam.maps.projection import hottest_cell, project
 from cam.tensors import device_and_dtype, pick_device
 
 _FEWEST_CELLS = 4  # along each axis, so that a map has a middle half to compare
@@ -148,10 +149,18 @@ def measure_invariance(
         if box is None and mask is None:
             seen = model.preprocessing.frame((image.shape[0], image.shape[1]))
     of_predicted = np.take_along_axis(probabilities, predicted[..., None], -1)[..., 0]
-    results = logits[..., class_idx], probabilities[..., class_idx], predicted, of_predicted, heat
+    best, most = int(own.logits.argmax()), int(np.bincount(predicted.ravel()).argmax())
+    own_logit, own_probability = float(own.logits[class_idx]), float(own.probabilities[class_idx])
+    alone = Alone(own_logit, own_probability, best, float(own.probabilities[best]))
+    dilution = rival = None
+    if isinstance(model, Classifier) and cutout.size == natural_size and fill != "reflect":
+        dilution = _predict_dilution(model, image, box, mask, class_idx, placements)
+        rival = _predict_dilution(model, image, box, mask, most, placements) if most != class_idx else None
+    results = logits[..., class_idx], probabilities[..., class_idx], predicted, of_predicted
     reason = "" if isinstance(model, Classifier) else model.reason
     notes = describe_object(placements, natural_size, seen)
-    return Invariance(model.name, class_idx, model.labels, placements, *results, reason, notes)
+    explained = alone, dilution, rival, heat
+    return Invariance(model.name, class_idx, model.labels, placements, *results, *explained, reason, notes)
 
 
 def _cut_and_fit(
@@ -175,6 +184,29 @@ def _cut_and_fit(
     canvas = canvas or preprocessing.crop
     factor = min(1, *(side / 2 / object_side for side, object_side in zip(canvas, cutout.size, strict=True)))
     return cut_scaled(factor), natural_size, canvas
+
+
+def _predict_dilution(
+    model: Classifier,
+    image: NDArray[np.uint8],
+    box: Box | None,
+    mask: NDArray[np.uint8] | None,
+    class_idx: int,
+    placements: Placements,
+) -> Dilution | None:
+    """Predict the object's logit on the canvas from the map of the image alone, if the logit is a plain average."""
+    (own,) = score_images(model, [image], class_idx)
+    cam, logit = np.asarray(own.cam), float(own.logits[class_idx])
+    if box is not None or mask is not None:
+        heat = project(cam, model.grid, model.preprocessing.frame((image.shape[0], image.shape[1])))
+        x0, y0, x1, y1 = box or (0, 0, image.shape[1], image.shape[0])
+        part = heat[y0:y1, x0:x1] if mask is None else heat[mask > 127]
+        logit += float(part[np.isfinite(part)].mean() - cam.mean()) if np.isfinite(part).any() else np.nan
+    if model.head.kind not in ("gap-linear", "conv-gap") or np.isnan(logit):
+        return None
+    (empty,) = score_images(model.with_input_size(placements.canvas), [placements.background])
+    share = placements.cutout.alpha.sum() / 255 / math.prod(placements.canvas)
+    return Dilution(share, logit, float(empty.logits[class_idx]))
 
 
 def _measure_heat(model: Classifier, placements: Placements, class_idx: int, cams: NDArray[np.float32]) -> Equivariance:

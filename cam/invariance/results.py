@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,30 @@ class Equivariance:
 
 
 @dataclass(frozen=True)
+class Alone:
+    """The scores of the image itself, at the network's own input size."""
+
+    logit: float  # of the class
+    probability: float  # of the class; NaN where the scores are values
+    predicted: int
+    predicted_probability: float
+
+
+@dataclass(frozen=True)
+class Dilution:
+    """What an average over positions leaves of an object's logit on a larger canvas, wherever it lies."""
+
+    share: float  # of the canvas's pixels that the object covers
+    logit: float  # of the object: of the whole image, or the mean of the image's own map over its part, and the bias
+    empty: float  # logit of the canvas without the object
+
+    @property
+    def expected(self) -> float:
+        """The logit at any position."""
+        return self.share * self.logit + (1 - self.share) * self.empty
+
+
+@dataclass(frozen=True)
 class Invariance:
     """The score and the heat of one class, with the object at R x C positions."""
 
@@ -65,6 +89,9 @@ class Invariance:
     probabilities: Floats  # (R, C) of the class; NaN where the scores are values
     predicted: NDArray[np.integer]  # (R, C) index of the class with the largest score
     predicted_probabilities: Floats  # (R, C) of that class
+    alone: Alone
+    dilution: Dilution | None  # None if the score is no plain average over a canvas that is else empty
+    rival: Dilution | None  # of the class predicted most often, if it is another one
     equivariance: Equivariance | None  # None without an exact map
     reason: str = ""  # why there is no exact map
     notes: tuple[str, ...] = ()  # what to know before reading the numbers, one sentence each
@@ -98,9 +125,38 @@ class Invariance:
         most = self.most_predicted
         return count if most == self.class_idx else f"{count}, most often {self.labels[most]!r}"
 
+    @property
+    def alone_note(self) -> str:
+        """The score of the image itself, in words."""
+        alone, (name, *has_probability) = self.alone, self.scores
+        text = f"alone: {name} {alone.logit:.2f}"
+        if has_probability:
+            text += f", probability {alone.probability:.1%}"
+        return f"{text}, predicted {self.labels[alone.predicted]!r}"
+
+    @property
+    def dilution_note(self) -> str:
+        """Why the score is smaller on the canvas, and why another class may win there; empty if that is not known."""
+        if (dilution := self.dilution) is None:
+            return ""
+        times, rest = f"{1 / dilution.share:.3g}", (1 - dilution.share) * dilution.empty
+        is_part = dilution.logit != self.alone.logit
+        text = (
+            f"The score averages over the whole canvas, which has {times} times the pixels of the object"
+            f"{f', whose part of the map of the image means {dilution.logit:.2f}' if is_part else ''}: "
+            f"{dilution.logit:.2f} / {times} {'-' if rest < 0 else '+'} {abs(rest):.2f} (the empty part) = "
+            f"{dilution.expected:.2f} is expected at any position. Measured: {self.logits.mean():.2f}, with a "
+            f"standard deviation of {self.logits.std():.2f} over the positions."
+        )
+        if self.rival is None:
+            return text
+        rival = f"{self.labels[self.most_predicted]!r}, which is predicted most often"
+        return f"{text} By the same rule {rival}, is expected at {self.rival.expected:.2f}."
+
     def facts(self) -> dict[str, Any]:
         """Summarize as JSON types."""
         most = self.most_predicted
+        dilutions = {"dilution": self.dilution, "rival_dilution": self.rival}
         facts: dict[str, Any] = {
             "model": self.model,
             "class_idx": self.class_idx,
@@ -111,6 +167,8 @@ class Invariance:
             "object": self.placements.cutout.size,
             "fill": self.placements.fill,
             "positions": self.placements.shape,
+            "alone": {**asdict(self.alone), "predicted_label": self.labels[self.alone.predicted]},
+            **{name: some and {**asdict(some), "expected": some.expected} for name, some in dilutions.items()},
             "predicted_share": self.is_predicted.mean(),
             "most_predicted": {"label": self.labels[most], "share": (self.predicted == most).mean()},
             **{name: summarize_scores(scores, self.placements.centers) for name, scores in self.scores.items()},
@@ -139,7 +197,7 @@ class Invariance:
         """Summarize in a few lines."""
         size, canvas = format_size(self.placements.cutout.size), format_size(self.placements.canvas)
         where = f"{size} pixels (HxW) at {self.predicted.size} positions on a canvas of {canvas}"
-        lines = [f"{self.model}, {self.label!r}: {where}", self.predictions]
+        lines = [f"{self.model}, {self.label!r}: {where}", self.alone_note, self.predictions]
         for name, scores in self.scores.items():
             summary = summarize_scores(scores, self.placements.centers)
             y, x = summary["min_center"]
@@ -147,6 +205,7 @@ class Invariance:
                 f"{name}: mean {summary['mean']:.3f}, standard deviation {summary['std']:.3f}, "
                 f"minimum {summary['min']:.3f} with the object's center at (y, x) = ({y:.1f}, {x:.1f})"
             )
+        lines += [self.dilution_note] * (self.dilution is not None)
         if self.equivariance is None:
             return "\n".join([*lines, self.reason, *self.notes])
         for name, tracking in self.equivariance.trackings.items():

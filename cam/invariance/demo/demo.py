@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,20 @@ from cam.classifiers.sources import cards
 from cam.evaluation.benchmark import interval, plain
 from cam.explanations.explain import explain_all
 from cam.files import write_whole
-from cam.invariance.demo.figures import MIN_SCENES, draw_demo
-from cam.invariance.demo.scenes import Floats, Ints
-from cam.invariance.demo.training import NETWORKS, SIZE, DigitScenes, TrainedNetwork, make_scenes, to_inputs, train_all
+from cam.invariance.demo.figures import MIN_SCENES, CellSums, MovedDigit, draw_demo
+from cam.invariance.demo.scenes import Floats, Ints, compose
+from cam.invariance.demo.training import (
+    DIGIT_SIZE,
+    HEADS,
+    NETWORKS,
+    RIGHT_HALF,
+    SIZE,
+    DigitScenes,
+    TrainedNetwork,
+    make_scenes,
+    to_inputs,
+    train_all,
+)
 from cam.networks.global_average_pooling import global_average_pool
 from cam.tensors import hash_tensors
 
@@ -53,7 +64,8 @@ def run_demo(
     peaks, boxes = np.array([explanation.peak[::-1] for explanation in explanations]), unseen.boxes  # x, y
     hits = np.all((boxes[:, :2] <= peaks) & (peaks < boxes[:, 2:]), axis=1)
 
-    draw_demo(out, results, explanations, unseen)
+    moved = move_digit(networks, seed=seed)
+    draw_demo(out, results, explanations, unseen, moved)
     facts: dict[str, Any] = plain(
         {
             "seed": seed,
@@ -62,6 +74,7 @@ def run_demo(
             "scenes": SCENES,
             "peak_in_box_unseen": interval(hits, seed=seed),
             "networks": results,
+            "moved_digit": moved.facts(),
         }
     )
     write_whole(out / "demo.json", (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
@@ -93,6 +106,35 @@ def evaluate_network(name: str, trained: TrainedNetwork, scenes: DigitScenes, *,
         "small_set_accuracy": trained.small_set_accuracy,
         "by_position": accuracy_by_position(correct, scenes.boxes),
     }
+
+
+def move_digit(networks: Mapping[str, TrainedNetwork], *, seed: int) -> MovedDigit:
+    """Move the first digit that two heads recognize in the seen half by half of the width, to the unseen half."""
+    glyphs, classes = shipped_glyphs()
+    rng = np.random.default_rng(seed)
+    for glyph, class_idx in zip(glyphs, classes.tolist(), strict=True):
+        scene = compose([glyph], [class_idx], SIZE, rng, digit_size=DIGIT_SIZE, clutter=0, area=RIGHT_HALF)
+        shift = SIZE[1] // 2
+        images = np.stack((scene.image, np.roll(scene.image, -shift, 1)))  # without clutter all else is one color
+        heads = {name: add_up_cells(networks[name].network, images, class_idx) for name in HEADS[:2]}
+        if all(head.predicted[0] == class_idx for head in heads.values()):
+            break
+    return MovedDigit(class_idx, images, np.concatenate((scene.boxes, scene.boxes - (shift, 0, shift, 0))), heads)
+
+
+def add_up_cells(network: torch.nn.Module, images: NDArray[np.uint8], class_idx: int) -> CellSums:
+    """Split the logit of a class, of a head of one linear layer, into what each cell of the features adds."""
+    with torch.inference_mode():
+        features = network.get_submodule("features")(to_inputs(images))  # (N, K, h, w)
+        logits = network.get_submodule("head")(features)
+    linear, cells = network.get_submodule("head.linear"), features[0, 0].numel()
+    weight, bias = linear.get_parameter("weight")[class_idx], float(linear.get_parameter("bias")[class_idx])
+    if len(weight) == len(features[0]):  # each cell of an average has the same weights
+        weight = (weight / cells)[:, None].expand(-1, cells)
+    weights = weight.reshape(features.shape[1:])
+    shares = (weights * features).sum(1)
+    probabilities, predicted = logits.softmax(1).max(1)
+    return CellSums(weights.numpy(), shares.numpy(), bias, predicted.numpy(), probabilities.numpy())
 
 
 def accuracy_by_position(correct: NDArray[np.bool_], boxes: Ints) -> NDArray[np.float64]:
