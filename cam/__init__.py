@@ -28,7 +28,7 @@ from cam.version import VERSION
 if TYPE_CHECKING:
     from cam.classifiers import Classifier, Preprocessing, inspect_model, load_classifier, wrap
     from cam.explanations import ExplainOptions, Explanation
-    from cam.explanations.explain import explain, explain_all
+    from cam.explanations.explain import explain, explain_all, explain_batch
     from cam.heads import find_head
     from cam.maps import class_activation_maps
 
@@ -53,6 +53,7 @@ __all__ = [
     "class_activation_maps",
     "explain",
     "explain_all",
+    "explain_batch",
     "find_head",
     "inspect_model",
     "load_classifier",
@@ -62,7 +63,7 @@ __all__ = [
 _LAZY = {  # these import torch
     "cam.classifiers": ("Classifier", "Preprocessing", "inspect_model", "load_classifier", "wrap"),
     "cam.explanations": ("ExplainOptions", "Explanation"),
-    "cam.explanations.explain": ("explain", "explain_all"),
+    "cam.explanations.explain": ("explain", "explain_all", "explain_batch"),
     "cam.heads": ("find_head",),
     "cam.maps": ("class_activation_maps",),
 }

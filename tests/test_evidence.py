@@ -164,7 +164,7 @@ def test_a_resolution_is_pixels_or_a_factor():
             ExplainOptions(resolution=wrong)
     with pytest.raises(UsageError, match=r"evidence must be one of logit, .*, got 'margn'"):
         ExplainOptions("margn")
-    with pytest.raises(UsageError, match="fit must be one of crop, whole, got 'whol'"):
+    with pytest.raises(UsageError, match="fit must be one of crop, whole, stretch, got 'whol'"):
         cam.explain(classifier, photo(32, 32), fit="whol")
     with pytest.raises(UsageError, match=r"--channels must be 0 or more, got -1"):
         ExplainOptions(channels=-1)

@@ -96,7 +96,8 @@ def test_engines_give_the_same(run, folder, whole, tmp_path):
     pytest.importorskip("onnxruntime")
     engine = "--engine", "onnxruntime"
     result = run("explain", folder, *PNG, "-o", tmp_path / "out", *engine)
-    assert (result.exit_code, result.stderr) == (0, "")  # it did not fall back
+    assert result.exit_code == 0
+    assert result.stderr.count("\n") == 1  # what the input is; it did not fall back
     for ours, theirs in zip(lines(tmp_path / "out"), lines(whole), strict=True):
         (mine,), (other,) = ours["targets"], theirs["targets"]
         assert mine["class_idx"] == other["class_idx"]

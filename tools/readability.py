@@ -22,10 +22,11 @@ from torchcam.utils import overlay_mask
 
 import cam
 from cam.explanations.explanation import Explanation
+from cam.maps import Evidence
 
 Pixels = NDArray[np.uint8]
 SIDE, SAMPLES = 320, 6000  # longer side of the overlays; pixels of each that are compared
-EVIDENCE = "logit", "contrast", "posterior"
+EVIDENCE: tuple[Evidence, ...] = "logit", "contrast", "posterior"
 # Linear RGB as seen without one kind of cones (Machado, Oliveira and Fernandes 2009, severity 1).
 EYES = {
     "all cones": np.eye(3),
@@ -75,7 +76,7 @@ def measure(classifier: cam.Classifier, files: list[Path]) -> Iterator[tuple[str
     """Yield overlay, evidence, eyes and R2 of each photograph."""
     for file in files:
         for evidence in EVIDENCE:
-            explanation = cam.explain(classifier, file, evidence=evidence, fit="whole")  # type: ignore[arg-type]
+            explanation = cam.explain(classifier, file, evidence=evidence, fit="whole")
             for name, overlay in OVERLAYS.items():
                 drawn = overlay(explanation)
                 heat = np.asarray(cv2.resize(explanation.heat(), drawn.shape[1::-1]), np.float32)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from cam.drawing.colormaps import has_negative
 from cam.drawing.legend import MIN_WIDTH, with_legend
 from cam.drawing.overlay import Photo, draw, draw_boxes
-from cam.images.io import shrink
+from cam.images.io import check_image, encode, show_image, shrink, write_image
 from cam.maps.activation import completeness_error
 from cam.maps.boxes import Box, boxes_of
 from cam.maps.evidence import Evidence
@@ -26,6 +29,9 @@ _UNITS = {
     "margin": "lead over the others (logit)",
     "posterior": "probability at each position",
 }
+
+NUMBERS = "class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"
+_NOTEBOOK_SIDE = 512  # pixels of an overlay in a notebook
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,8 @@ class Explanation:
 
         grid: where the cells of the map lie in the network's input.
         frame: where the input of the map lies in the photograph.
-        image: the photograph, (H, W, 3) uint8 RGB, upright. A large file may be read at a fraction of its size, and
-            `frame.photo` is its full size.
+        image: the photograph, (H, W, 3) uint8 RGB, upright; plain gray for a prepared input. A large file may be read
+            at a fraction of its size, and `frame.photo` is its full size.
 
         against: the class of a contrast; None for other kinds of evidence.
         channels: those with the largest shares of the logit; as many as `ExplainOptions.channels` says.
@@ -145,9 +151,70 @@ class Explanation:
         """Find boxes (x0, y0, x1, y1), in pixels of the photograph, around heat above a share of its maximum."""
         return boxes_of(self.evidence_map, self.grid, self.frame, share)
 
+    def heatmap(self, normalize: bool = True) -> NDArray[np.float32]:
+        """Heat in [0, 1], (H, W) float32, as other tools draw it: evidence for the class over its largest value.
+
+        It is 0 where there is none, and does not say how much there is. With `normalize=False` it is `heat()`.
+        """
+        heat = self.heat()
+        if not normalize:
+            return heat
+        positive = np.nan_to_num(heat).clip(0)
+        return np.asarray(positive / max(float(positive.max()), 1e-30), np.float32)
+
+    def to_dict(self, box_share: float = 0.2) -> dict[str, Any]:
+        """Numbers ready for JSON, as in a line of the manifest."""
+        record: dict[str, Any] = {
+            **{name: getattr(self, name) for name in NUMBERS},
+            "completeness_error": self.completeness_error,
+            "map_input": list(self.frame.input),
+            "peak": list(self.peak),
+            "boxes": [list(box) for box in self.boxes(box_share)],
+            "note": self.note or None,
+        }
+        if other := self.against:
+            record["against"] = {"class_idx": other.class_idx, "label": other.label, "logit": other.logit}
+            record["margin"] = self.margin
+        if self.channels:
+            record["channels"] = [{"channel": channel.index, "share": channel.share} for channel in self.channels]
+        return record
+
+    def save(self, path: str | Path, **style: Any) -> None:
+        """Write the overlay with its legend to a .png, .jpg or .webp file; `style` as for `overlay`."""
+        write_image(Path(path), self.overlay(**{"legend": True, **style}))
+
+    def show(self, **style: Any) -> None:
+        """Open the overlay with its legend in the viewer of the system; `style` as for `overlay`."""
+        show_image(self.overlay(**{"legend": True, **style}), self.title)
+
+    def plot(self, ax: Any = None, **style: Any) -> Any:
+        """Draw the overlay into axes of matplotlib, new ones by default, and return them; `style` as for `overlay`."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.subplots()[1]
+        ax.imshow(self.overlay(**style))
+        ax.set_title(self._caption())
+        ax.set_axis_off()
+        return ax
+
+    def _caption(self) -> str:
+        probability = "" if self.probability is None else f"{100 * self.probability:.1f} %, "
+        return f"{self.title}: {probability}{'value' if self.probability is None else 'logit'} {self.logit:.2f}"
+
+    def _repr_png_(self) -> bytes:
+        return encode(self.overlay(legend=True, max_side=_NOTEBOOK_SIDE), ".png")
+
+    def _repr_html_(self) -> str:
+        picture = b64encode(self._repr_png_()).decode()
+        caption = escape(self._caption(), quote=True)
+        image = f'<img alt="Evidence for {caption}" src="data:image/png;base64,{picture}">'
+        return f'<figure style="margin:0">{image}<figcaption>{caption}</figcaption></figure>'
+
     def overlay(
         self,
         *,
+        image: NDArray[np.uint8] | None = None,
         vmax: float | None = None,
         opacity: float = 0.85,
         colormap: str = "signed",
@@ -162,6 +229,7 @@ class Explanation:
         """Paint the heat over the photograph: the more evidence, the more color.
 
         Args:
+            image: (H, W, 3) uint8 RGB to draw on, of what `image` shows but of any size; for prepared inputs.
             vmax: value at the ends of the color scale, in the map's unit; the map's largest by default.
             opacity: of the most evidence, from 0 to 1.
             colormap: "signed", or the name of an OpenCV color map, which leaves out evidence against the class.
@@ -189,7 +257,7 @@ class Explanation:
         evidence: Evidence = "logit" if channel else self.evidence
         vmax = float(np.abs(values).max()) if vmax is None else vmax
         style: dict[str, Any] = {"vmax": vmax, "colormap": colormap}
-        image = self.image
+        image = self.image if image is None else check_image(image)
         if painted is None:
             image = shrink(image, max_side)
             image = enlarge_for_legend(image) if legend else image
@@ -236,6 +304,14 @@ class Explanation:
         ends = (self.against.label, self.label) if self.against and not channel else ("", "")
         unit = _UNITS[evidence].replace("logit", score)
         return {"title": title, "details": details, "notes": notes, "unit": unit, "ends": ends}
+
+
+class ExplanationList(list[Explanation]):
+    """Explanations that a notebook shows side by side."""
+
+    def _repr_html_(self) -> str:
+        figures = "".join(explanation._repr_html_() for explanation in self)
+        return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{figures}</div>'
 
 
 def enlarge_for_legend(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

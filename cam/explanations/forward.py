@@ -129,16 +129,21 @@ def _run(
     frames: Sequence[Frame],
 ) -> Results:
     """Run the network on a batch of cropped images, (N, H, W, 3)."""
-    device, dtype = device_and_dtype(classifier.network)
+    device, _ = device_and_dtype(classifier.network)
     try:
         inputs = preprocessing.normalize(to_device(pixels, device))
     except RuntimeError as error:  # out of memory: some devices have no special error for it
         problem = f"Inputs of shape {pixels.shape} cannot be moved to {device}: {error}"
         raise OutOfMemoryError(problem, "Use a smaller --batch-size, or another --device") from error
+    return run_inputs(classifier, inputs, frames, mirrored)
 
+
+def run_inputs(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirrored: bool = False) -> Results:
+    """Run the network on prepared inputs (N, channels, H, W), mirrored first if asked; `frames` say where they lie."""
+    dtype = device_and_dtype(classifier.network)[1]
     logits, features, head = classifier.forward(inputs.flip(3) if mirrored else inputs)
     logits, probabilities, bias, statistics = _fetch_small_tensors(classifier, logits, features, head)
-    grid = classifier.grid_for((features.shape[2], features.shape[3]), (pixels.shape[1], pixels.shape[2]))
+    grid = classifier.grid_for((features.shape[2], features.shape[3]), (inputs.shape[2], inputs.shape[3]))
     tolerance = max(tolerance_of(features.dtype), tolerance_of(dtype))
     make = partial(ForwardResult, head=head, bias=bias, tolerance=tolerance, grid=grid, mirrored=mirrored)
 

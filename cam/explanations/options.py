@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, get_args
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
 
+import numpy as np
 from torch import Tensor
 
 from cam.classifiers.classifier import Classifier
@@ -102,6 +105,7 @@ class OneClass:
 
 
 Target: TypeAlias = TopClasses | OneClass
+ClassTarget: TypeAlias = int | str  # an index, a label, "top5" or "truth"
 
 # Python refuses to convert thousands of digits to a number.
 _TOP = re.compile(r"top([0-9]{1,18})", re.IGNORECASE)
@@ -125,6 +129,39 @@ def parse_target(text: str, labels: Sequence[str] | None, option: str = "--targe
         problem = f"The labels of the model are not known, so {text!r} cannot be looked up"
         raise UsageError(problem, "Add --labels, or use the class index")
     return OneClass(find_class(labels, text, f"{option} "))
+
+
+def is_top(target: object) -> bool:
+    """True for "top5" and the like."""
+    return isinstance(target, str) and bool(_TOP.fullmatch(target.strip()))
+
+
+def parse_targets(
+    target: ClassTarget | Sequence[ClassTarget] | None, labels: Sequence[str], photo: object = None
+) -> list[Target]:
+    """Parse the targets of `explain`; `photo` is the file whose folder names the "truth"."""
+    if target is None:
+        return [TopClasses(1)]
+    if isinstance(target, str):
+        if target == "truth" and target not in labels:
+            if not isinstance(photo, (str, Path)):
+                raise UsageError('target "truth" needs a file, whose folder is its class', "Give the class")
+            return [OneClass(find_class(labels, Path(photo).absolute().parent.name, "The folder "))]
+        return [parse_target(target, labels, "target")]
+    if np.ndim(target):
+        return [parsed for one in target for parsed in parse_targets(one, labels, photo)]  # type: ignore[union-attr]
+    return [OneClass(index_of(target, labels, "target"))]
+
+
+def index_of(value: Any, labels: Sequence[str], name: str) -> int:
+    """Index of a class from a label or an index; UsageError names the argument."""
+    if isinstance(value, str):
+        return find_class(labels, value, f"{name} ")
+    try:
+        return operator.index(value)
+    except TypeError:
+        problem = f"{name} must be a class index or a label, got {value!r}"
+        raise UsageError(problem, "Pass one of classifier.labels, or its index") from None
 
 
 def parse_against(text: str | None, labels: Sequence[str] | None) -> int | None:

@@ -67,6 +67,15 @@ def decode_image(
         raise unreadable(name, error, "Copy or export it again") from error
 
 
+def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert a Pillow image to (H, W, 3) uint8 RGB as a person sees it; ImageError if it has more than 8 bits."""
+    name = f"the Pillow image of mode {image.mode!r}"
+    if image.mode.startswith(("I", "F")):
+        raise ImageError(f"{name} does not say which values are black and white", "Give an (H, W) array from 0 to 1")
+    orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return _turn(_to_rgb(image, None, name).copy(), orientation)
+
+
 def _decode(
     content: bytes, name: str, max_pixels: int, at_least: int | None, options: ReadOptions, tiff: Tiff | None
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,10 +13,11 @@ from PIL import Image
 from cam.errors import OutputError, UsageError
 from cam.files import write_whole
 from cam.images.content import read_content
-from cam.images.decode import decode_image
+from cam.images.decode import decode_image, from_pillow
 from cam.images.samples import ReadOptions
 
 MAX_PIXELS = 100_000_000
+ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 _QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY], ".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY]}
 _LONGEST_SIDE = {".jpg": 65500, ".png": 1_000_000, ".webp": 16383}  # of libjpeg, libpng and the WebP format
 
@@ -98,14 +99,56 @@ def resize(
     return np.stack([np.asarray(band) for band in bands], 2)
 
 
-def check_image(image: NDArray[np.uint8], channels: int = 3) -> NDArray[np.uint8]:
+def to_image(photo: object, channels: int = 3) -> NDArray[np.uint8]:
+    """Make an (H, W, channels) uint8 image of what people hold one in.
+
+    Args:
+        photo: a file, its content as bytes, a Pillow image, or an array: (H, W, channels) or, gray, (H, W), uint8 or
+            float in [0, 1].
+        channels: that the image must have; a gray array gets three.
+
+    Raises:
+        ImageError: it cannot be read.
+        UsageError: it is something else.
+
+    Example:
+        >>> to_image(np.ones((2, 4))).shape
+        (2, 4, 3)
+    """
+    if isinstance(photo, (str, Path)):
+        return read_image(photo)
+    if isinstance(photo, bytes):
+        return decode_image(photo, "bytes", MAX_PIXELS)[0]
+    if isinstance(photo, Image.Image):
+        return from_pillow(photo)
+    if isinstance(photo, np.ndarray):
+        photo = _to_bytes(np.repeat(photo[..., None], 3, 2) if photo.ndim == 2 and channels == 3 else photo)
+    return check_image(photo, channels)
+
+
+def _to_bytes(image: NDArray[Any]) -> NDArray[Any]:
+    """Turn floats in [0, 1] into uint8."""
+    if not np.issubdtype(image.dtype, np.floating) or not image.size:
+        return image
+    if not (image.min() >= 0 and image.max() <= 1):  # also if one is NaN
+        problem = f"The image must have floats in [0, 1], got {image.min():.4g} to {image.max():.4g}"
+        raise UsageError(problem, "Divide it by the value of white, or give uint8")
+    return np.asarray(np.rint(image * 255), np.uint8)
+
+
+def check_image(image: object, channels: int = 3) -> NDArray[np.uint8]:
     """Return the array; UsageError if it is not an (H, W, channels) uint8 image."""
-    remedy = f"Give a file, or an (H, W, {channels}) uint8 {'RGB ' * (channels == 3)}array"
+    remedy = f"Give a file, a Pillow image, or an (H, W, {channels}) uint8 {'RGB ' * (channels == 3)}array"
     if not isinstance(image, np.ndarray):
         raise UsageError(f"The image must be a file or an array, got {type(image).__name__}", remedy)
     if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8 or image.size == 0:
         raise UsageError(f"The image must be (H, W, {channels}) uint8, got {image.shape} {image.dtype}", remedy)
     return image
+
+
+def show_image(image: NDArray[np.uint8], title: str) -> None:
+    """Open (H, W, 3) uint8 RGB in the viewer of the system."""
+    Image.fromarray(image).show(title)
 
 
 def shrink(image: NDArray[np.uint8], max_side: int | None) -> NDArray[np.uint8]:

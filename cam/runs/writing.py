@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cam.errors import CamError, DiskFullError
 from cam.explanations.explain import ImageResult
-from cam.explanations.explanation import Explanation
+from cam.explanations.explanation import NUMBERS, Explanation
 from cam.explanations.forward import as_model_error
 from cam.files import shortened
 from cam.images.find import Picture
@@ -28,7 +28,6 @@ from cam.runs.options import RunOptions
 
 Painted: TypeAlias = Sequence[NDArray[np.uint8]]  # for each explanation of an image, or empty
 _STYLE = "opacity", "colormap", "photo", "contours", "max_side"
-_NUMBERS = "class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"
 
 
 def write_picture(
@@ -47,7 +46,7 @@ def write_picture(
         record["size"] = list(outcome.explanations[0].frame.photo)
         for explanation, painted_image in zip_longest(outcome.explanations, painted):
             files = _write(explanation, painted_image, picture.name, folder, options)
-            record["targets"].append(_target(explanation, options.box_share, files))
+            record["targets"].append({**explanation.to_dict(options.box_share), "files": files})
         if options.outputs:
             record["files"] = {output.name: output.write(folder, picture.name, outcome) for output in options.outputs}
     except DiskFullError:
@@ -55,24 +54,6 @@ def write_picture(
     except (CamError, MemoryError) as error:
         message = str(error if isinstance(error, CamError) else as_model_error(error))
         record.update(status="failed", error=message, targets=[])
-    return record
-
-
-def _target(explanation: Explanation, box_share: float, files: dict[str, str]) -> Record:
-    record: Record = {
-        **{name: getattr(explanation, name) for name in _NUMBERS},
-        "completeness_error": explanation.completeness_error,
-        "map_input": list(explanation.frame.input),
-        "peak": list(explanation.peak),
-        "boxes": [list(box) for box in explanation.boxes(box_share)],
-        "note": explanation.note or None,
-        "files": files,
-    }
-    if other := explanation.against:
-        record["against"] = {"class_idx": other.class_idx, "label": other.label, "logit": other.logit}
-        record["margin"] = explanation.margin
-    if explanation.channels:
-        record["channels"] = [{"channel": channel.index, "share": channel.share} for channel in explanation.channels]
     return record
 
 
@@ -114,7 +95,7 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
     frame, grid, channels = explanation.frame, explanation.grid, explanation.channels
     rows, columns = cell_positions((explanation.cam.shape[0], explanation.cam.shape[1]), grid, frame)
     return {
-        **{name: getattr(explanation, name) for name in ("cam", "evidence_map", *_NUMBERS)},
+        **{name: getattr(explanation, name) for name in ("cam", "evidence_map", *NUMBERS)},
         "probability": math.nan if explanation.probability is None else explanation.probability,
         "rows": rows,
         "columns": columns,
