@@ -76,6 +76,8 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> object:
     """Import on first use, so that `cam --help` does not wait for torch."""
+    if name == "training":
+        return import_module("cam.training")
     for module, names in _LAZY.items():
         if name in names:
             return getattr(import_module(module), name)

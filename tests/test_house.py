@@ -24,7 +24,7 @@ FLOORS = (
     {"images", "drawing", "heads"},
     {"classifiers", "engines"},
     {"explanations"},
-    {"runs", "evaluation"},
+    {"runs", "evaluation", "training"},
     {"report", "invariance"},
     {"cli"},
     {"__init__", "__main__"},
