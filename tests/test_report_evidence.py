@@ -63,8 +63,8 @@ def test_border_share_of_small_maps():
 def test_the_mean_of_maps_has_the_cells_of_the_first():
     summary = Summary()
     entry = {"top": [[0, 1.0, 0.9]], "border": 0.0}
-    summary.add(entry, np.zeros((2, 4)), None)
-    summary.add(entry, np.array([[1.0, 3.0]]), None)
+    summary.add(entry, np.zeros((2, 4)))
+    summary.add(entry, np.array([[1.0, 3.0]]))
     (group,) = summary.to_json()["classes"]
     assert unpack(group["map"]).tolist() == [[0.5, 0.75, 1.25, 1.5]] * 2
 

@@ -16,7 +16,7 @@ from cam.report.evidence import script_json
 _SCRIPTS = (
     *("data", "evidence", "geometry", "color", "drawing"),
     *("state", "format", "filter", "controls", "scroller", "list", "grid", "classes"),
-    *("cell", "answer", "legend", "picture", "summary"),
+    *("cell", "answer", "legend", "picture", "roving", "counts", "confusions", "summary"),
     *("save", "keyboard", "start"),
 )
 

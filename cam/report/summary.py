@@ -41,14 +41,11 @@ class _MeanMap:
 class _Group(_MeanMap):
     """Images with the same prediction, or all images."""
 
-    labeled: int = 0
-    right: int = 0
     border: float = 0.0
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
     def to_json(self) -> dict[str, Any]:
-        statistics = {"labeled": self.labeled, "right": self.right, "border": self.border / self.count}
-        return {**super().to_json(), **statistics, "histogram": self.histogram.tolist()}
+        return {**super().to_json(), "border": self.border / self.count, "histogram": self.histogram.tolist()}
 
 
 class Summary:
@@ -59,7 +56,7 @@ class Summary:
         self._classes: defaultdict[int, _Group] = defaultdict(_Group)
         self._confusions: defaultdict[tuple[int, int], _MeanMap] = defaultdict(_MeanMap)
 
-    def add(self, entry: dict[str, Any], cam: NDArray[np.floating], truth: int | None) -> None:
+    def add(self, entry: dict[str, Any], cam: NDArray[np.floating]) -> None:
         """Add an image: its list entry, and the map of its predicted class, (h, w) logits."""
         predicted, _, probability = entry["top"][0]
         for group in (self._all, self._classes[predicted]):
@@ -67,8 +64,6 @@ class Summary:
             group.border += entry["border"]
             if probability is not None:
                 group.histogram[min(int(probability * _BINS), _BINS - 1)] += 1
-            group.labeled += truth is not None
-            group.right += truth == predicted
             group.add_map(cam)
 
     def add_confusion(self, truth: int, predicted: int, contrast: NDArray[np.floating] | None) -> None:

@@ -56,7 +56,7 @@ def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> di
         entry |= {"path": record["path"], "name": record["name"], "truth": true_classes.get(record["path"])}
         cam, predicted = unpack(entry["preview"]["map"]), entry["top"][0][0]
         peaks.append(float(np.abs(cam).max()))
-        summary.add(entry, cam, entry["truth"])
+        summary.add(entry, cam)
         if entry["truth"] not in (None, predicted):
             true_cam = run.cam(run.details(record), entry["truth"])
             summary.add_confusion(entry["truth"], predicted, None if true_cam is None else cam - true_cam)

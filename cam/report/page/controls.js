@@ -30,7 +30,7 @@
   byId("colormap").append(...Object.keys(index.drawing.colormaps).map((name) => element("option", "", name)));
   byId("confusion").append(
     ...index.summary.confusions.map(({ truth, predicted, count }) => {
-      const text = `${isolated(label(truth))} predicted as ${isolated(label(predicted))} (${count})`;
+      const text = `${isolated(label(truth))} taken for ${isolated(label(predicted))} (${count})`;
       return Object.assign(element("option", "", text), { value: `${truth}>${predicted}` });
     }),
   );

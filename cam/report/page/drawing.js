@@ -3,6 +3,7 @@
 gapcam.drawing = (() => {
   const { between } = gapcam.geometry;
   const { table, entry } = gapcam.color;
+  const { peak } = gapcam.evidence;
 
   /* Draw a map over the whole canvas: linear between the centers of cells, constant beyond them, transparent where the
      network saw nothing and where abs(value) is below threshold * vmax. */
@@ -55,8 +56,9 @@ gapcam.drawing = (() => {
     context.strokeRect(x0 - 0.5, y0 - 0.5, x1 - x0 + 1, y1 - y0 + 1);
   }
 
-  /* Draw each cell of a map as a pixel. */
-  function drawCells(canvas, values, columns, { vmax, colormap }) {
+  /* Draw each cell of a map as a pixel, in colors up to its own peak, and return the peak. */
+  function drawMean(canvas, values, columns, colormap) {
+    const vmax = peak(values) || 1;
     const colors = table(colormap);
     canvas.width = columns;
     canvas.height = values.length / columns;
@@ -67,7 +69,8 @@ gapcam.drawing = (() => {
       pixels[n] = colors[entry(value / vmax)];
     });
     context.putImageData(image, 0, 0);
+    return vmax;
   }
 
-  return { drawHeat, drawPhoto, drawCells };
+  return { drawHeat, drawPhoto, drawMean };
 })();

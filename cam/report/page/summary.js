@@ -1,22 +1,20 @@
-/* The summary: the mean map of all pictures and of each class, and the mean contrast of each confusion. */
+/* The summary: the mean map of all pictures and of each class, and how well each class is recognized. */
 
 (() => {
   const { index, unpack } = gapcam.data;
   const { byId, element, named, percent, pictures, plain, label, searchable } = gapcam.format;
-  const { peak } = gapcam.evidence;
-  const { drawCells } = gapcam.drawing;
+  const { drawMean } = gapcam.drawing;
   const { drawBar } = gapcam.color;
+  const { labeled, accuracy, trueCount, precision, recall, takenFor, mistakenFor } = gapcam.counts;
+  const { opener } = gapcam.confusions;
   const state = gapcam.state;
 
-  const CARDS = 60; // most frequent confusions; the filter lists all
-  const { all, classes, confusions } = index.summary;
+  const { all, classes } = index.summary;
+  const groups = new Map(classes.map((group) => [group.class, group])); // by predicted class
+  const missed = [...index.labels.keys()].filter((c) => trueCount(c) && !groups.has(c)); // never predicted
 
-  /* Draw a mean map up to its own peak, and return the peak. */
-  function drawMean(canvas, values, columns) {
-    const vmax = peak(values) || 1;
-    drawCells(canvas, values, columns, { vmax, colormap: state.current.colormap });
-    return vmax;
-  }
+  const share = (value) => (Number.isNaN(value) ? "\u2013" : percent(value));
+  const border = (group) => (group ? percent(group.border) : "\u2013");
 
   /* Bars of the number of pictures by probability, in steps of 5 %. */
   function histogram(counts) {
@@ -30,76 +28,72 @@
     return element("div", "histogram", ...bars);
   }
 
-  const rightOf = ({ labeled, right }) => (labeled ? percent(right / labeled) : "\u2013");
-
-  function row(group, c) {
-    const name = c === null ? "all classes" : named(label(c));
-    const button = element("button", "link", name);
+  /* A line of the table; null is all classes. */
+  function row(c) {
+    const group = c === null ? all : groups.get(c);
+    const button = element("button", "link", c === null ? "all classes" : named(label(c)));
     button.type = "button";
     button.addEventListener("click", () => state.set({ summary: c }));
-    const cells = [group.count, rightOf(group), percent(group.border)];
-    const numbers = cells.map((text) => element("td", "number", String(text)));
-    const line = element("tr", "", element("th", "", button), ...numbers);
+    const [first] = c === null ? [] : takenFor(c);
+    const scores = c === null ? [share(accuracy), share(accuracy)] : [share(precision(c)), share(recall(c))];
+    const truth = labeled ? [...scores, first ? element("span", "", named(label(first[0])), ` ${first[1]}`) : ""] : [];
+    const cells = [String(group?.count ?? 0), ...truth, border(group)];
+    const line = element("tr", "", element("th", "", button), ...cells.map((cell) => element("td", "number", cell)));
     line.dataset.class = c ?? "all";
     return line;
   }
 
+  /* "Taken for": a line of buttons, each for the pictures of a pair of classes. */
+  function pairs(title, others, opened) {
+    if (!others.length) return [];
+    const buttons = others.map(([other, count]) => opened(other, named(label(other)), ` ${count}`));
+    return [element("p", "pairs", `${title}: `, ...buttons)];
+  }
+
+  /* What is said of a class, or of all. */
+  function describe(c) {
+    const group = c === null ? all : groups.get(c);
+    const lines = [];
+    if (c === null) lines.push(`${pictures(all.count)}.${labeled ? ` Right: ${share(accuracy)}.` : ""}`);
+    else {
+      const known = labeled ? `, ${trueCount(c)} with this true class` : "";
+      lines.push(`${pictures(group?.count ?? 0)} with this prediction${known}.`);
+      if (labeled) lines.push(`Precision ${share(precision(c))}, recall ${share(recall(c))}.`);
+    }
+    if (group) {
+      const [h, w] = group.map.shape;
+      const even = 1 - (Math.max(0, h - 2) * Math.max(0, w - 2)) / (h * w);
+      lines.push(`Positive evidence in the outermost cells: ${border(group)} (${percent(even)} if spread evenly).`);
+    }
+    const taken = pairs("Taken for", takenFor(c), (other, ...text) => opener(c, other, "link", ...text));
+    const others = (other, ...text) => opener(other, c, "link", ...text);
+    return [element("p", "", lines.join(" ")), ...taken, ...pairs("Others taken for it", mistakenFor(c), others)];
+  }
+
   async function showGroup(c) {
-    const group = c === null ? all : classes.find((entry) => entry.class === c);
-    const [title, body] = [byId("group-title"), byId("group-text")];
-    title.replaceChildren(c === null ? "All classes" : named(label(c)));
+    const group = c === null ? all : groups.get(c);
+    byId("group-title").replaceChildren(c === null ? "All classes" : named(label(c)));
     byId("group-open").hidden = c === null;
     byId("group").classList.toggle("empty", !group);
-    if (!group) {
-      body.replaceChildren("No picture was predicted as this class.");
-      return;
-    }
-    const [h, w] = group.map.shape;
-    const even = 1 - (Math.max(0, h - 2) * Math.max(0, w - 2)) / (h * w);
-    const border = `${percent(group.border)} (${percent(even)} if spread evenly)`;
-    const count = `${pictures(group.count)}${c === null ? "" : " with this prediction"}`;
-    body.replaceChildren(`${count}. Positive evidence in the outermost cells: ${border}.`);
+    byId("group-text").replaceChildren(...describe(c));
+    if (!group) return;
     byId("group-probabilities").hidden = index.activation === "none";
     byId("group-histogram").replaceChildren(histogram(group.histogram));
     const values = await unpack(group.map);
-    if (c !== state.current.summary) return; // the user went on to another
-    const vmax = drawMean(byId("group-map"), values, group.map.shape[1]);
-    drawBar(byId("group-bar"), state.current.colormap, true);
+    const { summary, colormap } = state.current;
+    if (c !== summary) return; // the user went on to another
+    const vmax = drawMean(byId("group-map"), values, group.map.shape[1], colormap);
+    drawBar(byId("group-bar"), colormap, true);
     byId("group-low").textContent = plain(-vmax, 1);
     byId("group-high").textContent = plain(vmax, 1);
   }
 
-  function card(confusion) {
-    const canvas = element("canvas");
-    const predicted = element("span", "", named(label(confusion.predicted)));
-    const truth = element("span", "wrong", "\u2260 ", named(label(confusion.truth)));
-    const text = element("span", "texts", predicted, truth);
-    const note = element("span", "path", pictures(confusion.count));
-    const button = element("button", "card", canvas, text, note);
-    button.type = "button";
-    button.addEventListener("click", () => {
-      const { truth, predicted } = confusion;
-      state.set({ ...state.initial(gapcam.filter.keys), confusion: `${truth}>${predicted}`, view: "pictures" });
-      const [picture] = gapcam.list.listed();
-      state.set({ picture, pin: null, class: predicted, against: truth, evidence: "contrast" });
-    });
-    showMean(canvas, confusion, note);
-    return button;
-  }
-
-  async function showMean(canvas, { map, maps, count }, note) {
-    if (maps < count) note.append(maps ? `, map of ${maps}` : ", map not stored");
-    if (!map) return;
-    const vmax = drawMean(canvas, await unpack(map), map.shape[1]);
-    note.append(`, to \u00b1${vmax.toFixed(1)}`);
-  }
+  const lines = gapcam.roving(byId("groups"));
 
   function build() {
-    byId("groups").replaceChildren(row(all, null), ...classes.map((group) => row(group, group.class)));
-    byId("cards").replaceChildren(...confusions.slice(0, CARDS).map(card));
-    const prefix = confusions.length > CARDS ? `the ${CARDS} most frequent of ` : "";
-    byId("confusions-title").textContent = `Confusions: ${prefix}${confusions.length}`;
-    byId("confusions").hidden = !confusions.length;
+    byId("groups").replaceChildren(...[null, ...groups.keys(), ...missed].map(row));
+    lines.refresh();
+    gapcam.confusions.show();
     byId("failures").hidden = !index.failed.length;
     byId("failures-title").textContent = `Failed: ${index.failed.length}`;
     byId("failed").replaceChildren(
