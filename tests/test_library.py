@@ -105,6 +105,10 @@ def test_a_target_may_be_named_in_any_way(classifier, expected, tmp_path):
         explanations = cam.explain(classifier, IMAGE, targets)
         assert isinstance(explanations, ExplanationList)
         assert [e.class_idx for e in explanations] == [2, 1]
+    assert [e.class_idx for e in cam.explain(classifier, IMAGE, ["top2", ranked[0], ranked[0]])] == [
+        *ranked[:2],
+        *ranked[:1] * 2,
+    ]
     pairs = list(cam.explain_all(classifier, [IMAGE, IMAGE[::-1]], ["cat", "fox"]))
     assert [[e.label for e in pair] for pair in pairs] == [["cat", "fox"]] * 2
 

@@ -22,7 +22,7 @@ from cam.errors import CamError, ModelError, UsageError
 from cam.explanations.compute import ComputedMaps, build_explanations, compute_maps
 from cam.explanations.explanation import Explanation, ExplanationList
 from cam.explanations.forward import Results, as_model_error, result_or_raise, run_forward, run_inputs
-from cam.explanations.options import ClassTarget, ExplainOptions, Target, index_of, is_top, parse_targets
+from cam.explanations.options import ClassTarget, ExplainOptions, Target, index_of, is_top, parse_targets, resolve
 from cam.images.io import ImageLike, to_image
 from cam.maps.activation import AllClasses
 from cam.maps.evidence import Evidence
@@ -87,7 +87,7 @@ def explain(
             (channels, H, W), or a batch of them, is a prepared input: its explanation is for the input, not for a
             photograph, and a batch gives a list.
         target: index or label of the class; None for the predicted class; "top5" for the five most likely; "truth" for
-            the folder that the file is in; or a list of these. "top5" and a list give a list, each class once.
+            the folder that the file is in; or a list of these. "top5" and a list give a list.
         evidence: "logit", "contrast", "margin" or "posterior", as in `ExplainOptions`.
         against: index or label of the other class of a contrast; None for the runner-up.
         fit: "crop", "whole" or "stretch"; None for the model's own.
@@ -120,7 +120,7 @@ def explain(
     inputs = photo[None] if photo.ndim == 3 else photo
     targets = parse_targets(target, classifier.labels)
     results = explain_inputs(classifier, inputs, [targets] * len(inputs), options)
-    explained = [_select(target, result_or_raise(result)) for result in results]
+    explained = [_select(target, targets, result_or_raise(result)) for result in results]
     return explained[0] if photo.ndim == 3 else ExplanationList(explained)
 
 
@@ -176,17 +176,20 @@ def _explain_all(
                 images.append(image)
         except CamError as error:  # raised after the explanations of the images before it
             unreadable = error
-        for result in explain_images(classifier, images, targets, options):
-            yield _select(target, result_or_raise(result))
+        results = explain_images(classifier, images, targets, options)
+        for image_targets, result in zip(targets[: len(images)], results, strict=True):
+            yield _select(target, image_targets, result_or_raise(result))
         if unreadable is not None:
             raise unreadable
 
 
-def _select(target: Any, result: ImageResult) -> Any:
-    """The explanation of one class, or the list of those of several."""
-    if is_top(target) or (target is not None and np.ndim(target) > 0):
-        return ExplanationList(result.explanations)
-    return result.explanations[0]
+def _select(target: Any, parsed: Sequence[Target], result: ImageResult) -> Any:
+    """The explanation of one class; of "top5" and of a list the list of all that they name, in their order."""
+    if not is_top(target) and (target is None or np.ndim(target) == 0):
+        return result.explanations[0]
+    by_class = {explanation.class_idx: explanation for explanation in result.explanations}
+    named = (class_idx for one in parsed for class_idx in resolve([one], result.all_classes.logits))
+    return ExplanationList(by_class[class_idx] for class_idx in named if class_idx in by_class)
 
 
 def explain_batch(
