@@ -173,6 +173,13 @@ def test_the_share_sets_the_threshold():
     assert boxes_of(with_negative, PIXELS, Frame((1, 4), (1, 4), (0, 0), (1, 4)), 0.2) == [(0, 0, 2, 1)]
 
 
+def test_boxes_smaller_than_a_cell_are_left_out_except_for_the_first():
+    cells, frame = np.array([[4.0, 0.0, 4.0]]), Frame((1, 12), (1, 12), (0, 0), (1, 12))
+    grid = Grid((0, 1.5), (1, 4), "measured")  # heat falls by 1 a pixel, from pixels 1.5 and 9.5 towards the middle
+    assert boxes_of(cells, grid, frame, 0.9) == [(0, 0, 2, 1)]
+    assert boxes_of(cells, grid, frame, 0.6) == [(0, 0, 4, 1), (8, 0, 12, 1)]
+
+
 @pytest.mark.parametrize("size", [(2, 30_000), (30_000, 2)])
 def test_a_long_thin_picture_needs_no_more_than_its_input(size):
     frame = fit_crop(size, 256, (224, 224))

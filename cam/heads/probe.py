@@ -63,7 +63,7 @@ _NORMALIZATIONS: dict[Call, Call] = {
 _SCALINGS = {"div", "div_", "mul", "mul_", "true_divide"}
 
 # Calls that take nearly all of a network's time.
-_COSTLY = {"conv2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "conv3d", "conv_transpose2d"}
+_COSTLY = {"conv2d", "max_pool2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "conv_transpose2d"}
 
 
 _NOISE = 65537  # random numbers in place of a result, repeated; a prime, so that no two images get the same

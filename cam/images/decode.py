@@ -111,9 +111,7 @@ def _decode(
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int, bits: int = 24) -> None:
-    """Raise ImageError if an image has no pixels, or too many; those of over 48 bits, as of RGB, count as more."""
-    if min(width, height) < 1:
-        raise ImageError(f"{name} has {width} x {height} pixels", "Export it again")
+    """Raise ImageError if an image has too many pixels; those of over 48 bits, as of RGB, count as more."""
     if width * height * max(1, bits / 48) > max_pixels:
         deep = f" of {bits} bits" if bits > 48 else ""
         message = f"{name} has {width} x {height} pixels{deep}, over the limit of {max_pixels}"
