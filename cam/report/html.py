@@ -20,7 +20,7 @@ _SCRIPTS = (
     *("save", "keyboard", "start"),
 )
 
-_STYLES = "base", "list", "grid", "picture", "summary"
+_STYLES = "base", "list", "grid", "picture", "summary", "media"
 
 
 def make_page(index: dict[str, Any], evidence: Iterable[str], *, loads_files: bool) -> str:

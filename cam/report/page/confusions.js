@@ -82,10 +82,12 @@ gapcam.confusions = (() => {
     observer.observe(element);
   }
 
-  async function drawCard(image, canvas, { truth, predicted, map }, note) {
+  async function drawCard(button, { truth, predicted, map }) {
+    const [image, canvas, note] = ["img", "canvas", ".path"].map((name) => button.querySelector(name));
     const [number] = picturesOf(truth, predicted);
     image.classList.toggle("pixelated", Math.max(...index.pictures[number].size) < image.width);
     preview(number).then(({ thumbnail }) => (image.src = addressOf(thumbnail)), () => {});
+    button.classList.add("drawn");
     if (!map) return;
     const vmax = drawMean(canvas, await unpack(map), map.shape[1], state.current.colormap);
     note.append(`, to \u00b1${vmax.toFixed(1)}`);
@@ -101,7 +103,7 @@ gapcam.confusions = (() => {
     const note = element("span", "path", pictures(confusion.count));
     if (maps < confusion.count) note.append(maps ? `, map of ${maps}` : ", map not stored");
     const button = opener(truth, predicted, "card", element("span", "pair", image, canvas), texts, note);
-    whenSeen(button, () => drawCard(image, canvas, confusion, note));
+    whenSeen(button, () => drawCard(button, confusion));
     return button;
   }
 

@@ -75,6 +75,7 @@
     state.listen((current) => byId(`view-${view}`).setAttribute("aria-pressed", current.view === view));
   }
   state.listen(({ view }) => {
+    byId("open-list").hidden = view === "summary";
     byId("summary").hidden = view !== "summary";
     byId("pictures").hidden = view === "summary"; // the list is next to the grid, too
     byId("center").hidden = byId("panel").hidden = view !== "pictures";

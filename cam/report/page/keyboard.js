@@ -28,6 +28,7 @@
     s: () => toggleView("summary"),
     "/": () => {
       if (state.current.view === "summary") state.set({ view: "pictures" });
+      if (!byId("side").checkVisibility()) byId("side").showPopover();
       byId("text").focus();
     },
     "?": () => byId("help").showModal(),
@@ -50,7 +51,7 @@
     }
     const action = keys[key] || keys[key.toLowerCase()];
     if (!action) return;
-    event.preventDefault();
+    if (key !== "Escape") event.preventDefault(); // it also closes the drawer
     action();
   }
 

@@ -51,13 +51,20 @@ gapcam.list = (() => {
 
   function open(number) {
     state.open(number);
-    if (matchMedia("(max-width: 800px)").matches) byId("center").scrollIntoView(); // it is above the list
+    side.hidePopover();
   }
 
-  const box = byId("list");
+  const [box, side] = [byId("list"), byId("side")];
   const move = (number) => (state.current.view === "summary" ? state.open : state.select)(number);
   const list = gapcam.scroller(box, { make, width: Infinity, height: 64, move, click: open, enter: openOriginal });
   byId("rows").addEventListener("dblclick", () => openOriginal(state.current.picture));
+
+  side.addEventListener("toggle", ({ newState }) => {
+    if (newState !== "open") return;
+    list.reveal();
+    box.focus();
+  });
+  matchMedia("(max-width: 800px)").addEventListener("change", () => side.hidePopover()); // a drawer on phones only
 
   /* Rebuild the list; scroll to the selected picture, or to the top. */
   function refill(scrollToPicture) {
