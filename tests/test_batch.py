@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import explain_into, lines, oddly_labeled, write_odd_photos
+from runs import animals, explain_into, lines, oddly_labeled, write_odd_photos, write_photos
 from small import gap_linear
 
 import cam
@@ -186,6 +186,14 @@ def test_the_color_scale_is_that_of_the_first_images(classifier, folder, tmp_pat
     drawn = bar_ends(monkeypatch)
     run(classifier, folder, tmp_path / "out", scale="run")
     assert drawn == pytest.approx([np.median(own[:count])] * 5, rel=1e-4)
+
+
+def test_sixty_four_images_are_enough_for_the_color_scale(tmp_path):
+    folder, classifier = write_photos(tmp_path / "in", 66), animals()
+    explain_into(tmp_path / "out", classifier, folder, save=frozenset())
+    first = [picture.path for picture in find_pictures([folder])][:64]
+    own = [explanation.vmax for explanation in cam.explain_all(classifier, first)]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == pytest.approx(np.median(own), rel=1e-5)
 
 
 def test_a_bad_image_does_not_change_the_results_of_others(classifier, folder, tmp_path):
