@@ -75,8 +75,9 @@ def test_selections_and_bars_have_system_colors(browser, reported, scheme):
             for part in [item, *item.locator("*:not(img)").all()]:
                 assert part.evaluate(style, "color") == text
         assert page.locator("#rows [aria-selected=false]").first.evaluate(style, "backgroundColor") != ground
-        wrong, right = page.locator("#rows .is-wrong[aria-selected=false]").first, page.locator("#rows .row:not(.is-wrong)").first
-        edges = [row.evaluate(style, "borderInlineStartColor") for row in (wrong, right)]
+        kinds = ".is-wrong[aria-selected=false]", ":not(.is-wrong)"
+        rows = [page.locator(f"#rows .row{kind}").first for kind in kinds]
+        edges = [row.evaluate(style, "borderInlineStartColor") for row in rows]
         assert edges == [ink, system_color(page, "Canvas")]
         page.locator("#stage").focus()
         page.keyboard.press("ArrowUp")
