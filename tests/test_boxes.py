@@ -123,6 +123,14 @@ def test_no_measured_image_and_unknown_labels_are_errors(two):
         evaluate(two, [Fixed("heat", {})])
 
 
+def test_an_unknown_label_costs_its_image(two):
+    (two / "boxes.csv").write_text("a.png,dog,0,0,4,4\nb.png,dot,0,0,4,4\n")
+    result = evaluate(two, [Fixed("heat", {("a.png", 1): (0, 0, 4, 4)})])
+    assert (result.pictures, result.rows[0].value) == (1, 1)
+    ((path, reason),) = result.failed.items()
+    assert (Path(path).name, reason.partition(";")[0]) == ("b.png", "'dot' is not among the labels")
+
+
 def test_boxes_are_in_pixels_of_the_upright_image(tmp_path):
     stored = Image.new("RGB", (12, 6))  # EXIF rotates it: upright, it is 12 high and 6 wide
     exif = stored.getexif()

@@ -90,6 +90,17 @@ def test_grid_of_digits_as_json_with_maps_from_files(run, digits, tmp_path):
     assert values(run(*arguments, "--maps", tmp_path / "gradcam").output)["gradcam", "share 2x2"] == 0.25
 
 
+def test_a_folder_of_no_class_costs_its_images(run, digits):
+    (digits / "ten").mkdir()
+    (digits / "ten" / "a.png").write_bytes(b"never read")
+    arguments = "--size", 2, "--mosaics", 1, "--confidence", 0, "--evidence", "logit", "--json"
+    result = run("evaluate", "grid", digits, "-m", "digits", *arguments)
+    assert result.exit_code == 3, result.output
+    ((path, reason),) = json.loads(result.output)["failed"].items()
+    assert path == str(digits / "ten" / "a.png")
+    assert reason.startswith(f"The folder '{digits / 'ten'}' matches no class: 'ten' is not among the labels")
+
+
 def test_faithfulness_and_sanity_of_a_sample(run):
     photo = SAMPLES / "five.png"
     result = run("evaluate", "faithfulness", photo, "-m", "digits", "--steps", 8, "--evidence", "logit", "--json")

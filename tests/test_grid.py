@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import cam
+from cam.classifiers.truth import labeled_pictures
 from cam.errors import ImageError, UsageError
 from cam.evaluation.benchmark import Evaluation
 from cam.evaluation.grid import compose_mosaic, confident_images, draw_mosaics, evaluate_grid
-from cam.evaluation.labels import labeled_pictures
 from cam.evaluation.methods import MapRequest, baselines, evidence_methods, saved_maps
 from cam.images.find import find_pictures
 from cam.images.io import write_image
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 def run(colors: cam.Classifier, folder: Path, **options) -> Evaluation:
     return evaluate_grid(
         colors,
-        labeled_pictures(folder, colors.labels),
+        labeled_pictures(folder, colors.labels)[0],
         lambda whole: [*evidence_methods(whole, ["logit", "margin"]), *baselines(0)],
         sizes=[2],
         mosaics=6,
@@ -56,10 +56,10 @@ def run(colors: cam.Classifier, folder: Path, **options) -> Evaluation:
 
 
 def test_only_correct_and_confident_images_are_used(colors, folder):
-    confident, failed = confident_images(colors, labeled_pictures(folder, colors.labels), 0.9)
+    confident, failed = confident_images(colors, labeled_pictures(folder, colors.labels)[0], 0.9)
     assert [str(picture.name) for picture in confident] == ["blue/1.png", "green/1.png", "red/1.png", "white/1.png"]
     assert [Path(path).name for path in failed] == ["broken.png"]
-    more, _ = confident_images(colors, labeled_pictures(folder, colors.labels), 0.3)
+    more, _ = confident_images(colors, labeled_pictures(folder, colors.labels)[0], 0.3)
     assert "red/unsure.png" in [str(picture.name) for picture in more]  # red 7, white 6.5: 62 %
 
 
@@ -81,14 +81,14 @@ def test_shares_and_hits_by_hand(colors, folder):
 
 def test_the_seed_determines_the_mosaics_of_enough_classes(colors, folder):
     assert run(colors, folder, seed=4) == run(colors, folder, seed=4)
-    pictures = labeled_pictures(folder, colors.labels)
+    pictures = labeled_pictures(folder, colors.labels)[0]
     assert draw_mosaics(pictures, 2, 9, seed=1) != draw_mosaics(pictures, 2, 9, seed=2)
     with pytest.raises(UsageError, match=r"--size 3 needs images of 9 classes .*, got 4"):
         draw_mosaics(pictures, 3, 1, seed=0)
 
 
 def test_a_mosaic_is_its_tiles_side_by_side(colors, folder):
-    pictures = {p: c for p, c in labeled_pictures(folder, colors.labels).items() if p.name.name == "1.png"}
+    pictures = {p: c for p, c in labeled_pictures(folder, colors.labels)[0].items() if p.name.name == "1.png"}
     (mosaic,) = draw_mosaics(pictures, 2, 1, seed=0)
     image = compose_mosaic(colors, mosaic)
     assert image.shape == (16, 16, 3)

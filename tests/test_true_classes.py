@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from timm.data import ImageNetInfo
 from torchvision.models import SqueezeNet1_0_Weights
 
+from cam.classifiers.truth import class_of, describe_unmatched, labeled_pictures, read_truth
 from cam.errors import UsageError
-from cam.evaluation.labels import class_of, labeled_pictures
 
 LABELS = ("tench", "great white shark", "T-shirt", "7", "Cardigan", "cardigan")
 IMAGENET = SqueezeNet1_0_Weights.DEFAULT.meta["categories"]
+INFO = ImageNetInfo("imagenet-1k")
+HF = [INFO.index_to_description(class_idx) for class_idx in range(1000)]  # "tench, Tinca tinca"
+TIMM = [name.partition(",")[0] for name in HF]
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 def classes(folder: Path, labels=LABELS, csv=None) -> dict[str, int]:
-    return {str(picture.name): class_idx for picture, class_idx in labeled_pictures(folder, labels, csv).items()}
+    return {str(picture.name): class_idx for picture, class_idx in labeled_pictures(folder, labels, csv)[0].items()}
 
 
 @pytest.mark.parametrize(
@@ -68,13 +73,19 @@ def test_labels_may_be_wordnet_ids(text):
     assert class_of(("n01440764", "n01443537"), text) == 1
 
 
-@pytest.mark.parametrize(
-    "labels", [IMAGENET, [label.removesuffix(" bird").removesuffix(" tank suit") for label in IMAGENET]]
-)
-def test_wordnet_ids_distinguish_imagenet_classes_of_one_name(labels):
+@pytest.mark.parametrize("labels", [IMAGENET, TIMM, HF], ids=["torchvision", "timm", "hf"])
+def test_wordnet_ids_are_classes_of_imagenet(labels):
     texts = ["n02012849_crane", "n03126707_crane", "n02113186_Cardigan", "n02963159_cardigan"]
     assert [class_of(labels, text) for text in texts] == [134, 517, 264, 474]
-    assert [class_of(labels, text) for text in ("n03710637_maillot", "n03710721_maillot")] == [638, 639]
+    assert [class_of(labels, text) for text in ("n03710637_maillot", "n03710721")] == [638, 639]
+    assert [class_of(labels, INFO.index_to_label_name(class_idx)) for class_idx in range(1000)] == list(range(1000))
+
+
+@pytest.mark.parametrize("labels", [IMAGENET[:999], ["trench", *IMAGENET[1:]], [*IMAGENET[:999], "bolete"]])
+def test_wordnet_ids_alone_are_no_classes_of_other_labels(labels):
+    with pytest.raises(UsageError, match="'n01443537' is not among the labels"):
+        class_of(labels, "n01443537")
+    assert class_of(labels, "n01443537_goldfish") == 1
 
 
 def test_every_imagenet_file_name_finds_its_class(shared_data):
@@ -102,13 +113,38 @@ def test_bare_wordnet_ids_of_all_classes_are_in_the_order_of_the_classes(folder)
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tenhc/b.jpg", "The folder '.*tenhc' matches no class: .*nearest are 0 'tench'"),
         ("n01440764_tench.JPEG", "must hold a folder .* class, got 'n01440764_tench.JPEG'. Give --truth"),
     ],
 )
 def test_an_image_outside_the_folders_of_classes_is_an_error(folder, name, message):
     with pytest.raises(UsageError, match=message):
         classes(folder("tench/a.jpg", name))
+
+
+def test_a_label_that_means_no_class_costs_its_images_only(folder, tmp_path):
+    root = folder("tench/a.jpg", "tenhc/b.jpg", "Cardigan/c.jpg", "Cardigan/d.jpg")
+    found, failed = labeled_pictures(root, LABELS)
+    assert [(str(picture.name), class_idx) for picture, class_idx in found.items()] == [("tench/a.jpg", 0)]
+    assert [Path(path).name for path in failed] == ["c.jpg", "d.jpg", "b.jpg"]
+    cardigan = "matches no class: 'cardigan' is the label of 2 classes: 4 'cardigan', 5 'cardigan'. Give the class"
+    assert all(cardigan in failed[str(root / "Cardigan" / name)] for name in ("c.jpg", "d.jpg"))
+    assert re.match("The folder '.*tenhc' .*nearest are 0 'tench'", failed[str(root / "tenhc" / "b.jpg")])
+    pictures = [(str(root / name), name) for name in ("tenhc/b.jpg", "tench/a.jpg", "Cardigan/c.jpg", "Cardigan/d.jpg")]
+    truth = read_truth("folder", pictures, LABELS)
+    assert truth.classes == {str(root / "tench" / "a.jpg"): 0}
+    assert list(truth.unmatched.items()) == [("Cardigan", 2), ("tenhc", 1)]
+    (tmp_path / "labels.csv").write_text("a.jpg,tenhc\nb.jpg,1\nelsewhere.jpg,what\n")
+    truth = read_truth(str(tmp_path / "labels.csv"), pictures, LABELS)
+    assert (truth.classes, truth.unmatched) == ({pictures[0][0]: 1}, {"tenhc": 1})
+    with pytest.raises(UsageError, match=r"The folder '.*Cardigan' matches no class: 'cardigan' is the label of 2"):
+        read_truth("folder", pictures[2:], LABELS)
+
+
+def test_labels_that_match_nothing_are_named_in_one_line():
+    assert describe_unmatched({"a": 1}) == "1 image has no truth, as these labels match no class: 'a' 1"
+    line = describe_unmatched(dict.fromkeys("abcdefghi", 20))
+    assert line.startswith("180 images have no truth")
+    assert line.endswith("class: " + ", ".join(f"'{letter}' 20" for letter in "abcdefgh") + ", ...")
 
 
 @pytest.mark.parametrize(

@@ -96,12 +96,13 @@ def grid(folder: Path, truth: Path | None, **options: Any) -> None:
 
     Example: cam evaluate grid photos/ -m squeezenet1_0 --truth labels.csv --evidence margin
     """
+    from cam.classifiers.truth import labeled_pictures
     from cam.evaluation.grid import evaluate_grid
-    from cam.evaluation.labels import labeled_pictures
 
     def run(classifier: Classifier, **settings: Any) -> Evaluation:
-        pictures = labeled_pictures(folder, classifier.labels, truth)
-        return evaluate_grid(classifier, pictures, partial(_methods, options=options), **settings)
+        pictures, failed = labeled_pictures(folder, classifier.labels, truth)
+        evaluation = evaluate_grid(classifier, pictures, partial(_methods, options=options), **settings)
+        return replace(evaluation, failed={**failed, **evaluation.failed})
 
     steps = len(options["sizes"]) * options["mosaics"]
     _run_benchmark(run, steps, options, "sizes", "mosaics", "confidence", "save")

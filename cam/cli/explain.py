@@ -126,7 +126,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     with _stoppable(ctx, run_table):
         with importing():
             from cam.classifiers.load import load_classifier
-            from cam.evaluation.labels import read_truth
+            from cam.classifiers.truth import read_truth
             from cam.images.find import check_output, find_pictures, shard
             from cam.images.tables import read_list
             from cam.report.write import write_report
@@ -152,7 +152,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out)
         show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])
         if options["report"] and not options["shard"] and run.explained:
-            page = write_report(out, options["truth"])
+            page = write_report(out, options["truth"], lambda line: show_notes([line], silent))
             if not silent:
                 click.echo(str(page))
     ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)

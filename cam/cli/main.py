@@ -133,9 +133,10 @@ def report(out: Path, truth: str | None) -> None:
 
     Example: cam report out --truth labels.csv
     """
+    from cam.cli.printing import show_notes
     from cam.report.write import write_report
 
-    click.echo(str(write_report(out, truth)))
+    click.echo(str(write_report(out, truth, lambda line: show_notes([line], silent=False))))
 
 
 for command in (explain, evaluate, invariance):

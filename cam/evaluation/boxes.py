@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from cam.classifiers.classifier import Classifier
-from cam.errors import ImageError
+from cam.classifiers.truth import class_of
+from cam.errors import ImageError, UsageError
 from cam.evaluation import metrics
 from cam.evaluation.annotations import Annotation
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, Statistic, run_benchmark
-from cam.evaluation.labels import class_of
 from cam.evaluation.methods import Load, MapRequest, Method, forward_image, load_image
 from cam.images.io import MAX_PIXELS, read_image
 from cam.maps.geometry import Size
@@ -41,19 +41,22 @@ def evaluate_boxes(
     The metrics are `pointing`, `energy`, `max_box_acc`, `max_box_acc_v2` and, for annotations with a mask, `px_ap`, all
     from 0 to 1 and defined in `cam.evaluation.metrics`. A sample is a class in an image, with all its boxes.
     """
-    labels = dict.fromkeys(annotation.label for annotation in annotations if annotation.label is not None)
-    classes = {label: class_of(classifier.labels, label) for label in labels}
+    find = cache(partial(class_of, classifier.labels))
     by_path: dict[str, list[Annotation]] = {}
     for annotation in annotations:
         by_path.setdefault(str(annotation.picture.path), []).append(annotation)
 
     def measure(annotations: list[Annotation]) -> list[Sample]:
         picture = annotations[0].picture
+        try:
+            classes = [None if item.label is None else find(item.label) for item in annotations]
+        except UsageError as error:
+            raise ImageError(error.problem, error.remedy) from error
         image = load(picture)
         objects = [_boxes_and_mask(annotation, image.shape[:2]) for annotation in annotations]
         class_idxs = [
-            int(forward_image(classifier, image).logits.argmax()) if item.label is None else classes[item.label]
-            for item in annotations
+            int(forward_image(classifier, image).logits.argmax()) if class_idx is None else class_idx
+            for class_idx in classes
         ]
         request = MapRequest(str(picture.name), image, tuple(dict.fromkeys(class_idxs)))
         samples: list[dict[str, Any]] = [{} for _ in annotations]

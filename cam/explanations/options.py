@@ -15,6 +15,7 @@ from torch import Tensor
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.labels import find_class
 from cam.classifiers.preprocessing import MAX_SIDE, Fit, Preprocessing, multi_scale
+from cam.classifiers.truth import class_of
 from cam.errors import UsageError
 from cam.maps.evidence import Evidence
 
@@ -146,7 +147,7 @@ def parse_targets(
         if target == "truth" and target not in labels:
             if not isinstance(photo, (str, Path)):
                 raise UsageError('target "truth" needs a file, whose folder is its class', "Give the class")
-            return [OneClass(find_class(labels, Path(photo).absolute().parent.name, "The folder "))]
+            return [OneClass(class_of(labels, Path(photo).absolute().parent.name, "The folder "))]
         return [parse_target(target, labels, "target")]
     if np.ndim(target):
         return [parsed for one in target for parsed in parse_targets(one, labels, photo)]  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -11,8 +12,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from cam.classifiers.truth import describe_unmatched, read_truth
 from cam.drawing.colormaps import lookup
-from cam.evaluation.labels import read_truth
 from cam.files import write_whole
 from cam.report.evidence import script_json
 from cam.report.html import make_page
@@ -26,8 +27,10 @@ _IN_ONE_FILE = 100  # images in the page itself, and previews per file
 _COLORMAPS = "signed", "viridis", "inferno", "turbo"
 
 
-def write_report(out: Path, truth: str | None = None) -> Path:
-    """Write the page of a run that stored evidence, and return its path; `truth` is for `read_truth`.
+def write_report(out: Path, truth: str | None = None, notify: Callable[[str], object] = lambda text: None) -> Path:
+    """Write the page of a run that stored evidence, and return its path.
+
+    `truth` is for `read_truth`; `notify` is called with a line if it has labels that match no class.
 
     Up to 100 images are in the page itself. With more, the page loads the evidence of an image when it is opened, and
     previews, which are thumbnails with the maps of their predicted classes, a hundred at a time.
@@ -35,17 +38,19 @@ def write_report(out: Path, truth: str | None = None) -> Path:
     run = RunEvidence.open(out)
     with run.folder.locked():
         loads_files = run.info["explained"] > _IN_ONE_FILE
-        index = _make_index(run, truth, loads_files=loads_files)
+        names = ((record["path"], record["name"]) for record in run.records)
+        true_classes = read_truth(truth, names, run.model["labels"])
+        if unmatched := true_classes.unmatched:
+            notify(describe_unmatched(unmatched))
+        index = _make_index(run, true_classes.classes, loads_files=loads_files)
         records = () if loads_files else run.records
         evidence = (script_json(run.details(record)) for record in records if record["status"] == "ok")
         write_whole(out / REPORT, make_page(index, evidence, loads_files=loads_files).encode("ascii"))
     return out / REPORT
 
 
-def _make_index(run: RunEvidence, truth: str | None, *, loads_files: bool) -> dict[str, Any]:
+def _make_index(run: RunEvidence, true_classes: Mapping[str, int], *, loads_files: bool) -> dict[str, Any]:
     """What the page knows from the start."""
-    names = ((record["path"], record["name"]) for record in run.records)
-    true_classes = read_truth(truth, names, run.model["labels"])
     rmtree(run.folder.out / PREVIEWS, ignore_errors=True)  # an earlier report may have had more images
     entries, failed, peaks, summary = [], [], [], Summary()
     for record in run.records:
