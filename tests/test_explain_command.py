@@ -95,6 +95,14 @@ def test_heat_beyond_the_scale_has_the_colors_at_its_ends(run, tmp_path):
     assert (drawn[:, :, None] == ends).all(-1).any(-1).mean() > 0.95
 
 
+def test_the_photograph_may_also_be_called_grey(run, tmp_path):
+    explain(run, tmp_path, "--photo", "grey")
+    assert '"photo": "gray"' in (tmp_path / "out" / "run.json").read_text()
+    first = (tmp_path / "out" / "five.png.5-5.jpg").read_bytes()
+    explain(run, tmp_path, "--overwrite")
+    assert (tmp_path / "out" / "five.png.5-5.jpg").read_bytes() == first
+
+
 @pytest.mark.parametrize("scale", ["run", "image", "4"])
 def test_run_json_holds_the_scale(run, tmp_path, scale):
     result = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path, "--scale", scale, "--save", "overlay,cam")

@@ -90,6 +90,19 @@ def test_the_bar_of_a_zero_scale_is_gray() -> None:
     assert (strip == 140).all(-1).sum() > 252 * 9  # the bar
 
 
+@pytest.mark.parametrize(("signed", "shares"), [(True, (0.25, 0.75)), (False, (0.5,))])
+def test_the_bar_has_a_line_where_the_contours_are(signed: bool, shares: tuple[float, ...]) -> None:
+    plain, lined = (legend(375, 500, signed=signed, contours=contours) for contours in (False, True))
+    rows, columns = (plain != lined).any(-1).nonzero()
+    row = rows[len(rows) // 2]
+    light = np.flatnonzero((lined[row] == 255).all(-1))
+    bar = slice(292, 487)  # 15 letters of 13 pixels, a letter from the right
+    assert light.tolist() == [round(bar.start + share * (bar.stop - bar.start - 1)) for share in shares]
+    assert sorted({*columns}) == sorted(column + step for column in light for step in (-1, 0, 1))
+    assert (lined[row, light - 1] == lined[row, light + 1]).all()
+    assert (lined[row, light - 1] < 50).all()
+
+
 def test_the_ends_of_a_contrast_are_named() -> None:
     plain, named = legend(375, 500), legend(375, 500, ends=("for garter snake", "for thunder snake"))
     bar = np.argwhere(has_color(plain, 255))

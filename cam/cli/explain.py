@@ -76,7 +76,13 @@ _limit = option_group("Limits")
 @_target("--channels", type=whole_number(0), default=0, help="Also draw the N channels that add most.")
 @_picture("--save", type=_SAVE, default="overlay", help="overlay,heat,cam: images, .npy and .npz.")
 @_picture("--opacity", type=FRACTION, default=0.85, help="Opacity of the most evidence, from 0 to 1.")
-@_picture("--photo", metavar="gray|color", default="gray", help="The photograph under the heat.")
+@_picture(
+    "--photo",
+    metavar="gray|color",
+    default="gray",
+    callback=lambda ctx, param, value: "gray" if value == "grey" else value,
+    help="The photograph under the heat.",
+)
 @_picture("--contours/--no-contours", default=True, help="A line around half of the scale.", show_default="on")
 @_picture("--colormap", metavar="NAME", default="signed", help="signed, or a color map of OpenCV.")
 @_picture("--scale", type=_SCALE, default="run", help="End of the color scale: run, image, a number.")

@@ -73,11 +73,17 @@ def to_color_indices(values: NDArray[np.floating], vmax: float) -> NDArray[np.fl
     return finite
 
 
-def paint(indices: NDArray[np.float32], base: NDArray[np.uint8], colormap: str, opacity: float) -> NDArray[np.uint8]:
+def paint(
+    indices: NDArray[np.float32],
+    base: NDArray[np.uint8],
+    colormap: str,
+    opacity: float,
+    canvas: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """Paint the indices of `to_color_indices`, (H, W) and not empty, over a base: (H, W, 3) uint8 RGB.
 
     The base is a gray (H, W) or RGB (H, W, 3) image. A pixel is base + a * (color - base), where a is `opacity` times
-    that of the color.
+    that of the color. The result is written on the canvas (H, W, 3), if there is one.
     """
     index = cv2.convertScaleAbs(np.clip(indices, 0, 255))  # which rounds
     four_bytes = cv2.LUT(index, _packed(colormap, opacity)).view(np.uint8).reshape(*indices.shape, 4)
@@ -86,7 +92,7 @@ def paint(indices: NDArray[np.float32], base: NDArray[np.uint8], colormap: str, 
         rest = cv2.cvtColor(rest, cv2.COLOR_GRAY2RGB)
     under = cv2.multiply(base, rest, scale=1 / 255)
     under = under if base.ndim == 3 else cv2.cvtColor(under, cv2.COLOR_GRAY2RGB)
-    return np.asarray(cv2.add(under, cv2.cvtColor(four_bytes, cv2.COLOR_RGBA2RGB)), np.uint8)
+    return np.asarray(cv2.add(under, cv2.cvtColor(four_bytes, cv2.COLOR_RGBA2RGB), dst=canvas), np.uint8)
 
 
 @cache

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cam.drawing.colormaps import paint, to_color_indices
+from cam.drawing.overlay import CONTOUR
 
 MIN_WIDTH = 280  # pixels, of an image with a legend
 _PAPER, _INK, _PALE = 250, 24, 104  # grays
@@ -32,12 +33,14 @@ def with_legend(
     unit: str = "evidence (logit)",
     ends: tuple[str, str] = ("", ""),
     signed: bool = True,
+    contours: bool = False,
 ) -> NDArray[np.uint8]:
     """Make a canvas for an image of (H, W) pixels with a legend below: title, details and notes, and a color bar.
 
     Texts that are too long are shortened, empty ones left out. The color bar runs from -vmax to vmax if signed, else
-    from 0; above it is the unit, or what its ends stand for. Its colors are those on gray. The canvas is
-    (H + legend, max(W, 280), 3) uint8 RGB; the pixels of the image, at the top left, are not set yet.
+    from 0; above it is the unit, or what its ends stand for. Its colors are those on gray, with a line where `draw`
+    has contours. The canvas is (H + legend, max(W, 280), 3) uint8 RGB; the pixels of the image, at the top left, are not
+    set yet.
     """
     height, width = size
     level = round(math.log(min(max(13, min(width, 2 * height) / 46), 150) / 13, 1.25))
@@ -52,7 +55,7 @@ def with_legend(
     rows += [(_clean(note), 0.85 * letter, _PALE, 1.25) for note in notes]
     rows = [row for row in rows if row[0]]
     text_bottom = round(letter * (1 + sum(step for *_, step in rows)))
-    bar = _bar(right - bar_left, letter, vmax, colormap, opacity, unit, ends, signed)
+    bar = _bar(right - bar_left, letter, vmax, colormap, opacity, unit, ends, signed, contours)
     bar_top = letter if side_by_side else text_bottom + letter // 3
     strip = np.full((max(text_bottom, bar_top + bar.shape[0]) + letter // 2, right + letter), _PAPER, np.uint8)
     y = float(letter)
@@ -77,6 +80,7 @@ def _bar(
     unit: str,
     ends: tuple[str, str],
     signed: bool,
+    contours: bool,
 ) -> NDArray[np.uint8]:
     """Draw the color bar with a text above and round numbers below, every other one if short: (H, W, 3) uint8 RGB."""
     font_size = 0.85 * letter
@@ -96,12 +100,21 @@ def _bar(
         x = min(max(x + (stroke - length) // 2, 0), width - length)
         _write(gray, (x, bottom + letter // 3), number, font_size, _INK)
     bar = np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), np.uint8)
-    values = np.linspace(-vmax if signed else 0, vmax, width)[None].repeat(bottom - top, 0)
-    bar[top:bottom] = paint(
-        to_color_indices(values, vmax), np.full(values.shape, BAR_GRAY, np.uint8), colormap, opacity
-    )
+    bar[top:bottom] = _colors((bottom - top, width), colormap, opacity, vmax > 0, signed)
+    if contours and vmax > 0:
+        for share in ((1 - CONTOUR) / 2, (1 + CONTOUR) / 2) if signed else (CONTOUR,):
+            x = round(share * (width - 1))
+            bar[top:bottom, x - stroke : x + 2 * stroke] = _INK
+            bar[top:bottom, x : x + stroke] = 255
     bar.flags.writeable = False  # shared by all callers
     return bar
+
+
+@lru_cache(maxsize=8)
+def _colors(size: tuple[int, int], colormap: str, opacity: float, has_scale: bool, signed: bool) -> NDArray[np.uint8]:
+    """Paint the colors of a bar (H, W) on gray: (H, W, 3)."""
+    indices = to_color_indices(np.linspace(-1 if signed else 0, 1, size[1]), float(has_scale))[None].repeat(size[0], 0)
+    return paint(indices, np.full(size, BAR_GRAY, np.uint8), colormap, opacity)
 
 
 def _ticks(vmax: float, signed: bool) -> list[tuple[float, str]]:
@@ -123,7 +136,7 @@ def _number(value: float, signed: bool) -> str:
 def _write(gray: NDArray[np.uint8], corner: tuple[int, int], text: str, size: float, ink: int) -> None:
     """Write letters of a size in pixels side by side, from the corner (x, y) at their top left."""
     if text:
-        line = np.hstack([_letter(letter, size, ink) for letter in text])
+        line = np.concatenate([_letter(letter, size, ink) for letter in text], 1)
         room = gray[corner[1] :, corner[0] :][: line.shape[0], : line.shape[1]]
         room[:] = line[: room.shape[0], : room.shape[1]]
 
@@ -141,6 +154,7 @@ def _letter(letter: str, size: float, ink: int) -> NDArray[np.uint8]:
 _font = lru_cache(maxsize=64)(ImageFont.load_default)
 
 
+@lru_cache(maxsize=1024)
 def _length(text: str, size: float) -> int:
     return sum(_letter(letter, size, _INK).shape[1] for letter in text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import contourpy
@@ -21,8 +21,9 @@ Photo = Literal["gray", "color"]
 _STRIP = 256_000  # pixels that are painted at once, so that they stay in the cache
 _BLACK, _WHITE = 0.12, 0.88  # of the gray photograph, so that colors are seen on both
 _PALE, _PALE_CONTRAST = 0.66, 0.3  # what was not seen
-_CONTOUR = 0.5  # of the end of the scale
+CONTOUR = 0.5  # of the end of the scale
 _CONTOUR_POINTS = 48  # along each side, between which a line is straight
+_SUBPIXELS = 16  # of lines
 
 
 def draw(
@@ -59,17 +60,33 @@ def draw(
     """
     check_style(opacity, photo)
     (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
-    for part in _around(frame.seen, (0, 0, width, height)):
-        if image[part].size:
-            canvas[part] = cv2.cvtColor(_gray(image[part], _PALE, _PALE + _PALE_CONTRAST), cv2.COLOR_GRAY2RGB)
+    down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
+    cells = to_color_indices(cam, vmax) @ across[x0:x1].T
+    is_whole = frame.seen == (0, 0, width, height)
+    rows_at_once = max(1, _STRIP // max(1, width))
+    for top in range(0, height, rows_at_once):
+        bottom = min(top + rows_at_once, height)
+        gray = np.asarray(cv2.cvtColor(image[top:bottom], cv2.COLOR_RGB2GRAY), np.uint8)
+        if not is_whole:
+            pale = _limit(gray, _PALE, _PALE + _PALE_CONTRAST)
+            cv2.cvtColor(pale, cv2.COLOR_GRAY2RGB, dst=canvas[top:bottom])
+        rows = slice(max(top, y0), min(bottom, y1))
+        if painted is None and rows.start < rows.stop and x0 < x1:
+            used = np.flatnonzero(down[[rows.start, rows.stop - 1]].any(0))  # cells outside of these are too far away
+            near = slice(used[0], used[-1] + 1)
+            base = image[rows, x0:x1]
+            if photo == "gray":
+                base = _limit(gray[rows.start - top : rows.stop - top, x0:x1], _BLACK, _WHITE)
+            paint(down[rows, near] @ cells[near], base, colormap, opacity, canvas[rows, x0:x1])
     if painted is not None:
         canvas[y0:y1, x0:x1] = painted
-    elif x0 < x1 and y0 < y1:
-        for rows, indices in _strips(cam, grid, frame, vmax):
-            canvas[rows, x0:x1] = paint(indices, under_heat(image[rows, x0:x1], photo), colormap, opacity)
-    if contours and vmax > 0:
-        _draw_contours(canvas, cam, grid, frame, vmax, (-_CONTOUR, _CONTOUR) if has_negative(colormap) else (_CONTOUR,))
-    if frame.seen != (0, 0, width, height) and x0 < x1 and y0 < y1:
+    if contours and vmax > 0 and x1 - x0 > 1 and y1 - y0 > 1:
+        ys, xs = _spread_points(y0, y1), _spread_points(x0, x1)
+        share = down[ys] @ (cam / vmax).astype(np.float32) @ across[xs].T
+        scale = height / frame.resized[0], width / frame.resized[1]
+        cell = grid.stride[0] * scale[0], grid.stride[1] * scale[1]
+        _draw_contours(canvas, xs, ys, share, cell, has_negative(colormap))
+    if not is_whole and x0 < x1 and y0 < y1:
         stroke = _stroke(canvas)
         for part in _around(frame.seen, (max(0, x0 - stroke), max(0, y0 - stroke), x1 + stroke, y1 + stroke)):
             canvas[part] = 64
@@ -77,7 +94,9 @@ def draw(
 
 def under_heat(image: NDArray[np.uint8], photo: Photo) -> NDArray[np.uint8]:
     """The photograph (H, W, 3) as it lies under heat: gray (H, W), without black and white, or in color, unchanged."""
-    return _gray(image, _BLACK, _WHITE) if photo == "gray" else image
+    if photo == "color":
+        return image
+    return _limit(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), _BLACK, _WHITE)
 
 
 def draw_boxes(canvas: NDArray[np.uint8], boxes: Sequence[Box]) -> None:
@@ -96,49 +115,53 @@ def check_style(opacity: float, photo: str) -> None:
         raise UsageError(f"--photo must be gray or color, got {photo!r}", "The default is gray")
 
 
-def _strips(
-    cam: NDArray[np.floating], grid: Grid, frame: Frame, vmax: float
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Interpolate the seen part a few rows at a time, so that not all of it is in memory: rows and color indices."""
-    x0, y0, x1, y1 = frame.seen
-    down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
-    cells = to_color_indices(cam, vmax) @ across[x0:x1].T
-    rows_at_once = max(1, _STRIP // max(1, frame.photo[1]))
-    for top in range(y0, y1, rows_at_once):
-        rows = slice(top, min(top + rows_at_once, y1))
-        used = np.flatnonzero(down[rows].any(0))  # the other cells are too far away
-        near = slice(used[0], used[-1] + 1)
-        yield rows, down[rows, near] @ cells[near]
+def _spread_points(start: int, end: int) -> NDArray[np.int64]:
+    """Pixels from start to end - 1, of which a contour takes notice."""
+    count = min(end - start, _CONTOUR_POINTS)
+    return start + np.arange(count) * (end - 1 - start) // (count - 1)
 
 
 def _draw_contours(
     canvas: NDArray[np.uint8],
-    cam: NDArray[np.floating],
-    grid: Grid,
-    frame: Frame,
-    vmax: float,
-    levels: Sequence[float],
+    xs: NDArray[np.integer],
+    ys: NDArray[np.integer],
+    share: NDArray[np.floating],
+    cell: tuple[float, float],
+    has_negative: bool,
 ) -> None:
-    """Draw thin lines, dark and light, where the heat is at some levels, shares of the end of the scale."""
-    x0, y0, x1, y1 = frame.seen
-    if x1 - x0 < 2 or y1 - y0 < 2 or np.abs(cam).max() < _CONTOUR * vmax:
-        return
-    ys, xs = (
-        np.linspace(start, end - 1, min(end - start, _CONTOUR_POINTS)).round().astype(int)
-        for start, end in ((y0, y1), (x0, x1))
-    )
-    down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
-    heat = down[ys] @ (cam / vmax).astype(np.float32) @ across[xs].T
-    generator = contourpy.contour_generator(xs, ys, heat)
-    lines = [np.rint(16 * np.asarray(line)).astype(np.int32) for level in levels for line in generator.lines(level)]
+    """Draw thin lines, dark and light, where the heat (h, w) at ys and xs, a share of the scale, is half of it.
+
+    A cell is (h, w) pixels. The half of the hottest one is as wide: lines around less than that are specks, left out.
+    """
+    lines = []
+    for level in (CONTOUR, -CONTOUR) if has_negative else (CONTOUR,):
+        if share.min() < level < share.max():
+            # `contourpy.contour_generator` takes longer to check its arguments than to find the lines.
+            generator = contourpy.SerialContourGenerator(
+                np.outer(np.ones(len(ys)), xs),
+                np.outer(ys, np.ones(len(xs))),
+                share.astype(np.float64),
+                np.zeros(share.shape, bool),
+                corner_mask=False,
+                line_type=contourpy.LineType.Separate,
+                fill_type=contourpy.FillType.OuterCode,
+                quad_as_tri=False,
+                z_interp=contourpy.ZInterp.Linear,
+            )
+            for line in generator.lines(level):
+                points = np.rint(_SUBPIXELS * np.asarray(line)).astype(np.int32)
+                *_, width, height = cv2.boundingRect(points)
+                if height > 0.8 * _SUBPIXELS * cell[0] or width > 0.8 * _SUBPIXELS * cell[1]:
+                    is_closed = bool((points[0] == points[-1]).all())
+                    fewer = cv2.approxPolyDP(points, 0.4 * _SUBPIXELS, is_closed)  # drawn sooner
+                    lines.append(np.concatenate((fewer, fewer[:1])) if is_closed else fewer)
     stroke = max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 600))
     for gray, width in ((24, stroke + 2), (255, stroke)):
-        cv2.polylines(canvas, lines, False, (gray, gray, gray), width, cv2.LINE_AA, 4)
+        cv2.polylines(canvas, lines, False, (gray, gray, gray), width, cv2.LINE_AA, int(math.log2(_SUBPIXELS)))
 
 
-def _gray(image: NDArray[np.uint8], black: float, white: float) -> NDArray[np.uint8]:
-    """Turn RGB (H, W, 3) to gray (H, W), with other ends than 0 and 1."""
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+def _limit(gray: NDArray[np.uint8], black: float, white: float) -> NDArray[np.uint8]:
+    """Give a gray image (H, W) other ends than 0 and 1."""
     return np.asarray(cv2.convertScaleAbs(gray, alpha=white - black, beta=255 * black), np.uint8)
 
 

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -266,7 +267,7 @@ class Explanation:
         if legend:
             texts = self._legend_texts(channel, values, evidence, vmax)
             signed = evidence != "posterior" and has_negative(colormap)
-            canvas = with_legend((height, width), **texts, **style, opacity=opacity, signed=signed)
+            canvas = with_legend((height, width), **texts, **style, opacity=opacity, signed=signed, contours=contours)
         frame = replace(self.frame, photo=(height, width))
         picture = canvas[:height, :width]
         looks: dict[str, Any] = {"opacity": opacity, "photo": photo, "contours": contours, "painted": painted}
@@ -317,4 +318,6 @@ class ExplanationList(list[Explanation]):
 def enlarge_for_legend(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Enlarge an image that is narrower than a legend, by a whole factor without smoothing."""
     times = math.ceil(MIN_WIDTH / image.shape[1])
-    return image.repeat(times, 0).repeat(times, 1) if times > 1 else image
+    if times == 1:
+        return image
+    return np.asarray(cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST), np.uint8)
