@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow mutants heads bench clean
+.PHONY: demo test test-slow mutants heads heads-timm heads-transformers bench clean
 
 demo: .venv/installed
 	$(BIN)/cam explain samples -m digits -o build/demo --target top2 --format png --report --overwrite
@@ -22,7 +22,14 @@ mutants: .venv/tested
 
 # Finds and proves the heads of all torchvision classifiers: writes docs/heads.md. Takes about an hour.
 heads: .venv/installed
-	$(BIN)/python tools/heads.py
+	$(BIN)/python tools/heads.py torchvision
+
+# The same for a small network of every family of timm, and every image classifier of Hugging Face. Takes half an hour each.
+heads-timm: .venv/tested
+	$(BIN)/python tools/heads.py timm
+
+heads-transformers: .venv/tested
+	$(BIN)/python tools/heads.py transformers
 
 # Compares cam explain with torchcam, grad-cam and the bare network: writes the tables of docs/performance.md. Takes over
 # an hour; benchmarks/compare.py without arguments compares all programs on all networks and images, which takes a day.

@@ -200,7 +200,7 @@ def test_a_notebook_shows_picture_class_and_numbers_and_no_markup_of_labels(clas
     caption = f"<b>owl</b>: {100 * explanation.probability:.1f} %, logit {explanation.logit:.2f}"
     assert parsed.texts == [caption]
     (source,) = parsed.sources
-    assert source.startswith("data:image/png;base64,")
+    assert source.startswith("data:image/jpeg;base64,")
     assert Image.open(io.BytesIO(explanation._repr_png_())).size[0] <= 512
     grid = Tags(cam.explain(classifier, IMAGE, "top5")._repr_html_())
     assert grid.tags.count("img") == 5

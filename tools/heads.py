@@ -1,43 +1,63 @@
-"""Find and prove the head of every torchvision classifier, and write docs/heads.md: `python tools/heads.py`."""
+"""Find and prove the heads of many classifiers, and write a page about them.
+
+    python tools/heads.py torchvision     all of torchvision's: docs/heads.md
+    python tools/heads.py timm            the smallest network of every family of timm: docs/heads-timm.md
+    python tools/heads.py transformers    every image classifier of Hugging Face: docs/heads-transformers.md
+
+Networks have seeded random weights, non-zero biases and BatchNorm statistics of random inputs.
+"""
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
 import time
+import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torchvision import models
 
+from cam.errors import CamError
 from cam.heads.copies import random_inputs
 from cam.heads.find import find_head
 from cam.heads.hooks import forward
+from cam.heads.outputs import find_logits
 from cam.heads.prove import Proof, prove_head
 
-PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
+DOCS = Path(__file__).parents[1] / "docs"
 EXPECTED = {"gap-linear": 57, "conv-gap": 2, "gap-norm-linear": 4, "nonlinear": 3, "one-token": 5, "not-gap": 9}
 LARGE = 150e6  # parameters; larger networks are proved on fewer inputs, as float64 is slow
+LARGE_NAMES = re.compile(
+    "large|huge|giant|so[0-9]+m|base|xxl|_xl|_l_|_b[3-9]|152|200|269|256|320"
+)  # never the smallest
+SIDE = 224  # pixels of an input, where nothing else is declared
 INTRODUCTION = """\
-# Heads of the torchvision classifiers
+# Heads of {title}
 
-Written by `python tools/heads.py`: all {networks} classification builders of torchvision, at the input size of their
-default weights, with seeded random weights, non-zero biases and BatchNorm statistics of random inputs. `find_head` runs
-each network and reports its head. Where the map is exact, `prove_head` compares mean(map) + bias with the logit for
-every class on 4 fresh random inputs (on 2 where the network has more than 150 million parameters): the errors are the
-largest abs(mean(map) + bias - logit) / max(1, abs(logit)). [models.md](models.md) describes the kinds.
+Written by `python tools/heads.py {source}`: {what}, with seeded random
+weights, non-zero biases and BatchNorm statistics of random inputs. `find_head` runs each network and reports its head.
+Where the map is exact, `prove_head` compares mean(map) + bias with the logit for every class on 4 fresh random inputs
+(on 2 where the network has more than 150 million parameters): the errors are the largest abs(mean(map) + bias - logit)
+over max(1, abs(logit)). [models.md](models.md) describes the kinds.
 
-Made with torch {torch} in {minutes:.0f} minutes.
+Made with {versions} in {minutes:.0f} minutes.
 """
+Build = Callable[[], tuple[nn.Module, tuple[int, int, int]]]
 
 
 @dataclass(frozen=True)
 class Row:
     network: str
     kind: str
-    features: str
+    features: str = ""
     grid: str = ""
     proof: Proof | None = None
     reason: str = ""
@@ -48,24 +68,56 @@ class Row:
 
 
 def main() -> int:
-    started = time.monotonic()
-    rows = []
-    for name in models.list_models(module=models):
-        rows.append(survey(name))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", choices=["torchvision", "timm", "transformers"])
+    source = parser.parse_args().source
+    title, what, page, networks = {
+        "torchvision": (
+            "the torchvision classifiers",
+            "all classification builders of torchvision, at the input size of their default weights",
+            "heads.md",
+            torchvision_networks,
+        ),
+        "timm": (
+            "timm's families",
+            "the smallest network of each module of timm, at its own input size",
+            "heads-timm.md",
+            timm_networks,
+        ),
+        "transformers": (
+            "the Hugging Face classifiers",
+            "every architecture of `AutoModelForImageClassification`, with a small configuration where it takes one",
+            "heads-transformers.md",
+            transformers_networks,
+        ),
+    }[source]
+    started, rows = time.monotonic(), []
+    for name, build in networks():
+        rows.append(survey(name, build))
         print(f"{time.monotonic() - started:6.0f} s  {rows[-1]}", file=sys.stderr, flush=True)
-    PAGE.write_text(page(rows, (time.monotonic() - started) / 60), encoding="utf-8")
+    versions = f"torch {torch.__version__.split('+')[0]}"
+    if source != "torchvision":
+        versions += f", {source} {sys.modules[source].__version__}"
+    minutes = (time.monotonic() - started) / 60
+    introduction = INTRODUCTION.format(title=title, source=source, what=what, versions=versions, minutes=minutes)
+    (DOCS / page).write_text(format_page(introduction, rows), encoding="utf-8")
     kinds = Counter(row.kind for row in rows)
-    if kinds != EXPECTED:
+    if source == "torchvision" and kinds != EXPECTED:
         print(f"kinds found: {dict(kinds)}; expected: {EXPECTED}", file=sys.stderr)
         return 1
     return 0
 
 
-def survey(name: str) -> Row:
+def survey(name: str, build: Build) -> Row:
     """Find and prove the head of one network."""
-    network, size = build(name)
-    shape = (3, size, size)
-    head_report = find_head(network, shape)
+    try:
+        network, shape = build()
+    except Exception as error:  # a library may not be able to build its own network
+        return Row(name, "not built", reason=f"{type(error).__name__}: {first_line(error)}")
+    try:
+        head_report = find_head(network, shape)
+    except CamError as error:
+        return Row(name, "refused", reason=first_line(error))
     site = head_report.site
     features = f"`{site.layer or '(network)'}` {site.operation}" if site else ""
     if head_report.head is None:
@@ -76,14 +128,74 @@ def survey(name: str) -> Row:
     return Row(name, head_report.kind, features, f"{height} x {width}", proof)
 
 
-def build(name: str) -> tuple[nn.Module, int]:
-    """Build a network with seeded random weights, and give the input size of its default weights."""
-    torch.manual_seed(0)
-    size = models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
-    options: dict[str, object] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    if name.startswith("vit"):  # the position embedding has one size
-        options["image_size"] = size
-    network = models.get_model(name, weights=None, **options).eval()
+def first_line(error: Exception) -> str:
+    """The first line of a message, as one cell of a table."""
+    return str(error).partition("\n")[0].replace("|", "/")[:160]
+
+
+def torchvision_networks() -> Iterator[tuple[str, Build]]:
+    """All classification builders, at the input sizes of their default weights."""
+    for name in models.list_models(module=models):
+
+        def build(name: str = name) -> tuple[nn.Module, tuple[int, int, int]]:
+            torch.manual_seed(0)
+            size = models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
+            options: dict[str, object] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+            if name.startswith("vit"):  # the position embedding has one size
+                options["image_size"] = size
+            return prepared(models.get_model(name, weights=None, **options), (3, size, size))
+
+        yield name, build
+
+
+def timm_networks() -> Iterator[tuple[str, Build]]:
+    """The smallest network of each module, at its own input size."""
+    import timm
+
+    for module in timm.list_modules():
+        names = timm.list_models(module=module)
+        if not names:
+            continue
+        sizes: dict[str, int] = {}
+        for name in [name for name in names if not LARGE_NAMES.search(name)] or names:
+            with torch.device("meta"), warnings.catch_warnings(), suppress(Exception):  # some cannot be built there
+                warnings.simplefilter("ignore")
+                sizes[name] = sum(parameter.numel() for parameter in timm.create_model(name).parameters())
+        smallest = min(sizes or names, key=lambda name: sizes.get(name, 0))
+
+        def build(name: str = smallest) -> tuple[nn.Module, tuple[int, int, int]]:
+            torch.manual_seed(0)
+            network: Any = timm.create_model(name)
+            channels, height, width = network.pretrained_cfg["input_size"]
+            return prepared(network, (channels, height, width))
+
+        yield f"{module}: {smallest}", build
+
+
+def transformers_networks() -> Iterator[tuple[str, Build]]:
+    """Every architecture that AutoModelForImageClassification knows, smaller than its default configuration."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as ARCHITECTURES
+
+    small = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    for kind in sorted(ARCHITECTURES):
+
+        def build(kind: str = kind) -> tuple[nn.Module, tuple[int, int, int]]:
+            torch.manual_seed(0)
+            config = transformers.AutoConfig.for_model(kind)
+            if config.to_dict().keys() >= small.keys():
+                config = transformers.AutoConfig.for_model(kind, **small)
+            network: Any = transformers.AutoModelForImageClassification.from_config(config)  # type: ignore[no-untyped-call]
+            size = getattr(config, "image_size", None) or SIDE
+            height, width = size if isinstance(size, (list, tuple)) else (size, size)
+            return prepared(network, (getattr(config, "num_channels", 3), height, width))
+
+        yield kind, build
+
+
+def prepared(network: nn.Module, shape: tuple[int, int, int]) -> tuple[nn.Module, tuple[int, int, int]]:
+    """Give a network biases that prove something, and features that neither explode nor vanish."""
+    network.eval()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     with torch.no_grad():
         for parameter in network.parameters():
@@ -92,15 +204,14 @@ def build(name: str) -> tuple[nn.Module, int]:
         for norm in norms:
             norm.momentum = None
             norm.train()
-        if norms:  # or the features of untrained deep networks explode or vanish
-            network(random_inputs(2, (3, size, size)))
-    return network.eval(), size
+        if norms:
+            find_logits(network(random_inputs(2, shape)), 2)
+    return network.eval(), shape
 
 
-def page(rows: list[Row], minutes: float) -> str:
-    introduction = INTRODUCTION.format(networks=len(rows), torch=torch.__version__.split("+")[0], minutes=minutes)
+def format_page(introduction: str, rows: list[Row]) -> str:
     kinds = Counter(row.kind for row in rows)
-    counts = ["| kind | networks |", "|---|---|", *(f"| {kind} | {kinds[kind]} |" for kind in EXPECTED)]
+    counts = ["| kind | networks |", "|---|---|", *(f"| {kind} | {count} |" for kind, count in kinds.most_common())]
     titles = ["network", "kind", "features: layer, operation", "grid", "error float32", "error float64", "reason"]
     table = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|", *map(str, rows)]
     return "\n".join([introduction, *counts, "", *table, ""])

@@ -207,9 +207,9 @@ class Explanation:
         return encode(self.overlay(legend=True, max_side=_NOTEBOOK_SIDE), ".png")
 
     def _repr_html_(self) -> str:
-        picture = b64encode(self._repr_png_()).decode()
+        picture = b64encode(encode(self.overlay(legend=True, max_side=_NOTEBOOK_SIDE), ".jpg")).decode()
         caption = escape(self._caption(), quote=True)
-        image = f'<img alt="Evidence for {caption}" src="data:image/png;base64,{picture}">'
+        image = f'<img alt="Evidence for {caption}" src="data:image/jpeg;base64,{picture}">'
         return f'<figure style="margin:0">{image}<figcaption>{caption}</figcaption></figure>'
 
     def overlay(
