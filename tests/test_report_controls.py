@@ -121,7 +121,7 @@ def test_png_saves_the_view(page, tmp_path):
     image = read_image(tmp_path / "view.png")
     heat, photograph = pixels(page, "heat-canvas"), pixels(page, "photo")
     height, width = photograph.shape[:2]
-    times = -(-280 // width)  # for a readable legend
+    times = -(-480 // width)  # for a readable legend
     assert times > 1
     assert image.shape == (times * height + 112, times * width, 3)
     y, x = np.mgrid[: height * times, : width * times] // times

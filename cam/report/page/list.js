@@ -62,7 +62,7 @@ gapcam.list = (() => {
   side.addEventListener("toggle", ({ newState }) => {
     if (newState !== "open") return;
     list.reveal();
-    box.focus();
+    if (!side.contains(document.activeElement)) box.focus(); // the key / goes to the search
   });
   matchMedia("(max-width: 800px)").addEventListener("change", () => side.hidePopover()); // a drawer on phones only
 

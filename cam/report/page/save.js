@@ -11,7 +11,7 @@ gapcam.save = (() => {
   const state = gapcam.state;
 
   const LEGEND_HEIGHT = 112; // pixels, below the photograph
-  const MIN_WIDTH = 280; // pixels, for a readable legend
+  const MIN_WIDTH = 480; // pixels, for a readable legend
 
   function download(blob, name) {
     const link = document.createElement("a");
