@@ -178,13 +178,15 @@ def transformers_networks() -> Iterator[tuple[str, Build]]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as ARCHITECTURES
 
     small = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    for kind in sorted(ARCHITECTURES):
+    for kind, classes in sorted(ARCHITECTURES.items()):
+        known = [classes] if isinstance(classes, str) else list(classes)
 
-        def build(kind: str = kind) -> tuple[nn.Module, tuple[int, int, int]]:
+        def build(kind: str = kind, known: list[str] = known) -> tuple[nn.Module, tuple[int, int, int]]:
             torch.manual_seed(0)
             config = transformers.AutoConfig.for_model(kind)
             if config.to_dict().keys() >= small.keys():
                 config = transformers.AutoConfig.for_model(kind, **small)
+            config.architectures = known
             network: Any = transformers.AutoModelForImageClassification.from_config(config)  # type: ignore[no-untyped-call]
             size = getattr(config, "image_size", None) or SIDE
             height, width = size if isinstance(size, (list, tuple)) else (size, size)

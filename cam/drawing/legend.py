@@ -39,8 +39,8 @@ def with_legend(
 
     Texts that are too long are shortened, empty ones left out. The color bar runs from -vmax to vmax if signed, else
     from 0; above it is the unit, or what its ends stand for. Its colors are those on gray, with a line where `draw`
-    has contours. The canvas is (H + legend, max(W, 280), 3) uint8 RGB; the pixels of the image, at the top left, are not
-    set yet.
+    has contours. The canvas is (H + legend, max(W, 280), 3) uint8 RGB; the pixels of the image, at the top left, are
+    not set yet.
     """
     height, width = size
     level = round(math.log(min(max(13, min(width, 2 * height) / 46), 150) / 13, 1.25))
