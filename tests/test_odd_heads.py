@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from odd_heads import EXACT, GRID, INEXACT, SHAPE, Network
+from small import NETWORKS
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -62,6 +63,12 @@ def test_half_precision(name, dtype, device):
 def test_half_precision_lets_no_inexact_head_pass(name, device):
     network = INEXACT[name].build().to(device, torch.bfloat16)
     assert find_head(network, SHAPE).kind == INEXACT[name].kind
+
+
+@pytest.mark.parametrize("kind", ["gap-linear", "conv-gap"])
+def test_thousands_of_classes_are_not_differentiated_if_a_parameter_is_the_weight(kind, monkeypatch, device):
+    monkeypatch.setattr("cam.heads.find._jacobian", lambda *_: pytest.fail("it is differentiated"))
+    assert find_head(NETWORKS[kind]().to(device), (3, 32, 32)).kind == kind
 
 
 class Autocast(nn.Module):
