@@ -42,9 +42,12 @@ def test_both_commands_write_the_report(run, tmp_path):
     stale.write_text("")
     assert run("report", out).exit_code == 0
     assert not stale.exists()
-    assert [row["truth"] for row in index_of(out / "report.html")["pictures"]] == [None, None]
-    assert run("report", out, "--truth", "folder").output.strip() == str(out / "report.html")
-    assert (out / "report.html").read_bytes() == with_truth
+    assert (out / "report.html").read_bytes() == with_truth  # that of the run
+    (tmp_path / "labels.csv").write_text("five.png,fifty\nsevens.png,7\n")
+    result = run("report", out, "--truth", tmp_path / "labels.csv")
+    assert result.stdout.strip() == str(out / "report.html")
+    assert result.stderr == "1 image has no truth, as these labels match no class: 'fifty' 1\n"
+    assert [row["truth"] for row in index_of(out / "report.html")["pictures"]] == [None, 7]
 
 
 @pytest.mark.parametrize(
@@ -102,11 +105,7 @@ def test_wrong_usage_is_an_error(run, tmp_path):
     assert run(*FIVE, out).exit_code == 0
     result = run("report", out)
     assert "has no evidence for a report. Run cam explain again, with --report and --overwrite" in result.output
-    result = run(*FIVE, out, "--truth", "folder")
-    assert (result.exit_code, "Give --report too" in result.output) == (2, True)
     assert run(*FIVE, out, "--report").exit_code == 2  # other settings
-    result = run(*FIVE, out, "--report", "--truth", "folder", "--shard", "1/2")
-    assert (result.exit_code, "then give --truth to cam report" in result.output) == (2, True)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5])

@@ -28,6 +28,7 @@ from cam.cli.values import EVIDENCE, FIT, FRACTION, PATH, Value, integers, whole
 
 if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
+    from cam.classifiers.truth import Truth
     from cam.cli.printing import RunTable
     from cam.runs.options import RunOptions
 
@@ -66,7 +67,7 @@ _limit = option_group("Limits")
 @read_options
 @classifier_options
 @_target(
-    "-t", "--target", metavar="CLASS", multiple=True, default=["top1"], help="top1, topN, index or label. Repeatable."
+    "-t", "--target", metavar="CLASS", multiple=True, default=["top1"], help="topN, truth, index or label. Repeatable."
 )
 @_target("--evidence", type=EVIDENCE, default="logit", help="logit, contrast, margin or posterior.")
 @_target("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: index or label.")
@@ -120,10 +121,6 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     Exit status: 0 if all went well, 1 if no image could be explained or the run failed, 2 for wrong usage, 3 if some
     images failed, 130 if the run was stopped.
     """
-    if options["truth"] and not options["report"]:
-        raise click.UsageError("--truth is for a report. Give --report too.")
-    if options["truth"] and options["shard"]:
-        raise click.UsageError("A --shard has no report for --truth. Run cam merge, then give --truth to cam report.")
     keep_memory()
     from cam.cli.printing import RunTable, progress, show_notes, show_run
 
@@ -150,30 +147,33 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             classifier = load_classifier(**classifier_arguments(options))
         show_notes(classifier.notes, silent)
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
-        read_truth(options["truth"], names, classifier.labels)  # its errors come before the work
+        truth = read_truth(options["truth"], names, classifier.labels)
         count = len(shard(pictures, *options["shard"]) if options["shard"] else pictures)
         arguments = {param.opts[-1].lstrip("-"): ctx.params[param.name] for param in ctx.command.params if param.name}
         with guarded(), progress(count, silent) as run_table.advance:
-            settings = _run_options(classifier, options)
+            settings = _run_options(classifier, options, truth)
             run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out)
         show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])
         if options["report"] and not options["shard"] and run.explained:
-            page = write_report(out, options["truth"], lambda line: show_notes([line], silent))
+            page = write_report(out)
             if not silent:
                 click.echo(str(page))
     ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)
 
 
-def _run_options(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
+def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth) -> RunOptions:
     """Make the options of the library from those of the command line."""
-    from cam.explanations.options import ExplainOptions, parse_against, parse_resolution, parse_target
+    from cam.explanations.options import ExplainOptions, TrueClass, parse_against, parse_resolution, parse_target
     from cam.images.read import Limits
     from cam.images.samples import ReadOptions
     from cam.report.evidence import EvidenceWriter
     from cam.runs.options import RunOptions
 
     return RunOptions(
-        targets=tuple(parse_target(text, classifier.labels) for text in options["target"]),
+        targets=tuple(
+            TrueClass() if text == "truth" and text not in classifier.labels else parse_target(text, classifier.labels)
+            for text in options["target"]
+        ),
         explain=ExplainOptions(
             against=parse_against(options["against"], classifier.labels),
             resolution=parse_resolution(options["resolution"], classifier.preprocessing),
@@ -182,6 +182,7 @@ def _run_options(classifier: Classifier, options: dict[str, Any]) -> RunOptions:
         save=frozenset(options["save"]),
         format=options["format_"],
         outputs=(EvidenceWriter(),) if options["report"] else (),
+        truth=truth,
         read=ReadOptions(**select(options, "value_range", "bands")),
         limits=Limits(options["max_pixels"], options["max_bytes"], options["timeout"]),
         **select(options, "scale", "boxes", "box_share", "opacity", "colormap", "photo", "contours", "max_side"),

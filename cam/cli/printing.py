@@ -71,6 +71,13 @@ def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool
         from cam.images.find import describe_left_out
 
         console.print(printable(describe_left_out(run.left_out)), soft_wrap=True)
+    if run.truth and run.truth["images"]:
+        images = f"{run.truth['images']} image{'s' * (run.truth['images'] != 1)} with a known class"
+        console.print(f"accuracy {100 * run.truth['accuracy']:.1f} % of {images}")
+    if run.truth and run.truth["unmatched"]:
+        from cam.classifiers.truth import describe_unmatched
+
+        console.print(printable(describe_unmatched(run.truth["unmatched"])), soft_wrap=True)
     earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
     console.print(f"{run.explained} explained, {run.failed} failed{earlier}: {printable(out)}", soft_wrap=True)
 

@@ -105,6 +105,11 @@ class OneClass:
     class_idx: int
 
 
+@dataclass(frozen=True)
+class TrueClass:
+    """The true class of each image of a run."""
+
+
 Target: TypeAlias = TopClasses | OneClass
 ClassTarget: TypeAlias = int | str  # an index, a label, "top5" or "truth"
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from cam.classifiers.truth import describe_unmatched, read_truth
+from cam.classifiers.truth import Truth, describe_unmatched, read_truth
 from cam.drawing.colormaps import lookup
 from cam.files import write_whole
 from cam.report.evidence import script_json
@@ -30,7 +30,8 @@ _COLORMAPS = "signed", "viridis", "inferno", "turbo"
 def write_report(out: Path, truth: str | None = None, notify: Callable[[str], object] = lambda text: None) -> Path:
     """Write the page of a run that stored evidence, and return its path.
 
-    `truth` is for `read_truth`; `notify` is called with a line if it has labels that match no class.
+    `truth` is for `read_truth`, by default that of the run; `notify` is called with a line if it has labels that match
+    no class.
 
     Up to 100 images are in the page itself. With more, the page loads the evidence of an image when it is opened, and
     previews, which are thumbnails with the maps of their predicted classes, a hundred at a time.
@@ -38,11 +39,14 @@ def write_report(out: Path, truth: str | None = None, notify: Callable[[str], ob
     run = RunEvidence.open(out)
     with run.folder.locked():
         loads_files = run.info["explained"] > _IN_ONE_FILE
-        names = ((record["path"], record["name"]) for record in run.records)
-        true_classes = read_truth(truth, names, run.model["labels"])
-        if unmatched := true_classes.unmatched:
-            notify(describe_unmatched(unmatched))
-        index = _make_index(run, true_classes.classes, loads_files=loads_files)
+        if truth:
+            names = ((record["path"], record["name"]) for record in run.records)
+            found = read_truth(truth, names, run.model["labels"])
+            if found.unmatched:
+                notify(describe_unmatched(found.unmatched))
+        else:
+            found = Truth({record["path"]: record["truth"]["class_idx"] for record in run.records if record["truth"]})
+        index = _make_index(run, found.classes, loads_files=loads_files)
         records = () if loads_files else run.records
         evidence = (script_json(run.details(record)) for record in records if record["status"] == "ok")
         write_whole(out / REPORT, make_page(index, evidence, loads_files=loads_files).encode("ascii"))

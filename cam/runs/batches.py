@@ -44,7 +44,7 @@ def process_batch(
     painted: Iterable[tuple[Outcome, Painted]] = ((outcome, ()) for outcome in outcomes)
     if device.type == "cuda" and "overlay" in options.save:
         painted = paint_batch(outcomes, device, options)
-    records = (write_picture(*outcome, folder, options, images) for outcome, images in painted)
+    records = (write_picture(*outcome, folder, options, classifier.labels, images) for outcome, images in painted)
     return [{"index": index, **record} for (index, _), record in zip(batch, records, strict=True)]
 
 
@@ -56,13 +56,15 @@ def explain_batch(classifier: Classifier, pictures: Iterable[Picture], options: 
     for part in parts:
         photos = [photo for _, photo in part if not isinstance(photo, CamError)]
         images, sizes = [photo.image for photo in photos], [photo.size for photo in photos]
-        results = explain_images(classifier, images, [options.targets] * len(photos), options.explain, sizes)
+        targets = [options.targets_of(picture) for picture, photo in part if not isinstance(photo, CamError)]
+        results = explain_images(classifier, images, targets, options.explain, sizes)
         for picture, photo in part:
             yield picture, photo if isinstance(photo, CamError) else next(results)
 
 
 def _read(picture: Picture, options: RunOptions, min_side: int | None) -> tuple[Picture, LoadedImage | ImageError]:
     try:
+        options.targets_of(picture)
         image = read_picture(picture, options.limits, min_side, options.read)
         return replace(picture, fingerprint=image.fingerprint), image
     except ImageError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from cam.classifiers.truth import Truth
 from cam.errors import OutputError
 from cam.files import unwritable, write_whole
 
@@ -81,6 +83,25 @@ def arrange(path: Path, order: Sequence[int], unfinished: Path) -> None:
                 yield file.readline()
 
         write_whole(path, lines(), unfinished, durable=True)
+
+
+def name_class(class_idx: int | None, labels: Sequence[str]) -> Record | None:
+    """Name a class as a record does."""
+    return None if class_idx is None else {"class_idx": class_idx, "label": labels[class_idx]}
+
+
+def grade(record: Record, truth: Truth, labels: Sequence[str]) -> Record:
+    """Add the true class of an image to its record, and whether the predicted one is `correct`; null if not known."""
+    true_class, predicted = name_class(truth.classes.get(record["path"]), labels), record["predicted"]
+    correct = true_class == predicted if true_class and predicted else None
+    return {**record, "truth": true_class, "correct": correct}
+
+
+def summarize_truth(correct: Counter[bool | None], unmatched: Mapping[str, int]) -> dict[str, Any]:
+    """Accuracy of a run, of the images that were explained and whose class is known, from its counts of `correct`."""
+    images = correct[True] + correct[False]
+    accuracy = correct[True] / images if images else None
+    return {"images": images, "correct": correct[True], "accuracy": accuracy, "unmatched": dict(unmatched)}
 
 
 def as_line(record: Record) -> bytes:

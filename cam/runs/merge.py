@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import os
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from cam.errors import UsageError
 from cam.files import write_whole
 from cam.runs.folder import RunFolder, read_run_info, runs_in
-from cam.runs.manifest import Record, as_line, read_records
+from cam.runs.manifest import Record, as_line, read_records, summarize_truth
 from cam.runs.options import first_difference
 
 
@@ -26,6 +27,7 @@ def merge_shards(outs: Sequence[Path]) -> Path:
     first = read_run_info(shards[0])
     run_infos = [_read_finished(shard, first) for shard in shards]
     counts = {name: sum(run_info[name] for run_info in run_infos) for name in ("explained", "failed")}
+    correct: Counter[bool | None] = Counter()
     whole = RunFolder(outs[0])
     remedy = "Run cam explain again for all shards, over the same images"
 
@@ -35,12 +37,15 @@ def merge_shards(outs: Sequence[Path]) -> Path:
         for number, record in enumerate(heapq.merge(*records, key=lambda record: int(record["index"])), 1):
             if record["index"] != number - 1:
                 raise UsageError(f"The shards have no line, or two, for image {number - 1}", remedy)
+            correct[record["correct"]] += 1
             yield as_line(record)
         if number != sum(counts.values()):
             raise UsageError(f"The shards have {number} lines for {sum(counts.values())} images", remedy)
 
     write_whole(whole.manifest, lines(), whole.unfinished, durable=True)
-    whole.write_run_info({**first, **counts})
+    unmatched = [run_info["truth"]["unmatched"] for run_info in run_infos if run_info["truth"]]
+    truth = summarize_truth(correct, dict(ChainMap(*unmatched))) if unmatched else None
+    whole.write_run_info({**first, **counts, "truth": truth})
     with suppress(OSError):  # in use
         whole.unfinished.rmdir()
     return whole.manifest

@@ -13,13 +13,14 @@ import numpy as np
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Preprocessing, multi_scale
+from cam.classifiers.truth import Truth
 from cam.drawing.colormaps import lookup
 from cam.drawing.overlay import Photo, check_style
 from cam.engines.checked import EngineName
 from cam.engines.eager import Precision
-from cam.errors import UsageError
+from cam.errors import ImageError, UsageError
 from cam.explanations.explain import ImageResult
-from cam.explanations.options import ExplainOptions, Target, TopClasses
+from cam.explanations.options import ExplainOptions, OneClass, Target, TopClasses, TrueClass
 from cam.images.find import Picture
 from cam.images.io import encode
 from cam.images.read import Limits
@@ -47,7 +48,7 @@ class OutputWriter(Protocol):
 class RunOptions:
     """What a run writes for each image, and how."""
 
-    targets: tuple[Target, ...] = (TopClasses(1),)
+    targets: tuple[Target | TrueClass, ...] = (TopClasses(1),)
     explain: ExplainOptions = field(default_factory=ExplainOptions)
     engine: EngineName = "auto"
     precision: Precision = "float32"
@@ -68,6 +69,7 @@ class RunOptions:
     on_error: Literal["skip", "stop"] = "skip"
     overwrite: bool = False
     outputs: tuple[OutputWriter, ...] = ()
+    truth: Truth = field(default_factory=Truth)
 
     def __post_init__(self) -> None:
         """Raise a UsageError for a wrong option before the run, not for each image."""
@@ -83,11 +85,23 @@ class RunOptions:
         if self.outputs and self.explain.tta:
             problem = f"--tta averages several inputs, and --{self.outputs[0].name} needs the maps of one"
             raise UsageError(problem, "Leave one of them out; --resolution 2x gives finer maps from one input")
+        if TrueClass() in self.targets and not self.truth.classes:
+            raise UsageError("--target truth needs the true classes", "Add --truth folder, or a CSV of path,label")
 
     @property
     def vmax(self) -> float | None:
         """The end of the color scale; None if each image has its own."""
         return None if isinstance(self.scale, str) else self.scale
+
+    def targets_of(self, picture: Picture) -> list[Target]:
+        """The targets of an image; ImageError if one is its true class, and that is not known."""
+        path = str(picture.path)
+        try:
+            true_class = self.truth.classes.__getitem__
+            return [OneClass(true_class(path)) if isinstance(target, TrueClass) else target for target in self.targets]
+        except KeyError:
+            problem = f"The true class of {path!r}, which is its --target, is not known"
+            raise ImageError(problem, "Give it a class in --truth") from None
 
     def min_side(self, preprocessing: Preprocessing) -> int | None:
         """Pixels that must be read of an image's shorter side; None for all."""
@@ -104,7 +118,7 @@ class RunOptions:
 
 def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
     """Everything that changes results, ready for JSON; `run_info` is from `describe`."""
-    unchanging = {"explain", "read", "batch_size", "limits", "shard", "on_error", "overwrite"}
+    unchanging = {"explain", "read", "batch_size", "limits", "shard", "on_error", "overwrite", "truth"}
     return {
         "gapcam version": run_info["versions"]["gapcam"],
         "weights": run_info["weights"]["tensors_sha256"],

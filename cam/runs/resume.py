@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cam.errors import UsageError
+from cam.explanations.options import TrueClass
 from cam.files import write_whole
 from cam.images.find import Picture
 from cam.runs.folder import RunFolder, read_run_info, runs_in
-from cam.runs.manifest import Record, as_line, files_of, read_records
-from cam.runs.options import Batch, first_difference
+from cam.runs.manifest import Record, as_line, files_of, grade, read_records
+from cam.runs.options import Batch, RunOptions, first_difference
 
 
 def check_settings(folder: RunFolder, run_info: Mapping[str, Any]) -> None:
@@ -29,12 +30,18 @@ def check_settings(folder: RunFolder, run_info: Mapping[str, Any]) -> None:
             raise UsageError(problem, "Add --overwrite, or choose another folder")
 
 
-def keep_done(folder: RunFolder, pictures: Batch, report: Callable[[Record], None]) -> dict[int, None]:
-    """Reduce the manifest to the lines of images that are done, report these, and return their indices in order."""
+def keep_done(
+    folder: RunFolder, pictures: Batch, options: RunOptions, labels: Sequence[str], report: Callable[[Record], None]
+) -> dict[int, None]:
+    """Reduce the manifest to the lines of images that are done, report these, and return their indices in order.
+
+    They get the true classes of this run. Where these are targets, an image is done only if its own is the same.
+    """
     done: dict[int, None] = {}
     if not folder.has(folder.manifest.name):
         return done
     same_directory = read_run_info(folder).get("directory") == str(Path.cwd())
+    of_truth = TrueClass() in options.targets
     by_name = {str(picture.name): (index, picture) for index, picture in pictures}
 
     def lines() -> Iterator[bytes]:
@@ -42,9 +49,12 @@ def keep_done(folder: RunFolder, pictures: Batch, report: Callable[[Record], Non
             index, picture = by_name.get(record["name"], (-1, None))
             same_path = picture is not None and (same_directory or picture.path.is_absolute())
             if picture and same_path and index not in done and _is_done(folder, record, picture):
+                graded = grade({**record, "index": index}, options.truth, labels)
+                if of_truth and graded["truth"] != record["truth"]:
+                    continue
                 done[index] = None
-                report(record)
-                yield as_line({**record, "index": index})
+                report(graded)
+                yield as_line(graded)
 
     write_whole(folder.manifest, lines(), folder.unfinished, durable=True)
     return done

@@ -25,7 +25,7 @@ from cam.files import write_whole
 from cam.images.find import Picture, shard
 from cam.runs.batches import Outcome, explain_batch, explanations_of, pixels_of, process_batch
 from cam.runs.folder import RunFolder, read_run_info
-from cam.runs.manifest import Record, appending, arrange, check_complete
+from cam.runs.manifest import Record, appending, arrange, check_complete, summarize_truth
 from cam.runs.options import Batch, RunOptions, settings_of
 from cam.runs.resume import check_settings, keep_done
 from cam.runs.workers import in_order
@@ -45,6 +45,7 @@ class RunSummary:
     earlier: int = 0  # explained by an earlier run
     note: str = ""  # why another engine than the requested one had to run
     left_out: Mapping[str, int] = field(default_factory=dict)  # by suffix, files that are not read as images
+    truth: Mapping[str, Any] | None = None  # accuracy, of how many images, and labels that match no class
 
 
 def explain_folder(
@@ -90,14 +91,16 @@ def _run(
 ) -> RunSummary:
     """Explain the images that an earlier run has not explained."""
     counts: Counter[str] = Counter()
+    correct: Counter[bool | None] = Counter()
 
     def count(record: Record) -> None:
         counts[record["status"]] += 1
+        correct[record["correct"]] += 1
         report(record)
 
     in_shard = set(shard(pictures, *options.shard) if options.shard else pictures)
     inputs = [(index, picture) for index, picture in enumerate(pictures) if picture in in_shard]
-    done = {} if options.overwrite else keep_done(folder, inputs, count)
+    done = {} if options.overwrite else keep_done(folder, inputs, options, classifier.labels, count)
     remaining = [(index, picture) for index, picture in inputs if index not in done]
 
     earlier = read_run_info(folder) if done else {}
@@ -132,8 +135,9 @@ def _run(
     check_complete(folder.manifest, len(inputs))
     arrange(folder.manifest, [*done, *(index for index, _ in remaining)], folder.unfinished)
     run_info["note"] = (engine and engine.reason) or run_info["note"]
+    run_info["truth"] = summarize_truth(correct, options.truth.unmatched) if options.truth.classes else None
     folder.write_run_info({**run_info, "explained": counts["ok"], "failed": counts["failed"]})
-    notes = run_info["note"], run_info["left_out"]
+    notes = (run_info[name] for name in ("note", "left_out", "truth"))
     return RunSummary(folder.manifest, counts["ok"], counts["failed"], len(done), *notes)
 
 

@@ -18,12 +18,13 @@ from cam.errors import CamError, DiskFullError
 from cam.explanations.explain import ImageResult
 from cam.explanations.explanation import NUMBERS, Explanation
 from cam.explanations.forward import as_model_error
+from cam.explanations.options import TopClasses, resolve
 from cam.files import shortened
 from cam.images.find import Picture
 from cam.images.io import encode
 from cam.maps.projection import cell_positions
 from cam.runs.folder import RunFolder
-from cam.runs.manifest import Record
+from cam.runs.manifest import Record, grade, name_class
 from cam.runs.options import RunOptions
 
 Painted: TypeAlias = Sequence[NDArray[np.uint8]]  # for each explanation of an image, or empty
@@ -31,7 +32,12 @@ _STYLE = "opacity", "colormap", "photo", "contours", "max_side"
 
 
 def write_picture(
-    picture: Picture, outcome: ImageResult | CamError, folder: RunFolder, options: RunOptions, painted: Painted = ()
+    picture: Picture,
+    outcome: ImageResult | CamError,
+    folder: RunFolder,
+    options: RunOptions,
+    labels: Sequence[str],
+    painted: Painted = (),
 ) -> Record:
     """Write the files of one image and return its line of the manifest, which also reports errors.
 
@@ -39,11 +45,12 @@ def write_picture(
     """
     record: Record = {"path": str(picture.path), "name": str(picture.name), "status": "ok", "error": None}
     file_size, modified = picture.fingerprint or (None, None)
-    record |= {"bytes": file_size, "modified": modified, "size": None, "targets": []}
+    record |= {"bytes": file_size, "modified": modified, "size": None, "predicted": None, "targets": []}
     try:
         if isinstance(outcome, CamError):
             raise outcome
         record["size"] = list(outcome.explanations[0].frame.photo)
+        record["predicted"] = name_class(resolve([TopClasses(1)], outcome.all_classes.logits)[0], labels)
         for explanation, painted_image in zip_longest(outcome.explanations, painted):
             files = _write(explanation, painted_image, picture.name, folder, options)
             record["targets"].append({**explanation.to_dict(options.box_share), "files": files})
@@ -53,8 +60,8 @@ def write_picture(
         raise
     except (CamError, MemoryError) as error:
         message = str(error if isinstance(error, CamError) else as_model_error(error))
-        record.update(status="failed", error=message, targets=[])
-    return record
+        record.update(status="failed", error=message, predicted=None, targets=[])
+    return grade(record, options.truth, labels)
 
 
 def _write(
