@@ -26,7 +26,7 @@ def from_timm(
 
     def build(**arguments: Any) -> nn.Module:
         remedy = "Use a name that timm.list_models() gives; --weights or --no-weights need no download"
-        with fixed_seed(), weights_only(), named_errors(f"--model 'timm:{name}' cannot be built", remedy):
+        with fixed_seed(), weights_only(), named_errors(f"--model 'timm:{name}' cannot be built or downloaded", remedy):
             network: nn.Module = timm.create_model(name, in_chans=channels or 3, **arguments)
         return network
 
