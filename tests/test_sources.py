@@ -63,7 +63,9 @@ def test_timm_names_are_models(timm):
     assert len(set(classifier.labels)) >= 999  # two classes are "crane"
     gray = cam.load_classifier("timm:resnet10t", random_weights=True, channels_in=1, labels=["a"] * 1000)
     assert gray.preprocessing.input_shape == (1, 176, 176)
-    with pytest.raises(ModelError, match="--model 'timm:resnet0' cannot be built or downloaded: RuntimeError: Unknown model"):
+    with pytest.raises(
+        ModelError, match="--model 'timm:resnet0' cannot be built or downloaded: RuntimeError: Unknown model"
+    ):
         cam.load_classifier("timm:resnet0")
 
 

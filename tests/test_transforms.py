@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from torchvision.transforms.functional import hflip, rotate, to_tensor
 
 import cam
 from cam.classifiers.preprocessing import Preprocessing
-from cam.classifiers.transforms import MeasuredPreprocessing, as_preprocessing, measure_frame
+from cam.classifiers.transforms import MeasuredPreprocessing, as_preprocessing
 from cam.errors import ModelError, UsageError
 from cam.maps.geometry import Frame
 
@@ -78,6 +79,24 @@ def test_transforms_of_tensors_resize_as_torch_does():
     )
 
 
+def test_transforms_may_take_tensors_or_arrays():
+    steps = v2.Resize(48), v2.CenterCrop(32), v2.ToDtype(torch.float32, scale=True)
+    expected = Preprocessing(48, (32, 32), (0.0,) * 3, (1.0,) * 3)
+    assert as_preprocessing(v2.Compose(steps)) == expected  # leaves Pillow images as they are
+    shrink = cv2.INTER_AREA
+
+    def for_arrays(image):
+        return (
+            torch.from_numpy(cv2.resize(image[..., ::-1].copy(), (40, 40), interpolation=shrink)).permute(2, 0, 1) / 255
+        )
+
+    measured = as_preprocessing(for_arrays)
+    assert isinstance(measured, MeasuredPreprocessing)
+    tensor, frame = measured.prepare(photo(80, 120))
+    assert tensor.equal(for_arrays(photo(80, 120)))
+    assert frame == Frame((80, 120), (40, 40), (0, 0), (40, 40))
+
+
 OWN = {
     "letterbox": (letterbox, (60, 120), Frame((60, 120), (32, 64), (-16, 0), (64, 64))),
     "bands in another order": (
@@ -111,7 +130,7 @@ OWN = {
 @pytest.mark.parametrize("name", OWN)
 def test_frames_are_where_the_transform_put_the_image(name):
     transform, size, frame = OWN[name]
-    assert measure_frame(transform, size) == frame
+    assert as_preprocessing(transform).frame(size) == frame
 
 
 @pytest.mark.parametrize("name", ["letterbox", "bands in another order", "floats", "gray"])

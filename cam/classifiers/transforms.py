@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,10 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from cam.classifiers.preprocessing import ANTIALIASED, INTERPOLATIONS, Backend, Fit, Preprocessing
-from cam.errors import ModelError, UsageError, reason_of
+from cam.errors import CamError, ModelError, UsageError, reason_of
 from cam.maps.geometry import Frame, Size
 
-Transform: TypeAlias = Callable[[Any], Any]  # a Pillow image to a tensor, or to a mapping with one
+Transform: TypeAlias = Callable[[Any], Any]  # a Pillow image, tensor or array to a tensor, or to a mapping with one
+Run: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (H, W, C) to (channels, h, w)
 _PHOTOS = (300, 400), (420, 340), (224, 224)  # sizes (H, W) at which a transform is compared with a Preprocessing
 _KEYS = "pixel_values", "image", "input"  # of the tensor in a mapping: Hugging Face, albumentations
 _NOT_PLAIN = (
@@ -49,12 +51,13 @@ def as_preprocessing(value: object) -> Preprocessing:
     if not callable(value) or isinstance(value, type):
         problem = f"preprocessing must be a cam.Preprocessing or a callable, got {type(value).__name__}"
         raise UsageError(problem, "Pass cam.Preprocessing(resize, crop, mean, std), or what makes a tensor of an image")
-    _check_repeatable(value)
-    black, white = (_run(value, np.full((*_PHOTOS[0], 3), level, np.uint8)) for level in (0, 255))
-    frames = [measure_frame(value, photo) for photo in _PHOTOS]
+    run = _find_run(value)
+    _check_repeatable(run)
+    black, white = (run(np.full((*_PHOTOS[0], 3), level, np.uint8)) for level in (0, 255))
+    frames = [measure_frame(run, photo) for photo in _PHOTOS]
     mean, std = _mean_and_std(black, white)
-    measured = MeasuredPreprocessing(224, frames[-1].input, mean, std, transform=value)
-    return _same_pixels(value, measured, frames) or measured
+    measured = MeasuredPreprocessing(224, frames[-1].input, mean, std, transform=value, run=run)
+    return _same_pixels(measured, frames) or measured
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class MeasuredPreprocessing(Preprocessing):
     """A user's own transform, run for each image; `crop`, `mean` and `std` are measured."""
 
     transform: Transform = field(kw_only=True, repr=False)
+    run: Run = field(kw_only=True, repr=False, compare=False)
     _frames: dict[Size, Frame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -73,7 +77,7 @@ class MeasuredPreprocessing(Preprocessing):
         """Where the input lies in a photograph of (H, W) pixels; `fit` can only be "crop"."""
         self._refuse(fit not in (None, "crop"), f"fit {fit!r}")
         if photo not in self._frames:
-            self._frames[photo] = measure_frame(self.transform, photo)
+            self._frames[photo] = measure_frame(self.run, photo)
         return self._frames[photo]
 
     def resize_and_crop(
@@ -81,7 +85,7 @@ class MeasuredPreprocessing(Preprocessing):
     ) -> tuple[NDArray[Any], Frame]:
         """Run the transform: (H, W, channels) float32, normalized, and where it lies in the photograph."""
         frame = self.frame((image.shape[0], image.shape[1]), fit)
-        return _run(self.transform, image).transpose(1, 2, 0), frame
+        return self.run(image).transpose(1, 2, 0), frame
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Only change the layout: the transform normalized."""
@@ -116,7 +120,7 @@ class MeasuredPreprocessing(Preprocessing):
             raise UsageError(problem, "Pass a cam.Preprocessing, or change the transform")
 
 
-def measure_frame(transform: Transform, photo: Size) -> Frame:
+def measure_frame(run: Run, photo: Size) -> Frame:
     """Measure where the input of a transform lies in a photograph of (H, W) pixels, with ramps of light.
 
     Sides and offset are rounded to whole pixels of the resized photograph.
@@ -124,7 +128,7 @@ def measure_frame(transform: Transform, photo: Size) -> Frame:
     Raises:
         UsageError: it turns, mirrors or bends the image, or changes values otherwise than linearly.
     """
-    black, white = (_run(transform, np.full((*photo, 3), level, np.uint8)) for level in (0, 255))
+    black, white = (run(np.full((*photo, 3), level, np.uint8)) for level in (0, 255))
     span = np.abs(white - black)
     seen = (span > span.max() / 2).all(0)  # the rest is padding, whatever the photograph
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
@@ -134,7 +138,7 @@ def measure_frame(transform: Transform, photo: Size) -> Frame:
     for axis, places in enumerate((rows, columns)):
         levels = np.rint(np.linspace(0, 255, photo[axis])).astype(np.uint8)
         ramp = np.broadcast_to(levels[:, None] if axis == 0 else levels, photo)
-        values = _run(transform, np.repeat(ramp[..., None], 3, 2))
+        values = run(np.repeat(ramp[..., None], 3, 2))
         light = ((values - black)[:, seen] / (white - black)[:, seen]).mean(0).reshape(len(rows), len(columns))
         lines.append(_fit_line(light if axis == 0 else light.T, places, photo[axis]))
     # Pixel i of the input shows pixel start + slope * i of the photograph; its edge is half a pixel before.
@@ -156,9 +160,33 @@ def _fit_line(light: NDArray[np.float64], places: NDArray[np.int64], side: int) 
     return float(slope) * (side - 1), float(start) * (side - 1)
 
 
-def _run(transform: Transform, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _find_run(transform: Transform) -> Run:
+    """Find out what a transform takes: Pillow images, uint8 tensors (C, H, W), or arrays (H, W, C)."""
+    errors: list[CamError] = []
+    for convert in (_to_pillow, _to_tensor, np.copy):
+        run = partial(_run, transform, convert)
+        try:
+            run(_photograph(_PHOTOS[0]))
+        except (ModelError, UsageError) as error:
+            errors.append(error)
+        else:
+            return run
+    raise errors[0]
+
+
+def _to_pillow(image: NDArray[np.uint8]) -> Image.Image | NDArray[np.uint8]:
+    return Image.fromarray(image) if image.shape[2] == 3 else image  # which has no images of other bands
+
+
+def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    return torch.tensor(image).permute(2, 0, 1)
+
+
+def _run(
+    transform: Transform, convert: Callable[[NDArray[np.uint8]], Any], image: NDArray[np.uint8]
+) -> NDArray[np.float32]:
     """Run a transform on an image (H, W, C) uint8: (channels, h, w) float32."""
-    picture = Image.fromarray(image) if image.shape[2] == 3 else image
+    picture = convert(image)
     try:
         output = transform(picture)
         if isinstance(output, Mapping):
@@ -176,7 +204,7 @@ def _run(transform: Transform, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return tensor.float().numpy()
 
 
-def _check_repeatable(transform: Transform) -> None:
+def _check_repeatable(run: Run) -> None:
     """Raise UsageError if it draws random numbers, or gives one image two results."""
     image = _photograph(_PHOTOS[0])
 
@@ -184,7 +212,7 @@ def _check_repeatable(transform: Transform) -> None:
         return [torch.random.get_rng_state().tolist(), random.getstate(), str(np.random.get_state(legacy=False))]
 
     before = states()
-    first, second, third = (_run(transform, image) for _ in range(3))
+    first, second, third = (run(image) for _ in range(3))
     if states() != before or not (np.array_equal(first, second) and np.array_equal(first, third)):
         problem = "preprocessing is random: it draws random numbers, or gives one image two results"
         raise UsageError(problem, "Pass the transform of validation, not of training")
@@ -202,7 +230,7 @@ def _mean_and_std(black: NDArray[np.float32], white: NDArray[np.float32]) -> tup
     return tuple((mean + 0.0).tolist()), tuple(std.tolist())  # no -0
 
 
-def _same_pixels(transform: Transform, measured: Preprocessing, frames: list[Frame]) -> Preprocessing | None:
+def _same_pixels(measured: MeasuredPreprocessing, frames: list[Frame]) -> Preprocessing | None:
     """The Preprocessing that gives the same pixels as a transform, if there is one."""
     sizes = np.array([frame.resized for frame in frames])
     whole = all(frame.resized == frame.input for frame in frames) and np.ptp(sizes, 0).any()
@@ -216,7 +244,7 @@ def _same_pixels(transform: Transform, measured: Preprocessing, frames: list[Fra
         return None
     fit: Fit = "whole" if whole else "crop"
     images = [_photograph(photo) for photo in _PHOTOS]
-    outputs = [_run(transform, image) for image in images]
+    outputs = [measured.run(image) for image in images]
     tolerance = _TOLERANCE / 255 / min(measured.std)
     backends: tuple[tuple[Backend, tuple[str, ...]], ...] = ("torch", ANTIALIASED), ("pillow", INTERPOLATIONS)
     for backend, method in ((backend, method) for backend, methods in backends for method in methods):
