@@ -117,8 +117,8 @@ def wrap(
         network: takes (N, 3, H, W) and ends in global average pooling and a linear layer.
         preprocessing: from photograph to input, a `Preprocessing` or the transform of your validation set: any callable
             from a Pillow image to a tensor (torchvision, timm, a Hugging Face processor), which is measured to find
-            where the input lies in the image. By default what a timm network declares, else ImageNet's mean and standard
-            deviation.
+            where the input lies in the image. By default what a timm network declares, else ImageNet's mean and
+            standard deviation.
         labels: of the classes, in order, by index, or a file of them; "class 0" and so on by default.
         input_size: side of its square input, pixels, 224 by default.
         activation: what makes probabilities of the class scores, "softmax", "sigmoid" (several classes at once) or
