@@ -9,19 +9,19 @@ class CamError(Exception):
     Args:
         problem: what is wrong, with the caller's own value, without a full stop.
         remedy: what to do, without a full stop.
+        example: lines of code to begin with, if any.
 
     Example:
         >>> str(ImageError("'cat.jpg' is empty", "Copy the file again"))
         "'cat.jpg' is empty. Copy the file again."
     """
 
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}. {remedy}.")
-        self.problem = problem
-        self.remedy = remedy
+    def __init__(self, problem: str, remedy: str, example: str = "") -> None:
+        super().__init__("\n".join(filter(None, [f"{problem}. {remedy}.", example])))
+        self.problem, self.remedy, self.example = problem, remedy, example
 
-    def __reduce__(self) -> tuple[type[CamError], tuple[str, str]]:  # other exceptions are pickled with `args`
-        return type(self), (self.problem, self.remedy)
+    def __reduce__(self) -> tuple[type[CamError], tuple[str, str, str]]:  # other exceptions are pickled with `args`
+        return type(self), (self.problem, self.remedy, self.example)
 
 
 class UsageError(CamError, ValueError):

@@ -67,7 +67,7 @@ def test_the_embedded_model_has_the_weights_and_labels_of_its_card():
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("resnet5", "resnet50"), ("Digits", "digits"), ("cifar-resnet", "cifar-resnet20"), ("zzzzz", "digits")],
+    [("resnet5", "resnet50"), ("Digits", "digits"), ("cifar-resnet", "cifar-resnet20"), ("zzzzz", "cam models lists")],
 )
 def test_an_unknown_model_lists_near_names(name, near):
     with pytest.raises(ModelError) as caught:

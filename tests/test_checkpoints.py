@@ -110,13 +110,14 @@ def test_the_class_of_an_object_is_named(tmp_path: Path, content: Any, name: str
     assert same(tensors_of(tmp_path / "a.pt", place, unsafe_pickle=True), STATE)
 
 
-def test_a_torchscript_archive_is_code(tmp_path: Path) -> None:
+def test_a_torchscript_archive_is_a_model(tmp_path: Path) -> None:
     module = nn.Sequential(OrderedDict(fc=nn.Linear(3, 2)))
     module.load_state_dict(STATE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates it; people still have such files
         torch.jit.save(torch.jit.script(module), str(tmp_path / "a.pt"))
-    assert "'TorchScript'" in error_of(tmp_path / "a.pt").problem
+    assert "holds a whole network (TorchScript)" in error_of(tmp_path / "a.pt").problem
+    assert f"--model {tmp_path / 'a.pt'}" in error_of(tmp_path / "a.pt").remedy
     assert same(tensors_of(tmp_path / "a.pt", unsafe_pickle=True), STATE)
 
 

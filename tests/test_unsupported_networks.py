@@ -115,14 +115,12 @@ def exported() -> torch.export.ExportedProgram:
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
-    "scripted": (lambda: scripted(Net()), "The network is a RecursiveScriptModule"),
     "scripted child": (lambda: nn.Sequential(scripted(Net().body), nn.Flatten()), "Layer '0' is a RecursiveScript"),
-    "frozen": (frozen, "The network is a RecursiveScriptModule"),
     "frozen child": (lambda: nn.Sequential(frozen()), "Layer '0' is a RecursiveScript"),
     "quantized": (quantized, "Layer 'fc' is a quantized Linear"),
     "int8 weight": (int8_weight, "'fc.weight' is quantized.*int8"),
     "meta": (on_meta, "'body.0.weight' is on the device meta"),
-    "exported module": (lambda: exported().module(), "comes from torch.export"),
+    "exported layer": (lambda: nn.Sequential(exported().module()), "Layer '0' comes from torch.export"),
     "exported program": (exported, "must be a torch.nn.Module, got ExportedProgram"),
     "state dict": (lambda: Net().state_dict(), "must be a torch.nn.Module, got OrderedDict"),
     "broken state": (BrokenState, "state_dict\\(\\) fails: RuntimeError: no state"),

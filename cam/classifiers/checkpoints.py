@@ -30,12 +30,12 @@ _DATA = [Namespace, SimpleNamespace, type(Path()), *_NUMPY, _SCALAR, (_SCALAR, "
 
 # Names of what a training script keeps beside a network, and of averaged weights, which are evaluated (EMA).
 _LOSS = re.compile(r"(\w*_)?(criterion|loss|losses|metrics?|acc|accuracy)(_\w*)?\.", re.IGNORECASE)
-_AVERAGED = re.compile(r"(?<![a-z])(ema|average|averaged)(?![a-z])|[a-z]EMA", re.IGNORECASE)
+AVERAGED = re.compile(r"(?<![a-z])(ema|average|averaged)(?![a-z])|[a-z]EMA", re.IGNORECASE)
 _LIGHTNING_PLAIN = "current_model_state"  # where Lightning keeps the weights of the last step if it averages them
 _TRAINING = re.compile(r"optim|sched|loop|scaler|rng", re.IGNORECASE)
 
-# How torch names the code that it refused; a TorchScript archive is code as a whole.
-_CODE = re.compile(r"unsupported global:? (?:GLOBAL )?(\S+)|TorchScript", re.IGNORECASE)
+# How torch names the code that it refused.
+_CODE = re.compile(r"unsupported global:? (?:GLOBAL )?(\S+)", re.IGNORECASE)
 
 
 def read_checkpoint(path: str | Path, *, unsafe_pickle: bool = False) -> dict[str, dict[str, Tensor]]:
@@ -54,14 +54,17 @@ def read_checkpoint(path: str | Path, *, unsafe_pickle: bool = False) -> dict[st
 def read_content(path: str | Path, *, unsafe_pickle: bool = False) -> object:
     """Read what a file of safetensors or `torch.save` holds, on the CPU, without running code unless unsafe."""
     path = Path(path)
-    start = _first_bytes(path)
+    start = first_bytes(path)
     try:
         if start[8:9] == b"{" or path.suffix.lower() == ".safetensors":
             return load_file(path, device="cpu")
         if not start.startswith((b"PK\x03\x04", b"\x80")):
             raise ValueError("neither format")
         if start.startswith(b"PK") and not unsafe_pickle:
-            _check_stored(path)
+            if (kind := archive_kind(path)) != "pickle":
+                problem = f"{str(path)!r} holds a whole network ({kind})"
+                raise WeightsError(problem, f"Give it as the model: --model {path}")
+            check_stored(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_DATA):
             warnings.simplefilter("ignore")  # about pickle protocols
             return torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
@@ -71,7 +74,8 @@ def read_content(path: str | Path, *, unsafe_pickle: bool = False) -> object:
         raise _read_error(repr(str(path)), error, unsafe_pickle) from error
 
 
-def _first_bytes(path: Path) -> bytes:
+def first_bytes(path: Path) -> bytes:
+    """Read the start of a file, or raise a WeightsError that says why it cannot be read."""
     name = repr(str(path))
     try:
         if not path.is_file():  # a pipe would block
@@ -83,17 +87,26 @@ def _first_bytes(path: Path) -> bytes:
         raise WeightsError(f"{name} cannot be opened ({reason_of(error)})", "Make it readable") from error
 
 
-def _check_stored(path: Path) -> None:
-    """Refuse a zip file that is larger in memory than on the disk: a few megabytes could take any amount."""
+def archive_kind(path: Path) -> str:
+    """What a zip file of torch holds: "export", "TorchScript" or "pickle"."""
+    with ZipFile(path) as archive:
+        members = {name.partition("/")[2] or name for name in archive.namelist()}
+    if members & {"archive_format", "models/model.json", "serialized_exported_program.json"}:
+        return "export"
+    return "TorchScript" if "constants.pkl" in members else "pickle"
+
+
+def check_stored(path: Path, compressed: int = 0) -> None:
+    """Refuse a zip file that is larger in memory than on the disk: a little one could take any amount.
+
+    Members may be compressed that take so many bytes together.
+    """
     with ZipFile(path) as archive:
         members = archive.infolist()
+    packed = sum(member.file_size for member in members if member.compress_type != ZIP_STORED)
     size = sum(member.file_size for member in members)
-    if size > path.stat().st_size or any(member.compress_type != ZIP_STORED for member in members):
-        if any(member.filename.endswith("/constants.pkl") for member in members):
-            raise ValueError("TorchScript")  # which compresses its code
-        problem = (
-            f"{str(path)!r} is compressed: its contents take {size:,} bytes, and torch.save stores them as they are"
-        )
+    if size - packed > path.stat().st_size or packed > compressed:
+        problem = f"{str(path)!r} is compressed: its contents take {size:,} bytes, and torch stores tensors as they are"
         raise WeightsError(problem, "Unpack it and load it with torch, and save it again with torch.save")
 
 
@@ -102,7 +115,7 @@ def _read_error(name: str, error: Exception, unsafe_pickle: bool) -> WeightsErro
     if code and not unsafe_pickle:
         save = "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pt')"
         remedy = f"If you trust it, pass --unsafe-pickle, or keep its weights alone: {save}"
-        return WeightsError(f"{name} runs code when it is read: it needs {code[1] or code[0]!r}", remedy)
+        return WeightsError(f"{name} runs code when it is read: it needs {code[1]!r}", remedy)
     if unsafe_pickle and isinstance(error, ImportError | AttributeError):
         remedy = "Add the folder that holds that code to PYTHONPATH, or convert the file to safetensors"
         return WeightsError(f"{name} needs Python code that cannot be imported ({error})", remedy)
@@ -230,7 +243,7 @@ def _choose(parts: Sequence[_Part], states: Mapping[str, Mapping[str, Tensor]], 
         problem = f"No tensor of {source!r} is one of the network: it holds {found}"
         raise WeightsError(problem, "Check that they belong to this model")
     tied = [part for part in parts if part.place != _LIGHTNING_PLAIN] or parts
-    tied = [part for part in tied if _AVERAGED.search(part.name)] or tied
+    tied = [part for part in tied if AVERAGED.search(part.name)] or tied
     first, *others = (
         {
             key.removeprefix(part.prefix): value
@@ -245,12 +258,8 @@ def _choose(parts: Sequence[_Part], states: Mapping[str, Mapping[str, Tensor]], 
             remedy = "Save those you mean alone: torch.save(torch.load(FILE)[NAME], 'weights.pt')"
             raise WeightsError(f"{source!r} holds several sets of weights that fit the network: {names}", remedy)
     rest = [repr(part.name) for part in parts if part not in tied]
-    notes = (
-        [f"weights: {tied[0].name!r} of {Path(source).name}, the averaged ones (EMA), not {_listed(rest)}"]
-        if rest
-        else []
-    )
-    return tied[0], notes
+    chosen = f"{tied[0].name!r} of {Path(source).name}"
+    return tied[0], [f"weights: {chosen}, the averaged ones (EMA), not {_listed(rest)}"] if rest else []
 
 
 def _moved_layer(missing: Collection[str], unexpected: Collection[str]) -> tuple[str, str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,21 +16,21 @@ from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork
 from cam.classifiers.sources.cards import card_names, from_card, read_card
 from cam.classifiers.sources.factory import from_factory
+from cam.classifiers.sources.files import as_program, from_file, preprocessing_of, unknown_model
 from cam.classifiers.sources.huggingface import from_huggingface, is_pretrained_folder
+from cam.classifiers.sources.program import find_batch
 from cam.classifiers.sources.timm import declared_by_timm, from_timm
 from cam.classifiers.sources.torchvision import from_torchvision, torchvision_names
 from cam.classifiers.transforms import Transform, as_preprocessing
-from cam.errors import ModelError
+from cam.errors import UsageError
 from cam.heads.examine import analyze_head
 from cam.heads.outputs import SelectedOutput, unwrap
 from cam.maps.geometry import Size
 from cam.tensors import pick_device
 
-_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")
-
 
 def load_classifier(
-    model: str = "resnet50",
+    model: str | Path = "resnet50",
     *,
     weights: str | Path | None = None,
     labels: Labels | None = None,
@@ -52,8 +51,9 @@ def load_classifier(
     """Load a classifier with the preprocessing and the labels that belong to it, and prove its head.
 
     Args:
-        model: a card's name, a torchvision classification builder, `file.py:callable` or `package.module:callable`,
-            which is also searched for in the working directory, after everything that is installed.
+        model: a card's name, a torchvision classification builder, a file with a network (exported, TorchScript, or
+            pickled), `file.py:callable` or `package.module:callable`, which is also searched for in the working
+            directory, after everything that is installed.
         weights: checkpoint to load, safetensors or torch; the model's own weights by default.
         labels: of the classes, in order, by index, or a file of them, instead of the model's own.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
@@ -98,7 +98,7 @@ def load_classifier(
         std=std,
         channels_in=channels_in,
     )
-    return make_classifier(model, loaded, labels, activation).to(target)
+    return make_classifier(str(model), loaded, labels, activation).to(target)
 
 
 def wrap(
@@ -136,12 +136,12 @@ def wrap(
         >>> wrap(network, labels=["cat", "dog"], input_size=32).head.kind
         'gap-linear'
     """
-    network = unwrap(network)
+    name = name or getattr(network, "original_name", type(network).__name__)  # of TorchScript
+    network = as_program(unwrap(network))
     if preprocessing is None:
-        known, declared = declared_by_timm(network) or (Preprocessing(), "")
+        known, declared = declared_by_timm(network) or preprocessing_of(network)
     else:
         known, declared = as_preprocessing(preprocessing), "as given"
-    name = name or type(network).__name__
     if output is not None and isinstance(network, nn.Module):
         network = SelectedOutput(network, output)
     loaded = LoadedNetwork(network, known.adjusted(input_size), declared=declared)
@@ -149,7 +149,7 @@ def wrap(
 
 
 def load_network(
-    model: str,
+    model: str | Path,
     *,
     weights: str | Path | None = None,
     random_weights: bool = False,
@@ -159,11 +159,16 @@ def load_network(
     **changes: Any,
 ) -> LoadedNetwork:
     """Build a network on the CPU, in evaluation mode and without gradients; arguments as for `load_classifier`."""
-    file = None if weights is None else Path(weights)
+    model, file = str(model), None if weights is None else Path(weights)
     if model.startswith("timm:"):
         loaded = from_timm(model.removeprefix("timm:"), file, random_weights, unsafe_pickle, changes.get("channels_in"))
     elif model.startswith("hf:") or is_pretrained_folder(model):
         loaded = from_huggingface(model.removeprefix("hf:"), file, random_weights, unsafe_pickle)
+    elif Path(model).is_file() and not model.endswith(".py") and model not in card_names():
+        if file or random_weights:
+            problem = f"--model {model!r} is a file with a network, which has its weights"
+            raise UsageError(problem, "Give it without --weights and --no-weights")
+        loaded = from_file(Path(model), unsafe_pickle)
     elif ":" in model:
         loaded = from_factory(model, file, unsafe_pickle)
     elif model in card_names():
@@ -171,11 +176,7 @@ def load_network(
     elif model in torchvision_names():
         loaded = from_torchvision(model, file, random_weights, unsafe_pickle)
     else:
-        similar = difflib.get_close_matches(model, card_names() + torchvision_names(), 4) or ["resnet50", "digits"]
-        remedy = f"Use a name such as {', '.join(similar)} (`cam models` lists all), or file.py:callable for your own"
-        if Path(model).suffix in _CHECKPOINTS:
-            remedy = f"Give a checkpoint with --weights, and its network with --model: -m resnet50 --weights {model}"
-        raise ModelError(f"--model {model!r} is not known", remedy)
+        raise unknown_model(model, [*card_names(), *torchvision_names()])
     changed, declared = loaded.preprocessing, loaded.declared
     if preprocessing is not None:
         changed, declared = as_preprocessing(preprocessing), "as given"
@@ -193,6 +194,8 @@ def make_classifier(
 ) -> Classifier:
     """Make a classifier of a network: find its head, prove it and measure its grid."""
     network, preprocessing = loaded.network, loaded.preprocessing
+    if note := find_batch(network, preprocessing.input_shape):
+        loaded = replace(loaded, notes=(*loaded.notes, note))
     analysis = analyze_head(network, preprocessing.input_shape)
     scores = describe_scores(name, loaded, analysis.head.classes, labels, activation)
     return Classifier(name, network, preprocessing, **scores, **vars(analysis), weights=loaded.weights)

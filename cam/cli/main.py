@@ -47,7 +47,8 @@ class _Group(click.Group):
         except CamError as error:
             from cam.cli.printing import printable
 
-            click.echo(f"Error: {printable(error)}", err=True)
+            lines = [f"Error: {error.problem}. {error.remedy}.", *error.example.splitlines()]
+            click.echo("\n".join(map(printable, lines)), err=True)
             ctx.exit(USAGE if isinstance(error, UsageError) else NOTHING_DONE)
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)

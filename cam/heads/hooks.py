@@ -65,7 +65,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 def operation_name(func: Callable[..., Any]) -> str:
     """Short name of a torch function: `relu_`, `conv2d`, `add`."""
-    return str(getattr(func, "__name__", func))
+    return str(getattr(func, "__name__", func)).partition(".")[0]  # without the overload, as in add.Tensor
 
 
 class FeatureHook(TorchFunctionMode):

@@ -174,10 +174,11 @@ def _stride(count_cells: Callable[[int, int], int], axis: int, length: int, cell
         with suppress(Exception):  # the network takes one size only, or none so small
             if stride := _step(count, start):
                 return stride
-    with suppress(Exception):  # it takes some sizes only, such as multiples of its stride
+    try:
         more = count(2 * length) - cells
-        return length / more if more > 0 else None
-    return None
+    except Exception:  # it takes one size only
+        return length / cells
+    return length / more if more > 0 else None  # it takes some sizes only, such as multiples of its stride
 
 
 def _step(count: Callable[[int], int], start: int) -> float | None:

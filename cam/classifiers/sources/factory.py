@@ -15,6 +15,7 @@ from torch import nn
 from cam.classifiers.checkpoints import fill_weights
 from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork, import_callable, named_errors
+from cam.classifiers.sources.files import as_program
 from cam.classifiers.sources.timm import declared_by_timm
 from cam.classifiers.transforms import as_preprocessing
 from cam.errors import ModelError
@@ -41,7 +42,7 @@ def from_factory(model: str, weights: Path | None, unsafe_pickle: bool) -> Loade
                     f"{model!r} must return a torch.nn.Module, got {type(network).__name__}",
                     "Let it take no arguments and return the network, or the network and its preprocessing",
                 )
-            return unwrap(network)
+            return as_program(unwrap(network))
 
         network, notes = build(), tuple[str, ...]()
         check_network(network)
