@@ -91,6 +91,7 @@ _EQUIVALENT = {
     "return alive if alive.any() and _spread(slices[alive], 0) < limit else None": "no spread is exactly the limit",
     "head = head.to(device, torch.float64 if dtype != torch.float64 else torch.float32)": "they are float32 numbers",
     "_ROUNDING = 2e-06": "both are far below a pixel, and far above rounding",
+    "guess = first + _MORE_CELLS * (start * cells)": "a wrong guess only takes longer",
     "bias = torch.where(bias.abs() < 2e-12 * logits": "both are far above rounding, and no bias is so small",
 }
 
