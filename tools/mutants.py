@@ -46,8 +46,12 @@ PACKAGES = {
     ),
     "drawing": (12, "overlay legend blending"),
     "runs": (16, "workers run_folder merging resuming batch blending explain_evidence explain_runs"),
-    "report": (12, "report_evidence report_command report_page report_controls report_edges"),
-    "report/page": (12, "report_evidence report_page report_controls report_edges"),
+    "report": (12, "report_evidence report_command report_summary report_list report_names report_page"),
+    "report/page": (
+        12,
+        "report_evidence report_page report_controls report_summary report_list report_answer report_edges report_names "
+        "report_media",
+    ),
 }
 
 _SWAPS: dict[type[ast.AST], tuple[str, str]] = {
