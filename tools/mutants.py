@@ -49,8 +49,8 @@ PACKAGES = {
     "report": (12, "report_evidence report_command report_summary report_list report_names report_page"),
     "report/page": (
         12,
-        "report_evidence report_page report_controls report_summary report_list report_answer report_edges report_names "
-        "report_media",
+        "report_evidence report_page report_controls report_summary report_list report_answer report_edges "
+        "report_names report_media",
     ),
 }
 
