@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path, PurePath
+from typing import BinaryIO
 from uuid import uuid4
 
 from cam.errors import CamError, DiskFullError, OutputError, reason_of
@@ -19,7 +20,14 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE
 def write_whole(
     path: Path, data: bytes | Iterable[bytes], unfinished: Path | None = None, *, durable: bool = False
 ) -> None:
-    """Write a file under its final name only once all of it is written; make its folders.
+    """Write a file as `open_whole` does."""
+    with open_whole(path, unfinished, durable=durable) as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+
+@contextmanager
+def open_whole(path: Path, unfinished: Path | None = None, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that gets its final name only once all of it is written; make its folders.
 
     An older file is replaced. An incomplete one lies in the folder `unfinished` on the same disk, by default its own. A
     `durable` one survives a power cut, which takes some milliseconds.
@@ -33,7 +41,7 @@ def write_whole(
         for folder in {part.parent, path.parent}:
             folder.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -97,6 +97,8 @@ _limit = option_group("Limits")
 @_run("-o", "--out", type=PATH, metavar="FOLDER", required=True, help="Folder for the results.")
 @_run("--report", is_flag=True, help="Also write OUT/report.html, to browse all results.")
 @truth_option
+@_run("--csv", type=PATH, metavar="FILE", help="Also write a table: a row for each image and class.")
+@_run("--parquet", type=PATH, metavar="FILE", help="The same as Parquet; needs gapcam[parquet].")
 @_run("--overwrite/--resume", help="Replace an earlier run in OUT, or go on.")
 @_run("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="What to do after a bad image.")
 @_run("--shard", type=_SHARD, help="The I-th of N parts of the images; see cam merge.")
@@ -129,17 +131,24 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     with _stoppable(ctx, run_table):
         with importing():
             from cam.classifiers.load import load_classifier
+            from cam.classifiers.sources.base import import_extra
             from cam.classifiers.truth import read_truth
             from cam.images.find import check_output, find_pictures, shard
             from cam.images.tables import read_list
             from cam.report.write import write_report
             from cam.runs.run import explain_folder
+            from cam.runs.tables import write_tables
         listed = read_list(options["list_"]) if options["list_"] else []
         if not (inputs or listed):
             raise click.UsageError("No inputs. Give images, folders, globs or archives, or --list FILE.")
         for text in inputs:
             if text.endswith((".txt", ".csv", ".tsv")):
                 raise click.UsageError(f"INPUT {text!r} is not an image. For a list of images, write --list {text}.")
+        for table in filter(None, (options["csv"], options["parquet"])):
+            if str(table) in (options["truth"], options["list_"]):
+                raise click.UsageError(f"{str(table)!r} is read by this command. Give the table another name.")
+        if options["parquet"]:
+            import_extra("pyarrow", "parquet", "--parquet")
         check_output([*inputs, *listed], out)
         left_out: Counter[str] = Counter()
         pictures = find_pictures(inputs, exclude=out, patterns=options["pattern"], listed=listed, left_out=left_out)
@@ -154,6 +163,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             settings = _run_options(classifier, options, truth)
             run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out)
         show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])
+        write_tables(run.manifest, options["csv"], options["parquet"])
         if options["report"] and not options["shard"] and run.explained:
             page = write_report(out)
             if not silent:

@@ -27,7 +27,9 @@ from cam.images.read import Limits
 from cam.images.samples import ReadOptions
 from cam.runs.folder import RunFolder
 
-_NO_SETTINGS = "inputs list pattern out truth on-error shard overwrite quiet json device batch-size max-bytes timeout"
+_NO_SETTINGS = (
+    "inputs list pattern out truth csv parquet on-error shard overwrite quiet json device batch-size max-bytes timeout"
+)
 Batch: TypeAlias = Sequence[tuple[int, Picture]]  # images with their indices among all inputs
 
 

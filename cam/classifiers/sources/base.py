@@ -65,12 +65,12 @@ def named_errors(problem: str, remedy: str) -> Iterator[None]:
         raise ModelError(f"{problem}: {type(error).__name__}: {reason_of(error)}", remedy) from error
 
 
-def import_extra(package: str, extra: str) -> ModuleType:
+def import_extra(package: str, extra: str, option: str = "--model") -> ModuleType:
     """Import a package of an extra; ModelError if it is not installed."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ModelError(f"--model needs {package}: {error}", f"Run pip install 'gapcam[{extra}]'") from error
+        raise ModelError(f"{option} needs {package}: {error}", f"Run pip install 'gapcam[{extra}]'") from error
 
 
 @contextmanager

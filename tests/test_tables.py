@@ -1,0 +1,135 @@
+"""Tables of a run, read back by the csv module and pyarrow."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import DIGITS, SAMPLES, lines
+
+from cam.errors import OutputError
+from cam.runs.manifest import as_line
+from cam.runs.tables import COLUMNS, write_tables
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def record(name: str, **changes: Any) -> dict[str, Any]:
+    target = {
+        "class_idx": 1,
+        "label": "=HYPERLINK(1)",
+        "logit": 2.5,
+        "probability": None,
+        "bias": 0.1,
+        "evidence": "logit",
+        "completeness_error": 1e-7,
+        "peak": [3, 4],
+        "files": {"overlay": f"{name}.png"},
+    }
+    known = {"class_idx": 0, "label": "cat"}
+    return {
+        **{"path": f"in/{name}", "name": name, "status": "ok", "error": None},
+        **{"truth": known, "predicted": known, "correct": True, "targets": [target]},
+        **changes,
+    }
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[..., Path]:
+    def write(*records: dict[str, Any]) -> Path:
+        path = tmp_path / "out" / "manifest.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(b"".join(map(as_line, records)))
+        return path
+
+    return write
+
+
+def test_a_row_for_each_image_and_class(run, tmp_path):
+    photos = tmp_path / "in"
+    (photos / "7").mkdir(parents=True)
+    shutil.copy(SAMPLES / "sevens.png", photos / "7")
+    (photos / "bad.png").write_text("text")
+    arguments = "explain", photos, *DIGITS, "-o", tmp_path / "out", "--truth", "folder"
+    contrast = "-t", "7", "-t", "2", "--evidence", "contrast", "--against", "3", "--csv", tmp_path / "new" / "a.csv"
+    assert run(*arguments, *contrast).exit_code == 3
+    (seven, bad) = lines(tmp_path / "out")
+    rows = read_csv(tmp_path / "new" / "a.csv")
+    assert [list(row) for row in rows] == [list(COLUMNS)] * 3
+    for row, target in zip(rows, seven["targets"], strict=False):
+        expected = {name: str(target[name]) for name in ("class_idx", "label", "logit", "margin", "bias")}
+        expected |= {"truth": "7", "correct": "true", "predicted": "7", "against": "3", "evidence": "contrast"}
+        expected |= {"peak_y": str(target["peak"][0]), "peak_x": str(target["peak"][1]), "error": ""}
+        expected |= {"path": seven["path"], "overlay": str(tmp_path / "out" / target["files"]["overlay"])}
+        assert {name: row[name] for name in expected} == expected
+        assert Path(row["overlay"]).is_file()
+    given = {"path": bad["path"], "name": "bad.png", "status": "failed", "error": bad["error"]}
+    assert rows[2] == {name: given.get(name, "") for name in COLUMNS}
+
+
+def test_texts_stay_as_they_are(manifest, tmp_path):
+    names = ["=1+1.png", "+1.png", "-1.png", "@x.png", 'a,"b"\n.png', "\udcff.png", "\u9b5a.png"]
+    write_tables(manifest(*map(record, names)), tmp_path / "a.csv")
+    rows = read_csv(tmp_path / "a.csv")
+    assert [row["name"] for row in rows] == [*names[:5], "\\udcff.png", names[6]]
+    assert {row["label"] for row in rows} == {"=HYPERLINK(1)"}
+    assert {row["probability"] for row in rows} == {""}
+
+
+def test_parquet_has_the_same_rows_with_types(manifest, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    failed = {"status": "failed", "error": "no", "predicted": None, "correct": None, "targets": []}
+    records = [record(f"{number}.png") for number in range(1500)]
+    path = manifest(*records, record("\udcff.png", truth=None, **failed))
+    write_tables(path, tmp_path / "a.csv", tmp_path / "a.parquet")
+    table = parquet.read_table(tmp_path / "a.parquet")
+    rows, read = table.to_pylist(), read_csv(tmp_path / "a.csv")
+    assert table.column_names == list(COLUMNS)
+    assert (len(rows), len(read)) == (1501, 1501)
+    known = {"truth": "cat", "predicted": "cat", "correct": True, "error": None, "margin": None, "against": None}
+    numbers = {"class_idx": 1, "logit": 2.5, "probability": None, "bias": 0.1, "completeness_error": 1e-7}
+    place = {"peak_y": 3, "peak_x": 4, "overlay": str(path.parent / "7.png.png"), "label": "=HYPERLINK(1)"}
+    assert rows[7] == {
+        **{"path": "in/7.png", "name": "7.png", "status": "ok", "evidence": "logit"},
+        **(known | numbers | place),
+    }
+    assert rows[1500] == dict.fromkeys(COLUMNS) | {"path": "in/\\udcff.png", "name": "\\udcff.png"} | {
+        "status": "failed",
+        "error": "no",
+    }
+    assert [row["name"] for row in rows] == [row["name"] for row in read]
+
+
+def test_a_table_is_written_whole_or_not_at_all(manifest, tmp_path, monkeypatch):
+    path = manifest(*(record(f"{number}.png") for number in range(3)))
+    (tmp_path / "a.csv").write_text("before")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cam.runs.tables._rows", fail)
+    with pytest.raises(OutputError, match=r"a\.csv' cannot be written \(No space left"):
+        write_tables(path, tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == "before"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.csv", "out"]
+
+
+def test_wrong_tables_are_errors_before_the_work(run, tmp_path, monkeypatch):
+    (tmp_path / "labels.csv").write_text("five.png,5\n")
+    arguments = "explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path / "out"
+    result = run(*arguments, "--truth", tmp_path / "labels.csv", "--csv", tmp_path / "labels.csv")
+    assert (result.exit_code, "is read by this command. Give the table another name." in result.stderr) == (2, True)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    result = run(*arguments, "--parquet", tmp_path / "a.parquet")
+    assert result.exit_code == 1
+    assert "--parquet needs pyarrow" in result.stderr
+    assert "Run pip install 'gapcam[parquet]'." in result.stderr
+    assert not (tmp_path / "out").exists()
