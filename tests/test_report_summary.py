@@ -50,7 +50,7 @@ def test_the_table_has_precision_recall_and_what_a_class_is_taken_for(page, clas
         expected = [percent(score[c]) if np.isfinite(score[c]) else "\u2013" for score in (precision, recall)]
         assert cells[1:3] == expected
         wrong = np.where(np.arange(5) == c, 0, counts[c])
-        assert cells[3] == (f"{SHOWN[wrong.argmax()]} {wrong.max()}" if wrong.any() else "")
+        assert cells[3] == (f"{SHOWN[wrong.argmax()]} ({wrong.max()})" if wrong.any() else "")
         line.locator("button").click()
         text = page.locator("#group-text").inner_text()
         assert f", {truth.count(c)} with this true class. Precision {expected[0]}, recall {expected[1]}." in text

@@ -78,12 +78,13 @@ def take_screenshots(browser: Browser, report: Path) -> None:
     rows = index["pictures"]
     wrong = [row["name"] for row in rows if row["truth"] != row["top"][0][0]]
     right = min((row for row in rows if row["name"] not in wrong), key=lambda row: row["top"][0][2])["name"]
-    contrast = f"evidence=contrast&show=wrong&scale=picture&picture={wrong[0]}"
+    contrast = f"evidence=contrast&show=wrong&picture={wrong[0]}"
     views: dict[str, tuple[str, dict[str, Any]]] = {
         "list": ("#sort=confidence", {}),
         "contrast": (f"#{contrast}&pin={peak(browser, report, contrast)}", {}),
         "dark": (f"#evidence=margin&picture={right}", {"color_scheme": "dark"}),
         "narrow": (f"#picture={right}", {"viewport": {"width": 390, "height": 844}}),
+        "grid": ("#view=grid&sort=margin", {}),
         "summary": ("#view=summary", {}),
     }
     plain = f"picture={right}"
@@ -162,8 +163,8 @@ def evidence_sizes(out: Path) -> str:
         sizes.append((path.stat().st_size - len(thumbnail) - len(photo)) / 1000)
         classes.append(len(json.loads(details)["maps"].get("classes", range(1000))))
     return (
-        f"Evidence of a picture, base64: {statistics.median(sizes):.0f} KB, at most {max(sizes):.0f} KB; the maps of "
-        f"{min(classes)} to {max(classes)} of 1000 classes, median {statistics.median(classes):.0f}."
+        f"Evidence of an image, base64: {statistics.median(sizes):.0f} KB, at most {max(sizes):.0f} KB; the maps of "
+        f"{min(classes)} to {max(classes)} of 1000 classes, {statistics.median(classes):.0f} in the middle."
     )
 
 

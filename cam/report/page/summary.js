@@ -36,7 +36,8 @@
     button.addEventListener("click", () => state.set({ summary: c }));
     const [first] = c === null ? [] : takenFor(c);
     const scores = c === null ? [share(accuracy), share(accuracy)] : [share(precision(c)), share(recall(c))];
-    const truth = labeled ? [...scores, first ? element("span", "", named(label(first[0])), ` ${first[1]}`) : ""] : [];
+    const taken = first ? element("span", "", named(label(first[0])), ` (${first[1]})`) : "";
+    const truth = labeled ? [...scores, taken] : [];
     const cells = [String(group?.count ?? 0), ...truth, border(group)];
     const line = element("tr", "", element("th", "", button), ...cells.map((cell) => element("td", "number", cell)));
     line.dataset.class = c ?? "all";
@@ -46,7 +47,7 @@
   /* "Taken for": a line of buttons, each for the pictures of a pair of classes. */
   function pairs(title, others, opened) {
     if (!others.length) return [];
-    const buttons = others.map(([other, count]) => opened(other, named(label(other)), ` ${count}`));
+    const buttons = others.map(([other, count]) => opened(other, named(label(other)), ` (${count})`));
     return [element("p", "pairs", `${title}: `, ...buttons)];
   }
 
