@@ -116,8 +116,10 @@ def test_why_opens_on_the_scale_of_the_picture_with_names_at_its_ends(page, repo
     assert page.locator("#middle").inner_text() == "0"
     assert ends(page) == [f"{SHOWN[truth]} \u2190", f"\u2192 {SHOWN[predicted]}"]
     caption = page.locator("#caption").inner_text()
-    assert caption.endswith(f": warm speaks for {SHOWN[predicted]}, cold for {SHOWN[truth]}")
-    page.click("#evidence [value=logit]")
+    assert caption.endswith(f": warm for {SHOWN[predicted]}, cold for {SHOWN[truth]}")
+    assert page.locator("#why").get_attribute("aria-pressed") == "true"
+    page.click("#why")
+    assert (state(page, "evidence"), page.locator("#why").get_attribute("aria-pressed")) == ("logit", "false")
     assert page.locator("#scale").input_value() == "run"
     vmax = page.evaluate("gapcam.data.index.drawing.vmax")
     assert read_number(page.locator("#high")) == pytest.approx(vmax, abs=0.051)

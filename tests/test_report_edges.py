@@ -61,7 +61,7 @@ def test_missing_and_damaged_files_are_reported_in_the_page(browser, many_pictur
     number = number_of(many_pictures, "p5.png")
     with opened(browser, many_pictures, refused="ERR_FILE_NOT_FOUND") as page:
         page.evaluate("(n) => gapcam.state.open(n)", number)
-        page.locator("#note", has_text="The evidence of p5.png is missing. Keep report.html in").wait_for()
+        page.locator("#note", has_text="p5.png is missing. Keep the folder report next to report.html.").wait_for()
         note, stage = (page.locator(name).bounding_box() for name in ("#note", "#stage"))
         assert stage["width"] / stage["height"] == pytest.approx(48 / 38, rel=0.01)  # where the photograph would be
         assert stage["y"] <= note["y"] < note["y"] + note["height"] <= stage["y"] + stage["height"] + 1
@@ -72,6 +72,7 @@ def test_missing_and_damaged_files_are_reported_in_the_page(browser, many_pictur
         assert page.locator("#chips .number:last-child").all_inner_texts() == shares
         assert page.locator("#verdict").inner_text() == f"{SHOWN[row['top'][0][0]]} {shares[0]}"
         assert page.locator("#answer").inner_text() == ""
+        assert page.locator("#remarks").is_hidden()
         assert page.locator("#sums").text_content() == ""
         assert page.locator("#photo").evaluate("(canvas) => canvas.width") == 0
         assert page.locator("#save-picture").is_disabled()

@@ -47,10 +47,17 @@ gapcam.classes = (() => {
     }
   }
 
+  /* Whether the map tells why an error was made. */
+  function isAnswered(row) {
+    const { class: target, against, evidence } = selection(state.current);
+    return evidence === "contrast" && target === row.top[0][0] && against === row.truth;
+  }
+
   function showWhy(row) {
     const button = byId("why");
     button.hidden = !isWrong(row);
     if (button.hidden) return;
+    button.setAttribute("aria-pressed", isAnswered(row));
     button.replaceChildren("Why ", named(label(row.top[0][0])), ", not ", named(label(row.truth)), "?");
   }
 
@@ -90,7 +97,8 @@ gapcam.classes = (() => {
   });
   byId("why").addEventListener("click", () => {
     const row = index.pictures[state.current.picture];
-    state.set({ evidence: "contrast", class: row.top[0][0], against: row.truth });
+    const contrast = { evidence: "contrast", class: row.top[0][0], against: row.truth };
+    state.set(isAnswered(row) ? { evidence: "logit" } : contrast);
   });
 
   return { selection, show };

@@ -25,7 +25,7 @@ gapcam.data = (() => {
       };
       script.onerror = () => {
         script.remove();
-        reject(new Error(`${name} is missing. Keep report.html in the folder of its run.`));
+        reject(new Error(`${name} is missing. Keep the folder report next to report.html.`));
       };
       document.head.append(script);
     });

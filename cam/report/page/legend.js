@@ -25,7 +25,7 @@ gapcam.legend = (() => {
       },
       contrast: {
         caption: ["Evidence for ", target, " over ", against],
-        colors: [`${high} speaks for `, target, `, ${low} for `, against],
+        colors: [`${high} for `, target, `, ${low} for `, against],
         ends: [[against], [target]],
       },
       margin: {

@@ -88,6 +88,7 @@ gapcam.picture = (() => {
         `the maps of ${classes?.length} of ${all}: the strongest at any cell, then the largest logits. ` +
         "Margin and posterior use all classes.",
     };
+    byId("remarks").hidden = false;
     byId("stored").textContent = `Stored for this picture: ${stored[kind]}`;
   }
 
@@ -126,12 +127,12 @@ gapcam.picture = (() => {
     for (const canvas of [photo, heat]) canvas.width = 0;
     setMapVisible(false);
     gapcam.answer.clear();
-    for (const id of ["stored", "cell-title", "cell", "sums"]) byId(id).replaceChildren();
+    for (const id of ["cell-title", "cell", "sums"]) byId(id).replaceChildren();
     showHeading(index.pictures[state.current.picture]);
     gapcam.classes.show(null);
-    byId("marker").hidden = byId("why").hidden = byId("largest").hidden = true;
+    byId("marker").hidden = byId("why").hidden = byId("remarks").hidden = true;
     note.hidden = false;
-    note.textContent = message;
+    note.textContent = visible(message);
   }
 
   function showSelection() {
