@@ -122,6 +122,8 @@ def _argument(argument: dict[str, Any]) -> Any:
         return _FORMATS[value]
     if kind == "as_layout":
         return torch.strided
+    if kind == "as_float":
+        return float(value)  # infinity is a text
     if kind == "as_device":
         return torch.device(value["type"])
     return _value(value)

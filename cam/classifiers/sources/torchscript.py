@@ -41,6 +41,7 @@ _BASIC: dict[str, Callable[..., Any]] = {
     "aten::Bool": bool,
     "aten::Int": int,
     "aten::Float": float,
+    "aten::format": str.format,
     "aten::len": len,
     "aten::__getitem__": operator.getitem,
     "aten::append": lambda values, value: values.append(value) or values,
