@@ -78,5 +78,7 @@ def test_torchxrayvision(tmp_path, monkeypatch):
     with torch.no_grad():
         expected = network.eval()(resized)[0]
     explanations = [cam.explain(classifier, gray, class_idx) for class_idx in range(18)]
-    assert [e.logit for e in explanations] == pytest.approx(expected.tolist(), abs=2e-3 * float(expected.abs().max()))
+    assert [e.logit for e in explanations] == pytest.approx(
+        expected.tolist(), abs=5e-3 * float(expected.abs().max())
+    )  # pixels are bytes
     assert explanations[0].label == "Atelectasis"
