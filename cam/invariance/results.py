@@ -140,10 +140,10 @@ class Invariance:
         if (dilution := self.dilution) is None:
             return ""
         times, rest = f"{1 / dilution.share:.3g}", (1 - dilution.share) * dilution.empty
-        is_part = dilution.logit != self.alone.logit
+        part = f", whose part of the image's own map averages {dilution.logit:.2f}"
         text = (
             f"The score averages over the whole canvas, which has {times} times the pixels of the object"
-            f"{f', whose part of the map of the image means {dilution.logit:.2f}' if is_part else ''}: "
+            f"{part if dilution.logit != self.alone.logit else ''}: "
             f"{dilution.logit:.2f} / {times} {'-' if rest < 0 else '+'} {abs(rest):.2f} (the empty part) = "
             f"{dilution.expected:.2f} is expected at any position. Measured: {self.logits.mean():.2f}, with a "
             f"standard deviation of {self.logits.std():.2f} over the positions."
