@@ -77,6 +77,15 @@ def test_a_timm_checkpoint_brings_its_number_of_classes(timm, tmp_path):
     np.testing.assert_allclose(explained_logits(classifier), explained_logits(cam.wrap(network)), atol=1e-5)
 
 
+def test_a_folder_of_timm_is_a_model(timm, tmp_path):
+    network = timm.create_model("resnet10t", num_classes=3).eval()
+    timm.models.save_for_hf(network, str(tmp_path), model_config={"label_names": ["cat", "dog", "fox"]})
+    classifier = cam.load_classifier(str(tmp_path))
+    np.testing.assert_allclose(explained_logits(classifier), explained_logits(cam.wrap(network)), atol=1e-5)
+    assert classifier.notes[0].endswith(": from timm's pretrained_cfg")
+    assert classifier.labels == ("cat", "dog", "fox")
+
+
 def hugging_face_folder(transformers, folder, processor, **config):
     sizes = {"depths": [1, 1], "hidden_sizes": [8, 16], "embedding_size": 8, "layer_type": "basic"}
     network = transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes, **config))

@@ -17,7 +17,7 @@ from cam.classifiers.sources.base import LoadedNetwork
 from cam.classifiers.sources.cards import card_names, from_card, read_card
 from cam.classifiers.sources.factory import from_factory
 from cam.classifiers.sources.files import as_program, from_file, preprocessing_of, unknown_model
-from cam.classifiers.sources.huggingface import from_huggingface, is_pretrained_folder
+from cam.classifiers.sources.huggingface import from_huggingface, name_folder
 from cam.classifiers.sources.program import find_batch
 from cam.classifiers.sources.timm import declared_by_timm, from_timm
 from cam.classifiers.sources.torchvision import from_torchvision, torchvision_names
@@ -159,10 +159,10 @@ def load_network(
     **changes: Any,
 ) -> LoadedNetwork:
     """Build a network on the CPU, in evaluation mode and without gradients; arguments as for `load_classifier`."""
-    model, file = str(model), None if weights is None else Path(weights)
+    model, file = name_folder(str(model)), None if weights is None else Path(weights)
     if model.startswith("timm:"):
         loaded = from_timm(model.removeprefix("timm:"), file, random_weights, unsafe_pickle, changes.get("channels_in"))
-    elif model.startswith("hf:") or is_pretrained_folder(model):
+    elif model.startswith("hf:"):
         loaded = from_huggingface(model.removeprefix("hf:"), file, random_weights, unsafe_pickle)
     elif Path(model).is_file() and not model.endswith(".py") and model not in card_names():
         if file or random_weights:

@@ -62,12 +62,14 @@ def _no_progress(transformers: ModuleType) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def is_pretrained_folder(model: str) -> bool:
-    """True for a folder that save_pretrained of transformers wrote."""
+def name_folder(model: str) -> str:
+    """Return `hf:` and a folder that transformers saved, or `timm:local-dir:` and one that timm did; else the model."""
     try:
-        return "model_type" in json.loads(Path(model, "config.json").read_text("utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
+        config = json.loads(Path(model, "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return model
+    keys = {"model_type": "hf:", "architecture": "timm:local-dir:"}
+    return next((prefix + model for key, prefix in keys.items() if isinstance(config, dict) and key in config), model)
 
 
 def _preprocessing(transformers: ModuleType, name: str) -> tuple[Preprocessing, str]:

@@ -53,7 +53,10 @@ def declared_by_timm(network: object) -> tuple[Preprocessing, str] | None:
 
 
 def _labels(timm: ModuleType, network: nn.Module) -> tuple[str, ...] | None:
-    """The first name of each of ImageNet's classes, or all its names where two have the same first one."""
+    """The labels it declares, or ImageNet's: the first name of each class, or all its names where that is another's."""
+    config: Any = network.pretrained_cfg
+    if config.get("label_names"):
+        return tuple(map(str, config["label_names"]))
     subset = timm.data.infer_imagenet_subset(network)
     if not subset:
         return None
