@@ -175,7 +175,7 @@ def test_the_other_class_is_the_runner_up_or_one_class():
     assert parse_against(None, labels) is None
     assert parse_against("Runner-Up", labels) is None
     assert parse_against("1", labels) == 1
-    with pytest.raises(UsageError, match=r"--against must be runner-up, .*, got 'top2'"):
+    with pytest.raises(UsageError, match=r"--against must be a class index or a label, got 'top2'"):
         parse_against("top2", labels)
 
 

@@ -35,7 +35,8 @@ def digits() -> cam.Classifier:
 def test_a_contrast_is_the_margin_of_two_classes(run, tmp_path, digits):
     (target,) = explained(run, tmp_path, "--evidence", "contrast", "-t", "7", "--against", "4", "--save", "cam")
     seven, four = (cam.explain(digits, PHOTO, class_idx) for class_idx in (7, 4))
-    assert target["against"] == {"class_idx": 4, "label": "4", "logit": pytest.approx(four.logit)}
+    expected = {"class_idx": 4, "label": "4", "logit": four.logit, "bias": four.bias, "map_logit": four.logit}
+    assert target["against"] == {**expected, "logit": pytest.approx(four.logit), "map_logit": pytest.approx(four.logit)}
     assert target["margin"] == pytest.approx(seven.logit - four.logit, abs=1e-4)
     assert target["completeness_error"] <= 1e-5
     with np.load(tmp_path / "out" / target["files"]["cam"]) as saved:

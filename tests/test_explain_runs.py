@@ -105,7 +105,8 @@ def test_the_same_command_again_counts_earlier_images(run, folder, whole):
     assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} of them by an earlier run): {whole}" in again.stdout
     summary = json.loads(run("explain", folder, *PNG, "-o", whole, "--json").stdout)
     counts = {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES), "truth": None}
-    assert summary == {**counts, "note": "", "left_out": {}, "out": str(whole), "errors": {}}
+    expected = {**counts, "note": "", "left_out": {}, "out": str(whole), "errors": {}}
+    assert {name: summary[name] for name in expected} == expected
 
 
 def test_files_that_are_not_read_are_counted_at_the_end_and_in_run_json(run, tmp_path):

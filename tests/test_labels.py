@@ -173,7 +173,7 @@ def test_every_label_finds_its_class(labels: list[str], data: st.DataObject) -> 
     ("text", "nearest"),
     [
         ("cat", "; the nearest are 2 'tabby cat', 3 'Tiger Cat', 6 'catamaran'"),
-        ("tench", "; the nearest are 0 'tench, Tinca tinca'"),
+        ("tinca", "; the nearest are 0 'tench, Tinca tinca'"),
         ("tigercat", "; the nearest are 3 'Tiger Cat'"),
         ("cranes", "; the nearest are 1 'crane', 5 'crane'"),
         ("xylophone", f"; they are {', '.join(f'{index} {label!r}' for index, label in enumerate(LABELS))}"),

@@ -81,6 +81,12 @@ def test_wordnet_ids_are_classes_of_imagenet(labels):
     assert [class_of(labels, INFO.index_to_label_name(class_idx)) for class_idx in range(1000)] == list(range(1000))
 
 
+def test_one_of_several_names_means_a_class():
+    assert [class_of(HF, text) for text in ("tench", "Tinca_tinca", "bathroom tissue")] == [0, 0, 999]
+    with pytest.raises(UsageError, match=r"'crane' is the label of 2 classes: 134 'crane', 517 'crane'"):
+        class_of(HF, "crane")
+
+
 @pytest.mark.parametrize("labels", [IMAGENET[:999], ["trench", *IMAGENET[1:]], [*IMAGENET[:999], "bolete"]])
 def test_wordnet_ids_alone_are_no_classes_of_other_labels(labels):
     with pytest.raises(UsageError, match="'n01443537' is not among the labels"):

@@ -118,10 +118,14 @@ def _label(value: object, source: str) -> str:
 
 
 def find_class(labels: Sequence[str], text: str, option: str = "") -> int:
-    """Index of the class with a label, in any case; the error names the option and the nearest labels."""
+    """Index of the class with a label, in any case, or with it among its names: "tench, Tinca tinca".
+
+    The error names the option and the nearest labels.
+    """
     folded = [label.casefold() for label in labels]
     text_folded = text.strip().casefold()
-    matches = [class_idx for class_idx, label in enumerate(folded) if label == text_folded]
+    whole = [class_idx for class_idx, label in enumerate(folded) if label == text_folded]
+    matches = whole or [class_idx for class_idx, label in enumerate(folded) if text_folded in label.split(", ")]
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cam.cli.printing import RunTable
     from cam.runs.options import RunOptions
 
+_ALONE = ["top1"], None, "logit"  # --target, --against and --evidence, with --expect
 _SAVED = {"overlay", "heat", "cam"}
 _SAVE = Value("LIST", lambda text: sorted(set(text.split(","))), "some of overlay,heat,cam", _SAVED.issuperset)
 _SCALE = Value(
@@ -71,6 +72,7 @@ _limit = option_group("Limits")
 )
 @_target("--evidence", type=EVIDENCE, default="logit", help="logit, contrast, margin or posterior.")
 @_target("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: index or label.")
+@_target("--expect", metavar="CLASS", help="Why the prediction and not this class? A contrast.")
 @_target("--fit", type=FIT, show_default="the model's own", help="crop (center), whole or stretch.")
 @_target("--resolution", type=_RESOLUTION, help="Finer maps: a shorter side (448) or a factor (2x).")
 @_target("--tta", is_flag=True, help="Average the maps over mirrored and larger inputs.")
@@ -123,6 +125,8 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     Exit status: 0 if all went well, 1 if no image could be explained or the run failed, 2 for wrong usage, 3 if some
     images failed, 130 if the run was stopped.
     """
+    if options["expect"] and (list(options["target"]), options["against"], options["evidence"]) != _ALONE:
+        raise click.UsageError("--expect explains the prediction. Leave out --target, --against and --evidence.")
     keep_memory()
     from cam.cli.printing import RunTable, progress, show_notes, show_run
 
@@ -173,12 +177,20 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
 
 def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth) -> RunOptions:
     """Make the options of the library from those of the command line."""
-    from cam.explanations.options import ExplainOptions, TrueClass, parse_against, parse_resolution, parse_target
+    from cam.explanations.options import (
+        ExplainOptions,
+        TrueClass,
+        parse_against,
+        parse_class,
+        parse_resolution,
+        parse_target,
+    )
     from cam.images.read import Limits
     from cam.images.samples import ReadOptions
     from cam.report.evidence import EvidenceWriter
     from cam.runs.options import RunOptions
 
+    expect = options["expect"] and parse_class(options["expect"], classifier.labels, "--expect")
     return RunOptions(
         targets=tuple(
             TrueClass() if text == "truth" and text not in classifier.labels else parse_target(text, classifier.labels)
@@ -187,7 +199,9 @@ def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth) 
         explain=ExplainOptions(
             against=parse_against(options["against"], classifier.labels),
             resolution=parse_resolution(options["resolution"], classifier.preprocessing),
-            **select(options, "evidence", "fit", "tta", "channels"),
+            evidence=options["evidence"] if expect is None else "contrast",
+            expect=expect,
+            **select(options, "fit", "tta", "channels"),
         ),
         save=frozenset(options["save"]),
         format=options["format_"],

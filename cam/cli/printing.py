@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from cam.runs.run import RunSummary
 
 _ROWS, _FAILURES = 20, 100  # shown at most
+_FACTS = (  # of run.json, that --json prints
+    *("explained", "failed", "left_out", "truth", "note", "notes"),
+    *("model", "weights", "head", "activation", "preprocessing", "versions"),
+)
 
 
 @contextmanager
@@ -33,51 +37,55 @@ def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
 
 
 class RunTable:
-    """What a run shows at its end: the first rows of its table, and the failures; `advance` moves its progress bar."""
+    """What a run counts for its end: the rows of its table, and the failures; `advance` moves its progress bar."""
 
     def __init__(self) -> None:
         self.advance: Callable[[object], None] = lambda record: None
-        self.rows: list[tuple[Record, Record]] = []  # an image and a class
-        self.row_count = 0
+        self.row_count = 0  # an image and a class
         self.failures: dict[str, str] = {}  # by path
 
     def add(self, record: Record) -> None:
-        """Count a record, and keep it if it is one of the first."""
+        """Count a record, and keep its error."""
         self.advance(record)
         self.row_count += len(record["targets"])
-        self.rows += [(record, target) for target in record["targets"][: _ROWS - len(self.rows)]]
         if record["status"] == "failed":
             self.failures[record["path"]] = record["error"]
 
 
 def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool) -> None:
     """Show the result of a run: a table, failed images with their errors, and where the results are."""
-    out, facts = run.manifest.parent, vars(run)
+    from cam.runs.manifest import read_records
+
+    out, info, records = run.manifest.parent, run.info, read_records(run.manifest)
     if as_json:
-        counts = {name: value for name, value in facts.items() if name != "manifest"}
-        print(json.dumps({**counts, "out": str(out), "errors": run_table.failures}, indent=2))
+        places = {"out": str(out), "manifest": str(run.manifest)}
+        first = list(islice(records, _ROWS))
+        facts = {"earlier": run.earlier, **places, **{name: info[name] for name in _FACTS}}
+        print(json.dumps({**facts, "errors": run_table.failures, "images": first}, indent=2))
         return
     show_failures(run_table.failures)
     if quiet:
         return
-    if run.note:
-        _console(stderr=True).print(f"slower: {printable(run.note)}", soft_wrap=True)
+    if info["note"]:
+        _console(stderr=True).print(f"slower: {printable(info['note'])}", soft_wrap=True)
     console = _console()
-    if run_table.rows:
-        console.print(_table(run_table.rows))
-    if more := run_table.row_count - len(run_table.rows):
+    rows = list(islice(((record, target) for record in records for target in record["targets"]), _ROWS))
+    if rows:
+        console.print(_table(rows))
+    if more := run_table.row_count - len(rows):
         console.print(f"... and {more} more in {printable(run.manifest)}", soft_wrap=True)
-    if run.left_out:
+    if info["left_out"]:
         from cam.images.find import describe_left_out
 
-        console.print(printable(describe_left_out(run.left_out)), soft_wrap=True)
-    if run.truth and run.truth["images"]:
-        images = f"{run.truth['images']} image{'s' * (run.truth['images'] != 1)} with a known class"
-        console.print(f"accuracy {100 * run.truth['accuracy']:.1f} % of {images}")
-    if run.truth and run.truth["unmatched"]:
+        console.print(printable(describe_left_out(info["left_out"])), soft_wrap=True)
+    truth = info["truth"] or {"images": 0, "unmatched": {}}
+    if count := truth["images"]:
+        images = f"{count} image{'s' * (count != 1)} with a known class"
+        console.print(f"accuracy {100 * truth['accuracy']:.1f} % of {images}")
+    if truth["unmatched"]:
         from cam.classifiers.truth import describe_unmatched
 
-        console.print(printable(describe_unmatched(run.truth["unmatched"])), soft_wrap=True)
+        console.print(printable(describe_unmatched(truth["unmatched"])), soft_wrap=True)
     earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
     console.print(f"{run.explained} explained, {run.failed} failed{earlier}: {printable(out)}", soft_wrap=True)
 

@@ -62,7 +62,12 @@ def compute_maps(
         contrast_classes = [other] * len(classes)
     elif options.evidence == "contrast":
         best, second = resolve([TopClasses(2)], native.logits)
-        contrast_classes = [second if class_idx == best else best for class_idx in classes]
+        runners_up = [second if class_idx == best else best for class_idx in classes]
+        expected = options.expect
+        contrast_classes = [
+            runner_up if expected in (None, class_idx) else expected
+            for class_idx, runner_up in zip(classes, runners_up, strict=True)
+        ]
     channels = [_top_channels(views, class_idx, options.channels) for class_idx in classes]
     maps = []
     for view in views:

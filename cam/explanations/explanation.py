@@ -19,7 +19,7 @@ from cam.drawing.legend import MIN_WIDTH, with_legend
 from cam.drawing.overlay import Photo, draw, draw_boxes
 from cam.images.io import check_image, encode, show_image, shrink, write_image
 from cam.maps.activation import completeness_error
-from cam.maps.boxes import Box, boxes_of
+from cam.maps.boxes import Box, boxes_of, half_boxes
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import peak, project
@@ -174,8 +174,10 @@ class Explanation:
             "note": self.note or None,
         }
         if other := self.against:
-            record["against"] = {"class_idx": other.class_idx, "label": other.label, "logit": other.logit}
+            record["against"] = dict(vars(other))
             record["margin"] = self.margin
+            where = half_boxes(self.evidence_map, self.grid, self.frame)
+            record["where"] = [{"box": list(box), "share": share} for box, share in where]
         if self.channels:
             record["channels"] = [{"channel": channel.index, "share": channel.share} for channel in self.channels]
         return record

@@ -34,6 +34,8 @@ class ExplainOptions:
             come from the model's own input size.
         tta: average maps over larger and mirrored inputs (test-time augmentation).
         channels: number of channels to return, those with the largest shares of the logit.
+        expect: index of the class that was expected, the other class of a contrast; of its own contrast it is the one
+            with the largest logit.
 
     Raises:
         UsageError: an option is wrong.
@@ -49,6 +51,7 @@ class ExplainOptions:
     resolution: int | None = None
     tta: bool = False
     channels: int = 0
+    expect: int | None = None
 
     def __post_init__(self) -> None:
         kinds, fits, sizes = get_args(Evidence), get_args(Fit), range(1, MAX_SIDE + 1)
@@ -174,9 +177,14 @@ def parse_against(text: str | None, labels: Sequence[str] | None) -> int | None:
     """Parse the class to contrast with: None for `runner-up` (or no text), else the class of an index or a label."""
     if text is None or text.strip().lower() == "runner-up":
         return None
-    target = parse_target(text, labels, "--against")
+    return parse_class(text, labels, "--against")
+
+
+def parse_class(text: str, labels: Sequence[str] | None, option: str) -> int:
+    """Parse the index or the label of one class."""
+    target = parse_target(text, labels, option)
     if isinstance(target, TopClasses):
-        raise UsageError(f"--against must be runner-up, a class index or a label, got {text!r}", "Name one class")
+        raise UsageError(f"{option} must be a class index or a label, got {text!r}", "Name one class")
     return target.class_idx
 
 

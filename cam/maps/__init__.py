@@ -1,7 +1,7 @@
 """The mathematics of class activation maps: pure functions of arrays and tensors."""
 
 from cam.maps.activation import AllClasses, class_activation_maps, completeness_error, image_scales
-from cam.maps.boxes import boxes_of, component_boxes
+from cam.maps.boxes import boxes_of, component_boxes, half_boxes
 from cam.maps.evidence import Evidence, channel_maps, margins, posteriors
 from cam.maps.geometry import Frame, Grid, fit_crop, fit_whole, stretched
 from cam.maps.projection import peak, project
@@ -18,6 +18,7 @@ __all__ = [
     "component_boxes",
     "fit_crop",
     "fit_whole",
+    "half_boxes",
     "image_scales",
     "margins",
     "peak",

@@ -43,9 +43,7 @@ class RunSummary:
     explained: int
     failed: int
     earlier: int = 0  # explained by an earlier run
-    note: str = ""  # why another engine than the requested one had to run
-    left_out: Mapping[str, int] = field(default_factory=dict)  # by suffix, files that are not read as images
-    truth: Mapping[str, Any] | None = None  # accuracy, of how many images, and labels that match no class
+    info: Mapping[str, Any] = field(default_factory=dict)  # the content of run.json
 
 
 def explain_folder(
@@ -136,9 +134,9 @@ def _run(
     arrange(folder.manifest, [*done, *(index for index, _ in remaining)], folder.unfinished)
     run_info["note"] = (engine and engine.reason) or run_info["note"]
     run_info["truth"] = summarize_truth(correct, options.truth.unmatched) if options.truth.classes else None
-    folder.write_run_info({**run_info, "explained": counts["ok"], "failed": counts["failed"]})
-    notes = (run_info[name] for name in ("note", "left_out", "truth"))
-    return RunSummary(folder.manifest, counts["ok"], counts["failed"], len(done), *notes)
+    run_info |= {"explained": counts["ok"], "failed": counts["failed"]}
+    folder.write_run_info(run_info)
+    return RunSummary(folder.manifest, counts["ok"], counts["failed"], len(done), run_info)
 
 
 def _engine(classifier: Classifier, options: RunOptions, images: int, size: int) -> EagerEngine | CheckedEngine | None:
