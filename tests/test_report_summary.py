@@ -40,6 +40,7 @@ def test_the_table_has_precision_recall_and_what_a_class_is_taken_for(page, clas
         for score in (precision_score, recall_score)
     )
     rows = page.locator("#groups tr")
+    assert page.locator("#summary .table").evaluate("(box) => box.scrollWidth - box.clientWidth") == 0
     assert rows.count() == 1 + np.count_nonzero(counts.sum(0) + counts.sum(1))
     accuracy = percent(np.trace(counts) / COUNT)
     assert rows.first.locator("td").all_inner_texts()[:4] == [str(COUNT), accuracy, accuracy, ""]
