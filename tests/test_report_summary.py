@@ -107,15 +107,19 @@ def test_table_matrix_and_cards_are_one_tab_stop_each(page):
         page.keyboard.press("End")
         assert buttons.last.evaluate("(button) => button === document.activeElement")
         page.keyboard.press("Home")
-    page.locator("#matrix tr").nth(1).locator("button").first.focus()
-    x = "document.activeElement.getBoundingClientRect().left"
-    top = "document.activeElement.getBoundingClientRect().top"
-    before = page.evaluate(f"[{x}, {top}]")
+    page.locator("#matrix tr").nth(1).locator("button").last.focus()
+    place = "({ x, width, y }) => [x + width / 2, y]"
+    middles = page.evaluate(
+        f"[...document.querySelectorAll('#matrix button')].map((b) => b.getBoundingClientRect()).map({place})"
+    )
+    here = f"({place})(document.activeElement.getBoundingClientRect())"
+    x, y = page.evaluate(here)
     page.keyboard.press("ArrowDown")
-    after = page.evaluate(f"[{x}, {top}]")
-    assert after[1] > before[1]
+    line = min(top for _, top in middles if top > y + 2)
+    in_line = [middle for middle in middles if abs(middle[1] - line) < 2]
+    assert page.evaluate(here) == min(in_line, key=lambda middle: abs(middle[0] - x)) != min(in_line)
     page.keyboard.press("ArrowUp")
-    assert page.evaluate(top) == before[1]
+    assert page.evaluate(here)[1] == y
 
 
 def test_without_true_classes_there_is_nothing_to_score(browser: Browser, tmp_path: Path):
