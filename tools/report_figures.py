@@ -85,7 +85,7 @@ def take_screenshots(browser: Browser, report: Path) -> None:
         "dark": (f"#evidence=margin&picture={right}", {"color_scheme": "dark"}),
         "narrow": (f"#picture={right}", {"viewport": {"width": 390, "height": 844}}),
         "grid": ("#view=grid&sort=margin", {}),
-        "summary": ("#view=summary", {}),
+        "summary": ("#view=summary", {"viewport": {"width": 1280, "height": 1040}}),
     }
     plain = f"picture={right}"
     views["picture"] = f"#{plain}&pin={peak(browser, report, plain)}", {}
