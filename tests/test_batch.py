@@ -23,7 +23,8 @@ from cam.runs.options import RunOptions
 from cam.runs.run import explain_folder
 from cam.tensors import hash_tensors
 
-RECORD_KEYS = ["index", "path", "name", "status", "error", "bytes", "modified", "size", "targets"]
+RECORD_KEYS = ["index", "path", "name", "status", "error", "bytes", "modified", "size"]
+RECORD_KEYS += ["predicted", "truth", "correct", "targets"]
 TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"]
 TARGET_KEYS += ["completeness_error", "map_input", "peak", "boxes", "note", "files"]
 

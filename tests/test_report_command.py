@@ -46,7 +46,7 @@ def test_both_commands_write_the_report(run, tmp_path):
     (tmp_path / "labels.csv").write_text("five.png,fifty\nsevens.png,7\n")
     result = run("report", out, "--truth", tmp_path / "labels.csv")
     assert result.stdout.strip() == str(out / "report.html")
-    assert result.stderr == "1 image has no truth, as these labels match no class: 'fifty' 1\n"
+    assert result.stderr == "1 image has no truth, as these labels mean no class or several: 'fifty' 1\n"
     assert [row["truth"] for row in index_of(out / "report.html")["pictures"]] == [None, 7]
 
 

@@ -44,7 +44,7 @@ def test_every_line_says_its_true_class_and_the_run_its_accuracy(run, photos, tm
     predicted = [line["predicted"] for line in lines(tmp_path / "out")]  # not the target, which is 3
     assert predicted == [None, *({"class_idx": c, "label": str(c)} for c in (5, 7, 5))]
     assert "\naccuracy 50.0 % of 2 images with a known class\n" in result.stdout
-    assert "\n1 image has no truth, as these labels match no class: 'ten' 1\n" in result.stdout
+    assert "\n1 image has no truth, as these labels mean no class or several: 'ten' 1\n" in result.stdout
     truth = {"images": 2, "correct": 1, "accuracy": 0.5, "unmatched": {"ten": 1}}
     assert json.loads((tmp_path / "out" / "run.json").read_text())["truth"] == truth
     again = json.loads(run(*arguments, "--json").stdout)

@@ -147,10 +147,10 @@ def test_a_label_that_means_no_class_costs_its_images_only(folder, tmp_path):
 
 
 def test_labels_that_match_nothing_are_named_in_one_line():
-    assert describe_unmatched({"a": 1}) == "1 image has no truth, as these labels match no class: 'a' 1"
+    assert describe_unmatched({"a": 1}) == "1 image has no truth, as these labels mean no class or several: 'a' 1"
     line = describe_unmatched(dict.fromkeys("abcdefghi", 20))
     assert line.startswith("180 images have no truth")
-    assert line.endswith("class: " + ", ".join(f"'{letter}' 20" for letter in "abcdefgh") + ", ...")
+    assert line.endswith("several: " + ", ".join(f"'{letter}' 20" for letter in "abcdefgh") + ", ...")
 
 
 @pytest.mark.parametrize(

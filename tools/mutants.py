@@ -33,7 +33,7 @@ PROCESSES, SECONDS = 2, 1200  # a fault that makes the tests run longer is notic
 
 # For each package the number of faults, and its tests, those that notice most first.
 PACKAGES = {
-    "maps": (18, "hand_worked geometry evidence overlay grid explanation"),
+    "maps": (18, "hand_worked geometry evidence overlay grid explanation expect"),
     "heads": (
         28,
         "outputs proof features hand_worked odd_heads receptive_field repeatable changed_networks unsupported_networks "
@@ -45,7 +45,7 @@ PACKAGES = {
         "annotations",
     ),
     "drawing": (12, "overlay legend blending"),
-    "runs": (16, "workers run_folder merging resuming batch blending explain_evidence explain_runs"),
+    "runs": (16, "workers run_folder merging resuming run_truth tables batch blending explain_evidence explain_runs"),
     "report": (12, "report_evidence report_command report_summary report_list report_names report_page"),
     "report/page": (
         12,

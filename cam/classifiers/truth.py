@@ -39,13 +39,13 @@ def describe_unmatched(unmatched: Mapping[str, int]) -> str:
 
     Example:
         >>> describe_unmatched({"cardigan": 2, "crane": 1})
-        "3 images have no truth, as these labels match no class: 'cardigan' 2, 'crane' 1"
+        "3 images have no truth, as these labels mean no class or several: 'cardigan' 2, 'crane' 1"
     """
     total = sum(unmatched.values())
     listed = [f"{label!r} {count}" for label, count in unmatched.items()]
     listed[_LISTED:] = ["..."] * (len(listed) > _LISTED)
     images = "1 image has" if total == 1 else f"{total} images have"
-    return f"{images} no truth, as these labels match no class: {', '.join(listed)}"
+    return f"{images} no truth, as these labels mean no class or several: {', '.join(listed)}"
 
 
 def class_of(labels: Sequence[str], text: str, option: str = "") -> int:

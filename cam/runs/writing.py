@@ -45,7 +45,8 @@ def write_picture(
     """
     record: Record = {"path": str(picture.path), "name": str(picture.name), "status": "ok", "error": None}
     file_size, modified = picture.fingerprint or (None, None)
-    record |= {"bytes": file_size, "modified": modified, "size": None, "predicted": None, "targets": []}
+    record |= {"bytes": file_size, "modified": modified, "size": None}
+    record |= {"predicted": None, "truth": None, "correct": None, "targets": []}
     try:
         if isinstance(outcome, CamError):
             raise outcome
