@@ -4,7 +4,7 @@
 gapcam.scroller = (box, { make, width, height, move, click, enter }) => {
   const state = gapcam.state;
 
-  const SPARE = 4; // lines above and below the view
+  const SPARE = Math.ceil(256 / height); // lines above and below the view
   const inner = box.firstElementChild;
   const items = new Map(); // position in the order -> element
   let order = [];
