@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cam.drawing.colormaps import lookup
-from cam.drawing.legend import _clean, _length, _number, _shorten, _ticks, with_legend
+from cam.drawing.legend import _bar, _clean, _length, _number, _shorten, _ticks, with_legend
 from cam.explanations.explanation import Explanation, OtherClass
 from cam.maps.geometry import Frame, stretched
 
@@ -101,6 +101,25 @@ def test_the_bar_has_a_line_where_the_contours_are(signed: bool, shares: tuple[f
     assert sorted({*columns}) == sorted(column + step for column in light for step in (-1, 0, 1))
     assert (lined[row, light - 1] == lined[row, light + 1]).all()
     assert (lined[row, light - 1] < 50).all()
+
+
+def test_the_bar_of_a_sequential_scale_begins_with_gray() -> None:
+    strip = legend(375, 500, signed=False)
+    row, column = np.argwhere(has_color(strip, 255))[-1]
+    assert column == 486
+    bar = strip[row, 292:487].astype(int)
+    assert np.abs(bar[0] - 140).max() <= 1
+    assert (np.diff(bar[:, 0] - bar[:, 2]) >= -2).all()  # to warm
+
+
+@pytest.mark.parametrize("vmax", [0.002, 0.003])
+def test_of_numbers_that_do_not_fit_the_zero_and_every_other_one_are_written(vmax: float, monkeypatch) -> None:
+    texts: list[str] = []
+    monkeypatch.setattr("cam.drawing.legend._write", lambda gray, corner, text, *_: texts.append(text))
+    _bar.cache_clear()
+    legend(375, 500, vmax=vmax)
+    _bar.cache_clear()
+    assert [text for text in texts if "0" in text and "%" not in text] == ["-0.002", "0", "+0.002"]
 
 
 def test_the_ends_of_a_contrast_are_named() -> None:

@@ -46,7 +46,10 @@ PACKAGES = {
     ),
     "drawing": (12, "overlay legend blending"),
     "runs": (16, "workers run_folder merging resuming run_truth tables batch blending explain_evidence explain_runs"),
-    "report": (12, "report_evidence report_command report_summary report_list report_names report_page"),
+    "report": (
+        12,
+        "report_evidence report_command report_controls report_summary report_list report_names report_page",
+    ),
     "report/page": (
         12,
         "report_evidence report_page report_controls report_summary report_list report_answer report_edges "
@@ -95,6 +98,7 @@ _EQUIVALENT = {
     "return alive if alive.any() and _spread(slices[alive], 0) < limit else None": "no spread is exactly the limit",
     "head = head.to(device, torch.float64 if dtype != torch.float64 else torch.float32)": "they are float32 numbers",
     "_ROUNDING = 2e-06": "both are far below a pixel, and far above rounding",
+    "is_whole = frame.seen == (0, 1, width, height)": "what is seen is painted over",
     "guess = first + _MORE_CELLS * (start * cells)": "a wrong guess only takes longer",
     "bias = torch.where(bias.abs() < 2e-12 * logits": "both are far above rounding, and no bias is so small",
 }
