@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ from browser import opened, pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 from playwright.sync_api import Browser
 from reports import forty_maps, report_on_two
-from small import gap_linear, seeing_white, wrapped
+from runs import animals, explain_into
+from small import gap_linear, photo, seeing_white, wrapped
 from torch import nn
 
 import cam
@@ -25,7 +29,7 @@ from cam.errors import UsageError
 from cam.explanations.explain import explain_images
 from cam.explanations.options import ExplainOptions, TopClasses
 from cam.images.find import find_pictures
-from cam.images.io import read_image
+from cam.images.io import read_image, write_image
 from cam.maps.activation import AllClasses
 from cam.maps.geometry import Frame, stretched
 from cam.maps.projection import project
@@ -308,6 +312,14 @@ def real_run(squeezenet_weights: cam.Classifier, shared_data: Path, tmp_path_fac
     options = RunOptions(outputs=(EvidenceWriter(),), save=frozenset(), batch_size=REAL)
     explain_folder(squeezenet_weights, pictures, out, options)
     return out
+
+
+def test_photograph_and_thumbnail_have_the_longer_sides_of_their_places(tmp_path: Path):
+    write_image(tmp_path / "a.png", photo(600, 900))
+    explain_into(tmp_path / "out", animals(), tmp_path / "a.png", outputs=(EvidenceWriter(),), save=frozenset())
+    run = RunEvidence.open(tmp_path / "out")
+    images = run.details(run.records[0])["photo"], run.entry(run.records[0])["preview"]["thumbnail"]
+    assert [Image.open(BytesIO(b64decode(image))).size for image in images] == [(640, 427), (144, 96)]
 
 
 def test_a_thousand_classes_take_150_kb_a_picture(real_run: Path):
