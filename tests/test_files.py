@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from zipfile import ZIP_DEFLATED
 
 import pytest
 import torch
-from recorded import Net, check_like, export, rewritten, script
+from recorded import Net, WithSizes, check_like, export, rewritten, script
 from refusals import check_message, refused
 from runs import FIVE
 from safetensors.torch import save_file
@@ -87,7 +89,6 @@ def test_a_checkpoint_asks_for_its_network_with_a_factory_to_write(run, tmp_path
         ("runs", "is a folder", "Give a file in it, such as runs/best.pt."),
         ("empty", "is a folder", "Give a file in it."),
         ("lost.pt", "does not exist", "Check the path."),
-        ("net.onnx", "is an ONNX file, which torch cannot run", "as file.py:callable, or exported (.pt2)."),
         ("text.pt", "is empty, damaged, or not in the format of torch.save", "Copy or download it again"),
         ("broken.pt2", "cannot be read as a network (pt2): BadZipFile", "Copy it again"),
         ("cut.pt2", "cannot be read as a network (export): ", "Copy it again"),
@@ -100,8 +101,7 @@ def test_other_files_and_names_get_an_answer_that_leads_on(run, tmp_path, monkey
     Path("runs").mkdir()
     Path("empty").mkdir()
     Path("runs", "best.pt").touch()
-    for name in ("net.onnx", "text.pt"):
-        Path(name).write_text("text")
+    Path("text.pt").write_text("text")
     Path("broken.pt2").write_bytes(b"PK\x03\x04")
     rewritten(export(Net(), tmp_path / "net.pt2", side=32), Path("cut.pt2"), lambda _, content: content[:-9])
     torch.save([1, 2], "numbers.pt")
@@ -118,3 +118,44 @@ def test_a_file_is_explained_by_the_command(run, tmp_path):
     result = run("explain", FIVE, "-m", file, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "input 32x32, center of shorter side 32" in result.stderr
+
+
+class EqualWeights(Net):
+    """Two biases are equal, which is written once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU())
+        nn.init.zeros_(self.body[0].bias)
+        nn.init.zeros_(self.body[2].bias)
+
+
+@pytest.mark.parametrize("by_graph", [True, False], ids=["dynamo", "traced"])
+@pytest.mark.parametrize("network", [Net, WithSizes, EqualWeights])
+def test_an_onnx_file_is_like_its_source(tmp_path, network, by_graph):
+    pytest.importorskip("onnx2pytorch")
+    source, file = network().eval(), tmp_path / "net.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(source, (torch.zeros(1, 3, 32, 32),), file, dynamo=by_graph, verbose=False)
+    classifier = cam.load_classifier(file, device="cpu")
+    assert classifier.preprocessing.crop == (32, 32)
+    check_like(classifier, source, 32)
+
+
+def test_an_onnx_file_that_is_converted_wrong_is_refused(tmp_path, monkeypatch):
+    converter = pytest.importorskip("onnx2pytorch")
+    torch.onnx.export(Net().eval(), (torch.zeros(1, 3, 32, 32),), tmp_path / "net.onnx", dynamo=True, verbose=False)
+    monkeypatch.setattr(converter, "ConvertModel", lambda model: Net(classes=4, seed=1))
+    with pytest.raises(ModelError, match="computes something else when it is converted"):
+        cam.load_classifier(tmp_path / "net.onnx", device="cpu")
+    monkeypatch.delattr(converter, "ConvertModel")
+    with pytest.raises(ModelError, match="cannot be converted: AttributeError"):
+        cam.load_classifier(tmp_path / "net.onnx", device="cpu")
+
+
+def test_the_converter_is_an_extra(run, tmp_path, monkeypatch):
+    (tmp_path / "net.onnx").touch()
+    monkeypatch.setitem(sys.modules, "onnx2pytorch", None)
+    result = run("explain", FIVE, "-m", tmp_path / "net.onnx", "-o", tmp_path / "out")
+    refused(result, 1, "--model needs onnx2pytorch", "Run pip install 'gapcam[onnx]'.")

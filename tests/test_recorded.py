@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchvision
 from checkpoints import Bomb
-from recorded import PHOTO, Net, check_like, export, rewritten, script
+from recorded import PHOTO, Net, WithSizes, check_like, export, rewritten, script
 from torch import Tensor, nn
 
 import cam
@@ -70,16 +70,6 @@ def test_modules_of_torch_export_and_torchscript_can_be_wrapped(tmp_path):
         scripted = torch.jit.load(script(network, tmp_path / "net.pt"))
     assert cam.wrap(scripted, input_size=32).name == "Net"
     check_like(cam.wrap(scripted, input_size=32), network, 32)
-
-
-class WithSizes(Net):
-    """The batch and the size of the image are in its operations, and a mask is written in place through a view."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.body(x).view(x.shape[0], 2, 4, 8, 8).transpose(1, 2).reshape(x.shape[0], 8, 8, 8)
-        mask = x.new_ones(8, 8)
-        mask[2:4, 1:3].zero_()
-        return self.fc((features * mask).mean((2, 3)))
 
 
 class Normalized(Net):

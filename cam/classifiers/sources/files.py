@@ -16,6 +16,7 @@ from cam.classifiers.checkpoints import AVERAGED, archive_kind, find_states, fir
 from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork
 from cam.classifiers.sources.exported import from_graph_module, read_exported
+from cam.classifiers.sources.onnx import read_onnx
 from cam.classifiers.sources.program import Program
 from cam.classifiers.sources.torchscript import from_script_module, read_torchscript
 from cam.errors import CamError, ModelError, reason_of
@@ -34,11 +35,10 @@ def from_file(path: Path, unsafe_pickle: bool) -> LoadedNetwork:
     try:
         if start.startswith(b"PK"):
             kind = archive_kind(path)
-        if kind == "onnx":
-            problem = f"{str(path)!r} is an ONNX file, which torch cannot run"
-            raise ModelError(problem, "Give the network that it was made from, as file.py:callable, or exported (.pt2)")
         if kind == "export":
             network = read_exported(path, unsafe_pickle=unsafe_pickle)
+        elif kind == "onnx":
+            network = read_onnx(path)
         elif kind == "TorchScript":
             network = read_torchscript(path, unsafe_pickle=unsafe_pickle)
         else:
