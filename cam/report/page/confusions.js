@@ -110,6 +110,8 @@ gapcam.confusions = (() => {
   /* Show matrix and cards. */
   function show() {
     showMatrix();
+    observer.disconnect(); // the cards of before
+    actions.clear();
     byId("cards").replaceChildren(...confusions.slice(0, CARDS).map(card));
     cards.refresh();
     const prefix = confusions.length > CARDS ? `the ${CARDS} most frequent of ` : "";
