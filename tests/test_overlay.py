@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from cam.drawing import overlay as module
 from cam.drawing.colormaps import _OPENCV, has_negative, lookup, to_color_indices
@@ -158,17 +159,19 @@ def test_a_line_runs_around_half_of_the_scale() -> None:
 
 
 def test_lines_run_around_the_hottest_cell_but_not_around_specks() -> None:
-    """Cells of 10 pixels: the half of 1 is 10 pixels wide, that of 0.6 only 3, that of -0.8 is 7.5; of three 23."""
-    size, cells, image = (90, 90), np.zeros((9, 9)), np.full((90, 90, 3), 128, np.uint8)
+    """Cells of 20 pixels: the half of 1 is 20 pixels wide, that of 0.6 only 7, that of -0.8 is 15; of three 47."""
+    size, cells, image = (180, 180), np.zeros((9, 9)), np.full((180, 180, 3), 128, np.uint8)
     cells[2, 2], cells[2, 6], cells[6, 1], cells[6, 5:8] = 1, 0.6, -0.8, -0.6
     canvases = [np.empty_like(image) for _ in range(2)]
     for canvas, contours in zip(canvases, (False, True), strict=True):
-        place = Grid((5, 5), (10, 10), "measured"), Frame(size, size, (0, 0), size)
+        place = Grid((10, 10), (20, 20), "measured"), Frame(size, size, (0, 0), size)
         draw(canvas, image, cells, *place, vmax=1.0, contours=contours)
     changed = (canvases[0] != canvases[1]).any(-1)
-    around = [changed[y - 10 : y + 10, x - 18 : x + 18] for y, x in ((25, 25), (65, 65))]
-    assert min(part.sum() for part in around) > 30
+    around = [changed[y - 20 : y + 20, x - 36 : x + 36] for y, x in ((50, 50), (130, 130))]
+    assert min(part.sum() for part in around) > 60
     assert changed.sum() == sum(part.sum() for part in around)
+    parts, _ = ndimage.label(~changed)
+    assert 0 != parts[50, 50] != parts[0, 0] != 0  # a line is closed
 
 
 def test_wrong_arguments_are_errors() -> None:
