@@ -50,7 +50,7 @@ PARTS: dict[str, Sequence[tuple[Any, str]]] = {
     "legend": [(explanation, "with_legend")],
     "heat over the photograph": [(explanation, "draw")],
     "encode": [(writing, "encode"), (io, "encode")],
-    "peak, boxes, line of the manifest": [(writing, "_target")],
+    "peak, boxes, line of the manifest": [(explanation.Explanation, "to_dict")],
     "write": [(RunFolder, "write"), (io, "write_whole")],
 }
 ALL = "all of it"
