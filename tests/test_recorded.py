@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -116,6 +117,36 @@ def test_a_network_that_needs_several_images_is_refused(tmp_path):
 def test_what_the_network_records_is_what_it_runs(tmp_path):
     assert cam.load_classifier(script(Loops(), tmp_path / "loops.pt"), device="cpu", input_size=32).head.classes == 4
     check_like(cam.load_classifier(script(Loops(), tmp_path / "loops.pt"), device="cpu", input_size=32), Loops(), 32)
+
+
+class Named(Net):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features = self.body(x).mean((2, 3))
+        return {"features": features[:, :4], "logits": self.fc(features)}
+
+
+class WithoutGradients(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self.body(x)
+        return self.fc(features.mean((2, 3)))
+
+
+def both_ways(file: Path) -> list[Callable[[], cam.Classifier]]:
+    return [lambda: cam.load_classifier(file, device="cpu"), lambda: cam.wrap(torch.export.load(file).module())]
+
+
+def test_outputs_keep_their_names(tmp_path):
+    for load in both_ways(export(Named(), tmp_path / "net.pt2", side=32)):
+        assert load().head.weight.equal(Net().fc.weight)
+
+
+def test_an_operation_that_cannot_be_run_is_named(tmp_path):
+    for load in both_ways(export(WithoutGradients(), tmp_path / "net.pt2", side=32)):
+        with pytest.raises(
+            ModelError, match=r"has the operation .*wrap_with_set_grad_enabled, which is not supported\."
+        ):
+            load()
 
 
 @pytest.mark.parametrize("decomposed", [False, True])

@@ -130,6 +130,9 @@ def test_several_networks_that_fit_are_refused_by_name() -> None:
     with pytest.raises(WeightsError, match="several sets of weights that fit the network: 'student', 'teacher'"):
         chosen({"student": STATE, "teacher": other}, linear())
     assert same(chosen({"student": STATE, "teacher": dict(STATE)}, linear())[0], STATE)
+    more_classes = {"fc.weight": torch.ones(9, 3), "fc.bias": torch.ones(9)}
+    with pytest.raises(WeightsError, match="several sets of weights"):  # the trained classes may be either's
+        chosen({"pretrained": STATE, "model": more_classes}, linear())
     smaller = {"fc.weight": torch.ones(2, 2)}
     assert same(chosen({"teacher": smaller, "student": STATE}, linear())[0], STATE)  # fits better
 

@@ -161,7 +161,7 @@ class _Part(NamedTuple):
 
     place: str
     prefix: str
-    fit: tuple[int, int]  # number of keys that are the network's, and of those the shapes
+    fit: tuple[int, int]  # number of keys that are the network's, and of those the shape but for the first dimension
 
     @property
     def name(self) -> str:
@@ -230,7 +230,7 @@ def _parts(place: str, state: Mapping[str, Tensor], expected: Mapping[str, Tenso
         for prefix, inner in ((key[:start], key[start:]) for start in starts):
             if inner in expected:
                 keys[prefix] += 1
-                shapes[prefix] += expected[inner].shape == value.shape
+                shapes[prefix] += expected[inner].shape[1:] == value.shape[1:]  # with any number of classes
     return [_Part(place, prefix, (count, shapes[prefix])) for prefix, count in keys.items()]
 
 

@@ -14,14 +14,15 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_map
 
 from cam.classifiers.checkpoints import check_stored
-from cam.classifiers.sources.program import Block, Program, Ref, Step, find_operation
+from cam.classifiers.sources.program import OPERATIONS, Block, Program, Ref, Step, find_operation, unsupported
 from cam.errors import ModelError
 
 _SCHEMA = 8  # of the graph in the file
 _DTYPES = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64]
 _DTYPES += [torch.complex32, torch.complex64, torch.complex128, torch.bool, torch.bfloat16]  # from number 1 on
 _FORMATS = (None, torch.contiguous_format, torch.channels_last, torch.channels_last_3d, torch.preserve_format)
-_ARITHMETIC = {"add", "sub", "mul", "floordiv", "mod", "neg", "pow", "truediv", "eq", "ne", "ge", "gt", "le", "lt"}
+_ARITHMETIC = {"getitem", "add", "sub", "mul", "floordiv", "mod", "neg", "pow", "truediv"}
+_ARITHMETIC |= {"eq", "ne", "ge", "gt", "le", "lt"}
 _CHECKS = ("_assert", "sym_constrain")  # operations that check what was recorded, such as the precision
 _TENSORS = ("parameter", "buffer", "tensor_constant")
 
@@ -82,8 +83,17 @@ def _from_json(module: dict[str, Any], tensors: dict[str, Tensor]) -> Program:
     _check_inputs(inputs)
     steps = [step for node in graph["nodes"] if (step := _step(node))]
     results = [_argument(spec["user_output"]["arg"]) for spec in signature["output_specs"] if "user_output" in spec]
-    block = Block(inputs, steps, results[0] if len(results) == 1 else tuple(results))
+    spec = json.loads(module["module_call_graph"][0]["signature"]["out_spec"])[1]
+    is_dict = spec["type"] == "builtins.dict" and len(results) == len(spec["children_spec"])
+    block = Block(inputs, steps, _outputs(results, json.loads(spec["context"]) if is_dict else None))
     return Program(block, constants, [size.get("as_int") for size in graph["tensor_values"][inputs[0]]["sizes"]])
+
+
+def _outputs(results: Sequence[Any], keys: Sequence[str] | None) -> Any:
+    """What a network returns, of which dictionaries keep their keys."""
+    if keys:
+        return dict(zip(keys, results, strict=True))
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 def _check_inputs(inputs: Sequence[str]) -> None:
@@ -100,7 +110,9 @@ def _step(node: dict[str, Any]) -> Step | None:
         module, _, operation = module.rpartition(".")
         if operation.startswith(_CHECKS):
             return None
-        function = find_operation(f"{module.removeprefix('torch.ops.')}::{operation}", name)
+        if module != "torch.ops.aten":
+            raise unsupported(node["target"])
+        function = find_operation(f"aten::{operation}", name)
     args = [_argument(argument["arg"]) for argument in node["inputs"] if argument["kind"] != 2]
     kwargs = {argument["name"]: _argument(argument["arg"]) for argument in node["inputs"] if argument["kind"] == 2}
     outputs = [_names(_argument(output)) for output in node["outputs"]]
@@ -153,10 +165,18 @@ def from_graph_module(module: fx.GraphModule) -> Program:
             inputs.append(node.name)
             shape = [size if isinstance(size, int) else None for size in node.meta["val"].shape]
         elif node.op == "get_attr":
-            constants[node.name] = operator.attrgetter(node.target)(module)
+            value = operator.attrgetter(node.target)(module)
+            if isinstance(value, Tensor):  # else a part of an operation that is refused
+                constants[node.name] = value
         elif node.op == "output":
-            outputs = args[0][0] if len(args[0]) == 1 else tuple(args[0])
-        elif node.op == "call_function":
+            spec: Any = module._out_spec
+            outputs = _outputs(
+                args[0],
+                spec.context if spec.type is dict and len(args[0]) == spec.num_leaves == spec.num_children else None,
+            )
+        elif node.op == "call_function" and not node.target.__name__.startswith(_CHECKS):
+            if not isinstance(node.target, OPERATIONS) and node.target.__name__ not in _ARITHMETIC:
+                raise unsupported(node.target.__name__)
             steps.append(Step(node.target, args, node.name, kwargs))
     _check_inputs(inputs)
     return Program(Block(inputs, steps, outputs), constants, shape)

@@ -21,7 +21,7 @@ from cam.tensors import device_and_dtype, version_of
 
 _FILES = {"from_file", "save"}  # operations that read or write files
 _JOINED = "_cam_joined"  # attribute of the first of several tensors, with their rows in one
-_OPERATIONS = torch._ops.OpOverload, torch._ops.OpOverloadPacket
+OPERATIONS = torch._ops.OpOverload, torch._ops.OpOverloadPacket
 _SAME = 1e-4  # of the largest class score
 
 
@@ -67,13 +67,18 @@ def loop(limit: int, condition: bool, *values: object) -> None:
     """Stand for a step that runs its block, which returns the next condition and values, while that is true."""
 
 
+def unsupported(name: str) -> ModelError:
+    """Say that a network has an operation that cannot be run."""
+    problem = f"The network has the operation {name}, which is not supported"
+    return ModelError(problem, "Give the Python network that it was made from, as file.py:callable")
+
+
 def find_operation(full_name: str, overload: str = "") -> Callable[..., Any]:
     """Find an operation of torch, such as aten::add; ModelError if there is none, or if it reads or writes files."""
     namespace, _, name = full_name.partition("::")
     operations = getattr(torch.ops, namespace) if namespace in ("aten", "prim") else None
     if operations is None or name in _FILES or not hasattr(operations, name):
-        problem = f"The network has the operation {full_name}, which is not supported"
-        raise ModelError(problem, "Give the Python network that it was made from, as file.py:callable")
+        raise unsupported(full_name)
     packet = getattr(operations, name)
     return _AS_WRITTEN.get(name) or (getattr(packet, overload) if overload else packet)
 
@@ -195,7 +200,7 @@ class _Run:
         """Run an operation on all parts; who watches sees one call with all images, and may replace its tensors."""
         tensors = [leaf for leaf in tree_leaves(calls[0]) if isinstance(leaf, Tensor)]
         is_plain = function in _AS_WRITTEN.values()
-        if self.parts == 1 or not (is_plain or isinstance(function, _OPERATIONS)) or not has_torch_function(tensors):
+        if self.parts == 1 or not (is_plain or isinstance(function, OPERATIONS)) or not has_torch_function(tensors):
             return [function(*args, **kwargs) for args, kwargs in calls]
         columns, spec = list(zip(*map(tree_leaves, calls), strict=True)), tree_structure(calls[0])
         joined = [self._rows(column) for column in columns]
