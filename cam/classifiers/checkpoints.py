@@ -28,7 +28,7 @@ _NUMPY: list[Any] = [np.dtype, *{type(np.dtype(kind)) for kind in ("float64", "f
 _SCALAR: Any = np.float64().__reduce__()[0]
 _DATA = [Namespace, SimpleNamespace, type(Path()), *_NUMPY, _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
 
-# Names of what a training script keeps beside a network, and of averaged weights, which are evaluated (EMA).
+# Names of what a training script keeps with a network, and of averaged weights, which are evaluated (EMA).
 _LOSS = re.compile(r"(\w*_)?(criterion|loss|losses|metrics?|acc|accuracy)(_\w*)?\.", re.IGNORECASE)
 AVERAGED = re.compile(r"(?<![a-z])(ema|average|averaged)(?![a-z])|[a-z]EMA", re.IGNORECASE)
 _LIGHTNING_PLAIN = "current_model_state"  # where Lightning keeps the weights of the last step if it averages them
@@ -198,7 +198,7 @@ def choose_state(
 def _take(
     tensors: Mapping[str, Tensor], chosen: _Part, expected: Collection[str], tied: Sequence[_Part]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors of a part without its prefix, with those beside it that may be a layer's, and the keys of the rest."""
+    """Tensors of a part without its prefix, with those next to it that may be a layer's, and the keys of the rest."""
     others = tuple(part.prefix for part in tied if part.place == chosen.place and part != chosen and part.prefix)
     state: dict[str, Tensor] = {}
     left_out: list[str] = []

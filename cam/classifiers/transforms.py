@@ -114,9 +114,9 @@ class MeasuredPreprocessing(Preprocessing):
         """Values for run.json."""
         return {"transform": repr(self.transform), "crop": self.crop, "mean": self.mean, "std": self.std}
 
-    def _refuse(self, refused: bool, asked: str) -> None:
+    def _refuse(self, refused: bool, option: str) -> None:
         if refused:
-            problem = f"{asked} is not possible with preprocessing by {type(self.transform).__name__}"
+            problem = f"{option} is not possible with preprocessing by {type(self.transform).__name__}"
             raise UsageError(problem, "Pass a cam.Preprocessing, or change the transform")
 
 

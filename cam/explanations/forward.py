@@ -139,7 +139,7 @@ def _run(
 
 
 def run_inputs(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], mirrored: bool = False) -> Results:
-    """Run the network on prepared inputs (N, channels, H, W), mirrored first if asked; `frames` say where they lie."""
+    """Run the network on prepared inputs (N, channels, H, W), or mirrored; `frames` say where they lie."""
     dtype = device_and_dtype(classifier.network)[1]
     logits, features, head = classifier.forward(inputs.flip(3) if mirrored else inputs)
     logits, probabilities, bias, statistics = _fetch_small_tensors(classifier, logits, features, head)

@@ -89,7 +89,7 @@ def animation(result: Invariance) -> bytes:
 
 
 def score_map(result: Invariance) -> Figure:
-    """Draw the logit for each position, beside that of the image alone and what should be left of it on the canvas."""
+    """Draw the logit for each position, with that of the image alone and what should be left of it on the canvas."""
     figure, left, right = _two_axes(result)
     label, logits = one_line(result.label), result.logits
     low, high = float(logits.min()), float(logits.max())
