@@ -197,6 +197,11 @@ def test_sixty_four_images_are_enough_for_the_color_scale(tmp_path):
     assert json.loads((tmp_path / "out" / "run.json").read_text())["scale"] == pytest.approx(np.median(own), rel=1e-5)
 
 
+@pytest.mark.parametrize(("save", "side"), [("overlay", 64), ("heat", 32)])
+def test_no_more_pixels_are_read_than_inputs_and_overlays_need(classifier, save, side):
+    assert RunOptions(save=frozenset({save}), max_side=64).min_side(classifier.preprocessing) == side
+
+
 def test_a_bad_image_does_not_change_the_results_of_others(classifier, folder, tmp_path):
     good = run(classifier, folder, tmp_path / "without")
     (folder / "0.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")

@@ -42,7 +42,7 @@ PACKAGES = {
     "images": (
         22,
         "reading images decoding samples bands inputs lists choosing archives unreadable_images bad_pictures "
-        "annotations",
+        "annotations library",
     ),
     "drawing": (12, "overlay legend blending"),
     "runs": (16, "workers run_folder merging resuming run_truth tables batch blending explain_evidence explain_runs"),
