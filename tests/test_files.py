@@ -81,7 +81,11 @@ def test_a_checkpoint_asks_for_its_network_with_a_factory_to_write(run, tmp_path
     ("model", "problem", "remedy"),
     [
         ("timm/resnet18", "is not known", "Write timm:resnet18."),
-        ("microsoft/resnet-50", "is not known", "Write hf:microsoft/resnet-50."),
+        ("microsoft/resnet-50", "is not known", "Write hf:microsoft/resnet-50 if it is"),
+        ("", "is a folder", "Give a file in it"),
+        (".", "is a folder", "Give a file in it"),
+        ("a" * 300, "is not known", "Give a name"),
+        ("a\0", "is not known", "Give a name"),
         ("mine", "names 'mine.py', but not what builds the network", "Give mine.py:make or mine.py:Net."),
         ("mine.py", "names 'mine.py', but not what builds the network", "Give mine.py:make or mine.py:Net."),
         ("nowhere", "is not known", "Give a name that cam models lists, timm:NAME, hf:REPO, or file.py:callable"),

@@ -16,7 +16,7 @@ from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.sources.base import LoadedNetwork
 from cam.classifiers.sources.cards import card_names, from_card, read_card
 from cam.classifiers.sources.factory import from_factory
-from cam.classifiers.sources.files import as_program, from_file, preprocessing_of, unknown_model
+from cam.classifiers.sources.files import as_program, exists_as, from_file, preprocessing_of, unknown_model
 from cam.classifiers.sources.huggingface import from_huggingface, name_folder
 from cam.classifiers.sources.program import find_batch
 from cam.classifiers.sources.timm import declared_by_timm, from_timm
@@ -164,7 +164,7 @@ def load_network(
         loaded = from_timm(model.removeprefix("timm:"), file, random_weights, unsafe_pickle, changes.get("channels_in"))
     elif model.startswith("hf:"):
         loaded = from_huggingface(model.removeprefix("hf:"), file, random_weights, unsafe_pickle)
-    elif Path(model).is_file() and not model.endswith(".py") and model not in card_names():
+    elif exists_as(Path.is_file, Path(model)) and not model.endswith(".py") and model not in card_names():
         if file or random_weights:
             problem = f"--model {model!r} is a file with a network, which has its weights"
             raise UsageError(problem, "Give it without --weights and --no-weights")

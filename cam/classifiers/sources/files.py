@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -23,7 +23,7 @@ from cam.errors import CamError, ModelError, reason_of
 from cam.heads.copies import check_network
 from cam.heads.outputs import unwrap
 
-_SUFFIXES = (".pt", ".pth", ".pt2", ".ckpt", ".bin", ".safetensors", ".onnx", ".py")
+_SUFFIXES = (".pt", ".pth", ".pt2", ".ckpt", ".bin", ".safetensors", ".onnx", ".tar", ".py")
 _SOURCES = ("timm", "hf")  # that may be written with a slash for a colon
 
 
@@ -50,6 +50,13 @@ def from_file(path: Path, unsafe_pickle: bool) -> LoadedNetwork:
         raise ModelError(problem, "Copy it again, or save it again with the installed torch") from error
     preprocessing, declared = preprocessing_of(network)
     return LoadedNetwork(network, preprocessing, weights=path, declared=declared, notes=notes)
+
+
+def exists_as(kind: Callable[[Path], bool], path: Path) -> bool:
+    """True if a path is a file or a folder, whichever `kind` checks; False if no path can be so long."""
+    with suppress(OSError):
+        return kind(path)
+    return False
 
 
 def as_program(network: nn.Module) -> nn.Module:
@@ -128,17 +135,19 @@ def _no_network(path: Path, content: object) -> ModelError:
 def unknown_model(model: str, names: Sequence[str]) -> ModelError:
     """Say what a name may mean that is no model's and no file's."""
     path = Path(model)
-    file = path if path.suffix == ".py" else path.with_suffix(".py")
-    source, slash, rest = model.partition("/")
-    if file.is_file() and path.suffix in ("", ".py"):
+    file = Path(model.removesuffix(".py") + ".py")
+    source, _, rest = model.partition("/")
+    if exists_as(Path.is_file, file):
         problem, remedy = f"names {str(file)!r}, but not what builds the network", f"Give {_builders(file)}"
-    elif path.is_dir():
+    elif exists_as(Path.is_dir, path):
         inside = sorted(str(found) for found in path.iterdir() if found.suffix in _SUFFIXES)
         problem, remedy = "is a folder", f"Give a file in it{f', such as {inside[0]}' if inside else ''}"
     elif path.suffix in _SUFFIXES:
         problem, remedy = "does not exist", "Check the path"
-    elif slash:
-        problem, remedy = "is not known", f"Write {source}:{rest}" if source in _SOURCES else f"Write hf:{model}"
+    elif source in _SOURCES:
+        problem, remedy = "is not known", f"Write {source}:{rest}"
+    elif model.count("/") == 1:
+        problem, remedy = "is not known", f"Write hf:{model} if it is a repository of Hugging Face"
     else:
         similar = difflib.get_close_matches(model, names, 4, 0.7)
         near = f"one of {', '.join(similar)}" if similar else "a name that cam models lists, timm:NAME, hf:REPO"
