@@ -156,7 +156,7 @@ def test_the_legend_of_a_finer_map_has_its_logits(browser, tmp_path):
 def test_the_legend_isolates_labels_that_change_the_writing_direction(page):
     page.evaluate("gapcam.state.set({ class: 3 })")
     line, answer, _ = page.evaluate("gapcam.save.legend()")
-    assert f"\u2068{SHOWN[3]}\u2069 " in answer
+    assert answer.startswith(f"\u2068{SHOWN[3]}\u2069, ")
     assert line.startswith(f"Evidence for \u2068{SHOWN[3]}\u2069: probability ")
 
 

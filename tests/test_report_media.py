@@ -83,7 +83,7 @@ def test_selections_and_bars_have_system_colors(browser, reported, scheme):
         page.keyboard.press("ArrowUp")
         assert page.locator("#marker").evaluate(style, "borderTopColor") == "rgb(255, 255, 255)"
         assert page.locator("#cell .bar").first.evaluate(style, "backgroundColor") == ink
-        assert page.locator("#why").evaluate(style, "color") == text
+        assert page.locator("#why [aria-pressed=true]").evaluate(style, "color") == text
         page.keyboard.press("g")
         tile = page.locator("#tiles [aria-selected=true]")
         assert tile.evaluate(style, "backgroundColor") == ground

@@ -203,7 +203,7 @@ def test_one_click_explains_why_a_and_not_b(page, reported):
     number = wrong_ones(records)[1]
     page.locator(f"#rows [data-number='{number}']").click()
     wait_for_picture(page)
-    page.click("#why")
+    page.click("#why button >> nth=0")
     record = records[number]
     predicted, truth = record["targets"][0]["class_idx"], record["truth"]
     assert [state(page, key) for key in ("evidence", "class", "against")] == ["contrast", predicted, truth]

@@ -1,12 +1,15 @@
-/* The answer in a sentence, and the outline of the cells that it points at. */
+/* The answer in a sentence or two, and the outline of the cells that it points at. */
 
 gapcam.answer = (() => {
   const { index } = gapcam.data;
-  const { map, cam, isFiner } = gapcam.evidence;
-  const { byId, element, named, plain, label } = gapcam.format;
+  const { probability, isFiner } = gapcam.evidence;
+  const { byId, element, named, signed, plain, percent, label } = gapcam.format;
   const { outline } = gapcam.geometry;
+  const { rivals } = gapcam.classes;
 
-  const unit = index.activation === "none" ? "" : " logits";
+  const CLOSE = 20; // hundredths of a logit
+  const isValue = index.activation === "none";
+  const hundredths = (value) => Math.round(100 * value);
 
   /* The fewest cells that together have more than half of the positive evidence. */
   function mostOf(values) {
@@ -17,40 +20,91 @@ gapcam.answer = (() => {
     return positive.slice(0, count);
   }
 
-  /* The selected classes, the one with the larger score first; the second is undefined if there is only one. */
-  function leaderAndRival({ mapLogits }, { class: target, against }) {
-    const trails = against !== undefined && mapLogits[against] > mapLogits[target];
-    return trails ? [against, target] : [target, against];
+  /* The cells' positive and negative parts of a total, and the bias, in hundredths that add up to it. */
+  function partsOf(values, bias, total) {
+    const part = (sign) => values.reduce((sum, value) => sum + sign * Math.max(0, sign * value), 0) / values.length;
+    const parts = { positive: hundredths(part(1)), negative: hundredths(part(-1)), bias: hundredths(bias) };
+    const rest = hundredths(total) - parts.positive - parts.negative - parts.bias; // of rounding
+    parts[parts.positive + parts.negative < 0 ? "negative" : "positive"] += rest;
+    return parts;
   }
 
-  /* Where a lead comes from: text and elements. */
-  function reason(values, cells, lead, ofBias) {
-    if (!values) return ["; the map that says where it comes from is not stored"];
-    if (!cells.length) return ["; no cell speaks for it"];
-    const isBias = ofBias > lead / 2;
-    const most = isBias ? `its bias gives ${plain(ofBias, 2)}, most of the evidence` : "most of it";
-    const count = cells.length === 1 ? "the outlined cell" : `the ${cells.length} outlined cells`;
-    return [`; ${most} comes from `, element("strong", "here", "here"), ` (${count} of ${values.length})`];
+  /* What speaks for one side and the other: text and elements. */
+  function sides({ positive, negative, bias }, here, one, other, ofBias) {
+    const number = (part) => signed(part / 100, 2);
+    const speaks = [`${number(positive)} speaks for `, one, ", more than half of it from ", ...here];
+    const most = here.length ? speaks : ["no cell speaks for ", one];
+    const counter = negative ? [`, ${number(negative)} `, ...other] : [];
+    return [...most, ...counter, bias ? `, ${ofBias} ${number(bias)}` : ""];
   }
 
-  /* Show why the leading one of the selected classes leads. */
-  function show(picture, classes) {
-    const [leader, rival] = leaderAndRival(picture, classes);
-    const isAlone = rival === undefined;
-    const contrast = { evidence: "contrast", class: leader, against: rival };
-    const values = isAlone ? cam(picture, leader) : map(picture, contrast);
+  const resolution = (picture) => (isFiner(picture) ? " at this resolution" : "");
+
+  /* By how much one class leads another. */
+  function leads(picture, one, other) {
+    const lead = hundredths(picture.mapLogits[one] - picture.mapLogits[other]);
+    const amount = `${plain(Math.abs(lead) / 100, 2)}${isValue ? "" : " logits"}${resolution(picture)}`;
+    const close = !isValue && Math.abs(lead) < CLOSE ? ", a close call" : "";
+    return [lead < 0 ? " trails " : " leads ", named(label(other)), ` by ${amount}${close}`];
+  }
+
+  /* What the heat of each kind of evidence shows; `here` is empty if no cell is positive, null if there is no map. */
+  const sentences = {
+    logit(row, picture, { class: c }, values, here) {
+      const [share, total] = [probability(row, picture, c), picture.mapLogits[c]];
+      const logit = `${plain(total, 2)}${resolution(picture)}`;
+      const claim = [named(label(c)), `, ${isValue ? logit : percent(share)}`];
+      if (!here) return [...claim, "; the map that says where it comes from is not stored"];
+      const parts = partsOf(values, index.bias[c], total);
+      const isMost = here.length && Math.max(-parts.negative, Math.abs(parts.bias)) <= parts.positive / 2;
+      if (isMost) return [...claim, ": most of the evidence for it comes from ", ...here];
+      const name = isValue ? ": " : `, logit ${logit}: `;
+      return [...claim, name, ...sides(parts, here, "it", ["against it"], "and its bias gives")];
+    },
+
+    contrast(row, picture, { class: c, against }, values, here) {
+      const claim = [named(label(c)), ...leads(picture, c, against)];
+      if (!here) return [...claim, "; the map that says where it comes from is not stored"];
+      const [total, bias] = [picture.mapLogits, index.bias].map((all) => all[c] - all[against]);
+      const other = ["for ", named(label(against))];
+      const parts = partsOf(values, bias, total);
+      return [...claim, ": ", ...sides(parts, here, named(label(c)), other, "and the biases give")];
+    },
+
+    margin(row, picture, { class: c }, values, here) {
+      const count = values.filter((value) => value > 0).length;
+      const claim = [named(label(c)), ` leads all other classes in ${count} of ${values.length} cells`];
+      return here.length ? [...claim, "; most of its lead there comes from ", ...here] : claim;
+    },
+
+    posterior(row, picture, { class: c }, values, here) {
+      if (!here.length) return [named(label(c)), " has no probability in any cell"];
+      return ["Cell by cell, most of the probability of ", named(label(c)), " is ", ...here];
+    },
+  };
+
+  /* By how much the class of a view of its own evidence leads the others, or trails the prediction. */
+  function second(row, picture, { class: c, evidence, against }) {
+    const predicted = row.top[0][0];
+    const others = c === predicted ? rivals(row, { class: c, evidence, against }) : [predicted];
+    const claims = others.map((other) => leads(picture, c, other));
+    return claims.length ? ["It", ...claims[0], ...(claims[1] ? [", and", ...claims[1]] : []), "."] : [];
+  }
+
+  /* Say what the heat, `values`, shows, and outline where; null if its maps are not stored. */
+  function show(row, picture, classes, values) {
+    const { evidence } = classes;
     const cells = values ? mostOf(values) : [];
-    const { mapLogits } = picture;
-    const lead = mapLogits[leader] - (isAlone ? 0 : mapLogits[rival]);
-    const ofBias = index.bias[leader] - (isAlone ? 0 : index.bias[rival]);
-    const claim = isAlone ? [" reaches "] : [" leads ", named(label(rival)), " by "];
-    const amount = `${plain(lead, 2)}${unit}${isFiner(picture) ? " at this resolution" : ""}`;
-    byId("answer").replaceChildren(named(label(leader)), ...claim, amount, ...reason(values, cells, lead, ofBias), ".");
+    const where = [element("strong", "here", "here"), ` (${cells.length} of ${values?.length} cells, outlined)`];
+    const here = values && (cells.length ? where : []);
+    const sentence = sentences[values || evidence === "contrast" ? evidence : "logit"];
+    byId("answer").replaceChildren(...sentence(row, picture, classes, values, here), ".");
+    byId("lead").replaceChildren(...(evidence === "logit" ? second(row, picture, classes) : []));
     for (const line of byId("outline").children) line.setAttribute("d", outline(picture, cells));
   }
 
   function clear() {
-    byId("answer").replaceChildren();
+    for (const id of ["answer", "lead"]) byId(id).replaceChildren();
     for (const line of byId("outline").children) line.removeAttribute("d");
   }
 

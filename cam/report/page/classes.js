@@ -4,7 +4,6 @@ gapcam.classes = (() => {
   const { index } = gapcam.data;
   const { probability } = gapcam.evidence;
   const { byId, element, named, score, plain, label, searchable, findClass, markInvalid, noClass } = gapcam.format;
-  const { isWrong } = gapcam.filter;
   const state = gapcam.state;
 
   const chips = byId("chips");
@@ -47,18 +46,32 @@ gapcam.classes = (() => {
     }
   }
 
-  /* Whether the map tells why an error was made. */
-  function isAnswered(row) {
+  /* The classes that the prediction is compared with: the true class of an error and the runner-up, or else the class
+     that was chosen. */
+  function rivals({ top: [[predicted], runnerUp], truth }, { class: target, against, evidence }) {
+    const others = [truth, runnerUp?.[0]].filter((c, n, all) => c != null && c !== predicted && all.indexOf(c) === n);
+    const chosen = target !== predicted ? target : evidence === "contrast" ? against : others[0];
+    return chosen === undefined || others.includes(chosen) ? others : [chosen];
+  }
+
+  /* Whether the map tells why the prediction is not another class. */
+  function isAnswered(row, rival) {
     const { class: target, against, evidence } = selection(state.current);
-    return evidence === "contrast" && target === row.top[0][0] && against === row.truth;
+    return evidence === "contrast" && target === row.top[0][0] && against === rival;
   }
 
   function showWhy(row) {
-    const button = byId("why");
-    button.hidden = !isWrong(row);
-    if (button.hidden) return;
-    button.setAttribute("aria-pressed", isAnswered(row));
-    button.replaceChildren("Why ", named(label(row.top[0][0])), ", not ", named(label(row.truth)), "?");
+    const others = rivals(row, selection(state.current));
+    byId("why").hidden = !others.length;
+    [...byId("why").children].forEach((button, n) => {
+      const rival = others[n];
+      button.hidden = rival === undefined;
+      if (button.hidden) return;
+      button.value = rival;
+      button.className = rival === row.truth ? "wrong" : "";
+      button.setAttribute("aria-pressed", isAnswered(row, rival));
+      button.replaceChildren("Why ", named(label(row.top[0][0])), ", not ", named(label(rival)), "?");
+    });
   }
 
   /* Show the selection for a picture; null if its evidence cannot be loaded. */
@@ -95,11 +108,13 @@ gapcam.classes = (() => {
     const { class: target, against } = selection(state.current);
     state.set({ class: against, against: target });
   });
-  byId("why").addEventListener("click", () => {
-    const row = index.pictures[state.current.picture];
-    const contrast = { evidence: "contrast", class: row.top[0][0], against: row.truth };
-    state.set(isAnswered(row) ? { evidence: "logit" } : contrast);
+  byId("why").addEventListener("click", ({ target }) => {
+    const button = target.closest("button");
+    if (!button) return;
+    const [row, rival] = [index.pictures[state.current.picture], Number(button.value)];
+    const contrast = { evidence: "contrast", class: row.top[0][0], against: rival };
+    state.set(isAnswered(row, rival) ? { evidence: "logit" } : contrast);
   });
 
-  return { selection, show };
+  return { selection, rivals, show };
 })();

@@ -138,7 +138,7 @@ gapcam.picture = (() => {
   function showSelection() {
     gapcam.classes.show(view.picture);
     draw();
-    gapcam.answer.show(view.picture, selection(state.current));
+    gapcam.answer.show(index.pictures[view.number], view.picture, selection(state.current), view.values);
     cell.showSums(view.picture, selection(state.current));
     showCell();
   }
