@@ -245,8 +245,8 @@ def test_sigmoid_end_to_end(explained, browser):
     result, out = explained("make", "-t", f"top{CLASSES}", "--activation", "sigmoid", "--evidence", "posterior")
     assert result.exit_code == 0, result.output
     (note,) = result.stderr.splitlines()
-    assert note.startswith("input 32x32, center of shorter side 32, bilinear, mean 0.485 0.456 0.406")
-    assert note.endswith(": assumed, with --input-size")
+    assert note.startswith("input 32x32, center crop of the image resized to shorter side 32, bilinear, mean 0.485")
+    assert note.endswith(": assumed, changed by --input-size")
     targets = {target["class_idx"]: target for target in lines(out)[0]["targets"]}
     expected = {c: sigmoid(target["logit"]) for c, target in targets.items()}
     assert {c: target["probability"] for c, target in targets.items()} == pytest.approx(expected, abs=1e-6)

@@ -43,15 +43,15 @@ def test_labels_and_activation_of_a_card_are_only_assumed_for_other_weights(tmp_
     classifier = load_classifier("cifar-resnet20", weights=tmp_path / "ten.safetensors", device="cpu")
     assert classifier.labels == tuple(read_card("cifar-resnet20")["labels"])
     declared, labels, activation = classifier.notes
-    assert declared.endswith("std 0.229 0.224 0.225: from its card")
+    assert declared.endswith("std 0.229,0.224,0.225: from its card, assumed for ten.safetensors")
     assert labels == "labels: those of cifar-resnet20, assumed for ten.safetensors; --labels gives others"
     assert activation == "activation: softmax, that of cifar-resnet20, assumed for ten.safetensors"
     given = {"labels": [str(n) for n in range(10)], "activation": "sigmoid"}
     loaded = load_classifier("cifar-resnet20", weights=tmp_path / "ten.safetensors", device="cpu", **given)
     assert loaded.notes == (declared,)
-    assert load_classifier("digits", device="cpu").notes == (
-        "input 72x72, whole image at shorter side 72, bilinear, mean 0.5, std 0.25: from its card",
-    )
+    (note,) = load_classifier("digits", device="cpu").notes
+    sizes = "input 72x72, whole image resized to shorter side 72, bilinear"
+    assert note == f"{sizes}, mean 0.5,0.5,0.5, std 0.25,0.25,0.25: from its card"
 
 
 def test_a_card_without_weights_needs_some():

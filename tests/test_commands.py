@@ -182,7 +182,7 @@ def test_a_pipe_gets_no_progress_bar_and_no_colors(tmp_path):
     arguments = "-m", "cam", "explain", str(SAMPLES / "five.png"), "-m", "digits", "-o", str(tmp_path / "out")
     result = program(sys.executable, *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.startswith("input 72x72, whole image at shorter side 72")
+    assert result.stderr.startswith("input 72x72, whole image resized to shorter side 72")
     assert result.stderr.count("\n") == 1
     assert "\x1b" not in result.stdout
     assert result.stdout.endswith(f"1 explained, 0 failed: {tmp_path / 'out'}\n")

@@ -121,7 +121,7 @@ def test_a_file_is_explained_by_the_command(run, tmp_path):
     file = export(Net(), tmp_path / "net.pt2", 1, side=32)
     result = run("explain", FIVE, "-m", file, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "input 32x32, center of shorter side 32" in result.stderr
+    assert "input 32x32, center crop of the image resized to shorter side 32" in result.stderr
 
 
 class EqualWeights(Net):

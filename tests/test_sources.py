@@ -54,7 +54,7 @@ def test_timm_networks_have_timms_own_logits(timm, name):
     assert classifier.preprocessing.resize == int(config["input_size"][1] / config["crop_pct"])
     assert classifier.notes[0].endswith(": from timm's pretrained_cfg")
     given = cam.wrap(network, preprocessing=Preprocessing(73, (64, 64)))
-    assert given.notes[0].startswith("input 64x64, center of shorter side 73, bilinear")
+    assert given.notes[0].startswith("input 64x64, center crop of the image resized to shorter side 73, bilinear")
 
 
 def test_timm_names_are_models(timm):
@@ -125,8 +125,8 @@ def test_the_command_prints_what_is_used_and_takes_other_sizes(timm, run, tmp_pa
     result = run("explain", tmp_path / "a.png", *model, *sizes, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines()[0] == (
-        "input 128x96, stretched, lanczos, mean 0.5, std 0.25: "
-        "from timm's pretrained_cfg, with --resize, --interpolation, --mean, --std"
+        "input 128x96, whole image squashed, lanczos, mean 0.5,0.5,0.5, std 0.25,0.25,0.25: "
+        "from timm's pretrained_cfg, changed by --resize, --interpolation, --mean, --std, assumed for w.pth"
     )
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["preprocessing"]["resize"] == [96, 128]
@@ -152,7 +152,7 @@ def test_a_factory_may_return_the_preprocessing_too(tmp_path):
     squash = "transforms.Compose([transforms.Resize((40, 40)), transforms.ToTensor()])"
     classifier = cam.load_classifier(factory(tmp_path, squash))
     assert classifier.preprocessing == Preprocessing((40, 40), (40, 40), (0.0,) * 3, (1.0,) * 3, backend="pillow")
-    assert classifier.notes[0] == "input 40x40, stretched, bilinear, mean 0, std 1: from the factory"
+    assert classifier.notes[0] == "input 40x40, whole image squashed, bilinear, mean 0,0,0, std 1,1,1: from the factory"
 
 
 def test_a_factory_with_a_transform_of_training_is_refused(tmp_path):

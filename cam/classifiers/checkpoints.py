@@ -306,7 +306,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -
     }
     if any(problems.values()):
         problem = "; ".join(f"{kind} {_listed(keys)}" for kind, keys in problems.items() if keys)
-        remedy = "Check that they belong to this model and were saved from the unwrapped network"
+        remedy = "Check that they belong to this model"
         raise WeightsError(f"The weights of {source!r} do not fit the network: {problem}", remedy)
     # Into the network's own dictionary, because it holds the versions by which modules convert old weights.
     merged.update(state)

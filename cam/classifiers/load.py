@@ -17,7 +17,7 @@ from cam.classifiers.sources.base import LoadedNetwork
 from cam.classifiers.sources.cards import card_names, from_card, read_card
 from cam.classifiers.sources.factory import from_factory
 from cam.classifiers.sources.files import as_program, exists_as, from_file, preprocessing_of, unknown_model
-from cam.classifiers.sources.huggingface import from_huggingface, name_folder
+from cam.classifiers.sources.huggingface import from_huggingface, labels_of, name_folder
 from cam.classifiers.sources.program import find_batch
 from cam.classifiers.sources.timm import declared_by_timm, from_timm
 from cam.classifiers.sources.torchvision import from_torchvision, torchvision_names
@@ -183,7 +183,7 @@ def load_network(
     if given := [name for name, value in changes.items() if value is not None]:
         changed = changed.adjusted(**changes)
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        declared = f"{declared or 'assumed'}, with {options}"
+        declared = f"{declared or 'assumed'}, changed by {options}"
     network = loaded.network if output is None else SelectedOutput(loaded.network, output)
     network = network.eval().requires_grad_(False)
     return replace(loaded, network=network, preprocessing=changed, declared=declared, own_weights=file is None)
@@ -207,8 +207,10 @@ def describe_scores(
     """What the class scores of a network are, as arguments of a classifier."""
     chosen, note = choose_activation(activation, loaded.network, loaded.activation, classes)
     binary = classes == 1 and chosen != "none"
-    names = name_classes(labels, loaded.labels, classes, binary=binary)
+    names = name_classes(labels, loaded.labels or labels_of(loaded.network), classes, binary=binary)
     declared = loaded.declared or "assumed; --resize, --crop, --mean and --std give others"
+    if loaded.weights and not loaded.own_weights and declared.startswith("from"):
+        declared = f"{declared}, assumed for {loaded.weights.name}"
     notes = [f"{loaded.preprocessing.describe()}: {declared}", *loaded.notes, *filter(None, [note])]
     if loaded.weights and not loaded.own_weights:  # somebody else's, perhaps of another task
         file = loaded.weights.name

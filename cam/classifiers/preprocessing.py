@@ -96,15 +96,17 @@ class Preprocessing:
     ) -> Preprocessing:
         """Replace the values that are given.
 
-        The input becomes a square of `input_size` pixels, or `crop`; without a crop, `resize` (H, W) is its size. Of
-        another number of channels (`channels_in`) each gets the average of the mean and std that there are.
+        The input becomes a square of `input_size` pixels, of the same part of the image, or `crop`; without a crop,
+        `resize` is its size. With another number of channels (`channels_in`) each has the average of mean and std.
         """
         if input_size is not None and input_size not in range(1, MAX_SIDE + 1):
             problem = f"--input-size must be from 1 to {MAX_SIDE} pixels, got {input_size!r}"
             raise UsageError(problem, "Give the side of a square input, such as 224")
         changes: dict[str, Any] = {}
-        if input_size:
-            changes.update(resize=input_size, crop=(input_size, input_size))
+        if input_size:  # the shorter side grows with the crop, as in timm
+            sides = [int(side * input_size / crop) for side, crop in zip(_pair(self.resize), self.crop, strict=True)]
+            changes["resize"] = (sides[0], sides[1]) if isinstance(self.resize, tuple) else max(sides)
+            changes["crop"] = input_size, input_size
         if resize:
             changes["resize"] = resize
         if crop or (resize and not input_size):
@@ -155,23 +157,22 @@ class Preprocessing:
 
         Example:
             >>> Preprocessing(256, (224, 224), mean=(0.5,), std=(0.25,)).describe()
-            'input 224x224 gray, center of shorter side 256, bilinear, mean 0.5, std 0.25'
+            'input 224x224 gray, center crop of the image resized to shorter side 256, bilinear, mean 0.5, std 0.25'
         """
         (height, width), channels = self.crop, {1: " gray", 3: ""}.get(len(self.mean), f" of {len(self.mean)} bands")
         parts = [f"input {width}x{height}{channels}", self._describe_fit(), self.interpolation]
         for name in ("mean", "std"):
-            numbers = [f"{value:.4g}" for value in getattr(self, name)]
-            parts.append(f"{name} {' '.join(numbers if len(set(numbers)) > 1 else numbers[:1])}")
+            parts.append(f"{name} {','.join(f'{value:.4g}' for value in getattr(self, name))}")
         return ", ".join(part for part in parts if part)
 
     def _describe_fit(self) -> str:
         if self.fit == "whole":
-            return f"whole image at shorter side {np.min(self.resize)}"
+            return f"whole image resized to shorter side {np.min(self.resize)}"
         if self.fit == "stretch" or self.resize == self.crop:
-            return "stretched"
+            return "whole image squashed"
         if isinstance(self.resize, int):
-            return f"center of shorter side {self.resize}"
-        return f"center of {self.resize[1]}x{self.resize[0]}, stretched"
+            return f"center crop of the image resized to shorter side {self.resize}"
+        return f"center crop of the image squashed to {self.resize[1]}x{self.resize[0]}"
 
     def to_json(self) -> dict[str, Any]:
         """Values for run.json."""

@@ -44,7 +44,7 @@ def as_preprocessing(value: object) -> Preprocessing:
         >>> from torchvision.transforms import v2
         >>> steps = [v2.ToImage(), v2.Resize((64, 64)), v2.ToDtype(torch.float32, scale=True)]
         >>> as_preprocessing(v2.Compose(steps)).describe()
-        'input 64x64, stretched, bilinear, mean 0, std 1'
+        'input 64x64, whole image squashed, bilinear, mean 0,0,0, std 1,1,1'
     """
     if isinstance(value, Preprocessing):
         return value

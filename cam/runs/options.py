@@ -153,4 +153,6 @@ def _as_option(name: str, value: Any) -> str:
     if value is None or value is False or value == []:
         return f"no --{name}"
     values = value if isinstance(value, list) else [value]
+    if name in ("resize", "crop"):
+        return f"--{name} {'x'.join(map(str, reversed(values)))}"
     return f"--{name}" if value is True else f"--{name} {','.join(map(str, values))}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -142,7 +144,7 @@ def unknown_model(model: str, names: Sequence[str]) -> ModelError:
     elif exists_as(Path.is_dir, path):
         inside = sorted(str(found) for found in path.iterdir() if found.suffix in _SUFFIXES)
         problem, remedy = "is a folder", f"Give a file in it{f', such as {inside[0]}' if inside else ''}"
-    elif path.suffix in _SUFFIXES:
+    elif path.suffix in _SUFFIXES or model.startswith((".", "/", "~")):
         problem, remedy = "does not exist", "Check the path"
     elif source in _SOURCES:
         problem, remedy = "is not known", f"Write {source}:{rest}"
@@ -150,6 +152,8 @@ def unknown_model(model: str, names: Sequence[str]) -> ModelError:
         problem, remedy = "is not known", f"Write hf:{model} if it is a repository of Hugging Face"
     else:
         similar = difflib.get_close_matches(model, names, 4, 0.7)
+        if find_spec("timm") and model in importlib.import_module("timm").list_models():
+            similar = [f"timm:{model}", *similar]
         near = f"one of {', '.join(similar)}" if similar else "a name that cam models lists, timm:NAME, hf:REPO"
         problem, remedy = "is not known", f"Give {near}, or file.py:callable or a file for your own"
     return ModelError(f"--model {model!r} {problem}", remedy)

@@ -42,12 +42,11 @@ def from_huggingface(name: str, weights: Path | None, random_weights: bool, unsa
 
         own = weights is None and not random_weights
         network = auto.from_pretrained(name, config=config) if own else build()
-    labels = _labels(config.id2label)
     notes: tuple[str, ...] = ()
     if weights:
         network, notes = fill_weights(network, build, {}, weights, unsafe_pickle)
     preprocessing, declared = _preprocessing(transformers, name)
-    return LoadedNetwork(network, preprocessing, labels, weights, declared=declared, notes=notes)
+    return LoadedNetwork(network, preprocessing, labels_of(network), weights, declared=declared, notes=notes)
 
 
 @contextmanager
@@ -80,7 +79,10 @@ def _preprocessing(transformers: ModuleType, name: str) -> tuple[Preprocessing, 
     return as_preprocessing(processor), "from its image processor"
 
 
-def _labels(id2label: Mapping[int, str]) -> tuple[str, ...] | None:
-    """Labels in order of the classes; None if they are the LABEL_0 and so on that transformers makes up."""
-    labels = tuple(id2label[index] for index in sorted(id2label))
+def labels_of(network: nn.Module) -> tuple[str, ...] | None:
+    """Labels that the configuration of a network of transformers has; None without, or if they are only LABEL_0, ..."""
+    id2label = getattr(getattr(network, "config", None), "id2label", None)
+    if not isinstance(id2label, Mapping):
+        return None
+    labels = tuple(str(id2label[index]) for index in sorted(id2label))
     return None if all(map(_NUMBERED.fullmatch, labels)) else labels
