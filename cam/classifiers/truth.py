@@ -101,7 +101,7 @@ def read_truth(source: str | None, pictures: Iterable[tuple[str, str]], labels: 
     if source is None:
         return Truth()
     if source == "folder":
-        return _match_folders({path: Path(path).parent for path, _ in pictures}, labels)
+        return _match_folders({path: Path(path).absolute().parent for path, _ in pictures}, labels)
     return _read_table(Path(source), list(pictures), labels)
 
 

@@ -34,6 +34,16 @@ def _layer_norm(
     return out if bias is None else torch.add(out, bias)
 
 
+def _group_norm(
+    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    grouped = x.reshape(len(x), groups, -1)
+    out = _layer_norm(grouped, [grouped.shape[2]], eps=eps).view_as(x)
+    weight, bias = (p if p is None else p.view(-1, *[1] * (x.ndim - 2)) for p in (weight, bias))
+    out = out if weight is None else out * weight
+    return out if bias is None else torch.add(out, bias)
+
+
 def _rms_norm(x: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     eps = torch.finfo(x.dtype).eps if eps is None else eps
     mean_square = x.square().mean(tuple(range(-len(shape), 0)), keepdim=True)
@@ -54,6 +64,7 @@ def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) 
 _NORMALIZATIONS: dict[Call, Call] = {
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
+    F.group_norm: _group_norm,
     F.rms_norm: _rms_norm,
     F.normalize: _normalize,
     F.cosine_similarity: _cosine_similarity,

@@ -67,6 +67,11 @@ def cosine(net: Any) -> tuple[Tensor, Tensor]:
     return F.normalize(net.fc.weight), torch.zeros(C)
 
 
+@odd("gap-norm-linear", known=centered, norm=lambda: nn.GroupNorm(1, K))
+def group_norm_behind_the_pool(net, x):
+    return net.fc(net.norm(F.relu(net.conv(x)).mean((2, 3))))
+
+
 @odd("gap-norm-linear", known=centered, norm=lambda: nn.LayerNorm(K))
 def handwritten_layer_norm(net, x):
     pooled = F.relu(net.conv(x)).mean((2, 3), keepdim=True)
