@@ -52,7 +52,7 @@ def test_keys_go_through_the_pictures_from_the_first_to_the_last(browser, report
         lines = page.evaluate(
             """([box, height]) => Math.floor(document.getElementById(box).clientHeight / height)
         """,
-            [box, 64 if box == "list" else 168],
+            [box, 64 if box == "list" else 200],
         )
         steps = [("ArrowDown", columns), ("ArrowRight", columns + 1), ("ArrowDown", 2 * columns + 1)]
         below = min(COUNT - 1, columns * (1 + lines))
@@ -77,6 +77,7 @@ def test_keys_go_through_the_pictures_from_the_first_to_the_last(browser, report
         page.keyboard.press("Enter")
         wait_for_picture(page)
         assert (state(page, "view"), page.locator("#stage").is_visible()) == ("pictures", True)
+        assert focused(page) == "stage"
 
 
 def test_a_click_gives_the_list_the_keyboard(page):
@@ -164,3 +165,11 @@ def test_tiles_keep_the_shape_of_their_photographs(browser, reported, width):
             assert box["x"] + box["width"] <= tile["x"] + tile["width"]
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator("#tiles").evaluate("(tiles) => tiles.clientHeight") < 800
+        labels = page.locator("#tiles .tile bdi")
+        for label in labels.all():  # two lines, and all of the text if that is enough
+            lines, hidden = label.evaluate("(label) => [label.clientHeight, label.scrollHeight - label.clientHeight]")
+            assert lines <= 37
+            assert hidden <= 1 or lines >= 33
+        bottoms = page.evaluate("""[...document.querySelectorAll("#tiles .tile")].map((tile) =>
+            tile.getBoundingClientRect().bottom - tile.querySelector(".texts").getBoundingClientRect().bottom)""")
+        assert min(bottoms) >= 0

@@ -167,8 +167,7 @@ def test_filters(page, reported):
     assert listed(page) == [n for n in range(COUNT) if margins[n] < median]
     page.click("#clear")
     c = rows[0]["top"][0][0]
-    page.fill("#of", f"{c} ")
-    page.keyboard.press("Tab")
+    page.locator("#of").press_sequentially(f"{c} ")  # while typing
     assert listed(page) == [n for n, row in enumerate(rows) if c in (row["top"][0][0], row["truth"])]
     page.click("#clear")
     confusions = [f"{row['truth']}>{row['top'][0][0]}" for row in rows]
@@ -177,8 +176,35 @@ def test_filters(page, reported):
     page.click("#clear")
     page.fill("#text", "QUOTE'")
     assert [records[n]["path"].endswith(NAMES[1]) for n in listed(page)] == [True]
-    page.fill("#text", "no such picture")
-    assert page.locator("#nothing").is_visible()
+
+
+def test_a_filter_shows_its_first_match_or_says_that_there_is_none(page, browser, reported):
+    wrong = wrong_ones(reported[2])
+    show_picture(page, wrong[1] + 1)
+    page.select_option("#show", "wrong")
+    wait_for_picture(page)
+    assert state(page, "picture") == wrong[0]
+    show_picture(page, wrong[2])
+    page.locator("#of").press_sequentially(f"{rows_of(page)[wrong[2]]['truth']}")
+    assert state(page, "picture") == wrong[2]  # still among the matches
+    stage = page.locator("#stage").bounding_box()
+    page.fill("#of", "no such class")
+    messages = page.locator(".nothing:visible")
+    assert messages.all_inner_texts() == ["No picture matches these filters."] * 2  # in the list and
+    message = messages.last.bounding_box()
+    assert stage["x"] <= message["x"] + message["width"] / 2 <= stage["x"] + stage["width"]
+    assert abs(message["y"] + message["height"] / 2 - stage["y"] - stage["height"] / 2) < stage["height"] / 2
+    assert not any(page.locator(name).is_visible() for name in ("#stage", "#answer", "#chips", "#list"))
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    tiles, message = page.locator("#grid").bounding_box(), page.locator("#grid .nothing").bounding_box()
+    assert tiles["x"] <= message["x"] < message["x"] + message["width"] <= tiles["x"] + tiles["width"]
+    page.click("#clear")
+    page.locator("#tiles .tile").first.wait_for()
+    page.keyboard.press("g")
+    assert (page.locator(".nothing:visible").count(), page.locator("#stage").is_visible()) == (0, True)
+    with opened(browser, reported[1], f"#show=right&picture={NAMES[4]}") as other:
+        assert state(other, "picture") == listed(other)[0]
 
 
 def test_sorting(page):

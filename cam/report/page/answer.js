@@ -38,11 +38,17 @@ gapcam.answer = (() => {
     return [...most, ...counter, bias ? `, ${ofBias} ${number(bias)}` : ""];
   }
 
+  /* The logit that the map adds up to, as exact as the list has it. */
+  function logitOf(row, picture, c) {
+    const listed = row.top.find(([other]) => other === c);
+    return listed && !isFiner(picture) ? listed[1] : picture.mapLogits[c];
+  }
+
   const resolution = (picture) => (isFiner(picture) ? " at this resolution" : "");
 
   /* By how much one class leads another. */
-  function leads(picture, one, other) {
-    const lead = hundredths(picture.mapLogits[one] - picture.mapLogits[other]);
+  function leads(row, picture, one, other) {
+    const lead = hundredths(logitOf(row, picture, one) - logitOf(row, picture, other));
     const amount = `${plain(Math.abs(lead) / 100, 2)}${isValue ? "" : " logits"}${resolution(picture)}`;
     const close = !isValue && Math.abs(lead) < CLOSE ? ", a close call" : "";
     return [lead < 0 ? " trails " : " leads ", named(label(other)), ` by ${amount}${close}`];
@@ -51,7 +57,7 @@ gapcam.answer = (() => {
   /* What the heat of each kind of evidence shows; `here` is empty if no cell is positive, null if there is no map. */
   const sentences = {
     logit(row, picture, { class: c }, values, here) {
-      const [share, total] = [probability(row, picture, c), picture.mapLogits[c]];
+      const [share, total] = [probability(row, picture, c), logitOf(row, picture, c)];
       const logit = `${plain(total, 2)}${resolution(picture)}`;
       const claim = [named(label(c)), `, ${isValue ? logit : percent(share)}`];
       if (!here) return [...claim, "; the map that says where it comes from is not stored"];
@@ -63,9 +69,10 @@ gapcam.answer = (() => {
     },
 
     contrast(row, picture, { class: c, against }, values, here) {
-      const claim = [named(label(c)), ...leads(picture, c, against)];
+      const claim = [named(label(c)), ...leads(row, picture, c, against)];
       if (!here) return [...claim, "; the map that says where it comes from is not stored"];
-      const [total, bias] = [picture.mapLogits, index.bias].map((all) => all[c] - all[against]);
+      const total = logitOf(row, picture, c) - logitOf(row, picture, against);
+      const bias = index.bias[c] - index.bias[against];
       const other = ["for ", named(label(against))];
       const parts = partsOf(values, bias, total);
       return [...claim, ": ", ...sides(parts, here, named(label(c)), other, "and the biases give")];
@@ -87,7 +94,7 @@ gapcam.answer = (() => {
   function second(row, picture, { class: c, evidence, against }) {
     const predicted = row.top[0][0];
     const others = c === predicted ? rivals(row, { class: c, evidence, against }) : [predicted];
-    const claims = others.map((other) => leads(picture, c, other));
+    const claims = others.map((other) => leads(row, picture, c, other));
     return claims.length ? ["It", ...claims[0], ...(claims[1] ? [", and", ...claims[1]] : []), "."] : [];
   }
 

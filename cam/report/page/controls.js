@@ -2,13 +2,13 @@
 
 (() => {
   const { index } = gapcam.data;
-  const { byId, element, isolated, label, searchable, findClasses, markInvalid, noClass, noClasses } = gapcam.format;
+  const { byId, element, isolated, label, searchable, markInvalid } = gapcam.format;
   const state = gapcam.state;
 
   const LARGEST_FIRST = new Set(["completeness", "border"]); // the suspicious end comes first
 
   /* Bind a control to a key: `read` parses its text (undefined if invalid), `write` shows a value. */
-  function bind(id, key, read = String, write = (value) => value ?? "", problem = noClass) {
+  function bind(id, key, read = String, write = (value) => value ?? "", problem) {
     const control = byId(id);
     const event = ["range", "search", "number"].includes(control.type) ? "input" : "change";
     control.addEventListener(event, () => {
@@ -24,7 +24,6 @@
   }
 
   const readNumber = (text) => (text === "" ? null : Number(text) >= 0 ? Number(text) : undefined);
-  const readClasses = (text) => (text.trim() && !findClasses(text).length ? undefined : text.trim());
 
   byId("classes").append(...index.labels.map((_, c) => Object.assign(element("option"), { value: searchable(c) })));
   byId("colormap").append(...Object.keys(index.drawing.colormaps).map((name) => element("option", "", name)));
@@ -38,7 +37,7 @@
   bind("text", "text");
   bind("show", "show");
   bind("low-margin", "margin", readNumber, undefined, () => "Must be 0 or more logits.");
-  bind("of", "of", readClasses, undefined, noClasses);
+  bind("of", "of", (text) => text.trim());
   bind("confusion", "confusion", (text) => text || null);
   bind("sort", "sort");
   byId("sort").addEventListener("change", ({ target }) => {

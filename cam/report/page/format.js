@@ -64,7 +64,6 @@ gapcam.format = (() => {
   }
 
   const noClass = (text) => `"${text}" matches no class, or several. Choose one from the list.`;
-  const noClasses = (text) => `No label contains "${text}".`;
 
   /* A name where no element is possible; Unicode marks isolate its writing direction. */
   const isolated = (text) => `\u2068${visible(text)}\u2069`;
@@ -74,6 +73,6 @@ gapcam.format = (() => {
     [...node.childNodes].map((part) => (part.localName === "bdi" ? isolated : String)(part.textContent)).join("");
 
   const numbers = { signed, plain, percent, score, pictures };
-  const classes = { label, searchable, findClass, findClasses, noClass, noClasses };
+  const classes = { label, searchable, findClass, findClasses, noClass };
   return { ...numbers, ...classes, visible, isolated, textOf, byId, element, named, markInvalid };
 })();

@@ -42,8 +42,14 @@
   }
 
   const box = byId("tiles");
-  const { select, open } = state;
-  const tiles = gapcam.scroller(box, { make, width: 132, height: 168, move: select, click: open, enter: open });
+  const { select } = state;
+  const tiles = gapcam.scroller(box, { make, width: 132, height: 200, move: select, click: open, enter: open });
+
+  /* Open a picture, and give its photograph the keyboard. */
+  function open(number) {
+    state.open(number);
+    byId("stage").focus();
+  }
 
   function showNote() {
     const colors = state.current.colormap === "signed" ? ": warm speaks for it, cold against it" : "";

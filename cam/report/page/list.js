@@ -69,11 +69,12 @@ gapcam.list = (() => {
   /* Rebuild the list; scroll to the selected picture, or to the top. */
   function refill(scrollToPicture) {
     const order = listed(state.current);
+    byId("pictures").classList.toggle("no-match", !order.length);
     list.refill(order);
     const total = index.pictures.length;
     const failed = index.failed.length ? `; ${index.failed.length} failed` : "";
     byId("count").textContent = `${order.length === total ? "" : `${order.length} of `}${pictures(total)}${failed}`;
-    byId("nothing").hidden = order.length > 0;
+    if (order.length && !order.includes(state.current.picture)) state.select(order[0]);
     if (scrollToPicture) list.reveal();
     else box.scrollTop = 0;
   }
