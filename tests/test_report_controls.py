@@ -147,6 +147,8 @@ def test_csv_saves_the_filtered_list(page, reported, tmp_path):
         target = records[n]["targets"][0]
         assert float(row["logit"]) == pytest.approx(target["logit"], abs=1e-5)
         assert float(row["probability"]) == pytest.approx(target["probability"], abs=1e-5)
+        top = page.evaluate("(n) => gapcam.data.index.pictures[n].top", n)
+        assert float(row["lead"]) == pytest.approx(top[0][1] - top[1][1], abs=1e-5)
         assert (int(row["class_idx"]), row["verdict"]) == (target["class_idx"], "wrong")
     assert page.evaluate("gapcam.save.table()").count("\r\n") == len(rows) + 1
     page.evaluate("for (const row of gapcam.data.index.pictures) row.path = row.name")

@@ -150,7 +150,7 @@ def test_the_legend_of_a_finer_map_has_its_logits(browser, tmp_path):
         }""")
         a, b = (cam.explain(classifier, path, c, resolution=64).map_logit for c in classes)
         line, *_ = page.evaluate("gapcam.save.legend()")
-        assert f"margin {a - b:.2f} at this resolution".replace("-", "\u2212") in line
+        assert f"lead {a - b:.2f} at this resolution".replace("-", "\u2212") in line
 
 
 def test_the_legend_isolates_labels_that_change_the_writing_direction(page):

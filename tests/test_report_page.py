@@ -222,6 +222,10 @@ def test_sorting(page):
             assert [values[n] for n in listed(page)] == sorted(values, reverse=largest_first)
             assert ("largest" in page.locator("#order").inner_text()) == largest_first
             page.click("#order")
+    page.select_option("#sort", "lead")  # not the evidence of that name
+    assert page.locator("label", has=page.locator("#low-margin")).inner_text().strip() == "Lead below"
+    lead = keys["margin"][listed(page)[0]]
+    assert page.locator("#rows .truth .number").first.inner_text() == f"lead {lead:.2f}"
 
 
 def test_one_click_explains_why_a_and_not_b(page, reported):

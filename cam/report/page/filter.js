@@ -5,12 +5,12 @@ gapcam.filter = (() => {
   const { findClasses } = gapcam.format;
 
   const isWrong = ({ truth, top }) => truth !== null && truth !== top[0][0];
-  const marginOf = ({ top }) => (top.length > 1 ? top[0][1] - top[1][1] : Infinity);
+  const leadOf = ({ top }) => (top.length > 1 ? top[0][1] - top[1][1] : Infinity);
 
   const measures = {
     input: (_, number) => number,
     confidence: ({ top }) => top[0][2] ?? top[0][1],
-    margin: marginOf,
+    margin: leadOf,
     completeness: ({ completeness }) => completeness,
     border: ({ border }) => border,
   };
@@ -22,7 +22,7 @@ gapcam.filter = (() => {
   /* For the value of each filter that is set, a function that tells which pictures pass. */
   const filters = {
     show: (show) => (row) => show === "all" || (row.truth !== null && isWrong(row) === (show === "wrong")),
-    margin: (margin) => (row) => marginOf(row) < margin,
+    margin: (margin) => (row) => leadOf(row) < margin,
     of(text) {
       const classes = new Set(findClasses(text));
       return ({ top, truth }) => classes.has(top[0][0]) || classes.has(truth);
@@ -44,5 +44,5 @@ gapcam.filter = (() => {
       .map(({ number }) => number);
   }
 
-  return { listed, isWrong, marginOf, keys: [...Object.keys(filters), "sort", "order"] };
+  return { listed, isWrong, leadOf, keys: [...Object.keys(filters), "sort", "order"] };
 })();

@@ -3,7 +3,7 @@
 gapcam.list = (() => {
   const { index, preview, addressOf } = gapcam.data;
   const { byId, element, named, percent, score, pictures, plain, label, visible } = gapcam.format;
-  const { listed, isWrong, marginOf, keys } = gapcam.filter;
+  const { listed, isWrong, leadOf, keys } = gapcam.filter;
   const state = gapcam.state;
 
   const IMAGE = 56; // side in pixels, as in list.css
@@ -18,7 +18,7 @@ gapcam.list = (() => {
   /* The value that the list is sorted by, unless the row shows it already. */
   function sortValue(row) {
     const { sort } = state.current;
-    if (sort === "margin") return `margin ${plain(marginOf(row), 2)}`;
+    if (sort === "margin") return `lead ${plain(leadOf(row), 2)}`;
     if (sort === "border") return `border ${percent(row.border)}`;
     if (sort === "completeness") return `error ${row.completeness.toExponential(1)}`;
     return "";

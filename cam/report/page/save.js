@@ -5,7 +5,7 @@ gapcam.save = (() => {
   const { byId, isolated, percent, plain, label, textOf } = gapcam.format;
   const { probability, isFiner } = gapcam.evidence;
   const { selection } = gapcam.classes;
-  const { isWrong, marginOf } = gapcam.filter;
+  const { isWrong, leadOf } = gapcam.filter;
   const { box } = gapcam.geometry;
   const { describe } = gapcam.legend;
   const state = gapcam.state;
@@ -29,7 +29,7 @@ gapcam.save = (() => {
     const { mapLogits } = picture;
     const score =
       evidence === "contrast"
-        ? `margin ${plain(mapLogits[target] - mapLogits[against], 2)}`
+        ? `lead ${plain(mapLogits[target] - mapLogits[against], 2)}`
         : `${share === null ? "value" : `probability ${percent(share)}, logit`} ${plain(mapLogits[target], 2)}`;
     const resolution = isFiner(picture) ? " at this resolution" : "";
     const parts = describe(selection(state.current)).caption;
@@ -119,10 +119,10 @@ gapcam.save = (() => {
       const row = index.pictures[number];
       const [c, logit, probability] = row.top[0];
       const truth = row.truth === null ? ["", ""] : [label(row.truth), isWrong(row) ? "wrong" : "right"];
-      return [row.path, label(c), c, logit, probability ?? "", ...truth, marginOf(row), row.completeness, row.border];
+      return [row.path, label(c), c, logit, probability ?? "", ...truth, leadOf(row), row.completeness, row.border];
     });
     const names = ["path", "prediction", "class_idx", "logit", "probability", "truth", "verdict"];
-    const header = [...names, "margin", "completeness_error", "border_share"];
+    const header = [...names, "lead", "completeness_error", "border_share"];
     return [header, ...lines].map((line) => line.map(csvField).join(",")).join("\r\n") + "\r\n";
   }
 
