@@ -44,6 +44,35 @@ def test_on_a_phone_the_answer_is_below_the_photograph_and_the_list_a_drawer(bro
         assert page.locator("#open-list").is_hidden()
 
 
+def test_on_a_phone_the_probabilities_are_above_the_fold(browser, reported):
+    with opened(browser, reported[1], viewport=PHONE) as page:
+        for number in range(6):  # some are right, some wrong
+            show_picture(page, number)
+            chips = [chip.locator(".number").last for chip in page.locator("#chips .chip").all()]
+            shares = [
+                f"{100 * share:.1f} %" for *_, share in page.evaluate(f"gapcam.data.index.pictures[{number}].top")
+            ]
+            assert [chip.inner_text() for chip in chips] == shares
+            assert max(chip.bounding_box()["y"] + chip.bounding_box()["height"] for chip in chips) < PHONE["height"]
+        page.set_viewport_size({"width": 1400, "height": 900})
+        assert page.locator("#panel #chips").is_visible()
+
+
+@pytest.mark.parametrize(("box", "table"), [(".table", "#groups"), (".wide-table", "#matrix")])
+def test_on_a_phone_tables_of_the_summary_scroll_in_a_box_with_an_edge(browser, reported, box, table):
+    with opened(browser, reported[1], "#view=summary", viewport=PHONE) as page:
+        frame = page.locator(f"#summary {box}")
+        assert frame.evaluate("(box) => getComputedStyle(box).borderRightStyle") == "solid"
+        edges = frame.bounding_box()
+        assert edges["x"] >= 0
+        assert edges["x"] + edges["width"] <= PHONE["width"]
+        if table == "#matrix":  # as with longer labels
+            page.locator("#matrix td").first.evaluate("(cell) => { cell.style.minWidth = '600px'; }")
+        frame.evaluate("(box) => { box.scrollLeft = 1e9; }")
+        assert frame.evaluate("(box) => box.scrollLeft") > 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
 def test_a_drawer_shows_the_selected_picture(browser, reported):
     with opened(browser, reported[1], viewport=PHONE) as page:
         show_picture(page, COUNT - 1)

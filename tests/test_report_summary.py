@@ -43,7 +43,12 @@ def test_the_table_has_precision_recall_and_what_a_class_is_taken_for(page, clas
     assert page.locator("#summary .table").evaluate("(box) => box.scrollWidth - box.clientWidth") == 0
     assert rows.count() == 1 + np.count_nonzero(counts.sum(0) + counts.sum(1))
     accuracy = percent(np.trace(counts) / COUNT)
-    assert rows.first.locator("td").all_inner_texts()[:4] == [str(COUNT), accuracy, accuracy, ""]
+    assert rows.first.locator("td").all_inner_texts()[:4] == [
+        str(COUNT),
+        accuracy,
+        accuracy,
+        f"others ({COUNT - np.trace(counts)})",
+    ]
     for line in rows.all()[1:]:
         c = int(line.get_attribute("data-class"))
         cells = line.locator("td").all_inner_texts()
@@ -51,7 +56,9 @@ def test_the_table_has_precision_recall_and_what_a_class_is_taken_for(page, clas
         expected = [percent(score[c]) if np.isfinite(score[c]) else "\u2013" for score in (precision, recall)]
         assert cells[1:3] == expected
         wrong = np.where(np.arange(5) == c, 0, counts[c])
-        assert cells[3] == (f"{SHOWN[wrong.argmax()]} ({wrong.max()})" if wrong.any() else "")
+        others = np.where(np.arange(5) == c, 0, counts[:, c])
+        mistaken = f"for it: {SHOWN[others.argmax()]} ({others.max()})" if others.any() else "\u2013"
+        assert cells[3] == (f"{SHOWN[wrong.argmax()]} ({wrong.max()})" if wrong.any() else mistaken)
         line.locator("button").click()
         text = page.locator("#group-text").inner_text()
         assert f", {truth.count(c)} with this true class. Precision {expected[0]}, recall {expected[1]}." in text
@@ -80,6 +87,14 @@ def test_the_matrix_counts_and_opens_the_pictures_of_each_pair(page, classes_of)
         assert state(page, "picture") == expected[0]
         assert state(page, "evidence") == ("logit" if a == b else "contrast")
         page.keyboard.press("s")
+
+
+def test_the_summary_says_that_filters_do_not_apply_to_it(page):
+    page.click("#view-summary")
+    assert page.locator("#unfiltered").is_hidden()
+    page.evaluate("gapcam.state.set({ show: 'wrong' })")
+    assert page.locator("#unfiltered").is_visible()
+    assert page.locator("#groups td").first.inner_text() == str(COUNT)
 
 
 def test_cards_show_the_most_confident_photograph(page, reported):

@@ -90,6 +90,11 @@ gapcam.classes = (() => {
     }
   }
 
+  const phone = matchMedia("(max-width: 800px)");
+  const placeChips = () => byId(phone.matches ? "why" : "classes-title").after(chips);
+  phone.addEventListener("change", placeChips);
+  placeChips();
+
   for (const id of ["class", "against"]) {
     byId(id).addEventListener("change", (event) => {
       const c = findClass(event.target.value);

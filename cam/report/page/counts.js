@@ -31,6 +31,7 @@ gapcam.counts = (() => {
   const precision = (c) => count(c, c) / total(ofPrediction.get(c));
   const recall = (c) => count(c, c) / total(ofTruth.get(c));
   const accuracy = right / labeled;
+  const wrong = labeled - right;
 
   /* The other classes that a class was taken for, or that were taken for it, with their counts, most frequent first. */
   const others = (counts, c) =>
@@ -41,5 +42,5 @@ gapcam.counts = (() => {
   const trueCount = (c) => total(ofTruth.get(c));
   const picturesOf = (truth, predicted) => pictures.get(`${truth}>${predicted}`) ?? [];
 
-  return { labeled, accuracy, count, trueCount, precision, recall, takenFor, mistakenFor, picturesOf };
+  return { labeled, accuracy, wrong, count, trueCount, precision, recall, takenFor, mistakenFor, picturesOf };
 })();

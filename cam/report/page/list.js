@@ -72,6 +72,7 @@ gapcam.list = (() => {
     byId("pictures").classList.toggle("no-match", !order.length);
     list.refill(order);
     const total = index.pictures.length;
+    byId("unfiltered").hidden = order.length === total;
     const failed = index.failed.length ? `; ${index.failed.length} failed` : "";
     byId("count").textContent = `${order.length === total ? "" : `${order.length} of `}${pictures(total)}${failed}`;
     if (order.length && !order.includes(state.current.picture)) state.select(order[0]);

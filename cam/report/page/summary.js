@@ -5,7 +5,7 @@
   const { byId, element, named, percent, pictures, plain, label, searchable } = gapcam.format;
   const { drawMean } = gapcam.drawing;
   const { drawBar } = gapcam.color;
-  const { labeled, accuracy, trueCount, precision, recall, takenFor, mistakenFor } = gapcam.counts;
+  const { labeled, accuracy, wrong, trueCount, precision, recall, takenFor, mistakenFor } = gapcam.counts;
   const { opener } = gapcam.confusions;
   const state = gapcam.state;
 
@@ -28,16 +28,23 @@
     return element("div", "histogram", ...bars);
   }
 
+  /* The class that a class is most often taken for, or else the one most often taken for it; null is all classes. */
+  function confusedWith(c) {
+    if (c === null) return wrong ? `others (${wrong})` : "\u2013";
+    const [[taken], [mistaken]] = [takenFor(c), mistakenFor(c)];
+    if (!taken && !mistaken) return "\u2013";
+    const [other, count] = taken ?? mistaken;
+    return element("span", "", taken ? "" : "for it: ", named(label(other)), ` (${count})`);
+  }
+
   /* A line of the table; null is all classes. */
   function row(c) {
     const group = c === null ? all : groups.get(c);
     const button = element("button", "link", c === null ? "all classes" : named(label(c)));
     button.type = "button";
     button.addEventListener("click", () => state.set({ summary: c }));
-    const [first] = c === null ? [] : takenFor(c);
     const scores = c === null ? [share(accuracy), share(accuracy)] : [share(precision(c)), share(recall(c))];
-    const taken = first ? element("span", "", named(label(first[0])), ` (${first[1]})`) : "";
-    const truth = labeled ? [...scores, taken] : [];
+    const truth = labeled ? [...scores, confusedWith(c)] : [];
     const cells = [String(group?.count ?? 0), ...truth, border(group)];
     const line = element("tr", "", element("th", "", button), ...cells.map((cell) => element("td", "number", cell)));
     line.dataset.class = c ?? "all";
