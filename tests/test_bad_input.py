@@ -24,7 +24,7 @@ def test_an_output_folder_that_may_not_be_entered(run, tmp_path):
         (["-m", "resnet5"], 1, ["'resnet5'", "resnet50"]),
         (["-m", "nowhere:make"], 1, ["'nowhere:make'"]),
         (["-m", "nowhere.py:make"], 1, ["--model 'nowhere.py:make'", "No such file"]),
-        (["-m", "./best.pth"], 1, ["--model './best.pth' is not known", "--weights ./best.pth"]),
+        (["-m", "./best.pth"], 1, ["--model './best.pth' does not exist", "Check the path"]),
         (["--input-size", "10000000"], 2, ["--input-size must be from 1 to 4096 pixels, got 10000000"]),
         (["--resolution", "999x"], 2, ["--resolution must be", "got 999x"]),
         (["--colormap", "jett"], 2, ["'jett'", "Use --colormap jet."]),

@@ -47,7 +47,7 @@ def test_bad_images_cost_a_line_each_and_change_no_other(run, tmp_path):
     bad = [inputs / name for name, *_ in BAD if name != "x.jpg"]  # a named folder is an input itself
     result = run("explain", good[0], bad[0], good[1], *bad[1:], *options, "-o", tmp_path / "named")
     assert result.exit_code == 3, result.output
-    assert len(result.stderr.splitlines()) == 1 + len(bad)
+    assert len(result.stderr.splitlines()) == 2 + len(bad)  # what the input is, and a heading
     first, _, second, *_ = lines(tmp_path / "named")
     assert [first, {**second, "index": 1}] == lines(tmp_path / "without")
 
@@ -69,7 +69,9 @@ def test_a_real_process_ends_without_a_traceback(tmp_path):
         [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1
-    assert [line.rstrip() for line in done.stderr.splitlines()] == [
+    note, *failures = (line.rstrip() for line in done.stderr.splitlines())
+    assert note.startswith("input 72x72")
+    assert failures == [
         "failed   why",
         "bad.jpg  'bad.jpg' is not an image in a supported format. "
         "Convert it to JPEG or PNG, or copy it again if it should be one.",
