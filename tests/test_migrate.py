@@ -67,9 +67,7 @@ def test_pairs_give_the_same(pair):
         assert margin == pytest.approx(predicted.logit - expected.logit, abs=1e-4)
     elif "activation_map" in other:
         theirs, cells = other["activation_map"][0].numpy(), ours["explanation"].cam
-        assert np.corrcoef(theirs.ravel(), cells.ravel())[0, 1] > 0.9999 or np.allclose(
-            theirs, normalized(cells), atol=1e-4
-        )
+        np.testing.assert_allclose(theirs, (cells - cells.min()) / np.ptp(cells), atol=1e-4)  # without its zero
         assert ours["result"].shape[:2] == other["result"].size[::-1]
     else:
         theirs, cells = other["attribution"][0, 0].detach().numpy(), ours["explanation"].cam

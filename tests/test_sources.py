@@ -1,4 +1,4 @@
-"""timm's and Hugging Face's classifiers give what their own inference code gives, and say what they were told."""
+"""Classifiers of timm and Hugging Face have the logits of their own inference code, and name their preprocessing."""
 
 from __future__ import annotations
 

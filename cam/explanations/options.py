@@ -34,8 +34,8 @@ class ExplainOptions:
             come from the model's own input size.
         tta: average maps over larger and mirrored inputs (test-time augmentation).
         channels: number of channels to return, those with the largest shares of the logit.
-        expect: index of the class that was expected, the other class of a contrast; of its own contrast it is the one
-            with the largest logit.
+        expect: index of the expected class: the other class of a contrast. The expected class itself is contrasted with
+            the other class with the largest logit.
 
     Raises:
         UsageError: an option is wrong.

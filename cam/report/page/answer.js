@@ -90,7 +90,7 @@ gapcam.answer = (() => {
     },
   };
 
-  /* By how much the class of a view of its own evidence leads the others, or trails the prediction. */
+  /* By how much the class of the logit view leads the others, or trails the prediction. */
   function second(row, picture, { class: c, evidence, against }) {
     const predicted = row.top[0][0];
     const others = c === predicted ? rivals(row, { class: c, evidence, against }) : [predicted];
