@@ -36,18 +36,18 @@ def test_a_pattern_matches_the_path_inside_the_input_or_the_file_name(tmp_path, 
 def test_every_image_is_in_one_shard_whatever_the_others_are():
     pictures = [Picture(Path(f"p/{n}.jpg"), PurePosixPath(f"{n}.jpg")) for n in range(3000)]
     pictures.append(Picture(Path("x"), PurePosixPath(os.fsdecode(b"caf\xe9"))))
-    shares = [shard(pictures, index, 3) for index in (1, 2, 3)]
-    assert sorted((picture for share in shares for picture in share), key=pictures.index) == pictures
+    shares = [shard(pictures, (index, 3)) for index in (1, 2, 3)]
+    assert sorted(pair for share in shares for pair in share) == list(enumerate(pictures))
     assert all(900 < len(share) < 1100 for share in shares)
-    assert all(share == sorted(share, key=pictures.index) for share in shares)
-    assert shard(pictures[::7], 2, 3) == [picture for picture in pictures[::7] if picture in shares[1]]
+    assert all(share == sorted(share) for share in shares)
+    assert shard(pictures[::7], (2, 3)) == [(index // 7, picture) for index, picture in shares[1] if index % 7 == 0]
     elsewhere = [Picture(Path("/other/disk") / picture.name, picture.name) for picture in pictures]
-    assert [picture.name for picture in shard(elsewhere, 1, 3)] == [picture.name for picture in shares[0]]
-    assert [str(picture.name) for picture in shares[0][:3]] == ["0.jpg", "6.jpg", "10.jpg"]  # the same in every version
-    assert shard(pictures, 1, 1) == pictures
+    assert [index for index, _ in shard(elsewhere, (1, 3))] == [index for index, _ in shares[0]]
+    assert [str(picture.name) for _, picture in shares[0][:3]] == ["0.jpg", "6.jpg", "10.jpg"]  # in every version
+    assert shard(pictures, None) == shard(pictures, (1, 1)) == list(enumerate(pictures))
 
 
 @pytest.mark.parametrize(("index", "count"), [(0, 3), (4, 3), (-1, 3), (1, 0)])
 def test_unknown_shards_are_errors(index, count):
     with pytest.raises(UsageError, match=f"--shard must be I/N with I from 1 to N, got {index}/{count}"):
-        shard([], index, count)
+        shard([], (index, count))

@@ -243,7 +243,7 @@ def test_many_images_are_listed_in_seconds_and_take_little_memory():
 
 def test_machines_of_all_versions_share_images_alike():
     images = [Picture(Path(name), PurePosixPath(name)) for name in ("a.png", "b.png", "c.png", "sub/d.png", "5.jpg")]
-    shares = [[str(picture.name) for picture in shard(images, index, 3)] for index in (1, 2, 3)]
+    shares = [[str(picture.name) for _, picture in shard(images, (index, 3))] for index in (1, 2, 3)]
     assert shares == [
         ["b.png"],
         ["c.png", "sub/d.png"],

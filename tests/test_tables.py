@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 from runs import DIGITS, SAMPLES, lines
 
 from cam.errors import OutputError
-from cam.runs.manifest import as_line
 from cam.runs.tables import COLUMNS, write_tables
 
 
@@ -42,17 +42,6 @@ def record(name: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def manifest(tmp_path: Path) -> Callable[..., Path]:
-    def write(*records: dict[str, Any]) -> Path:
-        path = tmp_path / "out" / "manifest.jsonl"
-        path.parent.mkdir()
-        path.write_bytes(b"".join(map(as_line, records)))
-        return path
-
-    return write
-
-
 def test_a_row_for_each_image_and_class(run, tmp_path):
     photos = tmp_path / "in"
     (photos / "7").mkdir(parents=True)
@@ -75,28 +64,59 @@ def test_a_row_for_each_image_and_class(run, tmp_path):
     assert rows[2] == {name: given.get(name, "") for name in COLUMNS}
 
 
-def test_texts_stay_as_they_are(manifest, tmp_path):
+@pytest.fixture(scope="module")
+def reads() -> Iterator[list[str]]:
+    """Names of the files that this process opens for reading."""
+    names: list[str] = []
+    watching = [True]
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching and event == "open" and isinstance(arguments[0], (str, Path)) and arguments[1] in ("r", "rb"):
+            names.append(Path(arguments[0]).name)
+
+    sys.addaudithook(note)  # cannot be removed
+    yield names
+    watching.clear()
+
+
+def test_a_manifest_is_read_once_when_a_run_starts_and_once_when_it_ends(run, tmp_path, reads):
+    pytest.importorskip("pyarrow")
+    tables = tmp_path / "a.csv", tmp_path / "a.parquet"
+    outputs = "--csv", tables[0], "--parquet", tables[1], "--json"
+    photos = tmp_path / "in"
+    photos.mkdir()
+    for name, earlier in (("b.png", 0), ("a.png", 1)):  # the second goes before the first
+        shutil.copy(SAMPLES / "five.png", photos / name)
+        reads.clear()
+        result = run("explain", photos, *DIGITS, "-o", tmp_path / "out", *outputs)
+        assert reads.count("manifest.jsonl") == 1 + earlier
+        assert json.loads(result.stdout)["images"] == lines(tmp_path / "out")
+    assert [line["name"] for line in lines(tmp_path / "out")] == ["a.png", "b.png"]
+    assert [row["name"] for row in read_csv(tables[0])] == ["a.png", "b.png"]
+
+
+def test_texts_stay_as_they_are(tmp_path):
     names = ["=1+1.png", "+1.png", "-1.png", "@x.png", 'a,"b"\n.png', "\udcff.png", "\u9b5a.png"]
-    write_tables(manifest(*map(record, names)), tmp_path / "a.csv")
+    write_tables(map(record, names), tmp_path, tmp_path / "a.csv", None)
     rows = read_csv(tmp_path / "a.csv")
     assert [row["name"] for row in rows] == [*names[:5], "\\udcff.png", names[6]]
     assert {row["label"] for row in rows} == {"=HYPERLINK(1)"}
     assert {row["probability"] for row in rows} == {""}
 
 
-def test_parquet_has_the_same_rows_with_types(manifest, tmp_path):
+def test_parquet_has_the_same_rows_with_types(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     failed = {"status": "failed", "error": "no", "predicted": None, "correct": None, "targets": []}
     records = [record(f"{number}.png") for number in range(1500)]
-    path = manifest(*records, record("\udcff.png", truth=None, **failed))
-    write_tables(path, tmp_path / "a.csv", tmp_path / "a.parquet")
+    records.append(record("\udcff.png", truth=None, **failed))
+    write_tables(records, Path("out"), tmp_path / "a.csv", tmp_path / "a.parquet")
     table = parquet.read_table(tmp_path / "a.parquet")
     rows, read = table.to_pylist(), read_csv(tmp_path / "a.csv")
     assert table.column_names == list(COLUMNS)
     assert (len(rows), len(read)) == (1501, 1501)
     known = {"truth": "cat", "predicted": "cat", "correct": True, "error": None, "margin": None, "against": None}
     numbers = {"class_idx": 1, "logit": 2.5, "probability": None, "bias": 0.1, "completeness_error": 1e-7}
-    place = {"peak_y": 3, "peak_x": 4, "overlay": str(path.parent / "7.png.png"), "label": "=HYPERLINK(1)"}
+    place = {"peak_y": 3, "peak_x": 4, "overlay": str(Path("out", "7.png.png")), "label": "=HYPERLINK(1)"}
     assert rows[7] == {
         **{"path": "in/7.png", "name": "7.png", "status": "ok", "evidence": "logit"},
         **(known | numbers | place),
@@ -108,8 +128,7 @@ def test_parquet_has_the_same_rows_with_types(manifest, tmp_path):
     assert [row["name"] for row in rows] == [row["name"] for row in read]
 
 
-def test_a_table_is_written_whole_or_not_at_all(manifest, tmp_path, monkeypatch):
-    path = manifest(*(record(f"{number}.png") for number in range(3)))
+def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_text("before")
 
     def fail(*_):
@@ -117,9 +136,9 @@ def test_a_table_is_written_whole_or_not_at_all(manifest, tmp_path, monkeypatch)
 
     monkeypatch.setattr("cam.runs.tables._rows", fail)
     with pytest.raises(OutputError, match=r"a\.csv' cannot be written \(No space left"):
-        write_tables(path, tmp_path / "a.csv")
+        write_tables([record("1.png")], tmp_path, tmp_path / "a.csv", None)
     assert (tmp_path / "a.csv").read_text() == "before"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.csv", "out"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.csv"]
 
 
 def test_wrong_tables_are_errors_before_the_work(run, tmp_path, monkeypatch):

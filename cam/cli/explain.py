@@ -141,7 +141,6 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             from cam.images.tables import read_list
             from cam.report.write import write_report
             from cam.runs.run import explain_folder
-            from cam.runs.tables import write_tables
         listed = read_list(options["list_"]) if options["list_"] else []
         if not (inputs or listed):
             raise click.UsageError("No inputs. Give images, folders, globs or archives, or --list FILE.")
@@ -161,13 +160,12 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         show_notes(classifier.notes, silent)
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         truth = read_truth(options["truth"], names, classifier.labels)
-        count = len(shard(pictures, *options["shard"]) if options["shard"] else pictures)
+        count = len(shard(pictures, options["shard"]))
         arguments = {param.opts[-1].lstrip("-"): ctx.params[param.name] for param in ctx.command.params if param.name}
         with guarded(), progress(count, silent) as run_table.advance:
             settings = _run_options(classifier, options, truth)
             run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out)
         show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])
-        write_tables(run.manifest, options["csv"], options["parquet"])
         if options["report"] and not options["shard"] and run.explained:
             page = write_report(out)
             if not silent:
@@ -210,7 +208,7 @@ def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth) 
         read=ReadOptions(**select(options, "value_range", "bands")),
         limits=Limits(options["max_pixels"], options["max_bytes"], options["timeout"]),
         **select(options, "scale", "boxes", "box_share", "opacity", "colormap", "photo", "contours", "max_side"),
-        **select(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite"),
+        **select(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite", "csv", "parquet"),
     )
 
 

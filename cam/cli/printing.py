@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from math import isfinite
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -37,16 +38,21 @@ def progress(total: int, silent: bool) -> Iterator[Callable[[object], None]]:
 
 
 class RunTable:
-    """What a run counts for its end: the rows of its table, and the failures; `advance` moves its progress bar."""
+    """What a run shows at its end: its first images and rows, and the failures; `advance` moves its progress bar."""
 
     def __init__(self) -> None:
         self.advance: Callable[[object], None] = lambda record: None
-        self.row_count = 0  # an image and a class
+        self.first: list[Record] = []
+        self.rows: list[tuple[Record, dict[str, Any]]] = []  # an image and a class
+        self.row_count = 0
         self.failures: dict[str, str] = {}  # by path
 
     def add(self, record: Record) -> None:
         """Count a record, and keep its error."""
         self.advance(record)
+        rows = [(record, target) for target in record["targets"][:_ROWS]]
+        self.first = sorted([*self.first, record], key=itemgetter("index"))[:_ROWS]
+        self.rows = sorted([*self.rows, *rows], key=lambda row: int(row[0]["index"]))[:_ROWS]
         self.row_count += len(record["targets"])
         if record["status"] == "failed":
             self.failures[record["path"]] = record["error"]
@@ -54,14 +60,11 @@ class RunTable:
 
 def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool) -> None:
     """Show the result of a run: a table, failed images with their errors, and where the results are."""
-    from cam.runs.manifest import read_records
-
-    out, info, records = run.manifest.parent, run.info, read_records(run.manifest)
+    out, info, rows = run.manifest.parent, run.info, run_table.rows
     if as_json:
         places = {"out": str(out), "manifest": str(run.manifest)}
-        first = list(islice(records, _ROWS))
         facts = {"earlier": run.earlier, **places, **{name: info[name] for name in _FACTS}}
-        print(json.dumps({**facts, "errors": run_table.failures, "images": first}, indent=2))
+        print(json.dumps({**facts, "errors": run_table.failures, "images": run_table.first}, indent=2))
         return
     show_failures(run_table.failures)
     if quiet:
@@ -69,7 +72,6 @@ def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool
     if info["note"]:
         _console(stderr=True).print(f"slower: {printable(info['note'])}", soft_wrap=True)
     console = _console()
-    rows = list(islice(((record, target) for record in records for target in record["targets"]), _ROWS))
     if rows:
         console.print(_table(rows))
     if more := run_table.row_count - len(rows):

@@ -248,18 +248,19 @@ def natural_sort_key(path: str) -> tuple[list[list[str | tuple[int, str]]], str]
     return [[number(text) if index % 2 else text for index, text in enumerate(part)] for part in parts], path
 
 
-def shard(pictures: Sequence[Picture], index: int, count: int) -> list[Picture]:
-    """Take the share of one of several machines: share `index` (from 1) of `count`.
+def shard(pictures: Sequence[Picture], part: tuple[int, int] | None) -> list[tuple[int, Picture]]:
+    """Take the share of one of several machines, with indices among all images: `part` is (i, n), i from 1; None: all.
 
     The share depends on a hash of the name only, so it is the same whatever other images there are.
     """
+    index, count = part or (1, 1)
     if not 1 <= index <= count:
         raise UsageError(f"--shard must be I/N with I from 1 to N, got {index}/{count}", "Give 1/3, 2/3 and 3/3")
 
     def hash_name(picture: Picture) -> int:
         return int.from_bytes(blake2b(os.fsencode(picture.name), digest_size=8).digest(), "big")
 
-    return [picture for picture in pictures if hash_name(picture) % count == index - 1]
+    return [pair for pair in enumerate(pictures) if count == 1 or hash_name(pair[1]) % count == index - 1]
 
 
 def check_output(inputs: Sequence[str | Path], out: Path) -> None:

@@ -6,28 +6,33 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from itertools import accumulate, takewhile
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from cam.classifiers.truth import Truth
 from cam.errors import OutputError
-from cam.files import unwritable, write_whole
+from cam.files import open_whole, unwritable
 
 Record: TypeAlias = dict[str, Any]
 _LEFT_ALONE = "Run the same command again, and leave its results alone until it ends"
 
 
 @contextmanager
-def appending(path: Path) -> Iterator[Callable[[Iterable[Record]], None]]:
-    """Provide a function that appends lines to a manifest; at the end, put them and the files they name on disk."""
+def appending(path: Path, starts: dict[int, int]) -> Iterator[Callable[[Iterable[Record]], None]]:
+    """Provide a function that appends lines to a manifest; at the end, put them and the files they name on disk.
+
+    Where the line of an image begins is added to `starts`, by the image's index.
+    """
     with _output_errors(path):
         file = path.open("ab")
 
     def append(records: Iterable[Record]) -> None:
         with _output_errors(path):
-            file.write(b"".join(map(as_line, records)))
+            for record in records:
+                starts[record["index"]] = file.tell()
+                file.write(as_line(record))
             file.flush()
         if not path.exists():  # what holds it open could write on, to nowhere
             raise OutputError(f"{str(path)!r} was removed while the run went on", _LEFT_ALONE)
@@ -43,46 +48,50 @@ def appending(path: Path) -> Iterator[Callable[[Iterable[Record]], None]]:
             file.close()
 
 
-def check_complete(path: Path, images: int) -> None:
-    """Raise an OutputError unless a manifest has a line for each image, as it may not if others change it."""
-    lines = 0
-    with suppress(FileNotFoundError, NotADirectoryError), path.open("rb") as file:
-        lines = sum(line.endswith(b"\n") for line in file)
-    if lines != images:
-        problem = (
-            f"{str(path)!r} was removed or changed while the run went on: it has {lines} lines for {images} images"
-        )
-        raise OutputError(problem, _LEFT_ALONE)
-
-
 def read_records(path: Path) -> Iterator[Record]:
     """Read a manifest line by line, up to one that is torn or not a record; a missing file has no lines."""
     try:
         with path.open("rb") as file:
-            for line in takewhile(lambda line: line.endswith(b"\n"), file):
-                record = json.loads(line)
-                if not (isinstance(record, dict) and {"path", "name", "status", "targets"} <= record.keys()):
-                    return
-                yield record
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+            yield from takewhile(bool, map(_parse, file))
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise OutputError(f"{str(path)!r} cannot be read ({error.strerror})", "Change its permissions") from error
 
 
-def arrange(path: Path, order: Sequence[int], unfinished: Path) -> None:
-    """Sort the lines of a manifest; `order[i]` is the index of the image on line i."""
-    if list(order) == sorted(order):
-        return
-    with _output_errors(path), path.open("rb") as file:
-        starts = [0, *accumulate(len(line) for line in file)]
+def sort_records(path: Path, starts: Mapping[int, int], unfinished: Path) -> Iterator[Record]:
+    """Read a manifest in the order of the images, and leave its lines in that order; `starts` is from `appending`.
 
-        def lines() -> Iterator[bytes]:
-            for number in sorted(range(len(order)), key=order.__getitem__):
-                file.seek(starts[number])
-                yield file.readline()
+    OutputError if it is not what was written, as it may not be if others change it.
+    """
+    changed = OutputError(f"{str(path)!r} was removed or changed while the run went on", _LEFT_ALONE)
+    if not path.is_file():
+        raise changed
+    indices, size = sorted(starts), 0
+    with _output_errors(path), path.open("rb") as file, ExitStack() as stack:
+        is_sorted = list(starts) == indices
+        copy = None if is_sorted else stack.enter_context(open_whole(path, unfinished, durable=True))
+        for index in indices:
+            file.seek(starts[index])
+            line = file.readline()
+            record = _parse(line)
+            if record.get("index") != index:
+                raise changed
+            if copy:
+                copy.write(line)
+            size += len(line)
+            yield record
+        if size != file.seek(0, os.SEEK_END):
+            raise changed
 
-        write_whole(path, lines(), unfinished, durable=True)
+
+def _parse(line: bytes) -> Record:
+    """Parse a line; an empty record if it is torn or something else."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) and {"path", "name", "status", "targets"} <= record.keys() else {}
 
 
 def name_class(class_idx: int | None, labels: Sequence[str]) -> Record | None:

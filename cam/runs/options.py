@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -70,6 +70,8 @@ class RunOptions:
     shard: tuple[int, int] | None = None  # (i, n): only the i-th of n parts of the images, counted from 1
     on_error: Literal["skip", "stop"] = "skip"
     overwrite: bool = False
+    csv: Path | None = None  # a table of the run, and the same as Parquet
+    parquet: Path | None = None
     outputs: tuple[OutputWriter, ...] = ()
     truth: Truth = field(default_factory=Truth)
 
@@ -120,7 +122,7 @@ class RunOptions:
 
 def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
     """Everything that changes results, ready for JSON; `run_info` is from `describe`."""
-    unchanging = {"explain", "read", "batch_size", "limits", "shard", "on_error", "overwrite", "truth"}
+    run_only = {"explain", "read", "batch_size", "limits", "shard", "on_error", "overwrite", "truth", "csv", "parquet"}
     return {
         "gapcam version": run_info["versions"]["gapcam"],
         "weights": run_info["weights"]["tensors_sha256"],
@@ -131,7 +133,7 @@ def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: Ru
         "preprocessing": run_info["preprocessing"],
         **vars(options.explain),
         **vars(options.read),
-        **{name: value for name, value in vars(options).items() if name not in unchanging},
+        **{name: value for name, value in vars(options).items() if name not in run_only},
         "targets": [asdict(target) for target in options.targets],
         "save": sorted(options.save),
         "outputs": [output.name for output in options.outputs],

@@ -32,12 +32,12 @@ def check_settings(folder: RunFolder, run_info: Mapping[str, Any]) -> None:
 
 def keep_done(
     folder: RunFolder, pictures: Batch, options: RunOptions, labels: Sequence[str], report: Callable[[Record], None]
-) -> dict[int, None]:
-    """Reduce the manifest to the lines of images that are done, report these, and return their indices in order.
+) -> dict[int, int]:
+    """Reduce the manifest to the lines of images that are done, report these, and return by index where they begin.
 
     They get the true classes of this run. Where these are targets, an image is done only if its own is the same.
     """
-    done: dict[int, None] = {}
+    done: dict[int, int] = {}
     if not folder.has(folder.manifest.name):
         return done
     same_directory = read_run_info(folder).get("directory") == str(Path.cwd())
@@ -45,6 +45,7 @@ def keep_done(
     by_name = {str(picture.name): (index, picture) for index, picture in pictures}
 
     def lines() -> Iterator[bytes]:
+        end = 0
         for record in read_records(folder.manifest):
             index, picture = by_name.get(record["name"], (-1, None))
             same_path = picture is not None and (same_directory or picture.path.is_absolute())
@@ -52,9 +53,10 @@ def keep_done(
                 graded = grade({**record, "index": index}, options.truth, labels)
                 if of_truth and graded["truth"] != record["truth"]:
                     continue
-                done[index] = None
                 report(graded)
-                yield as_line(graded)
+                line = as_line(graded)
+                done[index], end = end, end + len(line)
+                yield line
 
     write_whole(folder.manifest, lines(), folder.unfinished, durable=True)
     return done

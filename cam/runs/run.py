@@ -25,9 +25,10 @@ from cam.files import write_whole
 from cam.images.find import Picture, shard
 from cam.runs.batches import Outcome, explain_batch, explanations_of, pixels_of, process_batch
 from cam.runs.folder import RunFolder, read_run_info
-from cam.runs.manifest import Record, appending, arrange, check_complete, summarize_truth
+from cam.runs.manifest import Record, appending, sort_records, summarize_truth
 from cam.runs.options import Batch, RunOptions, settings_of
 from cam.runs.resume import check_settings, keep_done
+from cam.runs.tables import write_tables
 from cam.runs.workers import in_order
 from cam.tensors import device_and_dtype, no_tf32
 
@@ -96,10 +97,10 @@ def _run(
         correct[record["correct"]] += 1
         report(record)
 
-    in_shard = set(shard(pictures, *options.shard) if options.shard else pictures)
-    inputs = [(index, picture) for index, picture in enumerate(pictures) if picture in in_shard]
-    done = {} if options.overwrite else keep_done(folder, inputs, options, classifier.labels, count)
-    remaining = [(index, picture) for index, picture in inputs if index not in done]
+    inputs = shard(pictures, options.shard)
+    starts = {} if options.overwrite else keep_done(folder, inputs, options, classifier.labels, count)
+    done = len(starts)
+    remaining = [pair for pair in inputs if pair[0] not in starts]
 
     earlier = read_run_info(folder) if done else {}
     size = options.batch_size or _BATCH.get(run_info["device"].partition(":")[0], 32)
@@ -122,7 +123,7 @@ def _run(
     scaled = replace(options, scale="image" if run_info["scale"] is None else run_info["scale"])
     work = partial(process_batch, classifier, folder, scaled, explained)
     batches = in_order(work, _batches(remaining, size), workers=workers)
-    with appending(folder.manifest) as append, closing(batches):
+    with appending(folder.manifest, starts) as append, closing(batches):
         for records in batches:
             append(records)
             for record in records:
@@ -130,13 +131,13 @@ def _run(
                 if record["status"] == "failed" and options.on_error == "stop":
                     problem = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
                     raise StoppedError(problem, "Repair or leave out the image, and resume without --overwrite")
-    check_complete(folder.manifest, len(inputs))
-    arrange(folder.manifest, [*done, *(index for index, _ in remaining)], folder.unfinished)
+    written = sort_records(folder.manifest, starts, folder.unfinished)
+    write_tables(written, folder.out, options.csv, options.parquet)
     run_info["note"] = (engine and engine.reason) or run_info["note"]
     run_info["truth"] = summarize_truth(correct, options.truth.unmatched) if options.truth.classes else None
     run_info |= {"explained": counts["ok"], "failed": counts["failed"]}
     folder.write_run_info(run_info)
-    return RunSummary(folder.manifest, counts["ok"], counts["failed"], len(done), run_info)
+    return RunSummary(folder.manifest, counts["ok"], counts["failed"], done, run_info)
 
 
 def _engine(classifier: Classifier, options: RunOptions, images: int, size: int) -> EagerEngine | CheckedEngine | None:

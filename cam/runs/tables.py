@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from cam.classifiers.sources.base import import_extra
 from cam.files import open_whole
-from cam.runs.manifest import Record, read_records
+from cam.runs.manifest import Record
 
 _BOOL, _INTEGER, _NUMBER, _TEXT = "bool", "int64", "double", "string"  # types of Parquet
 COLUMNS = {
@@ -31,8 +31,8 @@ _RECORDS = 1000  # in memory at once
 Rows: TypeAlias = Sequence[Sequence[Any]]
 
 
-def write_tables(manifest: Path, csv_file: Path | None = None, parquet_file: Path | None = None) -> None:
-    """Write the tables of a manifest, each whole or not at all, with memory for a thousand images.
+def write_tables(records: Iterable[Record], out: Path, csv_file: Path | None, parquet_file: Path | None) -> None:
+    """Write the tables of a run in the folder `out`, each whole or not at all, with memory for a thousand images.
 
     An image that failed has one row. Texts are as they are: what a spreadsheet would take for a formula has no
     apostrophe before it, so that paths and labels can be looked up. Bytes that are not UTF-8 are escaped.
@@ -40,9 +40,9 @@ def write_tables(manifest: Path, csv_file: Path | None = None, parquet_file: Pat
     with ExitStack() as stack:
         files = (_csv_rows, csv_file), (_parquet_rows, parquet_file)
         tables = [stack.enter_context(open_table(path)) for open_table, path in files if path]
-        records = read_records(manifest) if tables else iter(())
-        while part := list(islice(records, _RECORDS)):
-            rows = [row for record in part for row in _rows(record, manifest.parent)]
+        remaining = iter(records)
+        while part := list(islice(remaining, _RECORDS)):
+            rows = [row for record in part for row in _rows(record, out)] if tables else []
             for write in tables:
                 write(rows)
 
