@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
     from cam.classifiers.truth import Truth
     from cam.cli.printing import RunTable
+    from cam.images.find import Picture
     from cam.runs.options import RunOptions
 
 _ALONE = ["top1"], None, "logit"  # --target, --against and --evidence, with --expect
@@ -135,26 +136,12 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     with _stoppable(ctx, run_table):
         with importing():
             from cam.classifiers.load import load_classifier
-            from cam.classifiers.sources.base import import_extra
             from cam.classifiers.truth import read_truth
-            from cam.images.find import check_output, find_pictures, shard
-            from cam.images.tables import read_list
+            from cam.images.find import shard
             from cam.report.write import write_report
             from cam.runs.run import explain_folder
-        listed = read_list(options["list_"]) if options["list_"] else []
-        if not (inputs or listed):
-            raise click.UsageError("No inputs. Give images, folders, globs or archives, or --list FILE.")
-        for text in inputs:
-            if text.endswith((".txt", ".csv", ".tsv")):
-                raise click.UsageError(f"INPUT {text!r} is not an image. For a list of images, write --list {text}.")
-        for table in filter(None, (options["csv"], options["parquet"])):
-            if str(table) in (options["truth"], options["list_"]):
-                raise click.UsageError(f"{str(table)!r} is read by this command. Give the table another name.")
-        if options["parquet"]:
-            import_extra("pyarrow", "parquet", "--parquet")
-        check_output([*inputs, *listed], out)
         left_out: Counter[str] = Counter()
-        pictures = find_pictures(inputs, exclude=out, patterns=options["pattern"], listed=listed, left_out=left_out)
+        pictures = _find_inputs(inputs, options, left_out)
         with guarded():
             classifier = load_classifier(**classifier_arguments(options))
         show_notes(classifier.notes, silent)
@@ -171,6 +158,28 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             if not silent:
                 click.echo(str(page))
     ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)
+
+
+def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Counter[str]) -> list[Picture]:
+    """Find the images, after all checks that need no model."""
+    from cam.classifiers.sources.base import import_extra
+    from cam.images.find import check_output, find_pictures
+    from cam.images.tables import read_list
+
+    listed = read_list(options["list_"]) if options["list_"] else []
+    if not (inputs or listed):
+        raise click.UsageError("No inputs. Give images, folders, globs or archives, or --list FILE.")
+    for text in inputs:
+        if text.endswith((".txt", ".csv", ".tsv")):
+            raise click.UsageError(f"INPUT {text!r} is not an image. For a list of images, write --list {text}.")
+    for table in filter(None, (options["csv"], options["parquet"])):
+        if str(table) in (options["truth"], options["list_"]):
+            raise click.UsageError(f"{str(table)!r} is read by this command. Give the table another name.")
+    if options["parquet"]:
+        import_extra("pyarrow", "parquet", "--parquet")
+    check_output([*inputs, *listed], options["out"])
+    patterns = options["pattern"]
+    return find_pictures(inputs, exclude=options["out"], patterns=patterns, listed=listed, left_out=left_out)
 
 
 def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth) -> RunOptions:
