@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -95,6 +96,7 @@ def test_layers_are_randomized_from_the_logits_down(device):
 def test_the_network_of_the_caller_is_unchanged(pictures):
     network = headed(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Dropout(0.5))
     network[0].train()
+    network.lock = threading.Lock()  # cannot be copied
     classifier = cam.wrap(network, input_size=16)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     flags = [module.training for module in network.modules()]

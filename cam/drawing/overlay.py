@@ -87,7 +87,7 @@ def draw(
         cell = grid.stride[0] * scale[0], grid.stride[1] * scale[1]
         _draw_contours(canvas, xs, ys, share, cell, has_negative(colormap))
     if not is_whole and x0 < x1 and y0 < y1:
-        stroke = _stroke(canvas)
+        stroke = _stroke(canvas, 400)
         for part in _around(frame.seen, (max(0, x0 - stroke), max(0, y0 - stroke), x1 + stroke, y1 + stroke)):
             canvas[part] = 64
 
@@ -101,7 +101,7 @@ def under_heat(image: NDArray[np.uint8], photo: Photo) -> NDArray[np.uint8]:
 
 def draw_boxes(canvas: NDArray[np.uint8], boxes: Sequence[Box]) -> None:
     """Draw boxes (x0, y0, x1, y1), ends excluded, on an image (H, W, 3): white with a dark rim, visible anywhere."""
-    stroke = max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 250))
+    stroke = _stroke(canvas, 250)
     for color, width in ((0, 3 * stroke), (255, stroke)):
         for x0, y0, x1, y1 in boxes:
             cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), (color, color, color), width)
@@ -155,7 +155,7 @@ def _draw_contours(
                     is_closed = bool((points[0] == points[-1]).all())
                     fewer = cv2.approxPolyDP(points, 0.4 * _SUBPIXELS, is_closed)  # drawn sooner
                     lines.append(np.concatenate((fewer, fewer[:1])) if is_closed else fewer)
-    stroke = max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 600))
+    stroke = _stroke(canvas, 600)
     for gray, width in ((24, stroke + 2), (255, stroke)):
         cv2.polylines(canvas, lines, False, (gray, gray, gray), width, cv2.LINE_AA, int(math.log2(_SUBPIXELS)))
 
@@ -172,6 +172,6 @@ def _around(box: Box, outer: Box) -> list[tuple[slice, slice]]:
     return [above, below, (slice(y0, y1), slice(left, x0)), (slice(y0, y1), slice(x1, right))]
 
 
-def _stroke(canvas: NDArray[np.uint8]) -> int:
-    """Width of lines in pixels."""
-    return max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 400))
+def _stroke(canvas: NDArray[np.uint8], part: int) -> int:
+    """Width of lines in pixels: one `part`th of a canvas's side."""
+    return max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / part))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from cam.evaluation.benchmark import Evaluation, Progress, Row, Sample, run_benc
 from cam.evaluation.faithfulness import heat_on_input
 from cam.evaluation.methods import Heat, Load, MapRequest, baselines, evidence_methods, forward_image, load_image
 from cam.explanations.options import TopClasses, resolve
-from cam.heads.copies import eval_copy, random_inputs
+from cam.heads.copies import copy_network, eval_copy, random_inputs
 from cam.heads.find import find_head
 from cam.heads.hooks import eval_mode
 from cam.images.find import Picture
@@ -126,7 +125,7 @@ def randomized(classifier: Classifier, stages: int, seed: int = 0) -> Iterator[t
     for start, end in pairwise([0, *ends]):
         for index in range(start, end):
             randomize(network.get_submodule(layers[index]), seed + index)
-        state = copy.deepcopy(network)
+        state = copy_network(network)
         head = find_head(state, shape).exact().to(device)
         name = "all" if end == len(layers) else layers[end - 1]
         yield name, replace(classifier, network=state, head=head, engine=None)
