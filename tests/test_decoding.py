@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from cam.errors import ImageError
 from cam.images.decode import decode_image, tuned_for_workers
 from cam.images.io import resize
 from cam.maps.geometry import fit_crop
@@ -124,11 +123,6 @@ def test_the_input_hardly_changes_for_real_photographs(shared_data):
             assert error.mean() < 1, path
             assert np.percentile(error, 99) <= 5, path
             assert error.max() <= 16, path
-
-
-def test_the_pixel_limit_is_on_the_whole_image():
-    with pytest.raises(ImageError, match="has 640 x 480 pixels, over the limit of 300000"):
-        decode_image(encode(np.zeros((480, 640, 3), np.uint8)), "a.jpg", 300_000, 20)
 
 
 # Strips

@@ -103,18 +103,6 @@ def test_the_photograph_may_also_be_called_grey(run, tmp_path):
     assert (tmp_path / "out" / "five.png.5-5.jpg").read_bytes() == first
 
 
-@pytest.mark.parametrize("scale", ["run", "image", "4"])
-def test_run_json_holds_the_scale(run, tmp_path, scale):
-    result = run("explain", SAMPLES, "-m", "digits", "-o", tmp_path, "--scale", scale, "--save", "overlay,cam")
-    assert result.exit_code == 0
-    peaks = []
-    for record in lines(tmp_path):
-        with np.load(tmp_path / record["targets"][0]["files"]["cam"], allow_pickle=False) as saved:
-            peaks.append(np.abs(saved["cam"]).max())
-    expected = {"run": pytest.approx(np.median(peaks)), "image": None, "4": 4.0}[scale]
-    assert json.loads((tmp_path / "run.json").read_text())["scale"] == expected
-
-
 @pytest.mark.parametrize("fit", ["crop", "whole"])
 def test_fit_crops_or_shows_the_whole_image(run, tmp_path, fit):
     record = explain(run, tmp_path, "--fit", fit, "--save", "heat", name="seven-and-four.png")

@@ -7,7 +7,7 @@ import re
 import time
 import tracemalloc
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cam.errors import UsageError
 from cam.images import find_pictures
-from cam.images.find import Picture, check_output, describe_left_out, natural_sort_key, shard
+from cam.images.find import check_output, describe_left_out, natural_sort_key
 
 
 @pytest.fixture(autouse=True)
@@ -239,16 +239,6 @@ def test_many_images_are_listed_in_seconds_and_take_little_memory():
     pictures = find_pictures(["p"])
     assert tracemalloc.get_traced_memory()[0] < 700 * len(pictures)
     tracemalloc.stop()
-
-
-def test_machines_of_all_versions_share_images_alike():
-    images = [Picture(Path(name), PurePosixPath(name)) for name in ("a.png", "b.png", "c.png", "sub/d.png", "5.jpg")]
-    shares = [[str(picture.name) for _, picture in shard(images, (index, 3))] for index in (1, 2, 3)]
-    assert shares == [
-        ["b.png"],
-        ["c.png", "sub/d.png"],
-        ["a.png", "5.jpg"],
-    ]  # or one of another version leaves images out
 
 
 def test_results_among_the_files_of_a_glob_are_not_left_out_files():

@@ -21,8 +21,7 @@ from cam.invariance.measure import measure_invariance, peaks_and_centroids
 from cam.invariance.moving import Cutout, Placements, cut_object, paint_background
 from cam.invariance.results import summarize_scores, summarize_tracking, track
 from cam.maps.activation import class_activation_maps
-from cam.maps.geometry import Frame, Grid
-from cam.maps.projection import peak
+from cam.maps.geometry import Grid
 
 
 def circular(stride: int) -> cam.Classifier:
@@ -183,8 +182,6 @@ def test_among_equally_hot_cells_the_peak_is_the_middle_one() -> None:
     cam_map[1:4, 2:7] = 3
     peaks, _ = peaks_and_centroids(cam_map, np.arange(5) * 4 + 1.5, np.arange(7) * 4 + 1.5)
     assert peaks.tolist() == [2 * 4 + 1.5, 4 * 4 + 1.5]
-    frame = Frame((20, 28), (20, 28), (0, 0), (20, 28))
-    assert peak(cam_map, Grid((1.5, 1.5), (4, 4), "measured"), frame) == (10, 18)
 
 
 def test_the_batch_size_limits_a_pass_and_changes_no_score() -> None:

@@ -21,7 +21,7 @@ from cam.explanations.explain import ImageResult, explain_images
 from cam.explanations.forward import result_or_raise, run_forward
 from cam.explanations.options import ExplainOptions, OneClass, TopClasses
 from cam.heads.hooks import forward
-from cam.images.io import resize, write_image
+from cam.images.io import resize
 
 
 def test_a_batch_of_mixed_sizes_gives_the_single_results_in_order():
@@ -86,13 +86,6 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
     for result, plain in zip(results, expected, strict=True):
         for actual, other in zip(result.explanations, plain.explanations, strict=True):
             np.testing.assert_array_equal(actual.evidence_map, other.evidence_map)
-
-
-def test_files_and_arrays_are_the_same(tmp_path):
-    write_image(tmp_path / "a.png", photo(40, 50))
-    classifier = wrapped()
-    for file in (tmp_path / "a.png", str(tmp_path / "a.png")):
-        assert cam.explain(classifier, file).logit == cam.explain(classifier, photo(40, 50)).logit
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

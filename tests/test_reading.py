@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cam.errors import ImageError
-from cam.images import Limits, Picture, content, find_pictures, read, read_image, write_image
+from cam.images import Limits, Picture, content, read, read_image, write_image
 from cam.images.read import read_picture
 
 
@@ -108,21 +108,6 @@ except OSError: print(7)
 
 
 # Files that change after they were listed
-
-
-def test_files_that_vanish_or_change_after_they_were_listed(tmp_path):
-    for name in "abcd":
-        write_image(tmp_path / f"{name}.png", np.full((9, 9, 3), 7, np.uint8))
-    missing, folder, empty, truncated = find_pictures([tmp_path])
-    missing.path.unlink()
-    folder.path.unlink()
-    folder.path.mkdir()
-    empty.path.write_bytes(b"")
-    truncated.path.write_bytes(truncated.path.read_bytes()[:60])
-    messages = ["does not exist", "a folder", "is empty", "cut short"]
-    for changed, message in zip((missing, folder, empty, truncated), messages, strict=True):
-        with pytest.raises(ImageError, match=message):
-            read_picture(changed, Limits())
 
 
 def test_a_file_that_grows_while_it_is_read_is_read_up_to_its_first_size(tmp_path, monkeypatch):

@@ -54,14 +54,6 @@ def test_a_folder_in_place_of_a_file_costs_that_image_only(classifier, folder, t
     assert records[2]["targets"] == []
 
 
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_an_output_that_cannot_be_a_folder_is_one_error(classifier, folder, tmp_path, place):
-    (tmp_path / "file").write_text("text")
-    with pytest.raises(OutputError, match="cannot be written"):
-        explain_into(tmp_path / place, classifier, folder)
-    assert (tmp_path / "file").read_text() == "text"
-
-
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_manifest_that_is_a_folder_is_one_error(classifier, folder, tmp_path, overwrite):
     (tmp_path / "out" / "manifest.jsonl").mkdir(parents=True)
