@@ -82,7 +82,7 @@ def reads() -> Iterator[list[str]]:
 def test_a_manifest_is_read_once_when_a_run_starts_and_once_when_it_ends(run, tmp_path, reads):
     pytest.importorskip("pyarrow")
     tables = tmp_path / "a.csv", tmp_path / "a.parquet"
-    outputs = "--csv", tables[0], "--parquet", tables[1], "--json"
+    outputs = "--csv", tables[0], "--parquet", tables[1], "--json", "--report"
     photos = tmp_path / "in"
     photos.mkdir()
     for name, earlier in (("b.png", 0), ("a.png", 1)):  # the second goes before the first

@@ -154,7 +154,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out)
         show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])
         if options["report"] and not options["shard"] and run.explained:
-            page = write_report(out)
+            page = write_report(out, records=run.records)
             if not silent:
                 click.echo(str(page))
     ctx.exit(SOME_FAILED if run.failed and run.explained else NOTHING_DONE if run.failed else 0)

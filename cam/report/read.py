@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -30,8 +31,8 @@ class RunEvidence:
     records: list[Record]  # the lines of its manifest
 
     @classmethod
-    def open(cls, out: Path) -> RunEvidence:
-        """Open a folder; UsageError if it holds no finished run, or one without evidence."""
+    def open(cls, out: Path, records: Sequence[Record] = ()) -> RunEvidence:
+        """Open a folder, with its manifest if that has been read; UsageError if it holds no finished run with evidence."""
         folder = RunFolder(out)
         run_info = read_run_info(folder)
         if "explained" not in run_info:
@@ -44,7 +45,7 @@ class RunEvidence:
         except (OSError, ValueError):
             remedy = "Run cam explain again, with --report and --overwrite"
             raise UsageError(f"The run in {str(out)!r} has no evidence for a report", remedy) from None
-        return cls(folder, run_info, model, list(read_records(folder.manifest)))
+        return cls(folder, run_info, model, list(records or read_records(folder.manifest)))
 
     def entry(self, record: Record) -> dict[str, Any]:
         """Read what the list shows of an image; UsageError if its file is missing or damaged."""

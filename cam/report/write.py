@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -20,6 +20,7 @@ from cam.report.html import make_page
 from cam.report.packing import unpack
 from cam.report.read import RunEvidence
 from cam.report.summary import Summary
+from cam.runs.manifest import Record
 
 REPORT = "report.html"
 PREVIEWS = "report/previews"
@@ -27,16 +28,21 @@ _IN_ONE_FILE = 100  # images in the page itself, and previews per file
 _COLORMAPS = "signed", "viridis", "inferno", "turbo"
 
 
-def write_report(out: Path, truth: str | None = None, notify: Callable[[str], object] = lambda text: None) -> Path:
+def write_report(
+    out: Path,
+    truth: str | None = None,
+    notify: Callable[[str], object] = lambda text: None,
+    records: Sequence[Record] = (),
+) -> Path:
     """Write the page of a run that stored evidence, and return its path.
 
     `truth` is for `read_truth`, by default that of the run; `notify` is called with a line if it has labels that match
-    no class.
+    no class. `records` are the lines of the manifest, if they have been read.
 
     Up to 100 images are in the page itself. With more, the page loads the evidence of an image when it is opened, and
     previews, which are thumbnails with the maps of their predicted classes, a hundred at a time.
     """
-    run = RunEvidence.open(out)
+    run = RunEvidence.open(out, records)
     with run.folder.locked():
         loads_files = run.info["explained"] > _IN_ONE_FILE
         if truth:

@@ -45,6 +45,7 @@ class RunSummary:
     failed: int
     earlier: int = 0  # explained by an earlier run
     info: Mapping[str, Any] = field(default_factory=dict)  # the content of run.json
+    records: Sequence[Record] = ()  # the manifest of a run with `outputs`, for what is made of them
 
 
 def explain_folder(
@@ -132,12 +133,13 @@ def _run(
                     problem = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
                     raise StoppedError(problem, "Repair or leave out the image, and resume without --overwrite")
     written = sort_records(folder.manifest, starts, folder.unfinished)
-    write_tables(written, folder.out, options.csv, options.parquet)
+    kept = list(written) if options.outputs else []
+    write_tables(kept or written, folder.out, options.csv, options.parquet)
     run_info["note"] = (engine and engine.reason) or run_info["note"]
     run_info["truth"] = summarize_truth(correct, options.truth.unmatched) if options.truth.classes else None
     run_info |= {"explained": counts["ok"], "failed": counts["failed"]}
     folder.write_run_info(run_info)
-    return RunSummary(folder.manifest, counts["ok"], counts["failed"], done, run_info)
+    return RunSummary(folder.manifest, counts["ok"], counts["failed"], done, run_info, kept)
 
 
 def _engine(classifier: Classifier, options: RunOptions, images: int, size: int) -> EagerEngine | CheckedEngine | None:
