@@ -32,7 +32,7 @@ class RunEvidence:
 
     @classmethod
     def open(cls, out: Path, records: Sequence[Record] = ()) -> RunEvidence:
-        """Open a folder, with its manifest if that has been read; UsageError if it holds no finished run with evidence."""
+        """Open a folder, with its manifest if that has been read; UsageError without a finished run with evidence."""
         folder = RunFolder(out)
         run_info = read_run_info(folder)
         if "explained" not in run_info:
