@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cam.classifiers.activations import Activation, activate
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, ModelError, UsageError
+from cam.heads.general import GeneralHead
 from cam.heads.head import Head
 from cam.heads.hooks import Engine, forward, network_lock
 from cam.heads.prove import Proof
@@ -69,7 +70,7 @@ class Classifier(BaseClassifier):
     """A network whose head is known and proved, ready to explain images.
 
     Attributes:
-        head: weight and bias, on the network's device.
+        head: weight and bias, on the network's device; or a head of another kind, which is run again for each map.
         grid: where the cells of a map are in an input.
         proof: how well the maps of random inputs added up.
         tensors_sha256: of the network's tensors when its head was proved, as `hash_tensors` gives it.
@@ -77,7 +78,7 @@ class Classifier(BaseClassifier):
         snapshot: tells whether the network was changed since.
     """
 
-    head: Head = field(repr=False)
+    head: Head | GeneralHead = field(repr=False)
     grid: Grid
     proof: Proof
     tensors_sha256: str = field(repr=False)
@@ -89,12 +90,22 @@ class Classifier(BaseClassifier):
             self._take_snapshot()
 
     @property
-    def class_head(self) -> Head:
-        """The head, with weights for each of two classes where the network has one logit."""
-        weight, bias = self.head.weight, self.head.bias
+    def class_head(self) -> Head | GeneralHead:
+        """The head, with two classes where the network has one logit."""
+        head = self.head
+        if isinstance(head, GeneralHead):
+            return replace(head, binary=self.binary)
         if not self.binary:
-            return self.head
-        return replace(self.head, weight=torch.cat((-weight, weight)), bias=torch.cat((-bias, bias)))
+            return head
+        return replace(head, weight=torch.cat((-head.weight, head.weight)), bias=torch.cat((-head.bias, head.bias)))
+
+    def exact_head(self, purpose: str) -> Head:
+        """The head with weights for all classes; UsageError if it has no exact map, which the purpose needs."""
+        head = self.class_head
+        if isinstance(head, Head):
+            return head
+        problem = f"{purpose} needs a head that is an average over positions, and that of {self.name!r} is {head.kind}"
+        raise UsageError(problem, "Use --evidence logit or contrast, or a network with global average pooling")
 
     def to(self, device: torch.device) -> Classifier:
         """Move the network, in place, and the head to a device."""
@@ -115,7 +126,7 @@ class Classifier(BaseClassifier):
             raise ModelError(problem, "Wrap it again: its head, and where it looks, are those of the network before")
         self._take_snapshot()  # the same numbers elsewhere
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Head]:
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Head | GeneralHead]:
         """Run the network once, from any number of threads.
 
         Args:
@@ -123,7 +134,8 @@ class Classifier(BaseClassifier):
 
         Returns:
             Logits (N, C) float32 and features (N, K, h, w), on the network's device, and the head that reads them.
-            One logit z becomes two: -z against and z for the class.
+            One logit z becomes two: -z against and z for the class. The features of a `GeneralHead` are as the network
+            has them.
 
         Raises:
             ModelError: the network does not run on inputs of this size.
@@ -160,6 +172,12 @@ class Classifier(BaseClassifier):
             problem = f"{self.name!r} gives {len(logits)} results and {len(features)} features for {len(inputs)} inputs"
             raise ModelError(problem, "Give one image at a time (--batch-size 1), or fix the network")
         return self.class_logits(logits.float()), features, self.class_head
+
+    def cells(self, features: Tensor, inputs: Tensor) -> Size:
+        """The (h, w) of the maps from features, as `forward` returns them for inputs."""
+        if isinstance(self.head, GeneralHead):
+            features = self.head.to_grid(features, (inputs.shape[2], inputs.shape[3]))
+        return features.shape[2], features.shape[3]
 
     def grid_for(self, cells: Size, input_size: Size) -> Grid:
         """Grid of a map of (h, w) cells over an input of (H, W) pixels."""

@@ -14,6 +14,7 @@ from cam.classifiers.transforms import Transform
 from cam.errors import HeadError
 from cam.heads.copies import random_inputs
 from cam.heads.find import HeadReport, find_head
+from cam.heads.general import GeneralHead, Method
 from cam.heads.prove import prove_head
 from cam.maps.geometry import Size
 
@@ -25,13 +26,16 @@ class Inspection:
     model: str  # its name
     input_shape: tuple[int, int, int]  # (channels, H, W) the head was found with
     head_report: HeadReport  # what the head is, and where the features are
-    classifier: Classifier | None = None  # with the proof and the measured grid; None if there is no exact map
-    cells: Size | None = None  # (h, w) of the map at that input; None if there is no exact map
+    classifier: Classifier | None = None  # with the proof and the measured grid; None if there is no map
+    cells: Size | None = None  # (h, w) of the map at that input; None if there is no map
 
     def to_json(self) -> dict[str, Any]:
         """Contents of `cam inspect --json`."""
         site, head, grid = self.head_report.site, self.head_report.head, self.head_report.grid
         proof = self.classifier and self.classifier.proof
+        general = self.classifier.head if self.classifier and isinstance(self.classifier.head, GeneralHead) else None
+        if self.classifier and general:
+            site, grid = general.site, self.classifier.grid
         return {
             "model": self.model,
             "kind": self.head_report.kind,
@@ -42,7 +46,10 @@ class Inspection:
             "grid": self.cells and list(self.cells),
             **{name: grid and list(getattr(grid, name)) for name in ("stride", "offset")},
             "placement": grid and grid.method,
-            "classes": head and head.classes,
+            "method": general.method if general else head and head.method,
+            "forward_passes_a_map": general and general.cost_of_map,
+            "share_of_positions": general and general.share,
+            "classes": general.classes if general else head and head.classes,
             "completeness_error": proof and proof.error,
             "completeness_error_float64": proof and proof.error64,
             "random_inputs": proof and proof.inputs,
@@ -63,6 +70,8 @@ def inspect_model(
     std: Sequence[float] | None = None,
     channels_in: int | None = None,
     output: str | int | None = None,
+    method: Method | None = None,
+    layer: str | None = None,
     random_weights: bool = False,
     unsafe_pickle: bool = False,
 ) -> Inspection:
@@ -96,15 +105,17 @@ def inspect_model(
     )
     network, shape = loaded.network, loaded.preprocessing.input_shape
     try:
-        classifier = make_classifier(model, loaded)
+        classifier = make_classifier(model, loaded, method=method, layer=layer)
     except HeadError:
         report = find_head(network, shape)
         if report.head is not None:  # but its maps do not add up
             raise
         return Inspection(model, shape, report)
-    head = classifier.head
+    head, inputs = classifier.head, random_inputs(1, shape)
+    cells = classifier.cells(classifier.forward(inputs)[1], inputs)
+    if isinstance(head, GeneralHead):
+        report = find_head(network, shape)
+        return Inspection(model, shape, report, classifier, cells)
     classifier = replace(classifier, proof=prove_head(network, head, shape, in_float64=True))
-    _, features, _ = classifier.forward(random_inputs(1, shape))
-    cells = features.shape[2], features.shape[3]
     report = HeadReport(head.kind, "", head.site, head, classifier.grid)
     return Inspection(model, shape, report, classifier, cells)

@@ -23,7 +23,8 @@ from cam.classifiers.sources.timm import declared_by_timm, from_timm
 from cam.classifiers.sources.torchvision import from_torchvision, torchvision_names
 from cam.classifiers.transforms import Transform, as_preprocessing
 from cam.errors import UsageError
-from cam.heads.examine import analyze_head
+from cam.heads.examine import analyze_head, check_layer
+from cam.heads.general import Method
 from cam.heads.outputs import SelectedOutput, unwrap
 from cam.maps.geometry import Size
 from cam.tensors import pick_device
@@ -45,6 +46,8 @@ def load_classifier(
     channels_in: int | None = None,
     activation: Activation | None = None,
     output: str | int | None = None,
+    method: Method | None = None,
+    layer: str | None = None,
     random_weights: bool = False,
     unsafe_pickle: bool = False,
 ) -> Classifier:
@@ -68,13 +71,17 @@ def load_classifier(
         activation: what makes probabilities of the class scores, "softmax", "sigmoid" (several classes at once) or
             "none" (values, as in regression), instead of the model's own.
         output: name or index of the class scores among several outputs.
+        method: how maps are computed: "exact" (refused where there is no exact map), "integrated" or "shapley", which
+            add up to the logit for any head, or, as references, "gradcam", "hirescam", "layercam" or "xgradcam". By
+            default the exact map, else the better of the next two.
+        layer: name of an earlier layer to take the features in, for finer maps; the last that will do by default.
         random_weights: True for random weights.
         unsafe_pickle: True to let the checkpoint run code while it is read.
 
     Raises:
         ModelError: there is no such model, or it cannot be built.
         WeightsError: its weights cannot be downloaded, read or loaded.
-        HeadError: it does not end in global average pooling and a linear layer.
+        HeadError: its class scores follow from no features with rows and columns, or not as `method` needs.
         UsageError: an argument is not valid.
 
     Example:
@@ -98,7 +105,7 @@ def load_classifier(
         std=std,
         channels_in=channels_in,
     )
-    return make_classifier(str(model), loaded, labels, activation).to(target)
+    return make_classifier(str(model), loaded, labels, activation, method, layer).to(target)
 
 
 def wrap(
@@ -109,12 +116,14 @@ def wrap(
     input_size: int | None = None,
     activation: Activation | None = None,
     output: str | int | None = None,
+    method: Method | None = None,
+    layer: str | None = None,
     name: str = "",
 ) -> Classifier:
     """Make a classifier of your own network, which stays unchanged on its device.
 
     Args:
-        network: takes (N, 3, H, W) and ends in global average pooling and a linear layer.
+        network: takes (N, 3, H, W); its map is exact if it ends in global average pooling and a linear layer.
         preprocessing: from photograph to input, a `Preprocessing` or the transform of your validation set: any callable
             from a Pillow image to a tensor (torchvision, timm, a Hugging Face processor), which is measured to find
             where the input lies in the image. By default what a timm network declares, else ImageNet's mean and
@@ -124,10 +133,12 @@ def wrap(
         activation: what makes probabilities of the class scores, "softmax", "sigmoid" (several classes at once) or
             "none" (values, as in regression). By default softmax, sigmoid of one score, or what its `config` says.
         output: name or index of the class scores among several outputs.
+        method: how maps are computed, as for `load_classifier`.
+        layer: name of an earlier layer to take the features in, likewise.
         name: what to call it; the name of its class by default.
 
     Raises:
-        HeadError: the class scores are not an average over positions.
+        HeadError: the class scores follow from no features with rows and columns, or not as `method` needs.
         ModelError: the network does not run on an input of that size.
         UsageError: an argument is wrong, or the number of labels is not the number of classes.
 
@@ -145,7 +156,7 @@ def wrap(
     if output is not None and isinstance(network, nn.Module):
         network = SelectedOutput(network, output)
     loaded = LoadedNetwork(network, known.adjusted(input_size), declared=declared)
-    return make_classifier(name, loaded, labels, activation)
+    return make_classifier(name, loaded, labels, activation, method, layer)
 
 
 def load_network(
@@ -190,13 +201,19 @@ def load_network(
 
 
 def make_classifier(
-    name: str, loaded: LoadedNetwork, labels: Labels | None = None, activation: Activation | None = None
+    name: str,
+    loaded: LoadedNetwork,
+    labels: Labels | None = None,
+    activation: Activation | None = None,
+    method: Method | None = None,
+    layer: str | None = None,
 ) -> Classifier:
     """Make a classifier of a network: find its head, prove it and measure its grid."""
     network, preprocessing = loaded.network, loaded.preprocessing
     if note := find_batch(network, preprocessing.input_shape):
         loaded = replace(loaded, notes=(*loaded.notes, note))
-    analysis = analyze_head(network, preprocessing.input_shape)
+    check_layer(network, method, layer)
+    analysis = analyze_head(network, preprocessing.input_shape, method, layer)
     scores = describe_scores(name, loaded, analysis.head.classes, labels, activation)
     return Classifier(name, network, preprocessing, **scores, **vars(analysis), weights=loaded.weights)
 

@@ -19,6 +19,7 @@ from cam.cli.options import (
     classifier_arguments,
     classifier_options,
     max_pixels_option,
+    method_options,
     output_options,
     read_options,
     truth_option,
@@ -72,6 +73,7 @@ _limit = option_group("Limits")
     "-t", "--target", metavar="CLASS", multiple=True, default=["top1"], help="topN, truth, index or label. Repeatable."
 )
 @_target("--evidence", type=EVIDENCE, default="logit", help="logit, contrast, margin or posterior.")
+@method_options
 @_target("--against", metavar="CLASS", show_default="runner-up", help="Class for contrast: index or label.")
 @_target("--expect", metavar="CLASS", help="Why the prediction and not this class? A contrast.")
 @_target("--fit", type=FIT, show_default="the model's own", help="crop (center), whole or stretch.")

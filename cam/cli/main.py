@@ -15,7 +15,7 @@ from cam.cli.command import NOTHING_DONE, STOPPED, USAGE, Command
 from cam.cli.evaluate import evaluate
 from cam.cli.explain import explain
 from cam.cli.invariance import invariance
-from cam.cli.options import checkpoint_options, json_option, truth_option
+from cam.cli.options import checkpoint_options, json_option, method_options, truth_option
 from cam.cli.process import guarded, own_streams
 from cam.cli.values import PATH
 from cam.errors import CamError, UsageError
@@ -75,6 +75,7 @@ def main() -> None:
 @main.command()
 @click.argument("model")
 @checkpoint_options
+@method_options
 @json_option
 def inspect(model: str, no_weights: bool, as_json: bool, **options: Any) -> None:
     """Show a model's head: kind, layer, grid, receptive field.

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from cam.cli.command import Function, option_group, select
-from cam.cli.values import ACTIVATION, BANDS, INTERPOLATION, NUMBERS, PATH, RANGE, SIZE, whole_number
+from cam.cli.values import ACTIVATION, BANDS, INTERPOLATION, METHOD, NUMBERS, PATH, RANGE, SIZE, whole_number
 
 _input = option_group("Inputs")
 _model = option_group("Model")
+_target = option_group("What to explain")
 _run = option_group("Run")
 _limit = option_group("Limits")
 
@@ -49,6 +50,16 @@ def classifier_options(function: Function) -> Function:
         ),
         _model("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N or mps."),
         checkpoint_options,
+    )
+
+
+def method_options(function: Function) -> Function:
+    """Add the options of how maps are computed."""
+    return add_options(
+        function,
+        _target("--method", type=METHOD, show_default="exact, else complete", help="How maps are computed."),
+        _target("--exact-only", "method", flag_value="exact", help="Refuse networks without an exact map."),
+        _target("--layer", metavar="NAME", help="Take the features in an earlier layer, for finer maps."),
     )
 
 
@@ -97,4 +108,5 @@ def classifier_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "device",
         "unsafe_pickle",
     )
-    return {**same, "random_weights": options["no_weights"]}
+    chosen = {name: value for name, value in options.items() if name in ("method", "layer")}
+    return {**same, **chosen, "random_weights": options["no_weights"]}

@@ -66,5 +66,6 @@ SIZE = Value(
 )
 INTERPOLATION = click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"])
 ACTIVATION = click.Choice(["softmax", "sigmoid", "none"])
+METHOD = click.Choice(["exact", "integrated", "shapley", "gradcam", "hirescam", "layercam", "xgradcam"])
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])
 PATH = click.Path(path_type=Path)

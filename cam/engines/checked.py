@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cam.engines import export
 from cam.engines.eager import EagerEngine, Precision
 from cam.errors import UsageError
+from cam.heads.general import GeneralHead
 from cam.heads.head import Head
 from cam.heads.hooks import Engine
 from cam.maps.activation import class_activation_maps
@@ -55,7 +56,7 @@ class CheckedEngine:
     def _choose(self, inputs: Tensor) -> Engine:
         expected = self._eager(inputs)
         try:
-            problem = _difference(self._fast(inputs), expected, self._eager.head.weight)
+            problem = _difference(self._fast(inputs), expected, self._eager.head)
         except Exception as error:  # for example an input size that it was not translated for
             problem = f"fails ({_first_line(error)})"
         if not problem:
@@ -67,7 +68,7 @@ class CheckedEngine:
 def make_engine(
     name: EngineName,
     network: nn.Module,
-    head: Head,
+    head: Head | GeneralHead,
     input_shape: tuple[int, int, int],
     *,
     images: int = 1,
@@ -111,7 +112,7 @@ def _missing() -> list[str]:
     return [library for library in ("onnxruntime", "onnx", "onnxscript") if find_spec(library) is None]
 
 
-def _difference(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], weight: Tensor) -> str:
+def _difference(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], head: Head | GeneralHead) -> str:
     """Describe how logits, features or maps of the predicted classes miss the expected ones; "" if they do not."""
     if [tensor.shape for tensor in actual] != [tensor.shape for tensor in expected]:
         return "gives results of another shape"
@@ -124,7 +125,9 @@ def _difference(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], 
         return "predicts other classes"
     if not (error := _relative_error(features[None], expected_features[None])) <= _TOLERANCE:
         return f"misses the features by {error:.2g}"
-    rows = weight[classes].unsqueeze(1).to(features.device)
+    if isinstance(head, GeneralHead):
+        return ""
+    rows = head.weight[classes].unsqueeze(1).to(features.device)
     error = _relative_error(class_activation_maps(features, rows), class_activation_maps(expected_features, rows))
     return "" if error <= _TOLERANCE else f"misses the maps by {error:.2g}"
 

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cam.errors import ModelError
 from cam.heads.copies import copy_network, eval_copy, random_inputs
+from cam.heads.general import GeneralHead
 from cam.heads.head import Head
 from cam.heads.hooks import FeatureHook, forward, uncompiled
 from cam.tensors import device_and_dtype
@@ -30,7 +31,11 @@ class EagerEngine:
     reason = ""
 
     def __init__(
-        self, network: nn.Module, head: Head, input_shape: tuple[int, int, int], precision: Precision = "float32"
+        self,
+        network: nn.Module,
+        head: Head | GeneralHead,
+        input_shape: tuple[int, int, int],
+        precision: Precision = "float32",
     ) -> None:
         self.device, self.dtype = device_and_dtype(network)
         self.head = head
@@ -60,6 +65,8 @@ class EagerEngine:
         with torch.autocast(self.device.type, self.low_precision):
             logits, features = hook(inputs)
         logits, features, head = logits.float(), features.float(), self.head
+        if isinstance(head, GeneralHead):
+            return head.logits(features, (inputs.shape[2], inputs.shape[3])), features
         scores = features.mean((2, 3)) @ head.weight.T  # in float32, so that the maps add up to the logits
         return head.scales(features, logits)[:, None] * scores + head.bias, features
 
@@ -69,7 +76,7 @@ class EagerEngine:
         return FeatureHook(copy_network(self.network, shared), self.head.site)
 
 
-def _fold_batchnorm(network: nn.Module, head: Head, inputs: Tensor) -> nn.Module:
+def _fold_batchnorm(network: nn.Module, head: Head | GeneralHead, inputs: Tensor) -> nn.Module:
     """Fold each BatchNorm into the convolution before it, unless that changes the logits or the features."""
     folded = copy_network(network)
     with torch.no_grad(), uncompiled():

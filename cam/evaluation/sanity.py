@@ -81,7 +81,7 @@ def evaluate_sanity(
         for name in here:
             error, correlation = compare_moved(here[name], there[name], stride)
             sample[name] |= {"equivariance_error": error, "equivariance_correlation": correlation}
-        cam = result.cams([class_idx])[0].cpu()
+        cam = result.class_maps([class_idx]).maps[0].cpu()
         errors.append(float(completeness_error(cam, result.bias[class_idx], result.logits[class_idx])))
         sample.setdefault("logit", {})["completeness_error"] = errors[-1]
         return [sample]

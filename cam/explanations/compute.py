@@ -15,6 +15,8 @@ from cam.errors import ModelError
 from cam.explanations.explanation import Channel, Explanation, OtherClass
 from cam.explanations.forward import ForwardResult
 from cam.explanations.options import ExplainOptions, OneClass, Target, TopClasses, resolve
+from cam.heads.general import GeneralHead
+from cam.heads.head import Head
 from cam.maps.activation import AllClasses
 from cam.maps.evidence import channel_maps, margins, posteriors
 from cam.maps.projection import View, average_views
@@ -35,12 +37,16 @@ class ComputedMaps:
     contrast_classes: list[int]  # the class that each of them is contrasted with; empty for other kinds of evidence
     channels: list[list[int]]  # of each class, the channels to show
     maps: list[Tensor]
+    bases: Tensor  # (2T,), averaged over the views: of each class, then of those that they are contrasted with
+    runs: int  # of the head: nodes of integrated gradients, or permutations of Shapley values
 
     def all_classes(self) -> AllClasses:
         """Return what the maps of all classes are computed from, on the grid of the finest view."""
-        view = self.views[0]
-        weight = None if view.weight is None else view.head.weight
+        view, head = self.views[0], self.views[0].head
         scores = self.native.logits, self.native.probabilities, view.logits, view.bias
+        if isinstance(head, GeneralHead):
+            return AllClasses(*scores, features=view.features, weight=None, maps_of=view.class_maps)
+        weight = None if view.weight is None else head.weight
         return AllClasses(*scores, features=view.features, weight=weight, scale=view.scale)
 
 
@@ -69,30 +75,40 @@ def compute_maps(
             for class_idx, runner_up in zip(classes, runners_up, strict=True)
         ]
     channels = [_top_channels(views, class_idx, options.channels) for class_idx in classes]
-    maps = []
+    maps, bases, runs = [], [], 0
     for view in views:
-        evidence = cams = view.cams(classes)
-        if options.evidence == "contrast":
-            evidence = cams - view.cams(contrast_classes)
-        elif options.evidence == "margin":
-            evidence = margins(view.features, view.weight, classes)
-        elif options.evidence == "posterior":
-            evidence = posteriors(view.features, view.weight, view.head.bias, classes, classifier.probabilities)
-        parts = [cams, evidence]
+        found = view.class_maps([*classes, *contrast_classes])
+        cams, others = found.maps[: len(classes)], found.maps[len(classes) :]
+        parts = [cams, cams - others if contrast_classes else _evidence(view, cams, classes, classifier, options)]
         for class_idx, indices in zip(classes, channels, strict=True):
-            if indices:  # indexing with a list would wait for the device
-                weight = view.row(class_idx)
+            if indices and isinstance(view.head, Head):  # indexing with a list would wait for the device
+                weight = view.row(view.head, class_idx)
                 features = torch.stack([view.features[index] for index in indices])
                 parts.append(channel_maps(features, torch.stack([weight[index] for index in indices])))
         maps.append(to_cpu(torch.cat(parts).float()))
-    return ComputedMaps(native, views, classes, contrast_classes, channels, maps)
+        bases.append(found.base)
+        runs = max(runs, found.runs)
+    bases_of_views = torch.stack(bases).mean(0).cpu()
+    return ComputedMaps(native, views, classes, contrast_classes, channels, maps, bases_of_views, runs)
+
+
+def _evidence(
+    view: ForwardResult, cams: Tensor, classes: Sequence[int], classifier: Classifier, options: ExplainOptions
+) -> Tensor:
+    """The maps (T, h, w) of the evidence that compares no two classes."""
+    if options.evidence == "margin":
+        return margins(view.features, view.weight, classes)
+    if options.evidence == "posterior":
+        bias = classifier.exact_head("--evidence posterior").bias
+        return posteriors(view.features, view.weight, bias, classes, classifier.probabilities)
+    return cams
 
 
 def _top_channels(views: Sequence[ForwardResult], class_idx: int, count: int) -> list[int]:
     """Rank channels by their shares w_k * mean f_k, averaged over the views; leave out those of weight 0."""
     if count == 0:
         return []
-    rows = [view.row(class_idx) for view in views]
+    rows = [view.row(view.head, class_idx) for view in views if isinstance(view.head, Head)]
     shares = [row * view.features.to(row.dtype).mean((1, 2)) for row, view in zip(rows, views, strict=True)]
     ranked: list[int] = torch.stack(shares).mean(0).argsort(descending=True, stable=True).tolist()
     has_weight = (rows[0] != 0).tolist()
@@ -118,16 +134,18 @@ def build_explanations(
     cams, evidence, parts = np.split(average_views(views, additive), [len(classes), 2 * len(classes)])
     parts_of_class = np.split(parts, np.cumsum([len(indices) for indices in computed.channels])[:-1])
     map_logits = torch.stack([result.logits for result in results]).mean(0).tolist()
-    logits, bias, labels = native.logits.tolist(), native.bias.tolist(), classifier.labels
+    logits, bases, labels = native.logits.tolist(), computed.bases.tolist(), classifier.labels
+    head = results[0].head
 
-    def scores(c: int) -> OtherClass:
-        return OtherClass(c, labels[c], logits[c], bias[c], map_logits[c])
+    def scores(c: int, base: float) -> OtherClass:
+        return OtherClass(c, labels[c], logits[c], base, map_logits[c])
 
+    others = [scores(c, bases[len(classes) + n]) for n, c in enumerate(computed.contrast_classes)]
     explanations = []
     for n, class_idx in enumerate(classes):
         channels = zip(computed.channels[n], parts_of_class[n], strict=True)
         explanation = Explanation(
-            **vars(scores(class_idx)),
+            **vars(scores(class_idx, bases[n])),
             probability=None if classifier.activation == "none" else float(native.probabilities[class_idx]),
             cam=cams[n],
             evidence_map=evidence[n],
@@ -135,9 +153,11 @@ def build_explanations(
             grid=results[0].grid,
             frame=results[0].frame,
             image=image,
-            against=scores(computed.contrast_classes[n]) if computed.contrast_classes else None,
+            against=others[n] if others else None,
             channels=tuple(Channel(index, float(part.mean()), part) for index, part in channels),
             zero_features=all(result.zero_features for result in results),
+            method=head.method,
+            runs=computed.runs,
         )
         explanations.append(explanation)
     return explanations

@@ -7,7 +7,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cam.drawing.colormaps import has_negative
 from cam.drawing.legend import MIN_WIDTH, with_legend
 from cam.drawing.overlay import Photo, draw, draw_boxes
+from cam.heads.general import Method
 from cam.images.io import check_image, encode, show_image, shrink, write_image
 from cam.maps.activation import completeness_error
 from cam.maps.boxes import Box, boxes_of, half_boxes
@@ -31,6 +32,15 @@ _UNITS = {
     "posterior": "probability at each position",
 }
 
+_RUNS = {"integrated": "nodes", "shapley": "permutations"}
+_METHODS = {
+    "integrated": "integrated gradients",
+    "shapley": "Shapley values",
+    "gradcam": "Grad-CAM",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
+    "xgradcam": "XGrad-CAM",
+}
 NUMBERS = "class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"
 _NOTEBOOK_SIDE = 512  # pixels of an overlay in a notebook
 
@@ -64,12 +74,15 @@ class Channel:
 class Explanation:
     """Why an image got its score for one class: `cam.mean() + bias == map_logit`, which is the logit.
 
+    That is so by algebra where the `exactness` is "exact", up to `completeness_error` where it is "complete", and not
+    where it is "reference". None of them says what is causal.
+
     Attributes:
         class_idx: index of the class.
         label: text of the class.
         logit: score of the class at the model's own input size.
         probability: of the class, by the activation, in [0, 1]; None if the scores are values (regression).
-        bias: part of the logit that comes from no position.
+        bias: part of the logit that comes from no position; of a complete map the logit where the features are zero.
 
         cam: (h, w) float32, signed, logit units.
         evidence_map: (h, w) float32, what is drawn: the cam, or another kind of evidence on the same grid.
@@ -84,6 +97,8 @@ class Explanation:
         against: the class of a contrast; None for other kinds of evidence.
         channels: those with the largest shares of the logit; as many as `ExplainOptions.channels` says.
         zero_features: True if all the last features are zero.
+        method: how the map was computed: "exact", "integrated" or "shapley", or that of a reference.
+        runs: nodes of integrated gradients, or permutations of Shapley values; 0 for an exact map.
     """
 
     class_idx: int
@@ -104,11 +119,29 @@ class Explanation:
     against: OtherClass | None = None
     channels: tuple[Channel, ...] = field(default=(), repr=False)
     zero_features: bool = False
+    method: Method = "exact"
+    runs: int = 0
+
+    @property
+    def exactness(self) -> Literal["exact", "complete", "reference"]:
+        """Whether the map adds up to the logit by algebra, up to the `completeness_error`, or not."""
+        if self.method == "exact":
+            return "exact"
+        return "complete" if self.method in ("integrated", "shapley") else "reference"
+
+    @property
+    def base(self) -> float:
+        """The bias: what the map adds up to the logit with."""
+        return self.bias
 
     @property
     def title(self) -> str:
         """The label, or "A over B" for a contrast."""
         return f"{self.label} over {self.against.label}" if self.against else self.label
+
+    @property
+    def _score(self) -> str:
+        return "value" if self.probability is None else "logit"
 
     @property
     def margin(self) -> float | None:
@@ -167,7 +200,10 @@ class Explanation:
         """Numbers ready for JSON, as in a line of the manifest."""
         record: dict[str, Any] = {
             **{name: getattr(self, name) for name in NUMBERS},
-            "completeness_error": self.completeness_error,
+            "exactness": self.exactness,
+            "method": self.method,
+            **({_RUNS[self.method]: self.runs} if self.method in _RUNS else {}),
+            "completeness_error": None if self.exactness == "reference" else self.completeness_error,
             "map_input": list(self.frame.input),
             "peak": list(self.peak),
             "boxes": [list(box) for box in self.boxes(box_share)],
@@ -203,7 +239,7 @@ class Explanation:
 
     def _caption(self) -> str:
         probability = "" if self.probability is None else f"{100 * self.probability:.1f} %, "
-        return f"{self.title}: {probability}{'value' if self.probability is None else 'logit'} {self.logit:.2f}"
+        return f"{self.title}: {probability}{self._score} {self.logit:.2f}"
 
     def _repr_png_(self) -> bytes:
         return encode(self.overlay(legend=True, max_side=_NOTEBOOK_SIDE), ".png")
@@ -278,12 +314,21 @@ class Explanation:
             draw_boxes(picture, boxes_of(values, self.grid, frame, box_share))
         return canvas
 
+    def _how(self) -> str:
+        """How a map that is not exact was computed, and how well it adds up."""
+        if self.exactness == "exact":
+            return ""
+        if self.exactness == "reference":
+            return f"{_METHODS[self.method]}: not complete, it does not add up to the {self._score}"
+        runs = f"{self.runs} {_RUNS[self.method]}"
+        return f"complete to {_percent(self.completeness_error)}, {_METHODS[self.method]}, {runs}"
+
     def _legend_texts(
         self, channel: Channel | None, values: NDArray[np.float32], evidence: Evidence, vmax: float
     ) -> dict[str, Any]:
         other_input = channel is None and self.map_logit != self.logit
         title, sum_of_map = self.title, ""
-        score = "value" if self.probability is None else "logit"
+        score = self._score
         details = f"{score} {self.logit:.2f}"
         if self.probability is not None:
             details = f"probability {100 * self.probability:.1f} %   {details}"
@@ -292,9 +337,10 @@ class Explanation:
             details = f"share {channel.share:.2f} of the {score} {self.map_logit:.2f}"
         elif self.against:
             details = f"margin {self.margin:+.2f} = {score} {self.logit:.2f} - {self.against.logit:.2f}"
-        elif evidence == "logit":
+        elif evidence == "logit" and self.exactness != "reference":
             source = f"at other inputs: {score}" if other_input else score
-            terms = f"{self.map_logit - self.bias:.2f} + bias {self.bias:.2f}" if self.bias else ""
+            base = "bias" if self.exactness == "exact" else "base"
+            terms = f"{self.map_logit - self.bias:.2f} + {base} {self.bias:.2f}" if self.bias else ""
             sum_of_map = f"{source} {self.map_logit:.2f} = mean of the map {terms}"
         extreme = values.flat[np.abs(values).argmax()]
         facts = (
@@ -303,10 +349,14 @@ class Explanation:
             f"the largest value, {extreme:+.3g}, is beyond the scale" if abs(extreme) > vmax else "",
             "pale: not seen" if self.frame.seen != (0, 0, self.frame.photo[1], self.frame.photo[0]) else "",
         )
-        notes = [sum_of_map, *filter(None, facts)]
+        notes = [sum_of_map, *filter(None, (self._how(), *facts))]
         ends = (self.against.label, self.label) if self.against and not channel else ("", "")
         unit = _UNITS[evidence].replace("logit", score)
         return {"title": title, "details": details, "notes": notes, "unit": unit, "ends": ends}
+
+
+def _percent(error: float) -> str:
+    return "0.01 %" if error < 1e-4 else f"{100 * error:.1g} %"
 
 
 class ExplanationList(list[Explanation]):

@@ -16,6 +16,7 @@ from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit, Preprocessing
 from cam.errors import CamError, ModelError, OutOfMemoryError
 from cam.heads.criteria import tolerance_of
+from cam.heads.general import ClassMaps, GeneralHead
 from cam.heads.head import Head
 from cam.maps.activation import class_activation_maps
 from cam.maps.geometry import Frame, Grid, Size
@@ -32,9 +33,9 @@ class ForwardResult:
 
     logits: Tensor  # (C,) float32
     probabilities: Tensor  # (C,) float32; NaN without an activation
-    features: Tensor  # (K, h, w), in the network's dtype
-    head: Head  # two classes where the network has one logit
-    bias: Tensor  # (C,) float32
+    features: Tensor  # (K, h, w), in the network's dtype; as the network has them for a `GeneralHead`
+    head: Head | GeneralHead  # two classes where the network has one logit
+    bias: Tensor  # (C,) float32; NaN for a `GeneralHead`, whose base depends on the image
     scale: float  # factor by which a normalization layer scaled this image; 1 without one
     tolerance: float  # largest relative error that the maps may have
     grid: Grid
@@ -45,24 +46,31 @@ class ForwardResult:
     @property
     def weight(self) -> Tensor | None:
         """(C, K), scaled for this image; None where the features are the class maps themselves."""
+        if isinstance(self.head, GeneralHead):
+            return None
         if self.head.kind == "conv-gap" and self.head.weight.shape[0] == self.head.weight.shape[1]:
             return None
         return self.head.weight if self.scale == 1 else self.scale * self.head.weight
 
-    def row(self, class_idx: int) -> Tensor:
+    def row(self, head: Head, class_idx: int) -> Tensor:
         """Return the weights of one class, (K,), scaled for this image."""
-        return self.head.weight[class_idx] * self.scale
+        return head.weight[class_idx] * self.scale
 
-    def cams(self, classes: Sequence[int]) -> Tensor:
-        """Compute the maps of T classes: (T, h, w) float32, logit units, on the network's device."""
-        rows = torch.stack([self.row(class_idx) for class_idx in classes])
-        return class_activation_maps(self.features[None], rows)[0]
+    def class_maps(self, classes: Sequence[int]) -> ClassMaps:
+        """Compute the maps of T classes, (T, h, w) float32, on the network's device, and their base."""
+        if isinstance(self.head, GeneralHead):
+            return self.head.class_maps(self.features, classes, self.frame.input)
+        rows = torch.stack([self.row(self.head, class_idx) for class_idx in classes])
+        return ClassMaps(class_activation_maps(self.features[None], rows)[0], self.bias[list(classes)], 0)
 
     def check_completeness(self, cams: Tensor, classes: Sequence[int], own_input: Size) -> None:
         """Raise ModelError unless the maps (T, h, w), on the CPU, add up to the logits of their T classes.
 
-        `own_input` is the (H, W) of the input at which the head was proved.
+        Those of a `GeneralHead` do with an error that they state. `own_input` is the (H, W) of the input at which the
+        head was proved.
         """
+        if isinstance(self.head, GeneralHead):
+            return
         errors = cams.mean((1, 2)) + (self.bias - self.logits)[list(classes)]
         error = float(errors.abs().max())
         if not error <= self.tolerance * max(1.0, float(self.logits.abs().max())):  # also if it is NaN
@@ -143,7 +151,7 @@ def run_inputs(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], 
     dtype = device_and_dtype(classifier.network)[1]
     logits, features, head = classifier.forward(inputs.flip(3) if mirrored else inputs)
     logits, probabilities, bias, statistics = _fetch_small_tensors(classifier, logits, features, head)
-    grid = classifier.grid_for((features.shape[2], features.shape[3]), (inputs.shape[2], inputs.shape[3]))
+    grid = classifier.grid_for(classifier.cells(features, inputs), (inputs.shape[2], inputs.shape[3]))
     tolerance = max(tolerance_of(features.dtype), tolerance_of(dtype))
     make = partial(ForwardResult, head=head, bias=bias, tolerance=tolerance, grid=grid, mirrored=mirrored)
 
@@ -159,14 +167,18 @@ def run_inputs(classifier: Classifier, inputs: Tensor, frames: Sequence[Frame], 
 
 
 def _fetch_small_tensors(
-    classifier: Classifier, logits: Tensor, features: Tensor, head: Head
+    classifier: Classifier, logits: Tensor, features: Tensor, head: Head | GeneralHead
 ) -> tuple[Tensor, Tensor, Tensor, list[list[float]]]:
     """Copy logits, probabilities, bias, and each image's scale, "all features are zero" and "all is finite" at once."""
-    largest, smallest = features.amax((1, 2, 3)), features.amin((1, 2, 3))  # one of them shows NaN and infinity
+    largest, smallest = features.flatten(1).aminmax(dim=1)  # one of them shows NaN and infinity
     finite = torch.stack([largest, smallest, logits.amax(1), logits.amin(1)]).isfinite().all(0)
     zero = (largest == 0) & (smallest == 0)
-    statistics = torch.stack([head.scales(features, logits), zero, finite], 1)
-    tensors = logits, classifier.probabilities(logits), head.bias, statistics
+    if isinstance(head, GeneralHead):
+        scales, bias = torch.ones_like(largest), torch.full_like(logits[0], torch.nan)
+    else:
+        scales, bias = head.scales(features, logits), head.bias
+    statistics = torch.stack([scales, zero, finite], 1)
+    tensors = logits, classifier.probabilities(logits), bias, statistics
     flat = torch.cat([tensor.flatten() for tensor in tensors]).cpu().float()
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     views = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]

@@ -76,6 +76,10 @@ class ExplainOptions:
         if self.channels and classifier.head.kind == "conv-gap":
             problem = f"--channels must be 0: {classifier.name!r} has one channel a class, with the map of the class"
             raise UsageError(problem, "Leave --channels out")
+        if self.evidence in ("margin", "posterior"):
+            classifier.exact_head(f"--evidence {self.evidence}")
+        if self.channels:
+            classifier.exact_head("--channels")
         if self.evidence == "posterior":
             classifier.check_probabilities("--evidence posterior")
         if self.evidence in ("contrast", "margin") and len(classifier.labels) == 1:

@@ -17,8 +17,8 @@ from cam.heads.probe import Experiment, Probe
 
 _NONLINEAR = "what follows the pooling is not linear, so the class score cannot be divided among the positions"
 NOT_FINITE = "the class scores of random inputs are not finite (weights that are not numbers, or overflow)"
-_SOFTMAX = "the network returns probabilities or their logarithms, and softmax is not linear; let it return the logits"
-_SIGMOID = "the network returns numbers from 0 to 1, as a sigmoid in its forward pass does; let it return the logits"
+SOFTMAX = "the network returns probabilities or their logarithms, and softmax is not linear; let it return the logits"
+SIGMOID = "the network returns numbers from 0 to 1, as a sigmoid in its forward pass does; let it return the logits"
 _ONE_TOKEN = "the class score is read from one token, and the other positions do not contribute"
 _UNEVEN = "the positions do not count equally in the class score (flatten + fully connected, max pooling, 1 x 1 map)"
 _NO_GRID = (
@@ -148,9 +148,9 @@ def _reason(logits: Tensor, probe: Probe) -> str:
     """Why a head is not linear, as its outputs (N, C) for very different features show."""
     sums = torch.stack([logits, logits.exp()]).sum(2)
     if logits.shape[1] > 1 and bool(torch.isclose(sums, torch.ones_like(sums)).all(1).any()):
-        return _SOFTMAX
+        return SOFTMAX
     has_sigmoid = logits.numel() > 9 or any("sigmoid" in operation for _, operation in probe.counts)
-    return _SIGMOID if 0 <= logits.min() <= logits.max() <= 1 and has_sigmoid else _NONLINEAR
+    return SIGMOID if 0 <= logits.min() <= logits.max() <= 1 and has_sigmoid else _NONLINEAR
 
 
 def _spread(values: Tensor, dim: int) -> float:

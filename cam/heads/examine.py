@@ -11,28 +11,33 @@ import hashlib
 import io
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import platformdirs
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cam.errors import OutputError
+from cam.errors import HeadError, OutputError, UsageError
 from cam.files import write_whole
+from cam.heads.choose import make_head
 from cam.heads.copies import check_network, eval_copy, run_once
-from cam.heads.criteria import tolerance_of
-from cam.heads.find import find_head_in_copy
+from cam.heads.criteria import NOT_FINITE, SIGMOID, SOFTMAX, tolerance_of
+from cam.heads.cut import Cut, find_cut
+from cam.heads.find import HeadReport, find_head_in_copy
+from cam.heads.general import GeneralHead, Method, Tapes
 from cam.heads.head import Head, Site
 from cam.heads.prove import Proof, check_maps, proof_inputs
-from cam.maps.geometry import Grid
+from cam.heads.receptive_field import measure_grid
+from cam.maps.geometry import Grid, stretched
 from cam.tensors import device_and_dtype, hash_tensors
 from cam.version import VERSION
 
-_CACHE_VERSION = 6
+_CACHE_VERSION = 7
 _MAX_ENTRIES = 32  # of the cache; of ResNet-50's head one takes 8 MB
 
 
@@ -40,18 +45,26 @@ _MAX_ENTRIES = 32  # of the cache; of ResNet-50's head one takes 8 MB
 class HeadAnalysis:
     """A network's head on the network's device, its proof, the grid of its maps, and the hash of its tensors."""
 
-    head: Head
+    head: Head | GeneralHead
     proof: Proof
     grid: Grid
     tensors_sha256: str
 
 
 @torch.inference_mode(False)  # gradients, and tensors that may be used anywhere, even if the caller has disabled them
-def analyze_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadAnalysis:
+def analyze_head(
+    network: nn.Module, input_shape: tuple[int, int, int], method: Method | None = None, layer: str | None = None
+) -> HeadAnalysis:
     """Find an unwrapped network's head, prove it and measure its grid, or read them from the cache and prove them.
 
+    Args:
+        network: a classifier.
+        input_shape: (channels, H, W) that it was made for.
+        method: how maps are computed; None for the exact one, else the better complete one.
+        layer: name of the module to take the features in; None for the last that will do.
+
     Raises:
-        HeadError: the network has no exact map, or its maps do not add up.
+        HeadError: the network has no such map, or its maps do not add up.
         ModelError: the network does not run on an input of that size.
     """
     check_network(network)
@@ -59,23 +72,67 @@ def analyze_head(network: nn.Module, input_shape: tuple[int, int, int]) -> HeadA
         run_once(network, input_shape)  # gives them their shapes
     device, _ = device_and_dtype(network)
     sha256 = hash_tensors(network.state_dict())
-    file = _cache_file(network, input_shape, sha256)
+    file = _cache_file(network, input_shape, sha256, method, layer)
     cached = _read_cache(file, network, input_shape, sha256)
     if cached:
         return cached
-    report = find_head_in_copy(eval_copy(network, input_shape), input_shape)
-    head, grid = report.exact().to(device), cast(Grid, report.grid)  # an exact head has a grid
+    network_copy = eval_copy(network, input_shape)
+    report = find_head_in_copy(network_copy, input_shape)
+    head: Head | GeneralHead
+    if method == "exact" or (method is None and layer is None and report.head):
+        head, grid = report.exact().to(device), cast(Grid, report.grid)  # an exact head has a grid
+    else:
+        cut, grid = _find_general(network_copy, report, input_shape, layer)
+        head = make_head(network, input_shape, cut, report.kind, method)
     images = proof_inputs(input_shape)
     error, logits, features = check_maps(network, head, images)
     analysis = HeadAnalysis(head, Proof(len(images), error), grid, sha256)
-    _write_cache(file, {**asdict(analysis), **_first_results(logits, features)})
+    stored = {name: value for name, value in vars(head).items() if name != "tapes"}
+    parts = {"head": {**stored, "site": asdict(head.site)}, "proof": asdict(analysis.proof), "grid": asdict(grid)}
+    _write_cache(file, {**parts, **_first_results(logits, features)})
     return analysis
 
 
-def _cache_file(network: nn.Module, input_shape: tuple[int, int, int], sha256: str) -> Path:
+def check_layer(network: nn.Module, method: str | None, layer: str | None) -> None:
+    """Raise UsageError unless there is such a method, and such a layer in the network."""
+    methods = get_args(Method)
+    names = [name for part in methods for name in get_args(part) or (part,)]
+    if method not in (None, *names):
+        raise UsageError(f"--method must be one of {', '.join(names)}, got {method!r}", "Leave it out for the best")
+    if layer is None:
+        return
+    layers = [name for name, _ in network.named_modules() if name]
+    if layer not in layers:
+        near = ", ".join(get_close_matches(layer, layers)) or ", ".join(layers[-3:])
+        raise UsageError(f"--layer must be a layer of the network, got {layer!r}", f"Such as {near}")
+    if method == "exact":
+        raise UsageError("--method exact takes the features of the last layer, not of --layer", "Give one of the two")
+
+
+def _find_general(
+    network: nn.Module, report: HeadReport, input_shape: tuple[int, int, int], layer: str | None
+) -> tuple[Cut, Grid]:
+    """Find where to cut a network from `eval_copy`, and where the cells of its maps lie; or raise a HeadError."""
+    if report.reason in (NOT_FINITE, SOFTMAX, SIGMOID):
+        report.exact()
+    if report.head and layer is None:
+        return Cut(report.head.site, report.head.weight.norm(dim=0)), cast(Grid, report.grid)
+    if (cut := find_cut(network, input_shape, layer)) is None:
+        if layer is None:
+            report.exact()
+        problem = f"--layer {layer!r} has no features with rows and columns from which alone the class scores follow"
+        raise HeadError(problem, "Name the layer that ends a stage, such as layer3 of a ResNet, not a branch of it")
+    unturned = replace(cut.site, transposed=False, flipped=(False, False))
+    site, grid = measure_grid(network, unturned, cut.weights, input_shape) or (cut.site, None)
+    return replace(cut, site=site), grid or stretched(cut.cells, (input_shape[1], input_shape[2]))
+
+
+def _cache_file(
+    network: nn.Module, input_shape: tuple[int, int, int], sha256: str, method: Method | None, layer: str | None
+) -> Path:
     """Named by everything the analysis depends on, except for the network's code: the scores show if that changed."""
     versions = _CACHE_VERSION, VERSION, torch.__version__, version("torchvision")
-    key = repr((*versions, sha256, repr(network), input_shape, device_and_dtype(network)[0].type))
+    key = repr((*versions, sha256, repr(network), input_shape, device_and_dtype(network)[0].type, method, layer))
     name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
     return Path(platformdirs.user_cache_dir("gapcam"), "networks", name)
 
@@ -85,7 +142,12 @@ def _read_cache(file: Path, network: nn.Module, input_shape: tuple[int, int, int
     try:
         entry = torch.load(file, map_location="cpu", weights_only=True)
         device, dtype = device_and_dtype(network)
-        head = Head(**{**entry["head"], "site": Site(**entry["head"]["site"])}).to(device)
+        fields = {**entry["head"], "site": Site(**entry["head"]["site"])}
+        head: Head | GeneralHead
+        if "method" in fields:
+            head = GeneralHead(**fields, tapes=Tapes(network, fields["site"], input_shape[0]))
+        else:
+            head = Head(**fields).to(device)
         _, logits, features = check_maps(network, head, proof_inputs(input_shape)[:1])
         now = _first_results(logits, features)
         sizes = {"scores": max(1.0, float(entry["scores"].abs().max())), "cells": float(entry["cells"].abs().max())}

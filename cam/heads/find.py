@@ -88,7 +88,7 @@ def find_head_in_copy(network: nn.Module, input_shape: tuple[int, int, int]) -> 
     for report in reports:
         if report.head is None:
             return report
-        if located := measure_grid(network, report.head, input_shape):
+        if located := measure_grid(network, report.head.site, report.head.weight.double().norm(dim=0), input_shape):
             site, grid = located
             return replace(report, site=site, head=replace(report.head, site=site), grid=grid)
     return HeadReport("no-places", _NO_PLACES, reports[0].site)

@@ -27,9 +27,12 @@ class Site:
     constant: bool = field(default=False, compare=False)  # True if a channel of ones is added: a bias that is scaled
     transposed: bool = field(default=False, compare=False)  # True if rows of the result are columns of the image
     flipped: tuple[bool, bool] = field(default=(False, False), compare=False)  # along (y, x): last rows are first
+    raw: bool = field(default=False, compare=False)  # True if the features are taken as they are, with all tokens
 
     def to_grid(self, tensor: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Rearrange what the call returned, (N, ...), as features (N, K, h, w) of an input of (H, W) pixels."""
+        if self.raw:
+            return tensor
         tensor = tensor.movedim(self.channel, 1)
         if self.tokens is not None:
             front, end = self.tokens
@@ -65,6 +68,11 @@ class Head:
     site: Site  # where the features are taken
     weight: Tensor  # (C, K), float32, logits a feature
     bias: Tensor  # (C,), float32, logits
+
+    @property
+    def method(self) -> Literal["exact"]:
+        """How maps are computed."""
+        return "exact"
 
     @property
     def classes(self) -> int:

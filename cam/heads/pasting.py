@@ -63,7 +63,11 @@ def make_pastes(shape: tuple[int, int, int]) -> Pastes:
 
 def energy_of(change: Tensor) -> Tensor:
     """Energy (N, h, w) of the change of features (N, K, h, w), less what counts as noise."""
-    energy = change.double().square().sum(1).cpu()
+    return without_noise(change.double().square().sum(1).cpu())
+
+
+def without_noise(energy: Tensor) -> Tensor:
+    """Energy (N, h, w) less what counts as noise."""
     return (energy - _NOISE * energy.amax((1, 2), keepdim=True)).clamp(min=0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,66 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, saved_tensors_hooks
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from cam.heads.head import Site
 from cam.heads.hooks import operation_name, uncompiled
+from cam.heads.normalization import HELD, Call, hold_scale
 from cam.heads.outputs import find_logits
 from cam.tensors import version_of
-
-Call = Callable[..., Any]
-
-
-def _layer_norm(
-    x: Tensor, shape: list[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
-    dims = tuple(range(-len(shape), 0))
-    deviation = torch.sqrt(x.var(dims, unbiased=False, keepdim=True) + eps)
-    out = (x - x.mean(dims, keepdim=True)) / deviation.detach()
-    out = out if weight is None else out * weight
-    return out if bias is None else torch.add(out, bias)
-
-
-def _group_norm(
-    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
-    grouped = x.reshape(len(x), groups, -1)
-    out = _layer_norm(grouped, [grouped.shape[2]], eps=eps).view_as(x)
-    weight, bias = (p if p is None else p.view(-1, *[1] * (x.ndim - 2)) for p in (weight, bias))
-    out = out if weight is None else out * weight
-    return out if bias is None else torch.add(out, bias)
-
-
-def _rms_norm(x: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
-    mean_square = x.square().mean(tuple(range(-len(shape), 0)), keepdim=True)
-    out = x / torch.sqrt(mean_square + eps).detach()
-    return out if weight is None else out * weight
-
-
-def _normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(x, p, dim, keepdim=True)
-    return x / norm.clamp_min(eps).detach()
-
-
-def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    return (_normalize(x1, dim=dim, eps=eps) * _normalize(x2, dim=dim, eps=eps)).sum(dim)
-
-
-# Normalizations with the division by the scale held constant; the subtraction of a mean is linear and stays.
-_NORMALIZATIONS: dict[Call, Call] = {
-    F.layer_norm: _layer_norm,
-    torch.layer_norm: _layer_norm,
-    F.group_norm: _group_norm,
-    F.rms_norm: _rms_norm,
-    F.normalize: _normalize,
-    F.cosine_similarity: _cosine_similarity,
-}
-
-# How a handwritten normalization applies its scale.
-_SCALINGS = {"div", "div_", "mul", "mul_", "true_divide"}
 
 # Calls that take nearly all of a network's time.
 _COSTLY = {"conv2d", "max_pool2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "conv_transpose2d"}
@@ -80,28 +28,11 @@ _COSTLY = {"conv2d", "max_pool2d", "linear", "matmul", "bmm", "scaled_dot_produc
 _NOISE = 65537  # random numbers in place of a result, repeated; a prime, so that no two images get the same
 
 
-def _hold_scale(operation: str, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
-    """Arguments of a call that applies a scale, with the scale as a constant of each image; None for other calls."""
-    if operation in _SCALINGS and len(args) == 2 and all(isinstance(arg, Tensor) for arg in args):
-        x, y = args
-        if _is_scale(y, x):
-            return x, y.detach()
-        if operation == "mul" and _is_scale(x, y):
-            return x.detach(), y
-    return None
-
-
 def _has_equal_norms(x: Tensor) -> bool:
     """True if all images have the same norm, as behind a normalization, and not behind a gate."""
     rows = x.detach().flatten(1)
     norms = [torch.linalg.vector_norm(rows, p, 1) for p in (1, 2, torch.inf)]
     return any(bool(norm.max() - norm.min() <= 1e-2 * norm.max()) for norm in norms)
-
-
-def _is_scale(scale: Tensor, x: Tensor) -> bool:
-    """True if a tensor holds one number for each image of another, perhaps expanded; a gate for each channel is not."""
-    one_each = all(size == 1 or step == 0 for size, step in zip(scale.shape[1:], scale.stride()[1:], strict=True))
-    return scale.ndim > 0 and x.ndim > 0 and one_each and scale.shape[0] == x.shape[0] < x.numel()
 
 
 _token = "_cam_token"  # attribute of tensors that says which probe knows them, and in which version
@@ -232,10 +163,10 @@ class Probe(TorchFunctionMode):
             return noise.repeat(-(-shape.numel() // _NOISE))[: shape.numel()].view(shape)
         if not self.hold:
             return func(*args, **kwargs)
-        held = _hold_scale(site.operation, args)
-        self.held |= self.injected and (held is not None or func in _NORMALIZATIONS)
+        held = hold_scale(site.operation, args, Tensor.detach)
+        self.held |= self.injected and (held is not None or func in HELD)
         if held is None:
-            return _NORMALIZATIONS.get(func, func)(*args, **kwargs)
+            return HELD[func](*args, **kwargs, hold=Tensor.detach) if func in HELD else func(*args, **kwargs)
         out = func(*held, **kwargs)
         self.gated |= self.injected and not _has_equal_norms(out)
         return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cam.errors import HeadError
 from cam.heads.copies import eval_copy, random_inputs
 from cam.heads.criteria import tolerance_of
+from cam.heads.general import GeneralHead
 from cam.heads.head import Head
 from cam.heads.hooks import forward
 from cam.maps.activation import class_activation_maps, completeness_error
@@ -47,10 +48,12 @@ def proof_inputs(input_shape: tuple[int, int, int], inputs: int = 4) -> Tensor:
     return random_inputs(inputs, input_shape, seed=1)
 
 
-def check_maps(network: nn.Module, head: Head, images: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Largest completeness error of inputs, their logits (N, C) and features (N, K, h, w); or a HeadError."""
+def check_maps(network: nn.Module, head: Head | GeneralHead, images: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Largest completeness error of inputs, their logits (N, C) and features; or a HeadError."""
     device, dtype = device_and_dtype(network)
     logits, features = forward(network, head.site, images.to(device, dtype))
+    if isinstance(head, GeneralHead):
+        return _check_general(head, logits, features, (images.shape[2], images.shape[3])), logits, features
     head = head.to(device, torch.float64 if dtype == torch.float64 else torch.float32)
     tolerance = max(tolerance_of(features.dtype), tolerance_of(logits.dtype))
     logits = logits.to(head.weight.dtype)
@@ -64,3 +67,19 @@ def check_maps(network: nn.Module, head: Head, images: Tensor) -> tuple[float, T
             "Check that the network gives the same finite scores twice in evaluation mode",
         )
     return float(completeness_error(cams, head.bias, logits).max()), logits, features
+
+
+def _check_general(head: GeneralHead, logits: Tensor, features: Tensor, input_size: tuple[int, int]) -> float:
+    """Largest completeness error of the predicted classes; a HeadError if the features do not give the logits."""
+    missed = (head.logits(features, input_size) - logits).abs().max() / logits.abs().max().clamp(min=1)
+    if not missed <= tolerance_of(features.dtype):  # also if it is NaN
+        problem = f"The class scores do not follow from the features alone: they miss by {float(missed):.2g}"
+        raise HeadError(problem, "Check that the network gives the same finite scores twice in evaluation mode")
+    if head.method not in ("integrated", "shapley"):
+        head = replace(head, method="integrated")
+    errors = []
+    for image, scores in zip(features, logits, strict=True):
+        class_idx = int(scores.argmax())
+        maps = head.class_maps(image, [class_idx], input_size)
+        errors.append(float(completeness_error(maps.maps, maps.base, scores[[class_idx]])[0]))
+    return max(errors)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cam.heads.head import Head, Site
+from cam.heads.head import Site
 from cam.heads.hooks import feature_hook
 from cam.heads.pasting import Pastes, centroids, energy_of, make_pastes, orient
 from cam.maps.geometry import Grid, stretched
@@ -38,28 +38,33 @@ _SHORT = 32  # pixels; most networks run on inputs of that side
 
 
 @torch.inference_mode(False)  # gradients even if the caller has disabled them
-def measure_grid(network: nn.Module, head: Head, input_shape: tuple[int, int, int]) -> tuple[Site, Grid] | None:
+def measure_grid(
+    network: nn.Module, site: Site, weights: Tensor, input_shape: tuple[int, int, int]
+) -> tuple[Site, Grid] | None:
     """Measure where the cells of a map lie, for a network from `eval_copy` made for (channels, H, W).
+
+    The weights (K,) say how much the classes look at each channel.
 
     Returns:
         The site, which gives rows and columns as they lie in the image, and the grid; stretched over the input if the
         map does not grow with the input. None if the cells are not places in the image.
     """
-    pastes, weights = make_pastes(input_shape), _channel_weights(head)
+    pastes, weights = make_pastes(input_shape), _at_most_1(weights)
     inputs = pastes.backgrounds.to(*device_and_dtype(network)).requires_grad_()
     try:
-        features = _features(network, head.site, inputs, gradients=True)
+        features = _features(network, site, inputs, gradients=True)
     except RuntimeError:  # it leaves torch in between
-        features = _features(network, head.site, inputs.detach())
-    energy = _energy(network, head.site, pastes, features, weights)
+        features = _features(network, site, inputs.detach())
+    energy = _energy(network, site, pastes, features, weights)
     cells, size = (features.shape[2], features.shape[3]), (input_shape[1], input_shape[2])
     largest = float((features.detach().float() * weights).square().sum(1).max())
     if float(energy.max()) <= (_ROUNDING * torch.finfo(features.dtype).eps) ** 2 * largest:  # as of dead features
-        return head.site, stretched(cells, size)
-    site = _oriented(head.site, energy, pastes)
-    reliable = site is not None
-    if site is None and (site := _oriented_when_larger(network, head, input_shape)) is None:
+        return site, stretched(cells, size)
+    oriented = _oriented(site, energy, pastes)
+    reliable = oriented is not None
+    if oriented is None and (oriented := _oriented_when_larger(network, site, weights, input_shape)) is None:
         return None
+    site = oriented
     features, energy = site.orient(features), site.orient(energy)
     cells = features.shape[2], features.shape[3]
     count = _cell_counter(network, site, input_shape[0])
@@ -76,10 +81,9 @@ def measure_grid(network: nn.Module, head: Head, input_shape: tuple[int, int, in
     return site, Grid((float(offset[0]), float(offset[1])), (float(stride[0]), float(stride[1])), "measured")
 
 
-def _channel_weights(head: Head) -> Tensor:
-    """How much the classes look at each channel, (K, 1, 1), at most 1."""
-    norms = head.weight.double().norm(dim=0)
-    return (norms / norms.max() if norms.any() else torch.ones_like(norms)).float().view(-1, 1, 1)
+def _at_most_1(weights: Tensor) -> Tensor:
+    """Weights (K, 1, 1) of the channels over the largest."""
+    return (weights / weights.max() if weights.any() else torch.ones_like(weights)).float().view(-1, 1, 1)
 
 
 def _features(network: nn.Module, site: Site, inputs: Tensor, *, gradients: bool = False) -> Tensor:
@@ -100,13 +104,12 @@ def _oriented(site: Site, energy: Tensor, pastes: Pastes) -> Site | None:
     return None if any(correlations < _MIN_CORRELATION) else oriented
 
 
-def _oriented_when_larger(network: nn.Module, head: Head, shape: tuple[int, int, int]) -> Site | None:
+def _oriented_when_larger(network: nn.Module, site: Site, weights: Tensor, shape: tuple[int, int, int]) -> Site | None:
     """The same at a larger input, of which every cell sees a smaller part; None if the network takes one size only."""
     pastes = make_pastes((shape[0], _LARGER * shape[1], _LARGER * shape[2]))
     with suppress(Exception):
-        features = _features(network, head.site, pastes.backgrounds)
-        energy = _energy(network, head.site, pastes, features, _channel_weights(head))
-        return _oriented(head.site, energy, pastes)
+        features = _features(network, site, pastes.backgrounds)
+        return _oriented(site, _energy(network, site, pastes, features, weights), pastes)
     return None
 
 

@@ -77,7 +77,7 @@ def load_any_classifier(
     torch_device = pick_device(device)
     loaded = load_network(model, **loading)
     try:
-        return make_classifier(model, loaded, labels, activation).to(torch_device)
+        return make_classifier(model, loaded, labels, activation, "exact").to(torch_device)
     except HeadError as error:
         network = loaded.network.to(torch_device)
         scorer = ScoreOnlyClassifier(model, network, loaded.preprocessing, (), error.problem, weights=loaded.weights)
@@ -92,7 +92,7 @@ def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: i
         for result in map(result_or_raise, run_forward(model, images, model.preprocessing)):
             cam = None
             if class_idx is not None:
-                cams = result.cams([class_idx]).float().cpu()
+                cams = result.class_maps([class_idx]).maps.float().cpu()
                 result.check_completeness(cams, [class_idx], model.preprocessing.crop)
                 cam = cams[0].numpy()
             scores.append(ImageScores(result.logits.numpy(), result.probabilities.numpy(), cam))

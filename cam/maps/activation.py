@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +85,8 @@ class AllClasses:
     map_logits: Tensor  # (C,) float32, scores that the maps add up to
     bias: Tensor  # (C,) float32, logit units
     features: Tensor  # (K, h, w), any floating dtype
-    weight: Tensor | None  # rows of the head (C, K); None if the features are the maps themselves
+    weight: Tensor | None  # rows of the head (C, K); None if the features are the maps themselves, or with `maps_of`
+    maps_of: Callable[[Sequence[int]], Any] | None = None  # computes the maps of some classes, where it takes long
     scale: float = 1.0  # factor by which a normalization layer scaled this image; 1 without one
 
     def cams(self) -> NDArray[np.float32]:

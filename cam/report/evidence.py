@@ -45,7 +45,7 @@ class EvidenceWriter:
 
         The weight is base64 of (C, K) little-endian float32, or null where maps are stored instead of features.
         """
-        head = classifier.class_head
+        head = classifier.exact_head("--report")
         weight, bias = head.weight.cpu(), head.bias.cpu()
         encoded = b64encode(weight.numpy().astype("<f4").tobytes()).decode() if _stores_features(weight) else None
         model = {"labels": classifier.labels, "bias": bias.tolist(), "activation": classifier.activation}

@@ -1,0 +1,167 @@
+"""A head of any kind: it is run again, from the features to the logits, to divide a logit among the positions."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from cam.errors import ModelError
+from cam.heads.copies import random_inputs
+from cam.heads.head import Kind, Site
+from cam.heads.hooks import eval_mode
+from cam.heads.tape import Tape, held_run, record
+from cam.maps.complete import Run, Shares, gradients, integrated_gradients, shapley_values
+from cam.maps.references import Reference, reference_map
+from cam.tensors import device_and_dtype
+
+GeneralMethod: TypeAlias = Literal["integrated", "shapley"] | Reference
+Method: TypeAlias = Literal["exact"] | GeneralMethod
+_MAX_GROUPS = 8  # of cells along an axis, for Shapley values
+_MAX_TAPES = 8
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """Maps of T classes of one image."""
+
+    maps: Tensor  # (T, h, w), logit units; their mean plus the base is the logit, or they are a reference
+    base: Tensor  # (T,), logits where the features are zero
+    runs: int  # nodes of integrated gradients, or permutations of Shapley values
+
+
+class Tapes:
+    """What follows a site of a network, recorded once for each input size; the network must be in evaluation mode."""
+
+    def __init__(self, network: nn.Module, site: Site, channels: int) -> None:
+        self.network, self.site, self.channels = network, site, channels
+        self._tapes: dict[tuple[int, int], Tape] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Tapes], tuple[nn.Module, Site, int]]:
+        return type(self), (self.network, self.site, self.channels)  # calls cannot be copied
+
+    def at(self, size: tuple[int, int]) -> Tape:
+        """The tape for inputs of (H, W) pixels."""
+        with self._lock:
+            if size not in self._tapes:
+                inputs = random_inputs(1, (self.channels, *size)).to(*device_and_dtype(self.network))
+                with eval_mode(self.network):
+                    tape = record(self.network, inputs)
+                slots = [slot for site, slot in tape.cuts() if site == self.site]
+                if not slots:
+                    problem = f"The class scores do not follow from the features alone for inputs of {size}"
+                    raise ModelError(problem, "Give inputs of the size the network was made for")
+                while len(self._tapes) >= _MAX_TAPES:
+                    del self._tapes[next(iter(self._tapes))]
+                self._tapes[size] = tape.after(slots[0])
+            return self._tapes[size]
+
+
+@dataclass(frozen=True)
+class GeneralHead:
+    """A network cut at features from which alone the logits follow.
+
+    The map of a class is what each position adds when all positions grow together from zero (integrated gradients), or
+    come in random order (Shapley values), while tokens that are no positions stay. Normalizations keep the scale that
+    they have at the features, because the path from zero would be a step at its start without it.
+    """
+
+    kind: Kind  # how the head is built
+    site: Site  # where the features are taken, raw
+    classes: int
+    method: GeneralMethod
+    tapes: Tapes = field(repr=False, compare=False)
+    permutations: int = 2  # of Shapley values
+    seed: int = 0  # of their orders
+    share: float = 1.0  # of the logits that the positions move; the rest is in class tokens
+    cost: float = 0.0  # of running the head once, in forward passes, by multiplications and additions
+    groups: int = 0  # of cells that come together in Shapley values
+    binary: bool = False  # True if one logit z stands for two classes, -z and z
+
+    @property
+    def cost_of_map(self) -> float:
+        """What a map of one class takes, in forward passes: going back through the head takes as long as forward."""
+        if self.method == "shapley":
+            return self.cost * self.permutations * (self.groups + 1)
+        return 2 * self.cost * (8 if self.method == "integrated" else 1)
+
+    def to_grid(self, features: Tensor, input_size: tuple[int, int]) -> Tensor:
+        """Rearrange the features, as the network has them, as (N, K, h, w)."""
+        return replace(self.site, raw=False).to_grid(features, input_size)
+
+    def logits(self, features: Tensor, input_size: tuple[int, int]) -> Tensor:
+        """Run the head on features of N images, as the network has them: (N, C)."""
+        return self.tapes.at(input_size).rows(features)
+
+    @torch.inference_mode(False)
+    def class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
+        """Compute the maps of T classes from the features of one image, as the network has them."""
+        named, classes = classes, list(dict.fromkeys(classes))
+        maps = self._class_maps(features.detach().clone(), classes, input_size)
+        order = [classes.index(class_idx) for class_idx in named]
+        return ClassMaps(maps.maps[order], maps.base[order], maps.runs)
+
+    def _class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
+        groups = self._groups(features, input_size)
+        baseline = torch.where(groups < 0, features, 0)
+        run = self._run(self.tapes.at(input_size), features)
+        if self.method == "shapley":
+            shares = shapley_values(run, baseline, features, groups, classes, self.permutations, self.seed)
+            return self._spread(shares, groups, input_size)
+        if self.method == "integrated":
+            nodes = 1 if self.kind in ("gap-linear", "conv-gap", "gap-norm-linear") else None
+            shares = integrated_gradients(run, baseline, features, classes, nodes)
+            grid = self.to_grid(shares.values, input_size)
+            return ClassMaps(grid.sum(1) * grid[0, 0].numel(), shares.base, shares.runs)
+        slopes = self.to_grid(gradients(run, features, classes), input_size)
+        grid = self.to_grid(features[None], input_size)[0]
+        maps = [reference_map(self.method, grid, slope) for slope in slopes]
+        return ClassMaps(torch.stack(maps), run(baseline[None])[0, list(classes)], 1)
+
+    def group_count(self, features: Tensor, input_size: tuple[int, int]) -> int:
+        """Number of groups of cells that come together in Shapley values."""
+        return int(self._groups(features, input_size).max()) + 1
+
+    def average_groups(self, maps: Tensor, features: Tensor, input_size: tuple[int, int]) -> Tensor:
+        """Average maps (T, h, w) over the cells of each group: (T, h, w)."""
+        cells = self.to_grid(self._groups(features, input_size)[None], input_size)[0, 0]
+        sums = torch.zeros(len(maps), int(cells.max()) + 1).to(maps).index_add_(1, cells.flatten(), maps.flatten(1))
+        return (sums / torch.bincount(cells.flatten()))[:, cells]
+
+    def to(self, device: torch.device | str) -> GeneralHead:
+        """Return the head of the network when it is on another device."""
+        return replace(self, tapes=Tapes(self.tapes.network, self.site, self.tapes.channels))
+
+    def _run(self, tape: Tape, features: Tensor) -> Run:
+        """The head, with the scales of its normalizations held at those of the features of one image."""
+        held = held_run(tape, features)
+
+        def run(rows: Tensor) -> Tensor:
+            logits = held(rows)
+            return torch.cat((-logits, logits), 1) if self.binary else logits
+
+        return run
+
+    def _groups(self, features: Tensor, input_size: tuple[int, int]) -> Tensor:
+        """The group of cells that each of the features of one image belongs to, with one channel; -1 for tokens."""
+        channel = self.site.channel - 1
+        shape = [1 if dim == channel else size for dim, size in enumerate(features.shape)]
+        numbers = torch.arange(math.prod(shape), device=features.device)
+        cells = self.to_grid(numbers.view(1, *shape), input_size)[0, 0]  # number of each
+        rows, columns = (torch.arange(n) * min(n, _MAX_GROUPS) // n for n in cells.shape)
+        of_cells = rows[:, None] * (int(columns.max()) + 1) + columns
+        groups = torch.full_like(numbers, -1)
+        groups[cells.flatten()] = of_cells.to(groups).flatten()
+        return groups.view(shape)
+
+    def _spread(self, shares: Shares, groups: Tensor, input_size: tuple[int, int]) -> ClassMaps:
+        """Divide the share of each group evenly among its cells."""
+        cells = self.to_grid(groups[None], input_size)[0, 0]
+        sizes = torch.bincount(cells.flatten())
+        return ClassMaps((shares.values / sizes)[:, cells] * cells.numel(), shares.base, shares.runs)

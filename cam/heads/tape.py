@@ -1,0 +1,268 @@
+"""A network's forward pass as a list of calls, of which the last can be run again: from features to logits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
+
+from cam.heads.head import Site
+from cam.heads.hooks import operation_name, uncompiled
+from cam.heads.normalization import HELD, Hold, hold_scale
+from cam.heads.outputs import find_logits
+from cam.heads.probe import track_modules
+from cam.tensors import version_of
+
+_slot = "_cam_slot"  # attribute of tensors that depend on the input: the recorder that knows them, and their number
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Stands for a tensor that depends on the input, numbered in the order in which they are made."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A constant that a call writes into; each run takes a copy."""
+
+    tensor: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: its arguments, flattened, with a `Slot` for each tensor that depends on the input."""
+
+    site: Site
+    function: Callable[..., Any]
+    leaves: Sequence[Any]
+    spec: TreeSpec
+    results: Sequence[int | None]  # slots of what it returns, flattened; None where that is no tensor
+    written: Sequence[tuple[int, int]]  # which leaves it writes into, and their new slots
+
+    @property
+    def reads(self) -> list[int]:
+        """Numbers of the slots that it needs."""
+        return [leaf.number for leaf in self.leaves if isinstance(leaf, Slot)]
+
+    @property
+    def makes(self) -> list[int]:
+        """Numbers of the slots that it makes."""
+        return [slot for slot in (*self.results, *(slot for _, slot in self.written)) if slot is not None]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """Calls that turn one tensor into the logits, for one image.
+
+    Recorded with a batch of one. What Python computes in between, such as sizes, is part of the calls as it was.
+    """
+
+    start: int
+    steps: Sequence[Step]
+    end: int
+    shapes: dict[int, torch.Size] = field(repr=False)  # of the tensors, by slot
+
+    def __call__(self, features: Tensor, hold: Hold | None = None) -> Tensor:
+        """Run the calls on the tensor of one image, (1, ...): logits (1, C).
+
+        `hold` gets the divisor of each normalization, and returns what to divide by.
+        """
+        return self.values(features, hold)[self.end]
+
+    def values(self, features: Tensor, hold: Hold | None = None) -> dict[int, Tensor]:
+        """Run the calls, and return the tensor of each slot."""
+        values = {self.start: features.clone()}  # which the calls may write into
+        for step in self.steps:
+            leaves = [_value(leaf, values) for leaf in step.leaves]
+            args, kwargs = tree_unflatten(leaves, step.spec)
+            out = _call(step, args, kwargs, hold)
+            for slot, result in zip(step.results, tree_leaves(out), strict=True):
+                if slot is not None:
+                    values[slot] = result
+            values.update({slot: leaves[index] for index, slot in step.written})
+        return values
+
+    def rows(self, features: Tensor, hold: Callable[[], Hold] | None = None) -> Tensor:
+        """Run the calls on many rows (n, ...) at once: logits (n, C)."""
+
+        def run(row: Tensor) -> Tensor:
+            return self(row[None], hold() if hold else None)[0]
+
+        if len(features) > 1 and not any("attention" in step.site.operation for step in self.steps):
+            with suppress(RuntimeError):  # a call that cannot be batched
+                return torch.func.vmap(run)(features)
+        return torch.stack([run(row) for row in features])
+
+    def cuts(self) -> Iterator[tuple[Site, int]]:
+        """Tensors from which alone the logits follow, by the call that returns them, the latest first."""
+        needed = self._after(self.start)
+        last_read = {slot: number for number, step in enumerate(needed) for slot in step.reads}
+        last_read[self.end] = len(needed)
+        waiting, found = {self.start}, []
+        for number, step in enumerate(needed):
+            waiting = {slot for slot in waiting.union(step.makes) if last_read.get(slot, -1) > number}
+            if len(waiting) == 1 and waiting <= set(step.results):
+                found.append((step.site, next(iter(waiting))))
+        return reversed(found)
+
+    def after(self, slot: int) -> Tape:
+        """The tape from one of the `cuts` on."""
+        return replace(self, start=slot, steps=self._after(slot))
+
+    def _after(self, start: int) -> list[Step]:
+        """The steps after a slot that the logits need; those that write may be needed through a view."""
+        made = next((number for number, step in enumerate(self.steps, 1) if start in step.results), 0)
+        needed, steps = {self.end}, []
+        for step in reversed(self.steps[made:]):
+            if step.written or not needed.isdisjoint(step.makes):
+                needed.update(step.reads)
+                steps.append(step)
+        return steps[::-1]
+
+
+def record(network: nn.Module, inputs: Tensor) -> Tape:
+    """Record the forward pass of a network in evaluation mode on one input (1, channels, H, W)."""
+    with track_modules(network) as stack, uncompiled(), torch.no_grad():
+        recorder, inputs = _Recorder(stack), inputs.clone()
+        start = recorder.know(inputs)
+        with recorder:
+            logits = find_logits(network(inputs), 1)
+    return Tape(start, recorder.steps, cast(int, recorder.slot_of(logits)), recorder.shapes)
+
+
+def held_run(tape: Tape, features: Tensor) -> Callable[[Tensor], Tensor]:
+    """A tape for many rows, with the scales of its normalizations held at those of the features of one image, (...)."""
+    scales: list[Tensor] = []
+
+    def hold() -> Hold:
+        numbers = count()
+
+        def held(divisor: Tensor) -> Tensor:
+            number = next(numbers)
+            scales.extend([divisor.detach()] if number == len(scales) else [])
+            return scales[number]
+
+        return held
+
+    with torch.no_grad():
+        tape(features[None], hold())
+    return lambda rows: tape.rows(rows, hold)
+
+
+def features_at(network: nn.Module, sites: Collection[Site], inputs: Tensor) -> dict[Site, Tensor]:
+    """Run a network in evaluation mode once, and return what the calls at some sites returned, as it was then."""
+    with track_modules(network) as stack, uncompiled(), torch.no_grad():
+        keeper = _Keeper(stack, sites)
+        with keeper:
+            network(inputs)
+    return keeper.kept
+
+
+class _Sites:
+    """Counts calls, to tell their sites."""
+
+    def __init__(self, stack: list[str]) -> None:
+        self.stack = stack
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def next(self, operation: str) -> Site:
+        """The site of the next call."""
+        site = Site(self.stack[-1], operation, self.counts[self.stack[-1], operation])
+        for layer in set(self.stack):
+            self.counts[layer, operation] += 1
+        return site
+
+
+class _Keeper(TorchFunctionMode):
+    """Keeps the results of the calls at some sites."""
+
+    def __init__(self, stack: list[str], sites: Collection[Site]) -> None:
+        super().__init__()
+        self.counter, self.sites = _Sites(stack), sites
+        self.kept: dict[Site, Tensor] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        site = self.counter.next(operation_name(func))
+        out = func(*args, **(kwargs or {}))
+        if site in self.sites and isinstance(out, Tensor):
+            self.kept[site] = out.clone()
+        return out
+
+
+class _Recorder(TorchFunctionMode):
+    """Sees every call of one forward pass."""
+
+    def __init__(self, stack: list[str]) -> None:
+        super().__init__()
+        self.sites = _Sites(stack)
+        self.steps: list[Step] = []
+        self.shapes: dict[int, torch.Size] = {}
+
+    def know(self, tensor: Tensor) -> int:
+        """Give a tensor a slot; it keeps it until a call writes into the tensor."""
+        number = len(self.shapes)
+        self.shapes[number] = tensor.shape
+        vars(tensor)[_slot] = self, number
+        return number
+
+    def slot_of(self, value: object) -> int | None:
+        """The slot of a tensor that depends on the input."""
+        if not isinstance(value, Tensor):
+            return None
+        recorder, number = vars(value).get(_slot, (None, None))
+        return number if recorder is self else None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        operation = operation_name(func)
+        site = self.sites.next(operation)
+        given, spec = tree_flatten((args, kwargs or {}))
+        slots = [self.slot_of(value) for value in given]
+        if not any(slot is not None for slot in slots):
+            return func(*args, **(kwargs or {}))
+        writes = operation == "__setitem__" or (operation.endswith("_") and not operation.endswith("__"))
+        leaves = [_leaf(value, slot, writes) for value, slot in zip(given, slots, strict=True)]
+        versions = [version_of(value) if isinstance(value, Tensor) else 0 for value in given]
+        out = func(*args, **(kwargs or {}))
+        returned = tree_leaves(out)
+        results = [self.know(value) if isinstance(value, Tensor) else None for value in returned]
+        written = [
+            (index, self.know(value))
+            for index, (value, version) in enumerate(zip(given, versions, strict=True))
+            if isinstance(value, Tensor) and version_of(value) != version and all(value is not r for r in returned)
+        ]
+        self.steps.append(Step(site, func, leaves, spec, results, written))
+        return out
+
+
+def _leaf(value: Any, slot: int | None, writes: bool) -> Any:
+    if slot is not None:
+        return Slot(slot)
+    return Fresh(value.clone()) if writes and isinstance(value, Tensor) else value
+
+
+def _value(leaf: Any, values: dict[int, Tensor]) -> Any:
+    if isinstance(leaf, Slot):
+        return values[leaf.number]
+    return leaf.tensor.clone() if isinstance(leaf, Fresh) else leaf
+
+
+def _call(step: Step, args: tuple[Any, ...], kwargs: dict[str, Any], hold: Hold | None) -> Any:
+    if hold is None:
+        return step.function(*args, **kwargs)
+    if step.function in HELD:
+        return HELD[step.function](*args, **kwargs, hold=hold)
+    return step.function(*(hold_scale(step.site.operation, args, hold) or args), **kwargs)
