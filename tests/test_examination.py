@@ -153,7 +153,7 @@ def test_the_same_cells_in_another_order_are_noticed(searches):
     assert not analyze_head(Ordered(rows.flatten().tolist()), SHAPE).head.site.transposed
     assert analyze_head(Ordered(rows.T.flatten().tolist()), SHAPE).head.site.transposed
     with pytest.raises(HeadError, match="not places"):
-        analyze_head(Ordered(rows.roll(2, 0).flatten().tolist()), SHAPE)
+        analyze_head(Ordered(rows.roll(2, 0).flatten().tolist()), SHAPE, "exact")
     assert len(searches) == 3
 
 
@@ -202,7 +202,7 @@ def test_a_cache_that_cannot_be_written_is_ignored(tmp_path, monkeypatch, search
 def test_a_refused_head_is_not_cached(cache):
     network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
     with pytest.raises(HeadError, match="not-gap"):
-        analyze_head(network, SHAPE)
+        analyze_head(network, SHAPE, "exact")
     assert not cache.exists()
 
 

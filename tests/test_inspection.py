@@ -9,8 +9,8 @@ import pytest
 from cam.classifiers.inspection import inspect_model
 from cam.classifiers.load import load_classifier
 
-FIGURES = [
-    *("grid", "stride", "offset", "placement", "classes"),
+FIGURES = [  # null where there is no map
+    *("grid", "stride", "offset", "placement", "method", "forward_passes_a_map", "share_of_positions", "classes"),
     *("completeness_error", "completeness_error_float64", "random_inputs"),
 ]
 KEYS = ["model", "kind", "exact", "feature_layer", "operation", "input", *FIGURES, "reason"]
@@ -29,11 +29,19 @@ def test_an_exact_head_is_the_one_that_is_loaded():
     assert {**expected, "offset": list(classifier.grid.offset)}.items() <= values.items()
 
 
-def test_a_head_that_is_not_exact_has_a_reason_and_no_figures():
-    values = inspect_model("alexnet", random_weights=True, input_size=96).to_json()
+def test_a_head_that_is_not_exact_has_a_reason_and_its_method():
+    values = inspect_model("position-flatten-mlp").to_json()
     assert list(values) == KEYS
-    expected = {"model": "alexnet", "kind": "not-gap", "exact": False, "input": [3, 96, 96]}
-    assert {**expected, "feature_layer": "avgpool", "operation": "adaptive_avg_pool2d"}.items() <= values.items()
+    expected = {"kind": "not-gap", "exact": False, "input": [3, 32, 64], "grid": [4, 8], "method": "integrated"}
+    assert {**expected, "feature_layer": "features.4.2", "operation": "relu"}.items() <= values.items()
+    assert "flatten" in values["reason"]
+    assert 0 < values["forward_passes_a_map"] < 1.5
+    assert values["completeness_error"] < 0.01
+
+
+def test_what_is_refused_has_a_reason_and_no_figures():
+    values = inspect_model("position-flatten", method="exact").to_json()
+    assert list(values) == KEYS
     assert "flatten" in values["reason"]
     assert all(values[name] is None for name in FIGURES)
 

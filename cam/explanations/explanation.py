@@ -135,6 +135,16 @@ class Explanation:
         return self.bias
 
     @property
+    def nodes(self) -> int | None:
+        """Number of points at which integrated gradients were taken; None for another method."""
+        return self.runs if self.method == "integrated" else None
+
+    @property
+    def permutations(self) -> int | None:
+        """Number of orders that Shapley values average; None for another method."""
+        return self.runs if self.method == "shapley" else None
+
+    @property
     def title(self) -> str:
         """The label, or "A over B" for a contrast."""
         return f"{self.label} over {self.against.label}" if self.against else self.label

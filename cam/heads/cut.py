@@ -63,9 +63,7 @@ def find_cut(network: nn.Module, input_shape: tuple[int, int, int], layer: str |
         for site, slot in tape.cuts()
         if _may_have_positions(tape.shapes[slot]) and (layer is None or f"{site.layer}.".startswith(f"{layer}."))
     }
-    if not slots:
-        return None
-    jacobians = _jacobians(tape, images[:1], slots)
+    jacobians = _jacobians(tape, images[:1], slots) if slots else {}
     located = locate(network, jacobians, input_shape)
     grids = {site: found.to_grid(jacobians[site], input_shape[1:])[0].abs() for site, found in located.items()}
     with torch.no_grad():
@@ -111,7 +109,10 @@ def _jacobians(tape: Tape, inputs: Tensor, slots: Mapping[Site, int]) -> dict[Si
         logits = values[tape.end]
         mixture = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(5)).to(logits)
         tensors = [values[slot] for slot in slots.values()]
-        found = torch.autograd.grad((logits @ mixture).sum(), tensors, allow_unused=True)
+        try:
+            found = torch.autograd.grad((logits @ mixture).sum(), tensors, allow_unused=True)
+        except RuntimeError:  # it cannot be differentiated, as where it writes into what the gradient needs
+            return {}
     gradients = {site: gradient for site, gradient in zip(slots, found, strict=True) if gradient is not None}
     return {site: gradient for site, gradient in gradients.items() if gradient.isfinite().all() and gradient.any()}
 

@@ -47,7 +47,8 @@ class Step:
     leaves: Sequence[Any]
     spec: TreeSpec
     results: Sequence[int | None]  # slots of what it returns, flattened; None where that is no tensor
-    written: Sequence[tuple[int, int]]  # which leaves it writes into, and their new slots
+    written: Sequence[tuple[int, int]]  # which leaves it writes into without returning them, and their new slots
+    writes: bool  # True if it writes into any
 
     @property
     def reads(self) -> list[int]:
@@ -124,7 +125,7 @@ class Tape:
         made = next((number for number, step in enumerate(self.steps, 1) if start in step.results), 0)
         needed, steps = {self.end}, []
         for step in reversed(self.steps[made:]):
-            if step.written or not needed.isdisjoint(step.makes):
+            if step.writes or not needed.isdisjoint(step.makes):
                 needed.update(step.reads)
                 steps.append(step)
         return steps[::-1]
@@ -239,12 +240,13 @@ class _Recorder(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         returned = tree_leaves(out)
         results = [self.know(value) if isinstance(value, Tensor) else None for value in returned]
-        written = [
-            (index, self.know(value))
+        changed = [
+            (index, value)
             for index, (value, version) in enumerate(zip(given, versions, strict=True))
-            if isinstance(value, Tensor) and version_of(value) != version and all(value is not r for r in returned)
+            if isinstance(value, Tensor) and version_of(value) != version
         ]
-        self.steps.append(Step(site, func, leaves, spec, results, written))
+        written = [(index, self.know(value)) for index, value in changed if all(value is not one for one in returned)]
+        self.steps.append(Step(site, func, leaves, spec, results, written, bool(changed)))
         return out
 
 

@@ -74,8 +74,9 @@ def _integrate(run: Run, baseline: Tensor, features: Tensor, classes: Sequence[i
     points, weights = (torch.from_numpy(array).to(features) for array in np.polynomial.legendre.leggauss(nodes))
     size, aligned = rows_in_one_run(features), [-1, *[1] * features.ndim]
     step, slopes = features - baseline, torch.zeros(len(classes), *features.shape).to(features)
-    for some, weight in zip(torch.split(points, size), torch.split(weights / 2, size), strict=True):
-        slopes += _sum_of_slopes(run, baseline + (some.view(aligned) + 1) / 2 * step, weight, classes)
+    roots = (points + 1) / 2  # nodes in the square root of the path, because a head may have a root at its start
+    for some, weight in zip(torch.split(roots, size), torch.split(weights * roots, size), strict=True):
+        slopes += _sum_of_slopes(run, baseline + some.square().view(aligned) * step, weight, classes)
     return slopes * step
 
 
