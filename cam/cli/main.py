@@ -61,7 +61,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "s
 @click.group(cls=_Group, context_settings=_SETTINGS)
 @click.version_option(VERSION, prog_name="cam")
 def main() -> None:
-    """Exact class activation maps: where did the model look, and why this class?
+    """Class activation maps that add up: where did the model look, and why this class?
 
     Example: cam explain dog.jpg -m resnet50 -o out
     """
