@@ -19,7 +19,7 @@ def test_an_output_folder_that_may_not_be_entered(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "parts"),
     [
-        (["-m", "vgg11", "--no-weights", "--input-size", "64"], 1, ["(not-gap)", "resnet50"]),
+        (["-m", "position-flatten", "--exact-only"], 1, ["(not-gap)", "resnet50"]),
         (["-m", "resnet5"], 1, ["'resnet5'", "resnet50"]),
         (["-m", "nowhere:make"], 1, ["'nowhere:make'"]),
         (["-m", "nowhere.py:make"], 1, ["--model 'nowhere.py:make'", "No such file"]),

@@ -25,7 +25,7 @@ from cam.tensors import hash_tensors
 RECORD_KEYS = ["index", "path", "name", "status", "error", "bytes", "modified", "size"]
 RECORD_KEYS += ["predicted", "truth", "correct", "targets"]
 TARGET_KEYS = ["class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"]
-TARGET_KEYS += ["completeness_error", "map_input", "peak", "boxes", "note", "files"]
+TARGET_KEYS += ["exactness", "method", "completeness_error", "map_input", "peak", "boxes", "note", "files"]
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_inspect_prints_facts_as_json(run):
 
 
 def test_inspect_gives_the_reason_if_a_network_has_no_map(run):
-    result = run("inspect", "alexnet", "--no-weights", "--json", "--input-size", "96")
+    result = run("inspect", "position-flatten", "--exact-only", "--json")
     facts = json.loads(result.stdout)
     assert result.exit_code == 0
     assert (facts["kind"], facts["exact"], facts["completeness_error"]) == ("not-gap", False, None)
@@ -125,12 +125,14 @@ print(sorted({"torch", "torchvision", "cv2", "PIL", "numpy"} & set(sys.modules))
         ("--alpha", "Did you mean --opacity?"),
         ("--alpha=0.3", "Did you mean --opacity?"),
         ("--class", "Did you mean --target?"),
-        ("--method", "Did you mean --evidence?"),
         ("--img", "Did you mean INPUT?"),
         ("--image-path", "Did you mean INPUT?"),
         ("--cmap", "Did you mean --colormap?"),
         ("--arch", "Did you mean --model?"),
-        ("--layer", "No layer is needed: the head is found automatically; cam inspect shows it."),
+        (
+            "--target-layer",
+            "No layer is needed: cam inspect shows the one found; --layer takes an earlier one.",
+        ),
         ("--opacty", "Did you mean --opacity?"),
         ("--nonsense", "See cam explain --help."),
     ],

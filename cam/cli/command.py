@@ -24,11 +24,10 @@ ALIASES = {
     "--image": "INPUT",
     "--image-path": "INPUT",
     "--img": "INPUT",
-    "--method": "--evidence",
     "--output-dir": "--out",
     "--savefig": "--out",
 }
-LAYER_OPTIONS = {"--layer", "--layers", "--target-layer", "--target-layers"}
+LAYER_OPTIONS = {"--layers", "--target-layer", "--target-layers"}
 
 
 class Command(click.Command):
@@ -53,7 +52,7 @@ class Command(click.Command):
         except click.NoSuchOption as error:
             name = error.option_name
         if name in LAYER_OPTIONS:
-            remedy = "No layer is needed: the head is found automatically; cam inspect shows it."
+            remedy = "No layer is needed: cam inspect shows the one found; --layer takes an earlier one."
         else:
             known = [option for parameter in self.get_params(ctx) for option in parameter.opts if option[0] == "-"]
             known += [piece.strip("[].") for piece in self.collect_usage_pieces(ctx)]  # such as INPUT

@@ -57,9 +57,9 @@ def method_options(function: Function) -> Function:
     """Add the options of how maps are computed."""
     return add_options(
         function,
-        _target("--method", type=METHOD, show_default="exact, else complete", help="How maps are computed."),
+        _target("--method", type=METHOD, metavar="NAME", help="exact, integrated, shapley, gradcam, ..."),
         _target("--exact-only", "method", flag_value="exact", help="Refuse networks without an exact map."),
-        _target("--layer", metavar="NAME", help="Take the features in an earlier layer, for finer maps."),
+        _target("--layer", metavar="NAME", help="Features of an earlier layer: finer maps."),
     )
 
 
