@@ -1,15 +1,14 @@
-"""cam explain gives the same whatever way it takes: archives, parts, batches, devices, engines."""
+"""cam explain gives the same whatever way it takes: batches, devices, engines."""
 
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from runs import DIGITS, NAMES, PNG, classes, lines
+from runs import DIGITS, PNG, classes, lines
 
 from cam.drawing.colormaps import lookup, to_color_indices
 from cam.engines import eager
@@ -35,28 +34,6 @@ def assert_same_drawn(out: Path, other: Path) -> None:
         difference = np.abs(images[0] - images[1])
         assert difference[:height, :width][~between].max() == 0
         assert difference.max() <= np.abs(np.diff(lookup("signed")[1:].astype(int), axis=0)).max() / 2 + 1
-
-
-def test_an_archive_gives_what_its_folder_gives(run, folder, whole, tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name in NAMES:
-            archive.write(folder / name, name)
-    result = run("explain", tmp_path / "a.zip", *PNG, "-o", tmp_path / "out")
-    assert result.exit_code == 0, result.output
-    assert classes(tmp_path / "out") == classes(whole)
-    for name in (path.name for path in whole.glob("*.png")):
-        assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
-
-
-def test_shards_are_merged_into_the_whole(run, folder, whole, tmp_path):
-    for shard in ("1/3", "2/3", "3/3"):
-        result = run("explain", folder, *PNG, "-o", tmp_path / "out", "--shard", shard)
-        assert result.exit_code == 0, result.output
-    merged = run("merge", tmp_path / "out")
-    assert (merged.exit_code, merged.stdout.strip()) == (0, str(tmp_path / "out" / "manifest.jsonl"))
-    assert [line["path"] for line in lines(tmp_path / "out")] == [line["path"] for line in lines(whole)]
-    assert classes(tmp_path / "out") == classes(whole)
-    assert_same_drawn(tmp_path / "out", whole)
 
 
 @pytest.mark.parametrize("size", [1, 32])

@@ -68,7 +68,8 @@ def test_parts_have_truth_and_their_whole_the_accuracy_of_all(run, photos, tmp_p
     arguments = "explain", photos, *DIGITS, "--truth", "folder", "--report", "--shard"
     for number in (1, 2):
         assert run(*arguments, f"{number}/2", "-o", tmp_path / f"{number}").exit_code in (0, 1, 3)
-    assert run("merge", tmp_path / "1", tmp_path / "2").exit_code == 0
+    merged = run("merge", tmp_path / "1", tmp_path / "2")
+    assert (merged.exit_code, merged.stdout) == (0, f"{tmp_path / '1' / 'manifest.jsonl'}\n")
     run(*arguments[:-1], "-o", tmp_path / "whole")
     assert truths(tmp_path / "1") == truths(tmp_path / "whole")
     whole = {"images": 2, "correct": 1, "accuracy": 0.5, "unmatched": {"ten": 1}}
