@@ -15,6 +15,7 @@ import torch
 from checkpoints import same
 from torch import nn
 
+import cam
 from cam.classifiers.load import load_network
 from cam.errors import WeightsError
 
@@ -125,3 +126,28 @@ def test_a_checkpoint_of_timm_with_averaged_weights(tmp_path: Path) -> None:
     assert same(state, ema.module.state_dict())
     assert not same(state, network.state_dict())
     assert notes == ("weights: 'state_dict_ema' of last.pth.tar, the averaged ones (EMA), not 'state_dict'",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "differences"),
+    [
+        ({"args": Namespace(img_size=112, input_size=None, mean=None)}, "img_size 112 (--input-size)"),
+        ({"args": Namespace(input_size=(3, 48, 48))}, "input_size (3, 48, 48) (--input-size)"),
+        (
+            {"args": Namespace(input_size=[3, 64, 64], interpolation="", mean=[0.5] * 3)},
+            "mean [0.5, 0.5, 0.5] (--mean)",
+        ),
+        ({"args": Namespace(val_resize_size=80, val_crop_size=64)}, "val_resize_size 80 (--resize)"),
+        ({"hyper_parameters": {"interpolation": "bicubic"}}, "interpolation bicubic (--interpolation)"),
+        ({"hyper_parameters": {"image_size": [64, 64], "std": (0.229, 0.224, 0.225)}}, ""),
+        ({"args": "train.py"}, ""),
+    ],
+)
+def test_a_checkpoint_that_says_that_it_was_trained_otherwise(
+    tmp_path: Path, arguments: dict[str, Any], differences: str
+) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    torch.save({"state_dict": make().state_dict(), **arguments}, tmp_path / "best.pth")
+    classifier = cam.load_classifier(f"{tmp_path}/net.py:make", weights=tmp_path / "best.pth", input_size=64)
+    notes = [note for note in classifier.notes if "trained with" in note]
+    assert notes == ([f"input: best.pth was trained with {differences}"] if differences else [])

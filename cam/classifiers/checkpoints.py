@@ -9,6 +9,7 @@ import warnings
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -72,6 +73,15 @@ def read_content(path: str | Path, *, unsafe_pickle: bool = False) -> object:
         raise
     except Exception as error:  # a damaged file may raise anything
         raise _read_error(repr(str(path)), error, unsafe_pickle) from error
+
+
+def training_arguments(path: Path) -> Mapping[str, Any]:
+    """Read what a training script was called with, which timm, torchvision and Lightning keep with the weights."""
+    with suppress(Exception), torch.serialization.safe_globals(_DATA):
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        arguments = content.get("args") or content["hyper_parameters"]
+        return arguments if isinstance(arguments, Mapping) else vars(arguments)
+    return {}
 
 
 def first_bytes(path: Path) -> bytes:

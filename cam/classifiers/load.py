@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from cam.classifiers.activations import Activation, choose_activation
+from cam.classifiers.checkpoints import training_arguments
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.labels import Labels, name_classes
 from cam.classifiers.preprocessing import Preprocessing
@@ -28,6 +30,13 @@ from cam.heads.general import Method
 from cam.heads.outputs import SelectedOutput, unwrap
 from cam.maps.geometry import Size
 from cam.tensors import pick_device
+
+# Arguments of training scripts, and the options that give the same.
+_ARGUMENTS = {
+    **dict.fromkeys(["img_size", "image_size", "input_size"], "--input-size"),
+    **{"val_resize_size": "--resize", "val_crop_size": "--crop"},
+    **{name: f"--{name}" for name in ("interpolation", "mean", "std")},
+}
 
 
 def load_classifier(
@@ -231,11 +240,25 @@ def describe_scores(
     notes = [f"{loaded.preprocessing.describe()}: {declared}", *loaded.notes, *filter(None, [note])]
     if loaded.weights and not loaded.own_weights:  # somebody else's, perhaps of another task
         file = loaded.weights.name
+        if differences := _trained_otherwise(training_arguments(loaded.weights), loaded.preprocessing):
+            notes.append(f"input: {file} was trained with {differences}")
         if labels is None and names == loaded.labels:
             notes.append(f"labels: those of {name}, assumed for {file}; --labels gives others")
         if activation is None and not note and loaded.activation:
             notes.append(f"activation: {chosen}, that of {name}, assumed for {file}")
     return {"labels": names, "binary": binary, "activation": chosen, "notes": tuple(notes)}
+
+
+def _trained_otherwise(arguments: Mapping[str, Any], preprocessing: Preprocessing) -> str:
+    """The arguments of a training that are not those of a preprocessing, and the options for them."""
+    differences = []
+    for name, option in _ARGUMENTS.items():
+        value = np.array(arguments.get(name), object).ravel()  # one, a list, or (channels, H, W)
+        used = np.ravel(getattr(preprocessing, option[2:], preprocessing.crop))
+        used = used[-1:] if "size" in name else used
+        if value.size and value[0] not in (None, "") and [*value[-used.size :]] != [*used]:
+            differences.append(f"{name} {arguments[name]} ({option})")
+    return ", ".join(differences)
 
 
 def list_models() -> list[dict[str, str]]:
