@@ -49,6 +49,7 @@ Named = namedtuple("Named", ["hidden", "logits"])
         (torch.zeros(2, 3, dtype=torch.long), (MAPS, {"logits": LOGITS})),
         (torch.zeros(2, 3), {"logits": LOGITS}),
         {"out": torch.zeros(2, 5), "logits": LOGITS},
+        {"last_hidden_state": LOGITS, "hidden_states": (MAPS,)},
         (LOGITS.softmax(1), LOGITS),
         ((LOGITS / 7).softmax(1), LOGITS),
         {"probabilities": LOGITS.sigmoid(), "scores": LOGITS},

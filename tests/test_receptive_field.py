@@ -305,6 +305,28 @@ def test_cells_that_are_no_places_are_refused(name, device):
         report.exact()
 
 
+class Gated(nn.Module):
+    """Squeeze and excitation: a gate that depends on the whole image changes every cell more than a patch does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.gate, self.linear = nn.Conv2d(3, 16, 8, 8), nn.Linear(16, 16), nn.Linear(16, 4)
+        with torch.no_grad():
+            self.embed.bias += 20
+            self.gate.weight *= 40
+            self.gate.bias -= 20 * self.gate.weight.sum(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.embed(x).relu()
+        gates = self.gate(features.mean((2, 3))).sigmoid()
+        return self.linear((features * gates[..., None, None]).mean((2, 3)))
+
+
+def test_cells_behind_a_gate_of_the_whole_image_are_places(device):
+    assert grid_of(Gated(), (64, 64), device).stride == (8, 8)
+
+
 def test_weights_that_are_not_numbers_are_named_as_the_reason(device):
     network = patches(4, 2).to(device)
     torch.nn.init.constant_(network[0].weight[:1], float("nan"))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cam.errors import ModelError, UsageError
 
-_FEATURES = ("pooler_output", "last_hidden_state")  # what a Hugging Face network without a classifier returns
+# What a Hugging Face network without a classifier returns, in at least so many dimensions: PP-LCNet's are its scores.
+_FEATURES: dict[object, int] = {"pooler_output": 2, "last_hidden_state": 3}
 
 
 def find_logits(output: object, batch: int) -> Tensor:
@@ -23,7 +24,8 @@ def find_logits(output: object, batch: int) -> Tensor:
     Raises a ModelError if there are none, or several: two tasks, or features next to the scores, may have one shape.
     """
     tensors = list(_named_tensors(output))
-    rows = [(name, _as_rows(tensor, batch)) for name, tensor in tensors if name not in _FEATURES]
+    possible = [(name, tensor) for name, tensor in tensors if tensor.ndim < _FEATURES.get(name, math.inf)]
+    rows = [(name, _as_rows(tensor, batch)) for name, tensor in possible]
     scores = [(name, row) for name, row in rows if row is not None]
     for best in ("logits", "out"):
         scores = [(name, tensor) for name, tensor in scores if name == best] or scores
