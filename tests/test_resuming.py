@@ -238,8 +238,10 @@ def test_other_settings_are_refused_until_told_to_overwrite(classifier, folder, 
     assert contents(out).keys() >= {name for name in before if name.endswith(".png")}
 
 
-def test_options_that_change_no_result_may_change(classifier, folder, out):
-    assert explain_into(out, classifier, folder, scale=2.0, batch_size=5, on_error="stop").earlier == COUNT
+def test_options_that_change_no_result_may_change(classifier, folder, out, tmp_path):
+    changed = {"batch_size": 5, "on_error": "stop", "csv": tmp_path / "a.csv"}
+    assert explain_into(out, classifier, folder, scale=2.0, **changed).earlier == COUNT
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + COUNT
 
 
 def test_the_first_failed_image_can_stop_the_run(classifier, folder, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -82,17 +83,18 @@ def reads() -> Iterator[list[str]]:
 def test_a_manifest_is_read_once_when_a_run_starts_and_once_when_it_ends(run, tmp_path, reads):
     pytest.importorskip("pyarrow")
     tables = tmp_path / "a.csv", tmp_path / "a.parquet"
-    outputs = "--csv", tables[0], "--parquet", tables[1], "--json", "--report"
-    photos = tmp_path / "in"
+    photos, outputs = tmp_path / "in", ("--csv", tables[0], "--parquet", tables[1], "--report")
     photos.mkdir()
-    for name, earlier in (("b.png", 0), ("a.png", 1)):  # the second goes before the first
-        shutil.copy(SAMPLES / "five.png", photos / name)
+    for name, earlier, more in (("c.png", 0, ["--json"]), ("b.png", 1, ["--json"]), ("a.png", 1, [])):
+        shutil.copy(SAMPLES / "five.png", photos / name)  # goes before those of the earlier run
         reads.clear()
-        result = run("explain", photos, *DIGITS, "-o", tmp_path / "out", *outputs)
+        result = run("explain", photos, *DIGITS, "-o", tmp_path / "out", *outputs, *more)
         assert reads.count("manifest.jsonl") == 1 + earlier
-        assert json.loads(result.stdout)["images"] == lines(tmp_path / "out")
-    assert [line["name"] for line in lines(tmp_path / "out")] == ["a.png", "b.png"]
-    assert [row["name"] for row in read_csv(tables[0])] == ["a.png", "b.png"]
+        assert not more or json.loads(result.stdout)["images"] == lines(tmp_path / "out")
+    names = ["a.png", "b.png", "c.png"]
+    assert [line["name"] for line in lines(tmp_path / "out")] == names
+    assert [row["name"] for row in read_csv(tables[0])] == names
+    assert re.findall(r"\w\.png", result.stdout) == names
 
 
 def test_texts_stay_as_they_are(tmp_path):

@@ -83,13 +83,10 @@ def draw(
     if contours and vmax > 0 and x1 - x0 > 1 and y1 - y0 > 1:
         ys, xs = _spread_points(y0, y1), _spread_points(x0, x1)
         share = down[ys] @ (cam / vmax).astype(np.float32) @ across[xs].T
-        scale = height / frame.resized[0], width / frame.resized[1]
-        cell = grid.stride[0] * scale[0], grid.stride[1] * scale[1]
+        cell = height / frame.resized[0] * grid.stride[0], width / frame.resized[1] * grid.stride[1]
         _draw_contours(canvas, xs, ys, share, cell, has_negative(colormap))
     if not is_whole and x0 < x1 and y0 < y1:
-        stroke = _stroke(canvas, 400)
-        for part in _around(frame.seen, (max(0, x0 - stroke), max(0, y0 - stroke), x1 + stroke, y1 + stroke)):
-            canvas[part] = 64
+        _draw_frame(canvas, frame.seen)
 
 
 def under_heat(image: NDArray[np.uint8], photo: Photo) -> NDArray[np.uint8]:
@@ -165,11 +162,12 @@ def _limit(gray: NDArray[np.uint8], black: float, white: float) -> NDArray[np.ui
     return np.asarray(cv2.convertScaleAbs(gray, alpha=white - black, beta=255 * black), np.uint8)
 
 
-def _around(box: Box, outer: Box) -> list[tuple[slice, slice]]:
-    """Split the outer box without the inner one in (rows, columns): above, below, left and right of the inner one."""
-    (x0, y0, x1, y1), (left, top, right, bottom) = box, outer
-    above, below = (slice(top, y0), slice(left, right)), (slice(y1, bottom), slice(left, right))
-    return [above, below, (slice(y0, y1), slice(left, x0)), (slice(y0, y1), slice(x1, right))]
+def _draw_frame(canvas: NDArray[np.uint8], box: Box) -> None:
+    """Draw a thin dark frame around a box."""
+    (x0, y0, x1, y1), stroke = box, _stroke(canvas, 400)
+    top, left, bottom, right = max(0, y0 - stroke), max(0, x0 - stroke), y1 + stroke, x1 + stroke
+    canvas[top:y0, left:right] = canvas[y1:bottom, left:right] = 64
+    canvas[y0:y1, left:x0] = canvas[y0:y1, x1:right] = 64
 
 
 def _stroke(canvas: NDArray[np.uint8], part: int) -> int:
