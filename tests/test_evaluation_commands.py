@@ -153,6 +153,62 @@ def test_a_bad_image_is_listed_and_repeated_evidence_is_measured_once(run, tmp_p
     assert len(set(names)) == len(names)
 
 
+def test_methods_are_rows_of_one_table(run, tmp_path):
+    """Of a flattened map and one linear layer integrated gradients are the gradient at the features, as in HiResCAM."""
+    methods = "--method", "integrated", "--method", "hirescam", "--method", "gradcam", "--method", "gradcam"
+    model = "-m", "position-flatten", "--json"
+    result = run("evaluate", "faithfulness", SAMPLES / "five.png", *model, "--steps", 4, *methods)
+    assert result.exit_code == 0, result.output
+    numbers = values(result.stdout)
+    assert list(dict.fromkeys(method for method, _ in numbers)) == [
+        "integrated",
+        "hirescam",
+        "gradcam",
+        "gaussian",
+        "uniform",
+    ]
+    metrics = {metric for _, metric in numbers}
+    differences = [abs(numbers["integrated", m] - numbers["hirescam", m]) for m in metrics]
+    assert max(differences) < 1e-3
+    assert any(numbers["integrated", metric] != numbers["gradcam", metric] for metric in metrics)
+    both = run(
+        "evaluate", "faithfulness", SAMPLES / "five.png", *model, "--steps", 4, *methods[:2], "--evidence", "logit"
+    )
+    assert {method for method, _ in values(both.stdout)} == {"logit", "integrated", "gaussian", "uniform"}
+
+
+def test_a_head_that_is_no_average_is_measured_by_its_logit_maps(run):
+    arguments = SAMPLES / "five.png", "-m", "position-flatten"
+    result = run("evaluate", "faithfulness", *arguments, "--steps", 4, "--json")
+    assert {method for method, _ in values(result.stdout)} == {"logit", "gaussian", "uniform"}
+    for refused in (["sanity"], ["faithfulness", "--evidence", "margin"], ["faithfulness", "--method", "exact"]):
+        result = run("evaluate", *refused, *arguments)
+        assert result.exit_code == 2
+        assert (
+            "needs a head that is an average over positions, and that of 'position-flatten' is not-gap" in result.output
+        )
+
+
+def test_placement_by_other_methods_and_in_an_earlier_layer(run, tmp_path):
+    x0, y0, x1, y1 = KNOWN["five.png"]["boxes"][0]
+    write_image(tmp_path / "five.png", read_image(SAMPLES / "five.png")[y0:y1, x0 - 19 : x1 + 19])
+    arguments = tmp_path, "-m", "digits", "--canvas", 72, "--object-size", 30, "--each", 4, "--json"
+    rows = [
+        values(run("evaluate", "placement", *arguments, *options).stdout)
+        for options in (
+            ["--evidence", "logit"],
+            ["--method", "gradcam", "--method", "integrated"],
+            ["--layer", "layer2"],
+        )
+    ]
+    exact, others, earlier = rows
+    assert {method for method, _ in others} >= {"gradcam measured", "integrated stretched", "uniform"}
+    for method in ("gradcam", "integrated"):  # behind an average both are the exact map, of its positive part
+        key = f"{method} measured", "centroid_distance"
+        assert others[key] == pytest.approx(exact["logit measured", "centroid_distance"], abs=1e-3)
+    assert earlier["logit measured", "centroid_distance"] != exact["logit measured", "centroid_distance"]
+
+
 def test_two_methods_with_one_name_are_an_error(run, tmp_path):
     (tmp_path / "gaussian").mkdir()
     result = run("evaluate", "faithfulness", SAMPLES / "five.png", "-m", "digits", "--maps", tmp_path / "gaussian")

@@ -77,6 +77,7 @@ def test_shares_and_hits_by_hand(colors, folder):
     assert values["gaussian", "hit 2x2"] == pytest.approx(0.25)
     assert values["uniform", "share 2x2"] == pytest.approx(0.25, abs=0.05)
     assert {row.count for row in result.rows} == {6}
+    assert result.settings["input"] == "mosaic"
 
 
 def test_the_seed_determines_the_mosaics_of_enough_classes(colors, folder):
@@ -96,6 +97,24 @@ def test_a_mosaic_is_its_tiles_side_by_side(colors, folder):
     for number, (_, class_idx) in enumerate(mosaic.tiles):
         y, x = 8 * (number // 2), 8 * (number % 2)
         assert (image[y : y + 8, x : x + 8] == COLORS[names[class_idx]]).all()
+
+
+def test_mosaics_are_shrunk_for_a_network_of_one_input_size(folder):
+    """Logits 48 (R - G - B), ... of 4 x 4 cells that are each averaged: flattened, they fit one input size only."""
+    linear = nn.Linear(3 * 16, 4, bias=False)
+    weights = torch.cat([20 * torch.eye(3) - 10, torch.full((1, 3), 5.0)])
+    linear.weight.data = (weights / 16).repeat_interleave(16, 1)
+    plain = cam.Preprocessing(8, (8, 8), mean=(0, 0, 0), std=(1, 1, 1))
+    network = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 3, 1, bias=False), nn.Flatten(), linear)
+    network[1].weight.data = torch.eye(3)[..., None, None]
+    flat = cam.wrap(network, labels=list(COLORS), preprocessing=plain, method="integrated")
+    classes = labeled_pictures(folder, flat.labels)[0]
+    result = evaluate_grid(flat, classes, lambda whole: evidence_methods(whole, ["logit"]), sizes=[2], mosaics=6)
+    assert result.settings["input"] == "shrunk"
+    values = {(row.method, row.metric): row.value for row in result.rows}
+    # As pixel for pixel, but each tile has 2 x 2 cells, so that the borders between them are wide.
+    assert values["logit", "share 2x2"] == pytest.approx((1 + 1 + 1 + 0.5) / 4, abs=0.1)
+    assert values["logit", "hit 2x2"] == 1
 
 
 def request(name: str = "a/dog.jpg", class_idxs: tuple[int, ...] = (3,)) -> MapRequest:

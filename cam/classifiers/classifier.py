@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from cam.classifiers.activations import Activation, activate
 from cam.classifiers.preprocessing import Preprocessing
 from cam.errors import CamError, ModelError, UsageError
-from cam.heads.general import GeneralHead
+from cam.heads.choose import make_head
+from cam.heads.cut import Cut
+from cam.heads.general import GeneralHead, Method
 from cam.heads.head import Head
 from cam.heads.hooks import Engine, forward, network_lock
 from cam.heads.prove import Proof
@@ -105,7 +107,23 @@ class Classifier(BaseClassifier):
         if isinstance(head, Head):
             return head
         problem = f"{purpose} needs a head that is an average over positions, and that of {self.name!r} is {head.kind}"
-        raise UsageError(problem, "Use --evidence logit or contrast, or a network with global average pooling")
+        remedy = "Use a network with global average pooling; --evidence logit and contrast work with any head"
+        raise UsageError(problem, remedy)
+
+    def with_method(self, method: Method) -> Classifier:
+        """The same classifier with maps by another method, as for `load_classifier`, of the same features.
+
+        Raises UsageError if the method is "exact" and the head has no exact map.
+        """
+        head = self.head
+        if method == "exact":
+            self.exact_head("--method exact")
+            return self
+        if isinstance(head, GeneralHead):
+            return replace(self, head=replace(head, method=method), engine=None)
+        cut = Cut(head.site, head.weight.norm(dim=0))
+        general = make_head(self.network, self.preprocessing.input_shape, cut, head.kind, method)
+        return replace(self, head=general, engine=None)
 
     def to(self, device: torch.device) -> Classifier:
         """Move the network, in place, and the head to a device."""

@@ -20,7 +20,7 @@ from cam.cli.options import (
     read_options,
 )
 from cam.cli.process import guarded
-from cam.cli.values import COLOR, EVIDENCE, FIT, FRACTION, PATH, whole_number
+from cam.cli.values import COLOR, EVIDENCE, FIT, FRACTION, METHOD, PATH, whole_number
 from cam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ _option = option_group("Benchmark")
 _run = option_group("Run")
 
 
+def _each_once(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Drop repetitions."""
+    return tuple(dict.fromkeys(values))
+
+
 def _common_options(function: Function) -> Function:
     """Add the options of every benchmark."""
     return add_options(
@@ -41,12 +46,13 @@ def _common_options(function: Function) -> Function:
             "kinds",
             type=EVIDENCE,
             multiple=True,
-            default=["logit", "margin", "posterior"],
-            callback=lambda ctx, parameter, kinds: tuple(dict.fromkeys(kinds)),
+            callback=_each_once,
+            show_default="logit, margin and posterior; logit if the head is no average",
             help="Repeatable.",
         ),
         read_options,
         classifier_options,
+        _option("--layer", metavar="NAME", help="Features of an earlier layer: finer maps."),
         _run("-o", "--out", type=PATH, metavar="FILE", help="Also write the results to this JSON file."),
         _run("--seed", type=whole_number(0), default=0, help="Random seed."),
         json_option,
@@ -60,6 +66,15 @@ _maps_option = _option(
     metavar="FOLDER",
     multiple=True,
     help="Maps of another tool: NAME.npy, (H, W). Repeatable.",
+)
+_method_option = _option(
+    "--method",
+    "methods",
+    type=METHOD,
+    metavar="NAME",
+    multiple=True,
+    callback=_each_once,
+    help="Maps by integrated, shapley, gradcam, ... instead of the kinds of evidence. Repeatable.",
 )
 _fit_option = _option("--fit", type=FIT, show_default="the model's own", help="Center crop or whole image.")
 _inputs_argument = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
@@ -85,6 +100,7 @@ evaluate.command_class = Command
 @_option("--mosaics", type=whole_number(1), default=50, help="Number of mosaics of each size.")
 @_option("--confidence", type=FRACTION, default=0.9, help="Smallest probability of an image's class.")
 @_option("--save", type=PATH, metavar="FOLDER", help="Write the mosaics, to make maps for --maps.")
+@_method_option
 @_maps_option
 @_common_options
 def grid(folder: Path, truth: Path | None, **options: Any) -> None:
@@ -111,6 +127,7 @@ def grid(folder: Path, truth: Path | None, **options: Any) -> None:
 @evaluate.command()
 @click.argument("dataset", type=PATH)
 @_fit_option
+@_method_option
 @_maps_option
 @_common_options
 def boxes(dataset: Path, **options: Any) -> None:
@@ -139,6 +156,7 @@ def boxes(dataset: Path, **options: Any) -> None:
 @_option("--steps", type=whole_number(1), default=50, help="Steps of each curve.")
 @_option("--batch-size", type=whole_number(1), default=32, help="Images in a forward pass.")
 @_fit_option
+@_method_option
 @_maps_option
 @_common_options
 def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
@@ -166,6 +184,7 @@ def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
 @_option("--object-size", type=whole_number(1), show_default="a third", help="Side of the objects, in pixels.")
 @_option("--background", type=COLOR, show_default="the model's mean", help="Color of the canvas: 0,0,0.")
 @_option("--each", "positions", type=whole_number(1), default=8, help="Positions for each image.")
+@_method_option
 @_common_options
 def placement(inputs: tuple[str, ...], **options: Any) -> None:
     """Measure the distance of the heat from small objects pasted at known positions.
@@ -180,7 +199,7 @@ def placement(inputs: tuple[str, ...], **options: Any) -> None:
 
     pictures = find_pictures(inputs)
     run = partial(evaluate_placement, pictures=pictures)
-    _run_benchmark(run, len(pictures), options, "kinds", "canvas", "object_size", "background", "positions")
+    _run_benchmark(run, len(pictures), options, "kinds", "methods", "canvas", "object_size", "background", "positions")
 
 
 @evaluate.command()
@@ -201,10 +220,12 @@ def sanity(inputs: tuple[str, ...], **options: Any) -> None:
 
 
 def _methods(classifier: Classifier, options: dict[str, Any]) -> list[Method]:
-    from cam.evaluation.methods import baselines, evidence_methods, saved_maps
+    from cam.evaluation.methods import baselines, evidence_methods, map_methods, saved_maps
 
-    evidence = evidence_methods(classifier, options["kinds"], fit=options.get("fit"))
-    methods = [*evidence, *map(saved_maps, options["maps"]), *baselines(options["seed"])]
+    fit = options.get("fit")
+    evidence = evidence_methods(classifier, options["kinds"], fit=fit)
+    by_method = map_methods(classifier, options["methods"], fit=fit)
+    methods = [*evidence, *by_method, *map(saved_maps, options["maps"]), *baselines(options["seed"])]
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise UsageError(f"--maps must give every method its own name, got {', '.join(names)}", "Rename the folder")
@@ -215,7 +236,7 @@ def _run_benchmark(run: Callable[..., Evaluation], steps: int, options: dict[str
     """Load the classifier, run a benchmark with the options of these names and show its results."""
     from cam.classifiers.load import load_classifier
     from cam.cli.printing import progress, show_evaluation, show_notes
-    from cam.evaluation.methods import load_image
+    from cam.evaluation.methods import default_evidence, load_image
     from cam.files import write_whole
     from cam.images.samples import ReadOptions
 
@@ -223,6 +244,8 @@ def _run_benchmark(run: Callable[..., Evaluation], steps: int, options: dict[str
         classifier = load_classifier(**classifier_arguments(options))
     show_notes(classifier.notes, options["as_json"])
     classifier.preprocessing.check_channels(3)
+    if not options["kinds"] and not options.get("methods"):
+        options["kinds"] = default_evidence(classifier)
     with guarded(), progress(steps, options["as_json"]) as advance:
         reading = ReadOptions(**select(options, "value_range", "bands"))
         load = partial(load_image, max_pixels=options["max_pixels"], options=reading)

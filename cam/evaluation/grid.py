@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cam.classifiers.classifier import Classifier
-from cam.errors import UsageError
+from cam.errors import ModelError, UsageError
 from cam.evaluation.benchmark import Evaluation, Progress, Sample, measure_items, run_benchmark
 from cam.evaluation.methods import Image, Load, MapRequest, Method, forward_image, load_image
 from cam.evaluation.metrics import peak_inside, share_inside
@@ -48,6 +49,9 @@ def evaluate_grid(
     its peak lies there; chance is 1 / n^2. A sample is a mosaic, over whose tiles both are averaged. Mosaics share
     images, so that intervals are a little narrow; `pictures` of the result counts those images.
 
+    Mosaics are explained pixel for pixel. Where the network takes inputs of one size only (a flattened map, position
+    embeddings), they are shrunk to it: `input` of the settings says "mosaic" or "shrunk".
+
     `classes` are the true ones. `methods` makes those to compare for a classifier whose inputs are whole mosaics.
     `save` is a folder for the mosaics and `mosaics.csv`, name and class of every tile, for maps of other tools.
     """
@@ -58,7 +62,11 @@ def evaluate_grid(
         lines = [f"{mosaic.name},{class_idx}\n" for mosaic in drawn for _, class_idx in mosaic.tiles]
         write_whole(save / "mosaics.csv", "".join(["name,class_idx\n", *lines]).encode())
     height, width = classifier.preprocessing.crop
-    methods_of = {size: methods(classifier.with_input_size((size * height, size * width))) for size in sizes}
+    whole = [classifier.with_input_size((size * height, size * width)) for size in sizes]
+    shrunk = not all(map(_runs, whole))
+    if shrunk:
+        whole = [replace(classifier, preprocessing=replace(classifier.preprocessing, fit="stretch"))] * len(sizes)
+    methods_of = {size: methods(variant) for size, variant in zip(sizes, whole, strict=True)}
 
     def measure(mosaic: Mosaic) -> list[Sample]:
         image = compose_mosaic(classifier, mosaic, load)
@@ -66,12 +74,21 @@ def evaluate_grid(
             write_image(save / mosaic.name, image)
         return [_score(image, mosaic, methods_of[mosaic.size])]
 
-    settings = {"sizes": sizes, "mosaics": mosaics, "confidence": confidence}
+    settings = {"sizes": sizes, "mosaics": mosaics, "confidence": confidence, "input": "shrunk" if shrunk else "mosaic"}
     items = ((mosaic.name, mosaic) for mosaic in drawn)
     evaluation = run_benchmark("grid", classifier.name, items, measure, settings, seed=seed, progress=progress)
     failed |= evaluation.failed
     unrecognized = len(classes) - len(confident) - len(failed)
     return replace(evaluation, pictures=len(confident), failed=failed, unrecognized=unrecognized)
+
+
+def _runs(classifier: Classifier) -> bool:
+    """True if the network runs on inputs of the size that the classifier takes."""
+    try:
+        classifier.forward(torch.zeros(1, *classifier.preprocessing.input_shape))
+    except ModelError:
+        return False
+    return True
 
 
 def confident_images(

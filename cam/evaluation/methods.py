@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from glob import escape
 from pathlib import Path
@@ -19,6 +19,8 @@ from cam.errors import ImageError
 from cam.explanations.compute import build_explanations, compute_maps
 from cam.explanations.forward import ForwardResult, result_or_raise, run_forward
 from cam.explanations.options import ExplainOptions, OneClass
+from cam.heads.general import GeneralHead
+from cam.heads.general import Method as MapMethod
 from cam.images.find import Picture
 from cam.images.io import MAX_PIXELS
 from cam.images.read import Limits, read_picture
@@ -83,6 +85,18 @@ def evidence_methods(
     for options in all_options:
         options.check(classifier)
     return [Method(options.evidence, partial(heats, options)) for options in all_options]
+
+
+def default_evidence(classifier: Classifier) -> tuple[Evidence, ...]:
+    """Kinds of evidence to compare unless the user names some: those that its head has."""
+    return ("logit",) if isinstance(classifier.head, GeneralHead) else ("logit", "margin", "posterior")
+
+
+def map_methods(classifier: Classifier, names: Sequence[MapMethod], *, fit: Fit | None = None) -> list[Method]:
+    """Make a method of each way to compute the maps of the same features, named by it; see `load_classifier`."""
+    variants = [classifier.with_method(name) for name in names]
+    methods = [evidence_methods(variant, ["logit"], fit=fit)[0] for variant in variants]
+    return [replace(method, name=name) for name, method in zip(names, methods, strict=True)]
 
 
 def baselines(seed: int) -> list[Method]:

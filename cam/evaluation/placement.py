@@ -19,6 +19,7 @@ from cam.explanations.explain import explain_images
 from cam.explanations.explanation import Explanation
 from cam.explanations.forward import result_or_raise
 from cam.explanations.options import ExplainOptions, OneClass
+from cam.heads.general import Method
 from cam.images.find import Picture
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Pair, fit_crop, stretched
@@ -45,6 +46,7 @@ def evaluate_placement(
     classifier: Classifier,
     pictures: Sequence[Picture],
     kinds: Sequence[Evidence] = ("logit",),
+    methods: Sequence[Method] = (),
     *,
     truth: Mapping[Picture, int] | None = None,
     canvas: int | None = None,
@@ -74,7 +76,7 @@ def evaluate_placement(
     corners = np.random.default_rng(seed).integers(0, canvas - object_size + 1, (len(pictures), positions, 2)).tolist()
     color = background or np.rint(255 * np.array(classifier.preprocessing.mean)).clip(0, 255)
     blank = np.full((canvas, canvas, 3), color, np.uint8)
-    measure_object = _object_measure(classifier, kinds, seed)
+    measure_object = _object_measure(classifier, kinds, methods, seed)
 
     def measure(item: tuple[Picture, Sequence[Sequence[int]]]) -> list[Sample]:
         picture, upper_left = item
@@ -90,7 +92,12 @@ def evaluate_placement(
 
 
 def measure_placement(
-    classifier: Classifier, objects: Iterable[Groups], kinds: Sequence[Evidence] = ("logit",), *, seed: int = 0
+    classifier: Classifier,
+    objects: Iterable[Groups],
+    kinds: Sequence[Evidence] = ("logit",),
+    methods: Sequence[Method] = (),
+    *,
+    seed: int = 0,
 ) -> Evaluation:
     """Measure how far the heat of known objects lies from them, in pixels of the scenes.
 
@@ -98,12 +105,13 @@ def measure_placement(
     - `peak_distance`: from the object's center to the highest pixel.
     - `bias_y`, `bias_x`: how far the centroid lies below and right of the object's center.
 
-    A method is a kind of evidence with its cells at their measured positions, or stretched over the image; and two
-    baselines. Each object is one sample, the average over those groups of scenes in all of which it is recognized; an
-    object that is not recognized in its first scene is left out.
+    The rows are the kinds of evidence, and the `methods` of computing maps of the same features, each with its cells at
+    their measured positions, or stretched over the image; and two baselines. Each object is one sample, the average
+    over those groups of scenes in all of which it is recognized; an object that is not recognized in its first scene is
+    left out.
     """
     items = ((str(number), groups) for number, groups in enumerate(objects))
-    measure, settings = _object_measure(classifier, kinds, seed), {"confidence": CONFIDENCE}
+    measure, settings = _object_measure(classifier, kinds, methods, seed), {"confidence": CONFIDENCE}
     return run_benchmark("placement", classifier.name, items, measure, settings, seed=seed, remedy=_REMEDY)
 
 
@@ -131,17 +139,21 @@ def centroid(heat: NDArray[np.floating]) -> Pair:
     return y, x
 
 
-def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int) -> Callable[[Groups], list[Sample]]:
+def _object_measure(
+    classifier: Classifier, kinds: Sequence[Evidence], methods: Sequence[Method], seed: int
+) -> Callable[[Groups], list[Sample]]:
     """Make the function that measures one object in its scenes."""
     classifier.check_probabilities("The placement benchmark")
+    variants: dict[str, tuple[Classifier, Evidence]] = {kind: (classifier, kind) for kind in kinds}
+    variants |= {method: (classifier.with_method(method), "logit") for method in methods}
 
     def score(scene: Scene, explanations: Sequence[Explanation]) -> dict[str, tuple[float, ...]]:
         errors = {}
-        for explanation in explanations:
+        for name, explanation in zip(variants, explanations, strict=True):
             cells = explanation.cam.shape[0], explanation.cam.shape[1]
             for grid in (explanation.grid, stretched(cells, explanation.frame.input)):
                 placed = replace(explanation, grid=grid)
-                errors[f"{explanation.evidence} {grid.method}"] = _errors(scene.center, placed.heat(), placed.peak)
+                errors[f"{name} {grid.method}"] = _errors(scene.center, placed.heat(), placed.peak)
         request = MapRequest(scene.name, scene.image, (scene.class_idx,))
         for method in baselines(seed):
             heat = method.heats(request)[scene.class_idx]
@@ -152,7 +164,7 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
     def measure(groups: Groups) -> list[Sample]:
         errors = []
         for number, group in enumerate(groups):
-            explained = list(zip(*(_explain(classifier, group, kind) for kind in kinds), strict=True))
+            explained = list(zip(*(_explain(*variant, group) for variant in variants.values()), strict=True))
             probabilities = [explanations[0].probability or 0.0 for explanations in explained]
             if number == 0 and probabilities[0] < CONFIDENCE:
                 return []
@@ -164,7 +176,7 @@ def _object_measure(classifier: Classifier, kinds: Sequence[Evidence], seed: int
     return measure
 
 
-def _explain(classifier: Classifier, scenes: Sequence[Scene], kind: Evidence) -> list[Explanation]:
+def _explain(classifier: Classifier, kind: Evidence, scenes: Sequence[Scene]) -> list[Explanation]:
     """Explain the class of the object in each scene, pixel for pixel."""
     height, width = scenes[0].image.shape[:2]
     images, targets = [scene.image for scene in scenes], [(OneClass(scene.class_idx),) for scene in scenes]

@@ -40,7 +40,7 @@ def evaluate_sanity(
     load: Load = load_image,
     progress: Progress = None,
 ) -> Evaluation:
-    """Measure what every map of the predicted class must pass, whatever its purpose.
+    """Measure what every map of the predicted class must pass, whatever its purpose. The head must be exact.
 
     - `rank_correlation@LAYER` (Adebayo et al. 2018, cascading randomization): Spearman's correlation of the map with
       that of a copy of the network whose layers are randomized from the logits down to LAYER, at last `all`. It must
@@ -49,6 +49,7 @@ def evaluate_sanity(
       grid within the input, edge values filling the gap.
     - `completeness_error` and the largest of it: how far the `logit` maps are from adding up to the class score.
     """
+    classifier.exact_head("The sanity benchmark")
     states = dict(randomized(classifier, stages, seed))
     errors: list[float] = []
 

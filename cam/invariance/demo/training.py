@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,31 +84,33 @@ def train_all(seed: int, progress: Callable[[object], None]) -> dict[str, Traine
     test = make_scenes(*uci_digits("test"), 1000, area=RIGHT_HALF, seed=seed + 1)
     trained = {}
     for name, arguments in NETWORKS.items():
-        network = train_network(arguments, large, epochs=EPOCHS[LARGE_SET], seed=seed, progress=progress)
+        make = partial(SmallConvNet, **arguments)
+        network = train_network(make, large, epochs=EPOCHS[LARGE_SET], seed=seed, progress=progress)
         accuracy: dict[str, float] = {}
         if name in HEADS:
-            copy = train_network(arguments, small, epochs=EPOCHS[SMALL_SET], seed=seed, progress=progress)
+            copy = train_network(make, small, epochs=EPOCHS[SMALL_SET], seed=seed, progress=progress)
             accuracy = {"train": is_correct(copy, small).mean().item(), "test": is_correct(copy, test).mean().item()}
         trained[name] = TrainedNetwork(network, accuracy)
     return trained
 
 
 def train_network(
-    arguments: Mapping[str, Any],
+    make: Callable[[], torch.nn.Module],
     scenes: DigitScenes,
     *,
     epochs: int,
     seed: int,
+    learning_rate: float = LEARNING_RATE,
     progress: Callable[[object], None] = lambda network: None,
-) -> SmallConvNet:
-    """Train `SmallConvNet(**arguments)` from image labels only (AdamW, one-cycle learning rate)."""
+) -> torch.nn.Module:
+    """Train a network that `make` gives from image labels only (AdamW, one-cycle learning rate)."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
-        network = SmallConvNet(**arguments).to(memory_format=torch.channels_last)
+        network = make().to(memory_format=torch.channels_last)
         inputs, labels = to_inputs(scenes.images), torch.from_numpy(scenes.classes)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
         steps = epochs * (len(labels) // BATCH)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.2)
         for _ in range(epochs):
             for batch in torch.split(torch.randperm(len(labels)), BATCH)[: len(labels) // BATCH]:
                 optimizer.zero_grad()
