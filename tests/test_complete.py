@@ -28,7 +28,6 @@ REFUSED = {  # their outputs are no logits, or no features with positions lead t
     "sigmoid_of_one_class": "sigmoid",
     "color_beside_the_features": "not-gap",
     "color_beside_the_features_under_one_norm": "nonlinear",
-    "weighted_by_distance_from_the_center": "not-gap",
     "maximum_behind_an_autograd_function": "not-gap",
 }
 

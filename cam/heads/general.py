@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from cam.errors import ModelError
+from cam.errors import ModelError, reason_of
 from cam.heads.copies import random_inputs
 from cam.heads.head import Kind, Site
 from cam.heads.hooks import eval_mode
@@ -103,7 +103,13 @@ class GeneralHead:
     def class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
         """Compute the maps of T classes from the features of one image, as the network has them."""
         named, classes = classes, list(dict.fromkeys(classes))
-        maps = self._class_maps(features.detach().clone(), classes, input_size)
+        try:
+            maps = self._class_maps(features.detach().clone(), classes, input_size)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # the code of the network's layers may raise anything
+            problem = f"The part of the network behind {self.site.layer!r} cannot be run again: {reason_of(error)}"
+            raise ModelError(problem, "Use --exact-only, or report the network") from error
         order = [classes.index(class_idx) for class_idx in named]
         return ClassMaps(maps.maps[order], maps.base[order], maps.runs)
 

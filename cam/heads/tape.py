@@ -21,6 +21,8 @@ from cam.heads.outputs import find_logits
 from cam.heads.probe import track_modules
 from cam.tensors import version_of
 
+# Calls that take no numbers from their other tensors, only size and type; likewise `new_zeros`, `zeros_like`, ...
+_AS_FIRST = {"to", "type_as", "expand_as", "view_as", "reshape_as"}
 _slot = "_cam_slot"  # attribute of tensors that depend on the input: the recorder that knows them, and their number
 
 
@@ -232,6 +234,10 @@ class _Recorder(TorchFunctionMode):
         site = self.sites.next(operation)
         given, spec = tree_flatten((args, kwargs or {}))
         slots = [self.slot_of(value) for value in given]
+        if operation in _AS_FIRST:
+            slots[1:] = [None] * len(slots[1:])
+        elif operation.startswith("new_") or operation.endswith("_like"):
+            slots = []
         if not any(slot is not None for slot in slots):
             return func(*args, **(kwargs or {}))
         writes = operation == "__setitem__" or (operation.endswith("_") and not operation.endswith("__"))
