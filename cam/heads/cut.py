@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ _MIN_SIDE = 4  # rows and columns of a map, and their product the number of posi
 _MIN_SHARE = 0.5  # of the logits that the positions move, not the class tokens
 _MIN_CORRELATION = 0.7  # of pasted and answering positions
 _MAX_TOKENS = 16  # that are no positions: class and register tokens
+_MAX_NUMBERS = 2**20  # of the features of one image; those of the first layers are more, and take the most time
 _SILENT = 1e-6  # of the largest gradient, below which a position does not count
 _SAME = 1e-3  # of the spread of the logits
 _MIXING = {"linear", "matmul", "__matmul__", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention"}
@@ -61,7 +63,8 @@ def find_cut(network: nn.Module, input_shape: tuple[int, int, int], layer: str |
     slots = {
         site: slot
         for site, slot in tape.cuts()
-        if _may_have_positions(tape.shapes[slot]) and (layer is None or f"{site.layer}.".startswith(f"{layer}."))
+        if _may_have_positions(tape.shapes[slot], any_size=layer is not None)
+        and (layer is None or f"{site.layer}.".startswith(f"{layer}."))
     }
     jacobians = _jacobians(tape, images[:1], slots) if slots else {}
     located = locate(network, jacobians, input_shape)
@@ -98,8 +101,9 @@ def _usable(sites: Sequence[Site], grids: Mapping[Site, Tensor]) -> list[Site]:
     return usable or sorted(small, key=lambda site: grids[site][0].numel(), reverse=True)[:1]
 
 
-def _may_have_positions(shape: Sequence[int]) -> bool:
-    return len(shape) in (3, 4) and shape[0] == 1 and sum(size > 1 for size in shape[1:]) >= 2
+def _may_have_positions(shape: Sequence[int], any_size: bool) -> bool:
+    is_grid = len(shape) in (3, 4) and shape[0] == 1 and sum(size > 1 for size in shape[1:]) >= 2
+    return is_grid and (any_size or math.prod(shape) <= _MAX_NUMBERS)
 
 
 def _jacobians(tape: Tape, inputs: Tensor, slots: Mapping[Site, int]) -> dict[Site, Tensor]:
