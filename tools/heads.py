@@ -45,7 +45,7 @@ weights, non-zero biases and BatchNorm statistics of random inputs. `find_head` 
 Where the map is exact, `prove_head` compares mean(map) + bias with the logit for every class on 4 fresh random inputs
 (on 2 where the network has more than 150 million parameters): the errors are the largest abs(mean(map) + bias - logit)
 over max(1, abs(logit)). The map of another head is complete: the error is that of the predicted classes of 4 inputs,
-and a map of one class costs the forward passes of the last column but one, in multiplications and additions, at 8 nodes of
+and a map of one class costs the forward passes of the last column but one, by multiplications, at 8 nodes of
 integrated gradients. [models.md](models.md) describes the kinds.
 
 Made with {versions}.

@@ -26,7 +26,7 @@ from cam.classifiers.sources.torchvision import from_torchvision, torchvision_na
 from cam.classifiers.transforms import Transform, as_preprocessing
 from cam.errors import UsageError
 from cam.heads.examine import analyze_head, check_layer
-from cam.heads.general import Method
+from cam.heads.general import GeneralHead, Method
 from cam.heads.outputs import SelectedOutput, unwrap
 from cam.maps.geometry import Size
 from cam.tensors import pick_device
@@ -223,6 +223,8 @@ def make_classifier(
         loaded = replace(loaded, notes=(*loaded.notes, note))
     check_layer(network, method, layer)
     analysis = analyze_head(network, preprocessing.input_shape, method, layer)
+    if isinstance(analysis.head, GeneralHead):
+        loaded = replace(loaded, notes=(*loaded.notes, analysis.head.describe()))
     scores = describe_scores(name, loaded, analysis.head.classes, labels, activation)
     return Classifier(name, network, preprocessing, **scores, **vars(analysis), weights=loaded.weights)
 

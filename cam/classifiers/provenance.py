@@ -11,6 +11,7 @@ from typing import Any
 
 from cam.classifiers.checkpoints import hash_file
 from cam.classifiers.classifier import BaseClassifier, Classifier
+from cam.heads.general import GeneralHead
 from cam.heads.outputs import SelectedOutput
 from cam.tensors import device_and_dtype, hash_tensors
 from cam.version import VERSION
@@ -23,9 +24,11 @@ def describe(model: BaseClassifier, arguments: Mapping[str, Any]) -> dict[str, A
     device, dtype = device_and_dtype(model.network)
     head: dict[str, Any] = {}
     if isinstance(model, Classifier):
-        site = model.head.site
+        site, general = model.head.site, isinstance(model.head, GeneralHead)
+        details = {name: getattr(model.head, name) for name in ("permutations", "share", "cost") if general}
+        facts = {"kind": model.head.kind, "feature_layer": site.layer, "operation": site.operation}
         head = {
-            "head": {"kind": model.head.kind, "feature_layer": site.layer, "operation": site.operation},
+            "head": {**facts, "method": model.head.method, **details},
             "proof": asdict(model.proof),
             "grid": asdict(model.grid),
         }

@@ -30,7 +30,8 @@ def make_head(
     Behind a global maximum integrated gradients credit the one position that wins, and Shapley values all that could.
     Both are compared with a long sample of Shapley values on random images, unless that takes too long.
     """
-    site, size = replace(cut.site, raw=True), (input_shape[1], input_shape[2])
+    site = replace(cut.site, raw=True, constant=False)  # of all channels that there are
+    size = input_shape[1], input_shape[2]
     images = random_inputs(2, input_shape, seed=3).to(*device_and_dtype(network))
     logits, features = forward(network, site, images)
     tapes = Tapes(network, site, input_shape[0])

@@ -91,6 +91,13 @@ class GeneralHead:
             return self.cost * self.permutations * (self.groups + 1)
         return 2 * self.cost * (8 if self.method == "integrated" else 1)
 
+    def describe(self) -> str:
+        """One line: how maps are computed, where, and what they take."""
+        how = {"integrated": "complete, by integrated gradients", "shapley": "complete, by Shapley values"}
+        text = f"map: {how.get(self.method, f'{self.method}, a reference that does not add up')}, of what follows layer"
+        text += f" {self.site.layer!r}, about {self.cost_of_map:.2g} forward passes for each class"
+        return text if self.share > 0.995 else f"{text}; the positions move {100 * self.share:.0f} % of the scores"
+
     def to_grid(self, features: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Rearrange the features, as the network has them, as (N, K, h, w)."""
         return replace(self.site, raw=False).to_grid(features, input_size)
