@@ -60,7 +60,8 @@ def with_legend(
     strip = np.full((max(text_bottom, bar_top + bar.shape[0]) + letter // 2, right + letter), _PAPER, np.uint8)
     y = float(letter)
     for text, font_size, ink, step in rows:
-        _write(strip, (letter, round(y)), _shorten(text, font_size, text_width), font_size, ink)
+        room = text_width if y < bar_top + bar.shape[0] else right - letter  # below the bar there is more
+        _write(strip, (letter, round(y)), _shorten(text, font_size, room), font_size, ink)
         y += step * letter
 
     canvas = np.empty((height + strip.shape[0], strip.shape[1], 3), np.uint8)
