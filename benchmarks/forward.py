@@ -25,6 +25,7 @@ import cam
 from cam.classifiers.classifier import Classifier
 from cam.engines.checked import make_engine
 from cam.heads.copies import random_inputs
+from cam.heads.general import GeneralHead
 from cam.maps.activation import class_activation_maps
 
 BARE = "bare network"
@@ -81,8 +82,24 @@ def gradcam_maps(network: nn.Module) -> Callable[[Tensor], object]:
     return run
 
 
+def complete_maps(classifier: Classifier, inputs: Tensor, nodes: int | None = None) -> list[Tensor]:
+    """Maps (1, h, w) of the predicted class of each image, for any head."""
+    logits, features, head = classifier.forward(inputs)
+    if not isinstance(head, GeneralHead):
+        raise TypeError(f"the head of {classifier.name} is exact")
+    head, size = replace(head, nodes=nodes), (inputs.shape[2], inputs.shape[3])
+    classes = logits.argmax(1).tolist()
+    return [head.class_maps(image, [c], size).maps for image, c in zip(features, classes, strict=True)]
+
+
 def variants(classifier: Classifier) -> dict[str, Callable[[Tensor], object]]:
     """All measured variants, by name."""
+    if isinstance(classifier.head, GeneralHead):
+        return {
+            BARE: partial(bare, classifier.network),
+            "complete map, 8 nodes": partial(complete_maps, classifier, nodes=8),
+            "complete map, 32 nodes": partial(complete_maps, classifier, nodes=32),
+        }
     engine = make_engine("eager", classifier.network, classifier.head, classifier.preprocessing.input_shape)
     faster = replace(classifier, engine=engine)
     return {

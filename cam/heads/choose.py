@@ -35,7 +35,8 @@ def make_head(
     images = random_inputs(2, input_shape, seed=3).to(*device_and_dtype(network))
     logits, features = forward(network, site, images)
     tapes = Tapes(network, site, input_shape[0])
-    head = GeneralHead(kind, site, logits.shape[1], "integrated", tapes, share=cut.share)
+    nodes = 1 if kind in ("gap-linear", "conv-gap", "gap-norm-linear") else None  # the gradient is the same everywhere
+    head = GeneralHead(kind, site, logits.shape[1], "integrated", tapes, nodes, share=cut.share)
     head.logits(features[:1], size)  # records the network, which would count
     with eval_mode(network):
         whole = _multiply_adds(lambda: network(images[:1]))

@@ -77,6 +77,7 @@ class GeneralHead:
     classes: int
     method: GeneralMethod
     tapes: Tapes = field(repr=False, compare=False)
+    nodes: int | None = None  # of integrated gradients; None for as many as they need
     permutations: int = 2  # of Shapley values
     seed: int = 0  # of their orders
     share: float = 1.0  # of the logits that the positions move; the rest is in class tokens
@@ -89,7 +90,7 @@ class GeneralHead:
         """What a map of one class takes, in forward passes: going back through the head takes as long as forward."""
         if self.method == "shapley":
             return self.cost * self.permutations * (self.groups + 1)
-        return 2 * self.cost * (8 if self.method == "integrated" else 1)
+        return 2 * self.cost * ((self.nodes or 8) if self.method == "integrated" else 1)
 
     def describe(self) -> str:
         """One line: how maps are computed, where, and what they take."""
@@ -128,8 +129,7 @@ class GeneralHead:
             shares = shapley_values(run, baseline, features, groups, classes, self.permutations, self.seed)
             return self._spread(shares, groups, input_size)
         if self.method == "integrated":
-            nodes = 1 if self.kind in ("gap-linear", "conv-gap", "gap-norm-linear") else None
-            shares = integrated_gradients(run, baseline, features, classes, nodes)
+            shares = integrated_gradients(run, baseline, features, classes, self.nodes)
             grid = self.to_grid(shares.values, input_size)
             return ClassMaps(grid.sum(1) * grid[0, 0].numel(), shares.base, shares.runs)
         slopes = self.to_grid(gradients(run, features, classes), input_size)
