@@ -32,8 +32,8 @@ _UNITS = {
     "posterior": "probability at each position",
 }
 
-_RUNS = {"integrated": "nodes", "shapley": "permutations"}
-_METHODS = {
+RUNS = {"integrated": "nodes", "shapley": "permutations"}
+METHODS = {
     "integrated": "integrated gradients",
     "shapley": "Shapley values",
     "gradcam": "Grad-CAM",
@@ -212,7 +212,7 @@ class Explanation:
             **{name: getattr(self, name) for name in NUMBERS},
             "exactness": self.exactness,
             "method": self.method,
-            **({_RUNS[self.method]: self.runs} if self.method in _RUNS else {}),
+            **({RUNS[self.method]: self.runs} if self.method in RUNS else {}),
             "completeness_error": None if self.exactness == "reference" else self.completeness_error,
             "map_input": list(self.frame.input),
             "peak": list(self.peak),
@@ -329,9 +329,9 @@ class Explanation:
         if self.exactness == "exact":
             return ""
         if self.exactness == "reference":
-            return f"{_METHODS[self.method]}: not complete, it does not add up to the {self._score}"
-        runs = f"{self.runs} {_RUNS[self.method]}"
-        return f"complete to {_percent(self.completeness_error)}, {_METHODS[self.method]}, {runs}"
+            return f"{METHODS[self.method]}: not complete, it does not add up to the {self._score}"
+        runs = f"{self.runs} {RUNS[self.method]}"
+        return f"complete to {_percent(self.completeness_error)}, {METHODS[self.method]}, {runs}"
 
     def _legend_texts(
         self, channel: Channel | None, values: NDArray[np.float32], evidence: Evidence, vmax: float

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from torch import Tensor
 from cam.classifiers.classifier import Classifier
 from cam.evaluation.benchmark import plain
 from cam.explanations.explain import ImageResult
+from cam.explanations.explanation import METHODS, RUNS
 from cam.files import shortened
+from cam.heads.general import GeneralHead
 from cam.images.io import encode, shrink
 from cam.maps.activation import AllClasses, completeness_error
 from cam.maps.geometry import Frame, Grid
@@ -43,32 +46,81 @@ class EvidenceWriter:
     def write_model(self, folder: RunFolder, classifier: Classifier) -> None:
         """Write `labels`, `bias` (C,), `activation` and `weight`.
 
-        The weight is base64 of (C, K) little-endian float32, or null where maps are stored instead of features.
+        The weight is base64 of (C, K) little-endian float32, or null where maps are stored instead of features. Of a
+        head without an exact map there are neither bias nor weight, but the `method`: its name, and what its `runs`
+        are, null for a reference.
         """
-        head = classifier.exact_head("--report")
-        weight, bias = head.weight.cpu(), head.bias.cpu()
-        encoded = b64encode(weight.numpy().astype("<f4").tobytes()).decode() if _stores_features(weight) else None
-        model = {"labels": classifier.labels, "bias": bias.tolist(), "activation": classifier.activation}
-        folder.write(MODEL, json.dumps({**model, "weight": encoded}).encode())
+        head = classifier.class_head
+        model: dict[str, Any] = {"labels": classifier.labels, "bias": None, "activation": classifier.activation}
+        if isinstance(head, GeneralHead):
+            model |= {"weight": None, "method": {"name": METHODS[head.method], "runs": RUNS.get(head.method)}}
+        else:
+            weight, model["bias"] = head.weight.cpu(), head.bias.tolist()
+            stored = weight.numpy().astype("<f4").tobytes() if _stores_features(weight) else None
+            model["weight"] = stored and b64encode(stored).decode()
+        folder.write(MODEL, json.dumps(model).encode())
 
-    def write(self, folder: RunFolder, name: PurePath, result: ImageResult) -> str:
+    def write(self, folder: RunFolder, name: PurePath, result: ImageResult, truth: int | None) -> str:
         """Write the evidence of one image, and return the name of its file."""
         first, file = result.explanations[0], f"report/pictures/{shortened(name)}.js"
-        folder.write(file, evidence_script(result.all_classes, first.image, first.grid, first.frame))
+        some = None if first.method == "exact" else _maps_of_some(result, truth)
+        folder.write(file, evidence_script(result.all_classes, first.image, first.grid, first.frame, some))
         return file
 
 
-def evidence_script(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, frame: Frame) -> bytes:
+class StoredMap(NamedTuple):
+    """The map of one class where those of all classes would take too long."""
+
+    cam: NDArray[np.float32]  # (h, w), logit units
+    base: float
+    runs: int  # of the head
+
+
+def _maps_of_some(result: ImageResult, truth: int | None) -> dict[int, StoredMap]:
+    """The maps of the predicted five, the explained classes, those they are contrasted with, and the true class."""
+    evidence = result.all_classes
+    known: dict[int, StoredMap] = {}
+    for explanation in result.explanations:
+        cam, runs, other = explanation.cam, explanation.runs, explanation.against
+        known[explanation.class_idx] = StoredMap(cam, explanation.bias, runs)
+        if other:
+            known.setdefault(other.class_idx, StoredMap(cam - explanation.evidence_map, other.bias, runs))
+    classes = [*predicted_classes(evidence.logits.numpy()), *known, *([] if truth is None else [truth])]
+    missing = [class_idx for class_idx in dict.fromkeys(classes) if class_idx not in known]
+    if missing and evidence.maps_of:
+        found = evidence.maps_of(missing)
+        cams, bases = found.maps.float().cpu().numpy(), found.base.tolist()
+        known |= {c: StoredMap(cam, base, found.runs) for c, cam, base in zip(missing, cams, bases, strict=True)}
+    return {class_idx: known[class_idx] for class_idx in dict.fromkeys(classes)}
+
+
+def predicted_classes(logits: NDArray[np.floating]) -> list[int]:
+    """The classes with the largest logits, of equal ones the first."""
+    return list(map(int, np.argsort(-logits, kind="stable")[:TOP]))
+
+
+def evidence_script(
+    evidence: AllClasses,
+    image: NDArray[np.uint8],
+    grid: Grid,
+    frame: Frame,
+    some: Mapping[int, StoredMap] | None = None,
+) -> bytes:
     """Write the script of one image, (H, W, 3) uint8 RGB: a single call that hands its evidence to the page.
 
     Line 2 is the JSON of its entry in the list, with a thumbnail and the map of its predicted class as `preview`; line
     3 the JSON of what opening it needs. Positions are shares of the photograph's height and width. All of it is ASCII.
+    `some` are the maps that are stored if those of all classes would take too long.
     """
-    cams, logits = evidence.cams(), evidence.logits.numpy()
-    top = np.argsort(-logits, kind="stable")[:TOP].tolist()
-    cam, bias = cams[top[0]], evidence.bias[top[0]].cpu()
+    logits = evidence.logits.numpy()
+    top = predicted_classes(logits)
+    if some is None:
+        cams = evidence.cams()
+        cam, bias, maps = cams[top[0]], evidence.bias[top[0]].cpu(), pack_maps(evidence, cams)
+    else:
+        cam, bias, maps = some[top[0]].cam, torch.tensor(some[top[0]].base), pack_some(some, evidence.map_logits)
     (height, width), (x0, y0, x1, y1) = frame.photo, frame.seen
-    rows, columns = cell_positions((cams.shape[1], cams.shape[2]), grid, frame)
+    rows, columns = cell_positions((cam.shape[0], cam.shape[1]), grid, frame)
     positions = {
         "rows": ((rows + 0.5) / height).round(6).tolist(),
         "columns": ((columns + 0.5) / width).round(6).tolist(),
@@ -86,7 +138,7 @@ def evidence_script(evidence: AllClasses, image: NDArray[np.uint8], grid: Grid, 
         **positions,
         "logits": pack(logits, QUANTUM),
         "map_logits": pack(evidence.map_logits.numpy(), QUANTUM) if finer else None,
-        "maps": pack_maps(evidence, cams),
+        "maps": maps,
         "photo": _jpeg(image, PHOTO_SIDE),
     }
     return f"gapcam.receive(\n{script_json(entry)},\n{script_json(details)}\n)\n".encode("ascii")
@@ -137,6 +189,17 @@ def pack_maps(evidence: AllClasses, cams: NDArray[np.float32]) -> dict[str, Any]
     return {"kind": "selected", "values": values, "classes": classes.tolist(), "leaders": leaders}
 
 
+def pack_some(some: Mapping[int, StoredMap], logits: Tensor) -> dict[str, Any]:
+    """Pack the maps of some classes, right to half a `QUANTUM`, as "selected" ones.
+
+    Of each class there are its base, how many logits its map and base miss of its logit (C,), and the runs of the head.
+    """
+    cams, bases, runs = (np.stack(values) for values in zip(*some.values(), strict=True))
+    missed = logits.numpy()[list(some)] - bases - cams.mean((1, 2), dtype=np.float64)
+    numbers = {"bases": bases.tolist(), "missed": missed.tolist(), "runs": runs.tolist()}
+    return {"kind": "selected", "values": pack(cams, QUANTUM), "classes": list(some), **numbers}
+
+
 def _stores_features(weight: Tensor) -> bool:
     """True if features are fewer numbers than the maps that a weight (C, K) turns them into."""
     return weight.shape[1] < weight.shape[0]
@@ -154,5 +217,5 @@ def _by_importance(cams: NDArray[np.float32], logits: NDArray[np.float32]) -> ND
     strongest[np.argpartition(cams, -min(TOP, len(cams)), axis=0)[-TOP:]] = True
     strongest &= cams.max((1, 2)) > 0
     order = np.lexsort((-logits, ~strongest))
-    predicted = np.argsort(-logits, kind="stable")[:TOP]
+    predicted = predicted_classes(logits)
     return np.concatenate([predicted, order[~np.isin(order, predicted)]])

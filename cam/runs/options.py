@@ -42,8 +42,8 @@ class OutputWriter(Protocol):
     def write_model(self, folder: RunFolder, classifier: Classifier) -> None:
         """Write what belongs to the model, once a run."""
 
-    def write(self, folder: RunFolder, name: PurePath, result: ImageResult) -> str:
-        """Write what belongs to one image, and return the file's name."""
+    def write(self, folder: RunFolder, name: PurePath, result: ImageResult, truth: int | None) -> str:
+        """Write what belongs to one image, whose true class may be known, and return the file's name."""
 
 
 @dataclass(frozen=True)

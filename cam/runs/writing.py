@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cam.errors import CamError, DiskFullError
@@ -56,10 +57,12 @@ def write_picture(
             files = _write(explanation, painted_image, picture.name, folder, options)
             record["targets"].append({**explanation.to_dict(options.box_share), "files": files})
         if options.outputs:
-            record["files"] = {output.name: output.write(folder, picture.name, outcome) for output in options.outputs}
+            truth = options.truth.classes.get(str(picture.path))
+            written = {output.name: output.write(folder, picture.name, outcome, truth) for output in options.outputs}
+            record["files"] = written
     except DiskFullError:
         raise
-    except (CamError, MemoryError) as error:
+    except (CamError, MemoryError, torch.OutOfMemoryError) as error:
         message = str(error if isinstance(error, CamError) else as_model_error(error))
         record.update(status="failed", error=message, predicted=None, targets=[])
     return grade(record, options.truth, labels)

@@ -2,12 +2,13 @@
 
 gapcam.answer = (() => {
   const { index } = gapcam.data;
-  const { probability, isFiner } = gapcam.evidence;
+  const { probability, isFiner, baseOf, missedOf, isReference } = gapcam.evidence;
   const { byId, element, named, signed, plain, percent, label } = gapcam.format;
   const { outline } = gapcam.geometry;
   const { rivals } = gapcam.classes;
 
   const CLOSE = 20; // hundredths of a logit
+  const [bias, biases] = index.method ? ["base", "bases"] : ["bias", "biases"];
   const isValue = index.activation === "none";
   const hundredths = (value) => Math.round(100 * value);
 
@@ -20,22 +21,31 @@ gapcam.answer = (() => {
     return positive.slice(0, count);
   }
 
-  /* The cells' positive and negative parts of a total, and the bias, in hundredths that add up to it. */
-  function partsOf(values, bias, total) {
+  /* The positive and negative parts of a total, the bias, and what these miss, in hundredths that add up to it. */
+  function partsOf(values, bias, missed, total) {
     const part = (sign) => values.reduce((sum, value) => sum + sign * Math.max(0, sign * value), 0) / values.length;
-    const parts = { positive: hundredths(part(1)), negative: hundredths(part(-1)), bias: hundredths(bias) };
-    const rest = hundredths(total) - parts.positive - parts.negative - parts.bias; // of rounding
+    const [positive, negative] = [hundredths(part(1)), hundredths(part(-1))];
+    const parts = { positive, negative, bias: hundredths(bias), missed: hundredths(missed) };
+    const rest = hundredths(total) - positive - negative - parts.bias - parts.missed; // of rounding
     parts[parts.positive + parts.negative < 0 ? "negative" : "positive"] += rest;
     return parts;
   }
 
   /* What speaks for one side and the other: text and elements. */
-  function sides({ positive, negative, bias }, here, one, other, ofBias) {
+  function sides({ positive, negative, bias, missed }, here, one, other, ofBias) {
     const number = (part) => signed(part / 100, 2);
     const speaks = [`${number(positive)} speaks for `, one, ", more than half of it from ", ...here];
     const most = here.length ? speaks : ["no cell speaks for ", one];
     const counter = negative ? [`, ${number(negative)} `, ...other] : [];
-    return [...most, ...counter, bias ? `, ${ofBias} ${number(bias)}` : ""];
+    const ends = [bias && `, ${ofBias} ${number(bias)}`, missed && `, with ${number(missed)} missing`];
+    return [...most, ...counter, ...ends.filter(Boolean)];
+  }
+
+  /* What a map shows that does not add up. */
+  function shows(one, here) {
+    const { name } = index.method;
+    if (!here.length) return [`: ${name} shows nothing for `, one];
+    return [`: most of what ${name} shows for `, one, " is ", ...here];
   }
 
   /* The logit that the map adds up to, as exact as the list has it. */
@@ -61,21 +71,24 @@ gapcam.answer = (() => {
       const logit = `${plain(total, 2)}${resolution(picture)}`;
       const claim = [named(label(c)), `, ${isValue ? logit : percent(share)}`];
       if (!here) return [...claim, "; the map that says where it comes from is not stored"];
-      const parts = partsOf(values, index.bias[c], total);
-      const isMost = here.length && Math.max(-parts.negative, Math.abs(parts.bias)) <= parts.positive / 2;
+      if (isReference) return [...claim, ...shows("it", here)];
+      const parts = partsOf(values, baseOf(picture, c), missedOf(picture, c), total);
+      const largest = Math.max(-parts.negative, Math.abs(parts.bias), Math.abs(parts.missed));
+      const isMost = here.length && largest <= parts.positive / 2;
       if (isMost) return [...claim, ": most of the evidence for it comes from ", ...here];
       const name = isValue ? ": " : `, logit ${logit}: `;
-      return [...claim, name, ...sides(parts, here, "it", ["against it"], "and its bias gives")];
+      return [...claim, name, ...sides(parts, here, "it", ["against it"], `and its ${bias} gives`)];
     },
 
     contrast(row, picture, { class: c, against }, values, here) {
       const claim = [named(label(c)), ...leads(row, picture, c, against)];
       if (!here) return [...claim, "; the map that says where it comes from is not stored"];
       const total = logitOf(row, picture, c) - logitOf(row, picture, against);
-      const bias = index.bias[c] - index.bias[against];
+      if (isReference) return [...claim, ...shows(named(label(c)), here)];
+      const [base, missed] = [baseOf, missedOf].map((of) => of(picture, c) - of(picture, against));
       const other = ["for ", named(label(against))];
-      const parts = partsOf(values, bias, total);
-      return [...claim, ": ", ...sides(parts, here, named(label(c)), other, "and the biases give")];
+      const parts = partsOf(values, base, missed, total);
+      return [...claim, ": ", ...sides(parts, here, named(label(c)), other, `and the ${biases} give`)];
     },
 
     margin(row, picture, { class: c }, values, here) {

@@ -2,7 +2,7 @@
 
 gapcam.cell = (() => {
   const { index } = gapcam.data;
-  const { cam, mean, strongest, isFiner } = gapcam.evidence;
+  const { cam, mean, strongest, isFiner, baseOf, methodOf, isReference } = gapcam.evidence;
   const { byId, element, named, signed, plain, percent, label } = gapcam.format;
   const { nearest, box } = gapcam.geometry;
 
@@ -59,12 +59,15 @@ gapcam.cell = (() => {
   const read = (evidence, value) => (evidence === "posterior" ? percent(value) : signed(value));
 
   /* Show how the cells of the selected classes add up to the logits. */
-  function showSums(picture, { class: target, against, evidence }) {
+  function showSums(picture, classes) {
+    const { class: target, against, evidence } = classes;
     const name = isFiner(picture) ? "logit at this resolution" : "logit";
     const term = (c, values) => {
-      const [part, bias, logit] = [mean(values), index.bias[c], picture.mapLogits[c]];
-      const gap = Math.abs(part + bias - logit);
-      const sum = `mean of ${values.length} cells ${plain(part)} + bias ${plain(bias)} = ${plain(part + bias)}`;
+      const [part, base, logit] = [mean(values), baseOf(picture, c), picture.mapLogits[c]];
+      if (isReference) return `mean of ${values.length} cells ${plain(part)}; ${name} ${plain(logit)}`;
+      const gap = Math.abs(part + base - logit);
+      const word = index.method ? "base" : "bias";
+      const sum = `mean of ${values.length} cells ${plain(part)} + ${word} ${plain(base)} = ${plain(part + base)}`;
       const note = gap < 0.0006 ? "" : ` (off by ${gap.toFixed(4)})`; // cells are stored to \u00b10.0005
       return `${sum}; ${name} ${plain(logit)}${note}`;
     };
@@ -79,7 +82,8 @@ gapcam.cell = (() => {
       const difference = picture.mapLogits[target] - picture.mapLogits[against];
       lines.push(element("div", "", `difference ${plain(difference)}`));
     }
-    sums.replaceChildren(...lines);
+    const method = methodOf(picture, classes);
+    sums.replaceChildren(...lines, ...(method ? [element("div", "", method)] : []));
   }
 
   return { cellAt, show, showSums };

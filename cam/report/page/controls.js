@@ -3,6 +3,7 @@
 (() => {
   const { index } = gapcam.data;
   const { byId, element, isolated, label, searchable, markInvalid } = gapcam.format;
+  const { isReference } = gapcam.evidence;
   const state = gapcam.state;
 
   const LARGEST_FIRST = new Set(["completeness", "border"]); // the suspicious end comes first
@@ -51,6 +52,10 @@
   const labeled = index.pictures.some(({ truth }) => truth !== null);
   for (const part of document.querySelectorAll(".needs-truth")) part.hidden = !labeled;
   for (const part of document.querySelectorAll(".needs-others")) part.hidden = index.labels.length < 2;
+  for (const part of document.querySelectorAll(".needs-exact")) part.hidden = Boolean(index.method);
+  for (const part of document.querySelectorAll(".needs-sum")) part.hidden = isReference;
+  for (const part of document.querySelectorAll(".of-complete")) part.hidden = !index.method?.runs;
+  for (const part of document.querySelectorAll(".of-reference")) part.hidden = !isReference;
 
   function toggle(id, key, [off, on]) {
     const button = byId(id);

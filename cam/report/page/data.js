@@ -84,7 +84,7 @@ gapcam.data = (() => {
       unpack(maps.values),
       unpack(raw.logits),
       raw.map_logits && unpack(raw.map_logits),
-      unpack(maps.leaders),
+      maps.leaders && unpack(maps.leaders),
     ]);
     const cells = rows.length * columns.length;
     return {
@@ -100,7 +100,10 @@ gapcam.data = (() => {
       scale: maps.scale,
       classes: maps.classes || null, // null: all
       position: maps.classes && new Map(maps.classes.map((c, position) => [c, position])),
-      leaders: splitLeaders(leaders, cells, maps.leaders.quantum),
+      leaders: leaders && splitLeaders(leaders, cells, maps.leaders.quantum),
+      bases: maps.bases, // of the stored classes, as what their maps miss, and runs of the head, if there is a method
+      missed: maps.missed,
+      runs: maps.runs,
     };
   }
 

@@ -36,6 +36,24 @@ gapcam.evidence = (() => {
     return picture.classes || index.labels.map((_, c) => c);
   }
 
+  /* The part of a logit that comes from no cell, and how much of it map and this part miss, but for rounding. */
+  const baseOf = ({ position, bases }, c) => (bases ? bases[position.get(c)] : index.bias[c]);
+  const missedOf = ({ position, missed }, c) => (missed ? missed[position.get(c)] : 0);
+  const isReference = Boolean(index.method && !index.method.runs);
+
+  /* How a map was made, and how well it adds up; "" if it is exact or not stored. */
+  function methodOf(picture, { evidence, class: c, against }) {
+    const classes = evidence === "contrast" ? [c, against] : [c];
+    if (!index.method || classes.some((one) => !cam(picture, one))) return "";
+    const { name, runs } = index.method;
+    if (isReference) return `${name}: not complete, it does not add up to the logit`;
+    const [missed, other = 0] = classes.map((one) => missedOf(picture, one));
+    const [logit, otherLogit = 0] = classes.map((one) => picture.mapLogits[one]);
+    const error = Math.max(1e-4, Math.abs(missed - other) / Math.max(1, Math.abs(logit - otherLogit)));
+    const count = Math.max(...classes.map((one) => picture.runs[picture.position.get(one)]));
+    return `complete to ${Number((100 * error).toPrecision(1))} %, ${name}, ${count} ${runs}`;
+  }
+
   const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
 
   const kinds = {
@@ -93,5 +111,6 @@ gapcam.evidence = (() => {
   /* True if the maps come from a larger input than the prediction. */
   const isFiner = ({ logits, mapLogits }) => mapLogits !== logits;
 
-  return { map, cam, mean, peak, strongest, probability, isFiner };
+  const adding = { baseOf, missedOf, methodOf, isReference };
+  return { map, cam, mean, peak, strongest, probability, isFiner, ...adding };
 })();

@@ -54,7 +54,8 @@
   function showNote() {
     const colors = state.current.colormap === "signed" ? ": warm speaks for it, cold against it" : "";
     const scaleName = scale() === "picture" ? "each on its own scale" : "same scale for all pictures";
-    byId("grid-note").textContent = `Evidence for the predicted class${colors}; ${scaleName}.`;
+    const method = index.method ? ` by ${index.method.name}` : "";
+    byId("grid-note").textContent = `Evidence for the predicted class${method}${colors}; ${scaleName}.`;
   }
 
   state.listen((current, changed) => {

@@ -3,7 +3,7 @@
 gapcam.picture = (() => {
   const data = gapcam.data;
   const { index } = data;
-  const { map, cam, peak } = gapcam.evidence;
+  const { map, cam, peak, methodOf } = gapcam.evidence;
   const { byId, named, score, plain, label, element, visible } = gapcam.format;
   const { drawHeat, drawPhoto } = gapcam.drawing;
   const { selection } = gapcam.classes;
@@ -19,7 +19,8 @@ gapcam.picture = (() => {
   function showMissing({ class: target, against }) {
     const { classes } = view.picture;
     const missing = cam(view.picture, target) ? against : target;
-    const stored = `this picture has the maps of ${classes.length} of ${index.labels.length} classes.`;
+    const reason = index.method ? ", because the head is run again for each" : "";
+    const stored = `this picture has the maps of ${classes.length} of ${index.labels.length} classes${reason}.`;
     note.replaceChildren("The map of ", named(label(missing)), ` is not stored: ${stored}`);
   }
 
@@ -44,7 +45,8 @@ gapcam.picture = (() => {
     view.vmax = vmax;
     const { colormap, threshold } = current;
     drawHeat(heat, view.values, view.picture, { vmax, colormap, threshold });
-    gapcam.legend.show(selection(current), current, vmax, scaleName);
+    const notes = [scaleName, methodOf(view.picture, selection(current))].filter(Boolean).join("; ");
+    gapcam.legend.show(selection(current), current, vmax, notes);
     showLargest();
   }
 
@@ -81,12 +83,14 @@ gapcam.picture = (() => {
   function showStored() {
     const { kind, classes } = view.picture;
     const all = `${index.labels.length} classes`;
+    const some = `the maps of ${classes?.length} of ${all}: `;
+    const chosen = "those explained, the predicted five, and the true one, because the head is run again for each. ";
     const stored = {
       features: `the features for the maps of all ${all}.`,
       all: `the maps of all ${all}.`,
-      selected:
-        `the maps of ${classes?.length} of ${all}: the strongest at any cell, then the largest logits. ` +
-        "Margin and posterior use all classes.",
+      selected: index.method
+        ? `${some}${chosen}The table of a cell compares these classes.`
+        : `${some}the strongest at any cell, then the largest logits. Margin and posterior use all classes.`,
     };
     byId("remarks").hidden = false;
     byId("stored").textContent = `Stored for this picture: ${stored[kind]}`;

@@ -15,11 +15,13 @@ gapcam.state = (() => {
   const anyClass = integer(index.labels.length);
   const numbers = new Map(addresses.map((name, number) => [name, number]));
 
-  /* The kinds of evidence: a posterior needs probabilities, a comparison two classes. */
+  /* The kinds of evidence: a posterior needs probabilities, a comparison two classes, and both the scores of a single
+     cell that only exact maps have. */
   const kinds = [
     "logit",
-    ...(index.labels.length > 1 ? ["contrast", "margin"] : []),
-    ...(index.activation === "none" ? [] : ["posterior"]),
+    ...(index.labels.length > 1 ? ["contrast"] : []),
+    ...(index.labels.length > 1 && !index.method ? ["margin"] : []),
+    ...(index.activation === "none" || index.method ? [] : ["posterior"]),
   ];
 
   /* Each key: the initial value, and how to parse its text (undefined if invalid). */
