@@ -44,6 +44,7 @@ bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/compare.py --models resnet50 --pictures mixed --count 60 --rounds 2 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table resnet50mixed
 	.venv-bench/bin/python benchmarks/forward.py --rounds 5 --only 'network, maps of 5 classes' 'network, maps of all classes' 'eager engine' 'eager engine, maps of 5 classes' --table maps
 	.venv-bench/bin/python benchmarks/forward.py --rounds 3 --models squeezenet1_0 --batches 1 8 --only 'torchcam CAM, 5 classes' 'grad-cam GradCAM, 5 classes' --table mapspeers
+	.venv-bench/bin/python benchmarks/forward.py --rounds 3 --models mobilenet_v3_large vgg11 alexnet --batches 1 8 --only 'complete map, 8 nodes' --table mapscomplete
 	.venv-bench/bin/python benchmarks/startup.py squeezenet1_0 resnet18 resnet50 --rounds 3 --table startup
 
 .venv/created:
