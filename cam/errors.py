@@ -41,7 +41,7 @@ class ModelError(CamError):
 
 
 class HeadError(ModelError):
-    """The class scores of a network are not an average over positions, so it has no exact map."""
+    """A network has no exact map where one is wanted, or no features from which its class scores follow."""
 
 
 class OutOfMemoryError(ModelError):
