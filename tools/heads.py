@@ -179,13 +179,12 @@ def timm_networks() -> Iterator[tuple[str, Build]]:
         names = timm.list_models(module=module)
         if not names:
             continue
+        names = [name for name in names if timm.get_pretrained_cfg_value(name, "num_classes")] or names
         small = min(names, key=lambda name: ([mark in name for mark in SMALL].index(True), len(name), name))
 
         def build(name: str = small) -> tuple[nn.Module, tuple[int, int, int]]:
             torch.manual_seed(0)
             network: Any = timm.create_model(name)
-            if not network.num_classes:
-                network = timm.create_model(name, num_classes=10)
             channels, height, width = network.pretrained_cfg["input_size"]
             return prepared(network, (channels, height, width))
 

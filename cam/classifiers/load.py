@@ -203,7 +203,7 @@ def load_network(
     if given := [name for name, value in changes.items() if value is not None]:
         changed = changed.adjusted(**changes)
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        declared = f"{declared or 'assumed'}, changed by {options}"
+        declared = f"{declared.partition('; --')[0] or 'assumed'}, changed by {options}"
     network = loaded.network if output is None else SelectedOutput(loaded.network, output)
     network = network.eval().requires_grad_(False)
     return replace(loaded, network=network, preprocessing=changed, declared=declared, own_weights=file is None)

@@ -79,7 +79,7 @@ def preprocessing_of(network: nn.Module) -> tuple[Preprocessing, str]:
     preprocessing = preprocessing.adjusted(channels_in=channels)
     if not (height and width):
         return preprocessing, ""
-    declared = "size as recorded; the rest is assumed; --mean and --std give others"
+    declared = "size as recorded; the rest is assumed; --resize, --crop, --mean and --std give others"
     return preprocessing.adjusted(resize=max(height, width), crop=(height, width)), declared
 
 
