@@ -14,8 +14,10 @@ from torch import nn
 import cam
 from cam.errors import HeadError, UsageError
 from cam.heads.copies import random_inputs
+from cam.heads.cut import _layouts
 from cam.heads.examine import analyze_head
 from cam.heads.general import GeneralHead
+from cam.heads.head import Site
 from cam.heads.hooks import forward
 
 REFUSED = {  # their outputs are no logits, or no features with positions lead to them
@@ -315,3 +317,9 @@ def test_a_cached_head_is_the_same(tmp_path, monkeypatch):
     second = analyze_head(network, (3, 32, 32))
     assert (second.head, second.grid, second.proof) == (first.head, first.grid, first.proof)
     assert replace(second.head, tapes=first.head.tapes) == first.head
+
+
+@pytest.mark.parametrize(("shape", "is_map"), [((7, 7), True), ((7, 512), False), ((512, 7), False), ((7, 14), True)])
+def test_rows_of_channels_are_no_map(shape, is_map):
+    site = Site("", "relu", 0)
+    assert list(_layouts(site, torch.zeros(1, *shape), (224, 224))) == [site] * is_map

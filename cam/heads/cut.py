@@ -25,6 +25,7 @@ from cam.tensors import device_and_dtype
 _MIN_SIDE = 4  # rows and columns of a map, and their product the number of positions that count
 _MIN_SHARE = 0.5  # of the logits that the positions move, not the class tokens
 _MIN_CORRELATION = 0.7  # of pasted and answering positions
+_MAX_ASPECT = 4  # of a cell, that pools of a fixed size may give it
 _MAX_TOKENS = 16  # that are no positions: class and register tokens
 _MAX_NUMBERS = 2**20  # of the features of one image; those of the first layers are more, and take the most time
 _SILENT = 1e-6  # of the largest gradient, below which a position does not count
@@ -156,7 +157,9 @@ def locate(network: nn.Module, jacobians: Mapping[Site, Tensor], input_shape: tu
 def _layouts(site: Site, energy: Tensor, size: tuple[int, int]) -> Iterator[Site]:
     """The ways in which a site's positions (N, ...) may be rows and columns of a map of an input of (H, W) pixels."""
     if energy.ndim == 3:
-        yield site
+        aspect = energy.shape[1] * size[1] / (energy.shape[2] * size[0])
+        if 1 / _MAX_ASPECT < aspect < _MAX_ASPECT:  # else one of them holds the channels
+            yield site
         return
     count = energy.shape[1]
     for extra in range(min(_MAX_TOKENS, count - _MIN_SIDE) + 1):
