@@ -323,3 +323,9 @@ def test_a_cached_head_is_the_same(tmp_path, monkeypatch):
 def test_rows_of_channels_are_no_map(shape, is_map):
     site = Site("", "relu", 0)
     assert list(_layouts(site, torch.zeros(1, *shape), (224, 224))) == [site] * is_map
+
+
+@pytest.mark.parametrize(("tokens", "extra"), [(49, 0), (196, 0), (197, 1), (201, 5), (50, 1)])
+def test_of_tokens_as_many_are_positions_as_fit_the_image_best(tokens, extra):
+    found = [site.tokens for site in _layouts(Site("", "add", 0, channel=2), torch.zeros(1, tokens), (224, 224))]
+    assert found == [(front, extra - front) for front in range(extra + 1)]

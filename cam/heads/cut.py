@@ -162,11 +162,15 @@ def _layouts(site: Site, energy: Tensor, size: tuple[int, int]) -> Iterator[Site
             yield site
         return
     count = energy.shape[1]
-    for extra in range(min(_MAX_TOKENS, count - _MIN_SIDE) + 1):
+
+    def distortion(extra: int) -> float:
         rows, columns = token_grid(count - extra, size)
-        if min(rows, columns) > 1 and 2 / 3 < (rows * size[1]) / (columns * size[0]) < 3 / 2:
-            for front in range(extra + 1):
-                yield replace(site, tokens=(front, extra - front))
+        return abs(math.log((rows * size[1]) / (columns * size[0])))
+
+    extra = min(range(min(_MAX_TOKENS, count - _MIN_SIDE) + 1), key=distortion, default=0)  # of equals the fewest
+    if distortion(extra) < math.log(3 / 2):
+        for front in range(extra + 1):
+            yield replace(site, tokens=(front, extra - front))
 
 
 def _fit(site: Site, energy: Tensor, centers: NDArray[np.float64], size: tuple[int, int]) -> tuple[Site, float]:
