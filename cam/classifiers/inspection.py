@@ -31,25 +31,23 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """Contents of `cam inspect --json`."""
-        site, head, grid = self.head_report.site, self.head_report.head, self.head_report.grid
-        proof = self.classifier and self.classifier.proof
-        general = self.classifier.head if self.classifier and isinstance(self.classifier.head, GeneralHead) else None
-        if self.classifier and general:
-            site, grid = general.site, self.classifier.grid
+        site, grid = self.head_report.site, self.head_report.grid
+        head, proof = (self.classifier.head, self.classifier.proof) if self.classifier else (None, None)
+        general = head if isinstance(head, GeneralHead) else None
         return {
             "model": self.model,
             "kind": self.head_report.kind,
-            "exact": head is not None,
+            "exact": self.head_report.head is not None,
             "feature_layer": site and site.layer,
             "operation": site and site.operation,
             "input": list(self.input_shape),
             "grid": self.cells and list(self.cells),
             **{name: grid and list(getattr(grid, name)) for name in ("stride", "offset")},
             "placement": grid and grid.method,
-            "method": general.method if general else head and head.method,
+            "method": head and head.method,
             "forward_passes_a_map": general and general.cost_of_map,
             "share_of_positions": general and general.share,
-            "classes": general.classes if general else head and head.classes,
+            "classes": head and head.classes,
             "completeness_error": proof and proof.error,
             "completeness_error_float64": proof and proof.error64,
             "random_inputs": proof and proof.inputs,
@@ -108,13 +106,13 @@ def inspect_model(
         classifier = make_classifier(model, loaded, method=method, layer=layer)
     except HeadError:
         report = find_head(network, shape)
-        if report.head is not None:  # but its maps do not add up
+        if report.head is not None or layer is not None:  # its maps do not add up, or not from there
             raise
         return Inspection(model, shape, report)
     head, inputs = classifier.head, random_inputs(1, shape)
     cells = classifier.cells(classifier.forward(inputs)[1], inputs)
     if isinstance(head, GeneralHead):
-        report = find_head(network, shape)
+        report = HeadReport(head.kind, head.reason, head.site, None, classifier.grid)
         return Inspection(model, shape, report, classifier, cells)
     classifier = replace(classifier, proof=prove_head(network, head, shape, in_float64=True))
     report = HeadReport(head.kind, "", head.site, head, classifier.grid)

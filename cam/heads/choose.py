@@ -23,7 +23,12 @@ _PERMUTATIONS = range(2, 17)  # of an explanation: as many as one forward pass a
 
 
 def make_head(
-    network: nn.Module, input_shape: tuple[int, int, int], cut: Cut, kind: Kind, method: GeneralMethod | None
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    cut: Cut,
+    kind: Kind,
+    method: GeneralMethod | None,
+    reason: str = "",
 ) -> GeneralHead:
     """Make the head behind a cut of a network in evaluation mode, by a method, or None for the better one.
 
@@ -36,7 +41,7 @@ def make_head(
     logits, features = forward(network, site, images)
     tapes = Tapes(network, site, input_shape[0])
     nodes = 1 if kind in ("gap-linear", "conv-gap", "gap-norm-linear") else None  # the gradient is the same everywhere
-    head = GeneralHead(kind, site, logits.shape[1], "integrated", tapes, nodes, share=cut.share)
+    head = GeneralHead(kind, reason, site, logits.shape[1], "integrated", tapes, nodes, share=cut.share)
     head.logits(features[:1], size)  # records the network, which would count
     with eval_mode(network):
         whole = _multiply_adds(lambda: network(images[:1]))

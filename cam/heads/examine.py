@@ -83,8 +83,9 @@ def analyze_head(
         head, grid = report.exact().to(device), cast(Grid, report.grid)  # an exact head has a grid
     else:
         cut, grid = _find_general(network_copy, report, input_shape, layer)
-        kind = "nonlinear" if report.head and layer else report.kind
-        head = make_head(network, input_shape, cut, kind, method)
+        if layer is not None and report.head:  # the head that was found starts later
+            report = replace(report, kind="nonlinear", reason=f"more than the head follows layer {layer!r}")
+        head = make_head(network, input_shape, cut, report.kind, method, report.reason)
     images = proof_inputs(input_shape)
     error, logits, features = check_maps(network, head, images)
     analysis = HeadAnalysis(head, Proof(len(images), error), grid, sha256)

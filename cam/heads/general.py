@@ -73,6 +73,7 @@ class GeneralHead:
     """
 
     kind: Kind  # how the head is built
+    reason: str  # why its map is not exact; "" if it could be
     site: Site  # where the features are taken, raw
     classes: int
     method: GeneralMethod
