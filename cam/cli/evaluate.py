@@ -74,7 +74,7 @@ _method_option = _option(
     metavar="NAME",
     multiple=True,
     callback=_each_once,
-    help="Maps by integrated, shapley, gradcam, ... instead of the kinds of evidence. Repeatable.",
+    help="integrated, shapley, gradcam, ... Repeatable.",
 )
 _fit_option = _option("--fit", type=FIT, show_default="the model's own", help="Center crop or whole image.")
 _inputs_argument = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
