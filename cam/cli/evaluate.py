@@ -47,7 +47,7 @@ def _common_options(function: Function) -> Function:
             type=EVIDENCE,
             multiple=True,
             callback=_each_once,
-            show_default="logit, margin and posterior; logit if the head is no average",
+            show_default="logit, margin, posterior",
             help="Repeatable.",
         ),
         read_options,
