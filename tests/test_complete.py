@@ -329,3 +329,20 @@ def test_rows_of_channels_are_no_map(shape, is_map):
 def test_of_tokens_as_many_are_positions_as_fit_the_image_best(tokens, extra):
     found = [site.tokens for site in _layouts(Site("", "add", 0, channel=2), torch.zeros(1, tokens), (224, 224))]
     assert found == [(front, extra - front) for front in range(extra + 1)]
+
+
+class TokenPasser(nn.Module):
+    """Passes a trainable token to a layer, as PiT and CaiT do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.drop, self.linear = nn.Conv2d(3, 8, 4, 4), nn.Dropout(), nn.Linear(8, 3)
+        self.token = nn.Parameter(torch.randn(1, 8))
+
+    def forward(self, x):
+        return self.linear(self.embed(x).amax((2, 3)) + self.drop(self.token.expand(len(x), -1)))
+
+
+def test_trainable_tokens_are_no_obstacle(device):
+    assert isinstance(analyze_head(TokenPasser().to(device), (3, 32, 32)).head, GeneralHead)

@@ -69,6 +69,6 @@ def _distance(maps: Tensor, expected: Tensor) -> float:
 def _multiply_adds(run: Callable[[], object]) -> int:
     """Multiplications and additions of convolutions, linear layers and attention."""
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    with torch.enable_grad(), counter:  # its hooks on parameters that modules pass on need gradients
         run()
     return int(counter.get_total_flops())
