@@ -37,8 +37,9 @@ class ComputedMaps:
     contrast_classes: list[int]  # the class that each of them is contrasted with; empty for other kinds of evidence
     channels: list[list[int]]  # of each class, the channels to show
     maps: list[Tensor]
-    bases: Tensor  # (2T,), averaged over the views: of each class, then of those that they are contrasted with
+    bases: list[Tensor]  # of each view (2T,): of each class, then of those that they are contrasted with
     runs: int  # of the head: nodes of integrated gradients, or permutations of Shapley values
+    noise: float  # standard error of Shapley values, as a share of their size
 
     def all_classes(self) -> AllClasses:
         """Return what the maps of all classes are computed from, on the grid of the finest view."""
@@ -75,7 +76,7 @@ def compute_maps(
             for class_idx, runner_up in zip(classes, runners_up, strict=True)
         ]
     channels = [_top_channels(views, class_idx, options.channels) for class_idx in classes]
-    maps, bases, runs = [], [], 0
+    maps, bases, runs, noise = [], [], 0, 0.0
     for view in views:
         found = view.class_maps([*classes, *contrast_classes])
         cams, others = found.maps[: len(classes)], found.maps[len(classes) :]
@@ -86,10 +87,9 @@ def compute_maps(
                 features = torch.stack([view.features[index] for index in indices])
                 parts.append(channel_maps(features, torch.stack([weight[index] for index in indices])))
         maps.append(to_cpu(torch.cat(parts).float()))
-        bases.append(found.base)
-        runs = max(runs, found.runs)
-    bases_of_views = torch.stack(bases).mean(0).cpu()
-    return ComputedMaps(native, views, classes, contrast_classes, channels, maps, bases_of_views, runs)
+        bases.append(found.base.cpu())  # where it is, for an exact head
+        runs, noise = max(runs, found.runs), max(noise, found.noise)
+    return ComputedMaps(native, views, classes, contrast_classes, channels, maps, bases, runs, noise)
 
 
 def _evidence(
@@ -125,8 +125,9 @@ def build_explanations(
     native, results, classes = computed.native, computed.views, computed.classes
     image = image if image.shape[2] == 3 else image[..., [0, 1, 2] if image.shape[2] > 3 else [0, 0, 0]]  # to draw on
     views = []
-    for result, fetched in zip(results, computed.maps, strict=True):
-        result.check_completeness(fetched[: len(classes)], classes, classifier.preprocessing.crop)
+    for result, fetched, base in zip(results, computed.maps, computed.bases, strict=True):
+        count = len(classes)
+        result.check_completeness(fetched[:count], base[:count], classes, classifier.preprocessing.crop)
         maps = fetched.numpy().copy()  # pinned memory is scarce
         views.append(View(maps, result.grid, result.frame, result.mirrored))
     additive = np.ones(len(views[0].maps), bool)
@@ -134,7 +135,7 @@ def build_explanations(
     cams, evidence, parts = np.split(average_views(views, additive), [len(classes), 2 * len(classes)])
     parts_of_class = np.split(parts, np.cumsum([len(indices) for indices in computed.channels])[:-1])
     map_logits = torch.stack([result.logits for result in results]).mean(0).tolist()
-    logits, bases, labels = native.logits.tolist(), computed.bases.tolist(), classifier.labels
+    logits, bases, labels = native.logits.tolist(), torch.stack(computed.bases).mean(0).tolist(), classifier.labels
     head = results[0].head
 
     def scores(c: int, base: float) -> OtherClass:
@@ -158,6 +159,7 @@ def build_explanations(
             zero_features=all(result.zero_features for result in results),
             method=head.method,
             runs=computed.runs,
+            noise=computed.noise,
         )
         explanations.append(explanation)
     return explanations

@@ -99,6 +99,7 @@ class Explanation:
         zero_features: True if all the last features are zero.
         method: how the map was computed: "exact", "integrated" or "shapley", or that of a reference.
         runs: nodes of integrated gradients, or permutations of Shapley values; 0 for an exact map.
+        noise: standard error of sampled Shapley values, as a share of their size; 0 for other methods.
     """
 
     class_idx: int
@@ -121,6 +122,7 @@ class Explanation:
     zero_features: bool = False
     method: Method = "exact"
     runs: int = 0
+    noise: float = 0.0
 
     @property
     def exactness(self) -> Literal["exact", "complete", "reference"]:
@@ -213,6 +215,7 @@ class Explanation:
             "exactness": self.exactness,
             "method": self.method,
             **({RUNS[self.method]: self.runs} if self.method in RUNS else {}),
+            **({"noise": self.noise} if self.method == "shapley" else {}),
             "completeness_error": None if self.exactness == "reference" else self.completeness_error,
             "map_input": list(self.frame.input),
             "peak": list(self.peak),
@@ -331,7 +334,16 @@ class Explanation:
         if self.exactness == "reference":
             return f"{METHODS[self.method]}: not complete, it does not add up to the {self._score}"
         runs = f"{self.runs} {RUNS[self.method]}"
-        return f"complete to {_percent(self.completeness_error)}, {METHODS[self.method]}, {runs}"
+        noise = f", sampling error {_percent(self.noise)}" if self.noise else ""
+        return f"complete to {_percent(self._missing)}, {METHODS[self.method]}, {runs}{noise}"
+
+    @property
+    def _missing(self) -> float:
+        """What the map misses of logit - base, as a share of it."""
+        other = self.against
+        expected = self.map_logit - self.bias - (other.map_logit - other.bias if other else 0)
+        mean = float((self.evidence_map if other else self.cam).mean())
+        return abs(mean - expected) / max(abs(expected), 1e-30)
 
     def _legend_texts(
         self, channel: Channel | None, values: NDArray[np.float32], evidence: Evidence, vmax: float
@@ -366,7 +378,8 @@ class Explanation:
 
 
 def _percent(error: float) -> str:
-    return "0.01 %" if error < 1e-4 else f"{100 * error:.1g} %"
+    percent = 100 * max(error, 1e-4)
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1g} %"
 
 
 class ExplanationList(list[Explanation]):

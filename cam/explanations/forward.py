@@ -18,6 +18,7 @@ from cam.errors import CamError, ModelError, OutOfMemoryError
 from cam.heads.criteria import tolerance_of
 from cam.heads.general import ClassMaps, GeneralHead
 from cam.heads.head import Head
+from cam.heads.prove import MAX_MISSED
 from cam.maps.activation import class_activation_maps
 from cam.maps.geometry import Frame, Grid, Size
 from cam.tensors import device_and_dtype, to_device
@@ -63,17 +64,17 @@ class ForwardResult:
         rows = torch.stack([self.row(self.head, class_idx) for class_idx in classes])
         return ClassMaps(class_activation_maps(self.features[None], rows)[0], self.bias[list(classes)], 0)
 
-    def check_completeness(self, cams: Tensor, classes: Sequence[int], own_input: Size) -> None:
-        """Raise ModelError unless the maps (T, h, w), on the CPU, add up to the logits of their T classes.
+    def check_completeness(self, cams: Tensor, base: Tensor, classes: Sequence[int], own_input: Size) -> None:
+        """Raise ModelError unless the maps (T, h, w), on the CPU, and their base (T,) add up to the logits.
 
-        Those of a `GeneralHead` do with an error that they state. `own_input` is the (H, W) of the input at which the
-        head was proved.
+        Complete maps do with an error that they state, references need not. `own_input` is the (H, W) of the input at
+        which the head was proved.
         """
-        if isinstance(self.head, GeneralHead):
+        if self.head.method not in ("exact", "integrated", "shapley"):
             return
-        errors = cams.mean((1, 2)) + (self.bias - self.logits)[list(classes)]
-        error = float(errors.abs().max())
-        if not error <= self.tolerance * max(1.0, float(self.logits.abs().max())):  # also if it is NaN
+        tolerance = self.tolerance if self.head.method == "exact" else MAX_MISSED
+        error = float((cams.mean((1, 2)) + base - self.logits[list(classes)]).abs().max())
+        if not error <= tolerance * max(1.0, float(self.logits.abs().max())):  # also if it is NaN
             raise ModelError(
                 f"The maps of this image miss the class scores by {error:.3g} logits",
                 "Wrap the network again if it was changed; else give inputs of the size it was made for"

@@ -19,7 +19,7 @@ from cam.tensors import device_and_dtype
 _LONG = 32  # permutations of the long sample
 _MAX_LONG_COST = 10.0  # forward passes that it may take
 _CLEARLY = 0.05  # of the long sample's size, by which Shapley values must be nearer
-_PERMUTATIONS = range(2, 17)  # of an explanation: as many as one forward pass allows
+_PERMUTATIONS = range(4, 65)  # of an explanation: as many as one forward pass allows
 
 
 def make_head(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import takewhile
+from typing import cast
 
 import numpy as np
 import torch
@@ -111,13 +112,13 @@ def _jacobians(tape: Tape, inputs: Tensor, slots: Mapping[Site, int]) -> dict[Si
     """Gradients of a random mixture of the logits with respect to the tensors that move it."""
     with torch.enable_grad():
         values = tape.values(inputs.clone().requires_grad_())
-        logits = values[tape.end]
+        logits = values[cast(int, tape.end)]
         mixture = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(5)).to(logits)
-        tensors = [values[slot] for slot in slots.values()]
-        try:
-            found = torch.autograd.grad((logits @ mixture).sum(), tensors, allow_unused=True)
-        except RuntimeError:  # it cannot be differentiated, as where it writes into what the gradient needs
+        slots = {site: slot for site, slot in slots.items() if values[slot].requires_grad}
+        if not (slots and logits.requires_grad):
             return {}
+        tensors = [values[slot] for slot in slots.values()]
+        found = torch.autograd.grad((logits @ mixture).sum(), tensors, allow_unused=True)
     gradients = {site: gradient for site, gradient in zip(slots, found, strict=True) if gradient is not None}
     return {site: gradient for site, gradient in gradients.items() if gradient.isfinite().all() and gradient.any()}
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cam.errors import HeadError, OutputError, UsageError
+from cam.errors import HeadError, OutputError, UsageError, reason_of
 from cam.files import write_whole
 from cam.heads.choose import make_head
 from cam.heads.copies import check_network, eval_copy, run_once
@@ -82,10 +82,16 @@ def analyze_head(
     if method == "exact" or (method is None and layer is None and report.head):
         head, grid = report.exact().to(device), cast(Grid, report.grid)  # an exact head has a grid
     else:
-        cut, grid = _find_general(network_copy, report, input_shape, layer)
-        if layer is not None and report.head:  # the head that was found starts later
-            report = replace(report, kind="nonlinear", reason=f"more than the head follows layer {layer!r}")
-        head = make_head(network, input_shape, cut, report.kind, method, report.reason)
+        try:
+            cut, grid = _find_general(network_copy, report, input_shape, layer)
+            if layer is not None and report.head:  # the head that was found starts later
+                report = replace(report, kind="nonlinear", reason=f"more than the head follows layer {layer!r}")
+            head = make_head(network, input_shape, cut, report.kind, method, report.reason)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as failure:  # of the network's code, run again
+            problem = f"The network cannot be run again from its features: {reason_of(failure)}"
+            raise HeadError(problem, "Let autograd differentiate what follows them in evaluation mode") from failure
     images = proof_inputs(input_shape)
     error, logits, features = check_maps(network, head, images)
     analysis = HeadAnalysis(head, Proof(len(images), error), grid, sha256)

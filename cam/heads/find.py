@@ -47,8 +47,8 @@ class HeadReport:
         if self.head is None:
             raise HeadError(
                 f"The network has no exact class activation map ({self.kind}): {self.reason}",
-                "Use a network that ends in global average pooling and a linear layer, such as resnet50, densenet121, "
-                "efficientnet_b0, convnext_tiny, swin_t or squeezenet1_1",
+                "Leave out --exact-only (method='exact') for a complete map, if there is one, or use a network that "
+                "ends in global average pooling and a linear layer, such as resnet50, efficientnet_b0 or squeezenet1_1",
             )
         return self.head
 

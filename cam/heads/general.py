@@ -33,6 +33,7 @@ class ClassMaps:
     maps: Tensor  # (T, h, w), logit units; their mean plus the base is the logit, or they are a reference
     base: Tensor  # (T,), logits where the features are zero
     runs: int  # nodes of integrated gradients, or permutations of Shapley values
+    noise: float = 0.0  # standard error of Shapley values, as a share of their size
 
 
 class Tapes:
@@ -40,7 +41,7 @@ class Tapes:
 
     def __init__(self, network: nn.Module, site: Site, channels: int) -> None:
         self.network, self.site, self.channels = network, site, channels
-        self._tapes: dict[tuple[int, int], Tape] = {}
+        self._tapes: dict[object, Tape] = {}
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Tapes], tuple[nn.Module, Site, int]]:
@@ -48,9 +49,11 @@ class Tapes:
 
     def at(self, size: tuple[int, int]) -> Tape:
         """The tape for inputs of (H, W) pixels."""
+        device, dtype = device_and_dtype(self.network)
         with self._lock:
-            if size not in self._tapes:
-                inputs = random_inputs(1, (self.channels, *size)).to(*device_and_dtype(self.network))
+            key = size, device, dtype
+            if key not in self._tapes:
+                inputs = random_inputs(1, (self.channels, *size)).to(device, dtype)
                 with eval_mode(self.network):
                     tape = record(self.network, inputs)
                 slots = [slot for site, slot in tape.cuts() if site == self.site]
@@ -59,8 +62,8 @@ class Tapes:
                     raise ModelError(problem, "Give inputs of the size the network was made for")
                 while len(self._tapes) >= _MAX_TAPES:
                     del self._tapes[next(iter(self._tapes))]
-                self._tapes[size] = tape.after(slots[0])
-            return self._tapes[size]
+                self._tapes[key] = tape.after(slots[0])
+            return self._tapes[key]
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ class GeneralHead:
 
     def logits(self, features: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Run the head on features of N images, as the network has them: (N, C)."""
-        return self.tapes.at(input_size).rows(features)
+        with torch.no_grad():
+            return self.tapes.at(input_size).rows(features)
 
     @torch.inference_mode(False)
     def class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
@@ -119,13 +123,17 @@ class GeneralHead:
         except RuntimeError as error:  # the code of the network's layers may raise anything
             problem = f"The part of the network behind {self.site.layer!r} cannot be run again: {reason_of(error)}"
             raise ModelError(problem, "Use --exact-only, or report the network") from error
+        if not maps.maps.isfinite().all():
+            problem = f"The slopes of what follows layer {self.site.layer!r} are not finite for this image"
+            raise ModelError(problem, "Use --method shapley, which needs no slopes")
         order = [classes.index(class_idx) for class_idx in named]
-        return ClassMaps(maps.maps[order], maps.base[order], maps.runs)
+        return replace(maps, maps=maps.maps[order], base=maps.base[order])
 
     def _class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
         groups = self._groups(features, input_size)
         baseline = torch.where(groups < 0, features, 0)
-        run = self._run(self.tapes.at(input_size), features)
+        tape = self.tapes.at(input_size)
+        run = self._run(held_run(tape, features))
         if self.method == "shapley":
             shares = shapley_values(run, baseline, features, groups, classes, self.permutations, self.seed)
             return self._spread(shares, groups, input_size)
@@ -133,10 +141,13 @@ class GeneralHead:
             shares = integrated_gradients(run, baseline, features, classes, self.nodes)
             grid = self.to_grid(shares.values, input_size)
             return ClassMaps(grid.sum(1) * grid[0, 0].numel(), shares.base, shares.runs)
+        run = self._run(tape.rows)  # as the papers have it
         slopes = self.to_grid(gradients(run, features, classes), input_size)
         grid = self.to_grid(features[None], input_size)[0]
         maps = [reference_map(self.method, grid, slope) for slope in slopes]
-        return ClassMaps(torch.stack(maps), run(baseline[None])[0, list(classes)], 1)
+        with torch.no_grad():
+            base = run(baseline[None])[0, list(classes)]
+        return ClassMaps(torch.stack(maps), base, 1)
 
     def group_count(self, features: Tensor, input_size: tuple[int, int]) -> int:
         """Number of groups of cells that come together in Shapley values."""
@@ -152,12 +163,11 @@ class GeneralHead:
         """Return the head of the network when it is on another device."""
         return replace(self, tapes=Tapes(self.tapes.network, self.site, self.tapes.channels))
 
-    def _run(self, tape: Tape, features: Tensor) -> Run:
-        """The head, with the scales of its normalizations held at those of the features of one image."""
-        held = held_run(tape, features)
+    def _run(self, network_logits: Run) -> Run:
+        """The head with all its classes."""
 
         def run(rows: Tensor) -> Tensor:
-            logits = held(rows)
+            logits = network_logits(rows)
             return torch.cat((-logits, logits), 1) if self.binary else logits
 
         return run
@@ -178,4 +188,5 @@ class GeneralHead:
         """Divide the share of each group evenly among its cells."""
         cells = self.to_grid(groups[None], input_size)[0, 0]
         sizes = torch.bincount(cells.flatten())
-        return ClassMaps((shares.values / sizes)[:, cells] * cells.numel(), shares.base, shares.runs)
+        maps = (shares.values / sizes)[:, cells] * cells.numel()
+        return ClassMaps(maps, shares.base, shares.runs, shares.noise)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, cast
@@ -23,7 +22,24 @@ from cam.tensors import version_of
 
 # Calls that take no numbers from their other tensors, only size and type; likewise `new_zeros`, `zeros_like`, ...
 _AS_FIRST = {"to", "type_as", "expand_as", "view_as", "reshape_as"}
-_slot = "_cam_slot"  # attribute of tensors that depend on the input: the recorder that knows them, and their number
+# Calls whose results a handwritten normalization divides by, and those that leave them what they are.
+_ROOTS = {"sqrt", "sqrt_", "rsqrt", "rsqrt_", "std", "norm", "vector_norm", "linalg_vector_norm", "linalg_norm"}
+_SAME = {
+    "add",
+    "add_",
+    "clamp",
+    "clamp_",
+    "clamp_min",
+    "maximum",
+    "reciprocal",
+    "unsqueeze",
+    "view",
+    "reshape",
+    "expand",
+}
+_SCALINGS = {"div", "div_", "true_divide", "__truediv__", "__rtruediv__", "mul", "mul_", "__mul__", "__rmul__"}
+_slot = "_cam_slot"  # attribute of tensors that depend on the input: the number of the recording, and their own
+_recordings = count()
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ class Step:
     results: Sequence[int | None]  # slots of what it returns, flattened; None where that is no tensor
     written: Sequence[tuple[int, int]]  # which leaves it writes into without returning them, and their new slots
     writes: bool  # True if it writes into any
+    scale: int | None = None  # which leaf is what a handwritten normalization divides by
 
     @property
     def reads(self) -> list[int]:
@@ -72,7 +89,7 @@ class Tape:
 
     start: int
     steps: Sequence[Step]
-    end: int
+    end: int | None  # None if the logits do not seem to depend on the input
     shapes: dict[int, torch.Size] = field(repr=False)  # of the tensors, by slot
 
     def __call__(self, features: Tensor, hold: Hold | None = None) -> Tensor:
@@ -80,7 +97,7 @@ class Tape:
 
         `hold` gets the divisor of each normalization, and returns what to divide by.
         """
-        return self.values(features, hold)[self.end]
+        return self.values(features, hold)[cast(int, self.end)]
 
     def values(self, features: Tensor, hold: Hold | None = None) -> dict[int, Tensor]:
         """Run the calls, and return the tensor of each slot."""
@@ -101,13 +118,20 @@ class Tape:
         def run(row: Tensor) -> Tensor:
             return self(row[None], hold() if hold else None)[0]
 
+        # Attention cannot be batched, and takes as long for each row; other calls that cannot raise an error.
         if len(features) > 1 and not any("attention" in step.site.operation for step in self.steps):
-            with suppress(RuntimeError):  # a call that cannot be batched
+            try:
                 return torch.func.vmap(run)(features)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                pass
         return torch.stack([run(row) for row in features])
 
     def cuts(self) -> Iterator[tuple[Site, int]]:
         """Tensors from which alone the logits follow, by the call that returns them, the latest first."""
+        if self.end is None:
+            return iter(())
         needed = self._after(self.start)
         last_read = {slot: number for number, step in enumerate(needed) for slot in step.reads}
         last_read[self.end] = len(needed)
@@ -140,7 +164,7 @@ def record(network: nn.Module, inputs: Tensor) -> Tape:
         start = recorder.know(inputs)
         with recorder:
             logits = find_logits(network(inputs), 1)
-    return Tape(start, recorder.steps, cast(int, recorder.slot_of(logits)), recorder.shapes)
+    return Tape(start, recorder.steps, recorder.slot_of(logits), recorder.shapes)
 
 
 def held_run(tape: Tape, features: Tensor) -> Callable[[Tensor], Tensor]:
@@ -212,20 +236,22 @@ class _Recorder(TorchFunctionMode):
         self.sites = _Sites(stack)
         self.steps: list[Step] = []
         self.shapes: dict[int, torch.Size] = {}
+        self._number = next(_recordings)
+        self._roots: set[int] = set()  # slots that a handwritten normalization may divide by
 
     def know(self, tensor: Tensor) -> int:
         """Give a tensor a slot; it keeps it until a call writes into the tensor."""
         number = len(self.shapes)
         self.shapes[number] = tensor.shape
-        vars(tensor)[_slot] = self, number
+        vars(tensor)[_slot] = self._number, number
         return number
 
     def slot_of(self, value: object) -> int | None:
         """The slot of a tensor that depends on the input."""
         if not isinstance(value, Tensor):
             return None
-        recorder, number = vars(value).get(_slot, (None, None))
-        return number if recorder is self else None
+        recording, number = vars(value).get(_slot, (None, None))
+        return number if recording == self._number else None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -252,8 +278,23 @@ class _Recorder(TorchFunctionMode):
             if isinstance(value, Tensor) and version_of(value) != version
         ]
         written = [(index, self.know(value)) for index, value in changed if all(value is not one for one in returned)]
-        self.steps.append(Step(site, func, leaves, spec, results, written, bool(changed)))
+        scale = self._find_scale(operation, given, slots, results)
+        self.steps.append(Step(site, func, leaves, spec, results, written, bool(changed), scale))
         return out
+
+    def _find_scale(
+        self, operation: str, given: Sequence[Any], slots: Sequence[int | None], results: Sequence[int | None]
+    ) -> int | None:
+        """Which argument is a root that is smaller than what it scales; results that are roots are remembered."""
+        is_root = operation in _ROOTS or (operation in ("pow", "__pow__") and given[1:2] in ([0.5], [-0.5]))
+        if is_root or (operation in _SAME and self._roots.issuperset(slot for slot in slots if slot is not None)):
+            self._roots.update(slot for slot in results if slot is not None)
+        if operation in _SCALINGS:
+            sizes = [value.numel() if isinstance(value, Tensor) else 1 for value in given]
+            for index, slot in enumerate(slots):
+                if slot in self._roots and sizes[index] < max(sizes):
+                    return index
+        return None
 
 
 def _leaf(value: Any, slot: int | None, writes: bool) -> Any:
@@ -269,8 +310,12 @@ def _value(leaf: Any, values: dict[int, Tensor]) -> Any:
 
 
 def _call(step: Step, args: tuple[Any, ...], kwargs: dict[str, Any], hold: Hold | None) -> Any:
+    if step.site.operation == "detach":  # which says how to train, not what is computed
+        return args[0]
     if hold is None:
         return step.function(*args, **kwargs)
+    if step.scale is not None and not kwargs:
+        return step.function(*(hold(arg) if index == step.scale else arg for index, arg in enumerate(args)))
     if step.function in HELD:
         return HELD[step.function](*args, **kwargs, hold=hold)
     return step.function(*(hold_scale(step.site.operation, args, hold) or args), **kwargs)

@@ -92,8 +92,9 @@ def score_images(model: Model, images: Sequence[NDArray[np.uint8]], class_idx: i
         for result in map(result_or_raise, run_forward(model, images, model.preprocessing)):
             cam = None
             if class_idx is not None:
-                cams = result.class_maps([class_idx]).maps.float().cpu()
-                result.check_completeness(cams, [class_idx], model.preprocessing.crop)
+                found = result.class_maps([class_idx])
+                cams = found.maps.float().cpu()
+                result.check_completeness(cams, found.base, [class_idx], model.preprocessing.crop)
                 cam = cams[0].numpy()
             scores.append(ImageScores(result.logits.numpy(), result.probabilities.numpy(), cam))
         return scores

@@ -27,6 +27,7 @@ class Shares:
     values: Tensor  # (T, ...), logit units
     base: Tensor  # (T,), logits at the baseline
     runs: int  # nodes of integrated gradients, or permutations of Shapley values
+    noise: float = 0.0  # standard error of sampled values, as a share of their size
 
 
 def integrated_gradients(
@@ -78,7 +79,7 @@ def _integrate(run: Run, baseline: Tensor, features: Tensor, classes: Sequence[i
     roots = (points + 1) / 2  # nodes in the square root of the path, because a head may have a root at its start
     for some, weight in zip(torch.split(roots, size), torch.split(weights * roots, size), strict=True):
         slopes += _sum_of_slopes(run, baseline + some.square().view(aligned) * step, weight, classes)
-    return slopes * step
+    return torch.where(step == 0, 0, slopes * step)  # a root at zero has no slope there
 
 
 _gauss = lru_cache(np.polynomial.legendre.leggauss)  # takes milliseconds
@@ -116,7 +117,7 @@ def shapley_values(
         features: of one image, (...).
         groups: of the features, from 0 to G - 1, broadcast to their shape; -1 for those that are always there.
         classes: indices of T classes.
-        permutations: how many orders, even.
+        permutations: how many orders, even; the standard error needs 4.
         seed: of the random orders.
 
     Returns:
@@ -131,7 +132,7 @@ def shapley_values(
     count, generator = int(groups.max()) + 1, torch.Generator().manual_seed(seed)
     size, aligned = rows_in_one_run(features), [-1, *[1] * features.ndim]
     totals = torch.zeros(len(classes), count, dtype=features.dtype, device=features.device)
-    order, logits = torch.arange(count), totals.T
+    order, logits, pairs = torch.arange(count), totals.T, []
     with torch.no_grad():
         for number in range(permutations):
             order = order.flip(0) if number % 2 else torch.randperm(count, generator=generator)
@@ -140,7 +141,13 @@ def shapley_values(
             rows = (torch.where(ranks < some.view(aligned), features, baseline) for some in torch.split(present, size))
             logits = torch.cat([run(row) for row in rows])[:, list(classes)]
             totals[:, order.to(totals.device)] += logits.diff(dim=0).T
-    return Shares(totals / permutations, logits[0], permutations)
+            if number % 2:
+                pairs.append(totals / 2)
+                totals = torch.zeros_like(totals)
+    samples = torch.stack(pairs)
+    values = samples.mean(0)
+    error = samples.std(0) / len(pairs) ** 0.5 if len(pairs) > 1 else torch.full_like(values, torch.nan)
+    return Shares(values, logits[0], permutations, float(error.norm() / values.norm().clamp_min(1e-30)))
 
 
 def rows_in_one_run(features: Tensor) -> int:

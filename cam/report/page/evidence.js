@@ -48,8 +48,8 @@ gapcam.evidence = (() => {
     const { name, runs } = index.method;
     if (isReference) return `${name}: not complete, it does not add up to the logit`;
     const [missed, other = 0] = classes.map((one) => missedOf(picture, one));
-    const [logit, otherLogit = 0] = classes.map((one) => picture.mapLogits[one]);
-    const error = Math.max(1e-4, Math.abs(missed - other) / Math.max(1, Math.abs(logit - otherLogit)));
+    const [sum, otherSum = 0] = classes.map((one) => picture.mapLogits[one] - baseOf(picture, one));
+    const error = Math.max(1e-4, Math.abs(missed - other) / Math.max(1e-30, Math.abs(sum - otherSum)));
     const count = Math.max(...classes.map((one) => picture.runs[picture.position.get(one)]));
     return `complete to ${Number((100 * error).toPrecision(1))} %, ${name}, ${count} ${runs}`;
   }
