@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import cam
 from cam.errors import HeadError, ModelError
 from cam.heads.examine import analyze_head
+from cam.heads.find import find_head
 from cam.heads.hooks import forward
 
 SHAPE = (3, 32, 32)
@@ -189,3 +190,24 @@ def _with_permutations(classifier, count):
     from dataclasses import replace
 
     return replace(classifier, head=replace(classifier.head, permutations=count))
+
+
+class Gated(nn.Module):
+    """A patch changes the gates of all positions more than the features where it lies, as in untrained SENets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.gate, self.fc = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.conv(x).relu()
+        return self.fc((x * torch.sin(300 * self.gate(x.mean((2, 3))))[:, :, None, None]).mean((2, 3)))
+
+
+def test_cells_behind_gates_of_the_whole_image_are_places(monkeypatch):
+    head_report = find_head(Gated(), (3, 32, 32))
+    assert head_report.kind == "gap-linear"
+    assert head_report.grid.stride == (4, 4)
+    monkeypatch.setattr("cam.heads.receptive_field._oriented_without_gates", lambda *_: None)
+    assert find_head(Gated(), (3, 32, 32)).kind == "no-places"

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from cam.heads.head import Site
 from cam.heads.hooks import feature_hook
 from cam.heads.pasting import Pastes, centroids, energy_of, make_pastes, orient
+from cam.heads.tape import record
 from cam.maps.geometry import Grid, stretched
 from cam.tensors import device_and_dtype
 
@@ -62,7 +63,9 @@ def measure_grid(
         return site, stretched(cells, size)
     oriented = _oriented(site, energy, pastes)
     reliable = oriented is not None
-    if oriented is None and (oriented := _oriented_when_larger(network, site, weights, input_shape)) is None:
+    for orient_otherwise in (_oriented_without_gates, _oriented_when_larger):
+        oriented = oriented or orient_otherwise(network, site, weights, input_shape)
+    if oriented is None:
         return None
     site = oriented
     features, energy = site.orient(features), site.orient(energy)
@@ -102,6 +105,29 @@ def _oriented(site: Site, energy: Tensor, pastes: Pastes) -> Site | None:
     """The site with rows and columns as in the image; None if the cells do not answer in their order."""
     oriented, correlations = orient(site, energy, pastes.centers)
     return None if any(correlations < _MIN_CORRELATION) else oriented
+
+
+def _oriented_without_gates(
+    network: nn.Module, site: Site, weights: Tensor, shape: tuple[int, int, int]
+) -> Site | None:
+    """The same with gates of the whole image, which a patch moves everywhere, as they are without it."""
+    pastes, (device, dtype) = make_pastes(shape), device_and_dtype(network)
+    tape = record(network, pastes.backgrounds[:1].to(device, dtype))
+    slots = [slot for other, slot in tape.cuts() if other == site]
+    if not slots:
+        return None
+
+    def features(values: dict[int, Tensor]) -> Tensor:
+        return site.to_grid(values[slots[0]], (shape[1], shape[2]))
+
+    with torch.no_grad(), suppress(RuntimeError):  # of a call that cannot be run again
+        before = [tape.values(image[None].to(device, dtype)) for image in pastes.backgrounds]
+        changes = []
+        for number, image in zip(pastes.background.tolist(), pastes.images, strict=True):
+            values = tape.values(image[None].to(device, dtype), global_values=before[number])
+            changes.append(features(values) - features(before[number]))
+        return _oriented(site, energy_of(torch.cat(changes).float() * weights), pastes)
+    return None
 
 
 def _oriented_when_larger(network: nn.Module, site: Site, weights: Tensor, shape: tuple[int, int, int]) -> Site | None:

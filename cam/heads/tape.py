@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, cast
@@ -99,8 +100,13 @@ class Tape:
         """
         return self.values(features, hold)[cast(int, self.end)]
 
-    def values(self, features: Tensor, hold: Hold | None = None) -> dict[int, Tensor]:
-        """Run the calls, and return the tensor of each slot."""
+    def values(
+        self, features: Tensor, hold: Hold | None = None, global_values: Mapping[int, Tensor] | None = None
+    ) -> dict[int, Tensor]:
+        """Run the calls, and return the tensor of each slot.
+
+        With `global_values` of another run, tensors without positions, such as a gate, are those of that run.
+        """
         values = {self.start: features.clone()}  # which the calls may write into
         for step in self.steps:
             leaves = [_value(leaf, values) for leaf in step.leaves]
@@ -110,6 +116,9 @@ class Tape:
                 if slot is not None:
                     values[slot] = result
             values.update({slot: leaves[index] for index, slot in step.written})
+            if global_values is not None:
+                alone = (slot for slot in step.makes if math.prod(self.shapes[slot][2:]) == 1)
+                values.update({slot: global_values[slot] for slot in alone})
         return values
 
     def rows(self, features: Tensor, hold: Callable[[], Hold] | None = None) -> Tensor:
