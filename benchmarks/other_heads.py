@@ -92,15 +92,16 @@ TRAINED = (*HEADS, "vit")
 SHIPPED = ("position-flatten", "position-flatten-mlp")
 
 
-def make_network(name: str, body: nn.Module) -> nn.Module:
-    """Build one of `TRAINED` on a body with features (N, 64, 6, 6)."""
+def make_network(name: str, body: nn.Module | None = None) -> nn.Module:
+    """Build one of `TRAINED` on a frozen body with features (N, 64, 6, 6), or on a new one."""
+    body = deepcopy(body).requires_grad_(False) if body else SmallConvNet(size=(SIDE, SIDE)).features
     if name in VITS:
         network: Any = VisionTransformer(SIDE, 8, 4, 4, CHANNELS, 128, num_classes=CLASSES)
-        network.conv_proj = deepcopy(body)
+        network.conv_proj = body
         if name == "vit-shallow":  # three of five convolutions, so that the blocks have to recognize digits
             network.conv_proj = nn.Sequential(network.conv_proj[:3], nn.Conv2d(32, CHANNELS, 2, 2))
         return network  # type: ignore[no-any-return]
-    return nn.Sequential(OrderedDict(features=deepcopy(body), head=nn.Sequential(*HEADS[name]())))
+    return nn.Sequential(OrderedDict(features=body, head=nn.Sequential(*HEADS[name]())))
 
 
 def make_scenes(part: str, count: int, seed: int, **options: Any) -> DigitScenes:
@@ -118,7 +119,7 @@ def make_scenes(part: str, count: int, seed: int, **options: Any) -> DigitScenes
 
 def train(name: str, body: nn.Module | None = None, count: int = 3000, epochs: int = 10) -> Classifier:
     """Train one of `TRAINED` on a trained body, or from scratch: 3e-3 is too fast for a trained one."""
-    make = partial(make_network, name, body or SmallConvNet(size=(SIDE, SIDE)).features)
+    make = partial(make_network, name, body)
     rate = 1e-3 if body else 3e-3
     scenes = make_scenes("train", count, 0)
     return wrap(train_network(make, scenes, epochs=epochs, seed=0, learning_rate=rate), name)
@@ -132,7 +133,7 @@ def wrap(network: nn.Module, name: str, layer: str | None = None) -> Classifier:
 
 def trained(names: Sequence[str], folder: Path) -> Iterator[Classifier]:
     """Load some of `TRAINED`, trained now if not in the folder: the body from scratch under GeM, then each head."""
-    body: nn.Module = SmallConvNet(size=(SIDE, SIDE)).features
+    body = None
     folder.mkdir(parents=True, exist_ok=True)
     for name in dict.fromkeys(("gem", *names)):
         file, network = folder / f"{name}.pt", make_network(name, body)
