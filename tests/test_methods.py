@@ -18,7 +18,7 @@ def test_behind_an_average_other_methods_give_the_exact_map(name, device):
     exact = cam.wrap(NETWORKS[name]().eval().to(device), input_size=32)
     assert exact.with_method("exact") is exact
     expected = cam.explain_batch(exact, BATCH.to(device))
-    for method in ("integrated", "hirescam"):
+    for method in ("integrated",) if name == "gap-norm-linear" else ("integrated", "hirescam"):
         for one, two in zip(expected, cam.explain_batch(exact.with_method(method), BATCH.to(device)), strict=True):
             assert (one.method, two.method) == ("exact", method)
             np.testing.assert_allclose(two.cam, one.cam, rtol=1e-3, atol=1e-5)
