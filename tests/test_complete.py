@@ -283,6 +283,17 @@ def test_what_compares_all_classes_at_a_position_needs_an_average(options):
         cam.explain_batch(classifier, BATCH, **options)
 
 
+def test_many_classes_come_in_parts_with_the_same_maps(device):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 2, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 40)).to(device)
+    maps, bases, _ = maps_of(network, BATCH[:1].to(device), [*range(39, -1, -1), 3])
+    weight = network[3].weight.detach().view(40, 2, 4, 4)
+    features = network[1](network[0](BATCH[:1].to(device))).detach()
+    expected = (features * weight).sum(1)[[*range(39, -1, -1), 3]] * 16
+    torch.testing.assert_close(maps[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(bases[0], network[3].bias.detach()[[*range(39, -1, -1), 3]], rtol=1e-4, atol=1e-6)
+
+
 def test_the_contrast_of_two_classes_is_complete(device):
     classifier = cam.wrap(flat_network(hidden=8).to(device), input_size=32)
     for explanation in cam.explain_batch(classifier, BATCH.to(device), evidence="contrast"):

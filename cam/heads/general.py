@@ -24,6 +24,7 @@ GeneralMethod: TypeAlias = Literal["integrated", "shapley"] | Reference
 Method: TypeAlias = Literal["exact"] | GeneralMethod
 _MAX_GROUPS = 8  # of cells along an axis, for Shapley values
 _MAX_TAPES = 8
+_MAX_CLASSES = 16  # at once: each has as many slopes as there are features
 
 
 @dataclass(frozen=True)
@@ -116,18 +117,24 @@ class GeneralHead:
     def class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
         """Compute the maps of T classes from the features of one image, as the network has them."""
         named, classes = classes, list(dict.fromkeys(classes))
+        step = len(classes) if self.method == "shapley" else _MAX_CLASSES
         try:
-            maps = self._class_maps(features.detach().clone(), classes, input_size)
+            parts = [
+                self._class_maps(features.detach().clone(), classes[start : start + step], input_size)
+                for start in range(0, len(classes), step)
+            ]
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # the code of the network's layers may raise anything
             problem = f"The part of the network behind {self.site.layer!r} cannot be run again: {reason_of(error)}"
             raise ModelError(problem, "Use --exact-only, or report the network") from error
-        if not maps.maps.isfinite().all():
+        maps = torch.cat([part.maps for part in parts])
+        if not maps.isfinite().all():
             problem = f"The slopes of what follows layer {self.site.layer!r} are not finite for this image"
             raise ModelError(problem, "Use --method shapley, which needs no slopes")
         order = [classes.index(class_idx) for class_idx in named]
-        return replace(maps, maps=maps.maps[order], base=maps.base[order])
+        base = torch.cat([part.base for part in parts])[order]
+        return ClassMaps(maps[order], base, max(part.runs for part in parts), max(part.noise for part in parts))
 
     def _class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
         groups = self._groups(features, input_size)
