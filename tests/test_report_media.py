@@ -55,7 +55,7 @@ def test_on_a_phone_the_probabilities_are_above_the_fold(browser, reported):
             assert [chip.inner_text() for chip in chips] == shares
             assert max(chip.bounding_box()["y"] + chip.bounding_box()["height"] for chip in chips) < PHONE["height"]
         page.set_viewport_size({"width": 1400, "height": 900})
-        assert page.locator("#panel #chips").is_visible()
+        page.locator("#panel #chips").wait_for()  # the page moves them when it hears of the new size
 
 
 @pytest.mark.parametrize(("box", "table"), [(".table", "#groups"), (".wide-table", "#matrix")])
