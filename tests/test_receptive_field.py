@@ -323,8 +323,10 @@ class Gated(nn.Module):
         return self.linear((features * gates[..., None, None]).mean((2, 3)))
 
 
-def test_cells_behind_a_gate_of_the_whole_image_are_places(device):
+def test_cells_behind_a_gate_of_the_whole_image_are_places(device, monkeypatch):
     assert grid_of(Gated(), (64, 64), device).stride == (8, 8)
+    monkeypatch.setattr("cam.heads.receptive_field._oriented_without_gates", lambda *_: None)
+    assert find_head(Gated().to(device), (3, 64, 64)).kind == "no-places"
 
 
 def test_weights_that_are_not_numbers_are_named_as_the_reason(device):

@@ -98,5 +98,12 @@ def test_a_root_at_the_start_of_the_path_is_integrated():
     torch.testing.assert_close(shares.values[0] / shares.values.sum(), features / features.sum())
 
 
+def test_features_at_zero_have_no_share_where_the_slope_is_infinite():
+    features = torch.tensor([0.0, 4.0])
+    shares = integrated_gradients(lambda rows: rows.sqrt().sum(1, keepdim=True), torch.zeros(2), features, [0])
+    assert shares.values[0, 0] == 0
+    assert float(shares.values[0, 1]) == pytest.approx(2, rel=0.005)
+
+
 def test_xgradcam_of_a_channel_that_sums_to_zero_is_finite():
     assert reference_map("xgradcam", torch.tensor([[[1.0, -1.0]]]), torch.ones(1, 1, 2)).isfinite().all()

@@ -77,6 +77,7 @@ def read_content(path: str | Path, *, unsafe_pickle: bool = False) -> object:
 
 def training_arguments(path: Path) -> Mapping[str, Any]:
     """Read what a training script was called with, which timm, torchvision and Lightning keep with the weights."""
+    # Whatever is not there or not readable costs a note, not the classifier.
     with suppress(Exception), torch.serialization.safe_globals(_DATA):
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         arguments = content.get("args") or content["hyper_parameters"]

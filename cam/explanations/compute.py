@@ -39,7 +39,7 @@ class ComputedMaps:
     maps: list[Tensor]
     bases: list[Tensor]  # of each view (2T,): of each class, then of those that they are contrasted with
     runs: int  # of the head: nodes of integrated gradients, or permutations of Shapley values
-    noise: float  # standard error of Shapley values, as a share of their size
+    sampling_error: float  # standard error of Shapley values, as a share of their size
 
     def all_classes(self) -> AllClasses:
         """Return what the maps of all classes are computed from, on the grid of the finest view."""
@@ -76,7 +76,7 @@ def compute_maps(
             for class_idx, runner_up in zip(classes, runners_up, strict=True)
         ]
     channels = [_top_channels(views, class_idx, options.channels) for class_idx in classes]
-    maps, bases, runs, noise = [], [], 0, 0.0
+    maps, bases, runs, sampling_error = [], [], 0, 0.0
     for view in views:
         found = view.class_maps([*classes, *contrast_classes])
         cams, others = found.maps[: len(classes)], found.maps[len(classes) :]
@@ -88,8 +88,8 @@ def compute_maps(
                 parts.append(channel_maps(features, torch.stack([weight[index] for index in indices])))
         maps.append(to_cpu(torch.cat(parts).float()))
         bases.append(found.base.cpu())  # where it is, for an exact head
-        runs, noise = max(runs, found.runs), max(noise, found.noise)
-    return ComputedMaps(native, views, classes, contrast_classes, channels, maps, bases, runs, noise)
+        runs, sampling_error = max(runs, found.runs), max(sampling_error, found.sampling_error)
+    return ComputedMaps(native, views, classes, contrast_classes, channels, maps, bases, runs, sampling_error)
 
 
 def _evidence(
@@ -159,7 +159,7 @@ def build_explanations(
             zero_features=all(result.zero_features for result in results),
             method=head.method,
             runs=computed.runs,
-            noise=computed.noise,
+            sampling_error=computed.sampling_error,
         )
         explanations.append(explanation)
     return explanations

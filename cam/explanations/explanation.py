@@ -99,7 +99,7 @@ class Explanation:
         zero_features: True if all the last features are zero.
         method: how the map was computed: "exact", "integrated" or "shapley", or that of a reference.
         runs: nodes of integrated gradients, or permutations of Shapley values; 0 for an exact map.
-        noise: standard error of sampled Shapley values, as a share of their size; 0 for other methods.
+        sampling_error: standard error of sampled Shapley values, as a share of their size; 0 for other methods.
     """
 
     class_idx: int
@@ -122,7 +122,7 @@ class Explanation:
     zero_features: bool = False
     method: Method = "exact"
     runs: int = 0
-    noise: float = 0.0
+    sampling_error: float = 0.0
 
     @property
     def exactness(self) -> Literal["exact", "complete", "reference"]:
@@ -215,7 +215,7 @@ class Explanation:
             "exactness": self.exactness,
             "method": self.method,
             **({RUNS[self.method]: self.runs} if self.method in RUNS else {}),
-            **({"noise": self.noise} if self.method == "shapley" else {}),
+            **({"sampling_error": self.sampling_error} if self.method == "shapley" else {}),
             "completeness_error": None if self.exactness == "reference" else self.completeness_error,
             "map_input": list(self.frame.input),
             "peak": list(self.peak),
@@ -334,7 +334,7 @@ class Explanation:
         if self.exactness == "reference":
             return f"{METHODS[self.method]}: not complete, it does not add up to the {self._score}"
         runs = f"{self.runs} {RUNS[self.method]}"
-        noise = f", sampling error {_percent(self.noise)}" if self.noise else ""
+        noise = f", sampling error {_percent(self.sampling_error)}" if self.sampling_error else ""
         return f"complete to {_percent(self._missing)}, {METHODS[self.method]}, {runs}{noise}"
 
     @property

@@ -149,7 +149,7 @@ def _reason(logits: Tensor, probe: Probe) -> str:
     sums = torch.stack([logits, logits.exp()]).sum(2)
     if logits.shape[1] > 1 and bool(torch.isclose(sums, torch.ones_like(sums)).all(1).any()):
         return SOFTMAX
-    has_sigmoid = logits.numel() > 9 or any("sigmoid" in operation for _, operation in probe.counts)
+    has_sigmoid = logits.numel() > 9 or any("sigmoid" in operation for _, operation in probe.calls_made.counts)
     return SIGMOID if 0 <= logits.min() <= logits.max() <= 1 and has_sigmoid else _NONLINEAR
 
 

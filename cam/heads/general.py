@@ -16,7 +16,7 @@ from cam.heads.copies import random_inputs
 from cam.heads.head import Kind, Site
 from cam.heads.hooks import eval_mode
 from cam.heads.tape import Tape, held_run, record
-from cam.maps.complete import Run, Shares, gradients, integrated_gradients, shapley_values
+from cam.maps.complete import FIRST_NODES, Run, Shares, gradients, integrated_gradients, shapley_values
 from cam.maps.references import Reference, reference_map
 from cam.tensors import device_and_dtype
 
@@ -34,7 +34,7 @@ class ClassMaps:
     maps: Tensor  # (T, h, w), logit units; their mean plus the base is the logit, or they are a reference
     base: Tensor  # (T,), logits where the features are zero
     runs: int  # nodes of integrated gradients, or permutations of Shapley values
-    noise: float = 0.0  # standard error of Shapley values, as a share of their size
+    sampling_error: float = 0.0  # standard error of Shapley values, as a share of their size
 
 
 class Tapes:
@@ -83,7 +83,7 @@ class GeneralHead:
     method: GeneralMethod
     tapes: Tapes = field(repr=False, compare=False)
     nodes: int | None = None  # of integrated gradients; None for as many as they need
-    permutations: int = 2  # of Shapley values
+    permutations: int = 4  # of Shapley values
     seed: int = 0  # of their orders
     share: float = 1.0  # of the logits that the positions move; the rest is in class tokens
     cost: float = 0.0  # of running the head once, in forward passes, by multiplications and additions
@@ -95,7 +95,7 @@ class GeneralHead:
         """What a map of one class takes, in forward passes: going back through the head takes as long as forward."""
         if self.method == "shapley":
             return self.cost * self.permutations * (self.groups + 1)
-        return 2 * self.cost * ((self.nodes or 8) if self.method == "integrated" else 1)
+        return 2 * self.cost * ((self.nodes or FIRST_NODES) if self.method == "integrated" else 1)
 
     def describe(self) -> str:
         """One line: how maps are computed, where, and what they take."""
@@ -134,13 +134,16 @@ class GeneralHead:
             raise ModelError(problem, "Use --method shapley, which needs no slopes")
         order = [classes.index(class_idx) for class_idx in named]
         base = torch.cat([part.base for part in parts])[order]
-        return ClassMaps(maps[order], base, max(part.runs for part in parts), max(part.noise for part in parts))
+        return ClassMaps(
+            maps[order], base, max(part.runs for part in parts), max(part.sampling_error for part in parts)
+        )
 
     def _class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
         groups = self._groups(features, input_size)
         baseline = torch.where(groups < 0, features, 0)
         tape = self.tapes.at(input_size)
-        run = self._run(held_run(tape, features))
+        is_complete = self.method in ("integrated", "shapley")  # the other methods take the slopes as they are
+        run = self._run(held_run(tape, features) if is_complete else tape.rows)
         if self.method == "shapley":
             shares = shapley_values(run, baseline, features, groups, classes, self.permutations, self.seed)
             return self._spread(shares, groups, input_size)
@@ -148,7 +151,6 @@ class GeneralHead:
             shares = integrated_gradients(run, baseline, features, classes, self.nodes)
             grid = self.to_grid(shares.values, input_size)
             return ClassMaps(grid.sum(1) * grid[0, 0].numel(), shares.base, shares.runs)
-        run = self._run(tape.rows)  # as the papers have it
         slopes = self.to_grid(gradients(run, features, classes), input_size)
         grid = self.to_grid(features[None], input_size)[0]
         maps = [reference_map(self.method, grid, slope) for slope in slopes]
@@ -196,4 +198,4 @@ class GeneralHead:
         cells = self.to_grid(groups[None], input_size)[0, 0]
         sizes = torch.bincount(cells.flatten())
         maps = (shares.values / sizes)[:, cells] * cells.numel()
-        return ClassMaps(maps, shares.base, shares.runs, shares.noise)
+        return ClassMaps(maps, shares.base, shares.runs, shares.sampling_error)

@@ -78,12 +78,12 @@ HELD: dict[Call, Call] = {
 }
 
 # How a handwritten normalization applies its scale.
-_SCALINGS = {"div", "div_", "mul", "mul_", "true_divide"}
+SCALINGS = {"div", "div_", "mul", "mul_", "true_divide"}
 
 
 def hold_scale(operation: str, args: tuple[Any, ...], hold: Hold) -> tuple[Tensor, Tensor] | None:
     """Arguments of a call that applies a scale, with the scale as a constant of each image; None for other calls."""
-    if operation in _SCALINGS and len(args) == 2 and all(isinstance(arg, Tensor) for arg in args):
+    if operation in SCALINGS and len(args) == 2 and all(isinstance(arg, Tensor) for arg in args):
         x, y = args
         if _is_scale(y, x):
             return x, hold(y)

@@ -21,7 +21,7 @@ _SIDES = 0.12, 0.2, 0.3  # of a patch, shares of the image's
 _SOFT = 0.25  # share of half a patch's side over which it fades in and out
 _SPREAD = 0.7548776662, 0.5698402910  # multiples of them, modulo 1, fill the unit square evenly
 _NOISE = 0.1  # share of the largest change, below which a cell does not answer
-_SPREAD_OUT = 0.2  # from the average of what is left to its maximum, that does not say where rows and columns lie
+_SPREAD_OUT = 0.2  # share of what is left, that does not say where rows and columns lie
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,9 @@ def centroids(energy: Tensor) -> NDArray[np.float64]:
 
 
 def _correlations(energy: Tensor, centers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlations (2,), by the strongest answers: gates and normalizations of the whole image change every cell."""
+    """Correlations (2,), by the strongest answers: normalizations over the image spread the faint ones."""
     largest = energy.amax((1, 2))
-    spread_out = torch.lerp(energy.mean((1, 2)), largest, _SPREAD_OUT)
-    answers = centroids((energy - spread_out[:, None, None]).clamp(min=0))
+    answers = centroids((energy - _SPREAD_OUT * largest[:, None, None]).clamp(min=0))
     answered = np.isfinite(answers[:, 0])
     weights = largest.sqrt().numpy()[answered]
     correlations = []

@@ -38,6 +38,21 @@ def _has_equal_norms(x: Tensor) -> bool:
 _token = "_cam_token"  # attribute of tensors that says which probe knows them, and in which version
 
 
+class CallCounter:
+    """Counts the calls of one forward pass, to tell their sites; `stack` is from `track_modules`."""
+
+    def __init__(self, stack: list[str]) -> None:
+        self.stack = stack
+        self.counts: Counter[tuple[str, str]] = Counter()  # by layer and operation
+
+    def next_site(self, operation: str) -> Site:
+        """The site of the next call of an operation."""
+        site = Site(self.stack[-1], operation, self.counts[self.stack[-1], operation])
+        for layer in set(self.stack):
+            self.counts[layer, operation] += 1
+        return site
+
+
 class Probe(TorchFunctionMode):
     """Sees every call of one forward pass, functional ones too.
 
@@ -56,10 +71,10 @@ class Probe(TorchFunctionMode):
         earlier: Probe | None = None,
     ) -> None:
         super().__init__()
-        self.stack, self.batch, self.inject, self.hold = stack, batch, inject, hold
+        self.batch, self.inject, self.hold = batch, inject, hold
+        self.calls_made = CallCounter(stack)
         self.skipped: dict[Site, torch.Size] = earlier.shapes if earlier else {}
         self.unused: set[Site] = earlier.unused if earlier else set()
-        self.counts: Counter[tuple[str, str]] = Counter()
         self.calls: list[tuple[Site, torch.Size]] = []  # that could return or take the features, in order
         self.shapes: dict[Site, torch.Size] = {}  # of the results of costly calls
         self.nodes: dict[Site, Node | None] = {}  # of these calls, in the autograd graph
@@ -77,10 +92,7 @@ class Probe(TorchFunctionMode):
     ) -> Any:
         if func is torch._C._set_grad_enabled:
             return None  # a no_grad block inside the network would hide the head from autograd
-        operation = operation_name(func)
-        site = Site(self.stack[-1], operation, self.counts[self.stack[-1], operation])
-        for layer in set(self.stack):
-            self.counts[layer, operation] += 1
+        site = self.calls_made.next_site(operation_name(func))
         if self._gradients and not (torch.is_grad_enabled() or torch.is_inference_mode_enabled()):
             return func(*args, **(kwargs or {}))  # inside an autograd.Function, which has its own gradient
         # inference_mode would hide it too. Autograd's own copies survive in-place calls and override those of

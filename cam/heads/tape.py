@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -16,29 +15,17 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflat
 
 from cam.heads.head import Site
 from cam.heads.hooks import operation_name, uncompiled
-from cam.heads.normalization import HELD, Hold, hold_scale
+from cam.heads.normalization import HELD, SCALINGS, Hold, hold_scale
 from cam.heads.outputs import find_logits
-from cam.heads.probe import track_modules
+from cam.heads.probe import CallCounter, track_modules
 from cam.tensors import version_of
 
 # Calls that take no numbers from their other tensors, only size and type; likewise `new_zeros`, `zeros_like`, ...
 _AS_FIRST = {"to", "type_as", "expand_as", "view_as", "reshape_as"}
 # Calls whose results a handwritten normalization divides by, and those that leave them what they are.
-_ROOTS = {"sqrt", "sqrt_", "rsqrt", "rsqrt_", "std", "norm", "vector_norm", "linalg_vector_norm", "linalg_norm"}
-_SAME = {
-    "add",
-    "add_",
-    "clamp",
-    "clamp_",
-    "clamp_min",
-    "maximum",
-    "reciprocal",
-    "unsqueeze",
-    "view",
-    "reshape",
-    "expand",
-}
-_SCALINGS = {"div", "div_", "true_divide", "__truediv__", "__rtruediv__", "mul", "mul_", "__mul__", "__rmul__"}
+_ROOTS = {"sqrt", "sqrt_", "rsqrt", "rsqrt_", "std", "norm", "linalg_vector_norm", "linalg_norm"}
+_KEEP_ROOTS = {"add", "add_", "clamp", "clamp_", "clamp_min", "maximum", "reciprocal", "__rdiv__"}
+_KEEP_ROOTS |= {"unsqueeze", "view", "reshape", "expand"}
 _slot = "_cam_slot"  # attribute of tensors that depend on the input: the number of the recording, and their own
 _recordings = count()
 
@@ -204,33 +191,18 @@ def features_at(network: nn.Module, sites: Collection[Site], inputs: Tensor) -> 
     return keeper.kept
 
 
-class _Sites:
-    """Counts calls, to tell their sites."""
-
-    def __init__(self, stack: list[str]) -> None:
-        self.stack = stack
-        self.counts: Counter[tuple[str, str]] = Counter()
-
-    def next(self, operation: str) -> Site:
-        """The site of the next call."""
-        site = Site(self.stack[-1], operation, self.counts[self.stack[-1], operation])
-        for layer in set(self.stack):
-            self.counts[layer, operation] += 1
-        return site
-
-
 class _Keeper(TorchFunctionMode):
     """Keeps the results of the calls at some sites."""
 
     def __init__(self, stack: list[str], sites: Collection[Site]) -> None:
         super().__init__()
-        self.counter, self.sites = _Sites(stack), sites
+        self.calls, self.sites = CallCounter(stack), sites
         self.kept: dict[Site, Tensor] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        site = self.counter.next(operation_name(func))
+        site = self.calls.next_site(operation_name(func))
         out = func(*args, **(kwargs or {}))
         if site in self.sites and isinstance(out, Tensor):
             self.kept[site] = out.clone()
@@ -242,7 +214,7 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self, stack: list[str]) -> None:
         super().__init__()
-        self.sites = _Sites(stack)
+        self.calls = CallCounter(stack)
         self.steps: list[Step] = []
         self.shapes: dict[int, torch.Size] = {}
         self._number = next(_recordings)
@@ -266,7 +238,7 @@ class _Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         operation = operation_name(func)
-        site = self.sites.next(operation)
+        site = self.calls.next_site(operation)
         given, spec = tree_flatten((args, kwargs or {}))
         slots = [self.slot_of(value) for value in given]
         if operation in _AS_FIRST:
@@ -295,10 +267,10 @@ class _Recorder(TorchFunctionMode):
         self, operation: str, given: Sequence[Any], slots: Sequence[int | None], results: Sequence[int | None]
     ) -> int | None:
         """Which argument is a root that is smaller than what it scales; results that are roots are remembered."""
-        is_root = operation in _ROOTS or (operation in ("pow", "__pow__") and given[1:2] in ([0.5], [-0.5]))
-        if is_root or (operation in _SAME and self._roots.issuperset(slot for slot in slots if slot is not None)):
+        is_root = operation in _ROOTS or (operation == "pow" and given[1:2] in ([0.5], [-0.5]))
+        if is_root or (operation in _KEEP_ROOTS and self._roots.issuperset(slot for slot in slots if slot is not None)):
             self._roots.update(slot for slot in results if slot is not None)
-        if operation in _SCALINGS:
+        if operation in SCALINGS:
             sizes = [value.numel() if isinstance(value, Tensor) else 1 for value in given]
             for index, slot in enumerate(slots):
                 if slot in self._roots and sizes[index] < max(sizes):

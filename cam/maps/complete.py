@@ -16,7 +16,7 @@ from torch import Tensor
 
 Run: TypeAlias = Callable[[Tensor], Tensor]  # features (n, ...) -> logits (n, C)
 _TOLERANCE = 0.005  # of |logit - base|, at which the number of nodes is enough
-_MAX_NODES = 128
+FIRST_NODES, _MAX_NODES = 8, 128
 _MAX_NUMBERS = 2**20  # of features in one run: the head keeps a few times as many
 
 
@@ -27,7 +27,7 @@ class Shares:
     values: Tensor  # (T, ...), logit units
     base: Tensor  # (T,), logits at the baseline
     runs: int  # nodes of integrated gradients, or permutations of Shapley values
-    noise: float = 0.0  # standard error of sampled values, as a share of their size
+    sampling_error: float = 0.0  # standard error of sampled values, as a share of their size
 
 
 def integrated_gradients(
@@ -58,7 +58,7 @@ def integrated_gradients(
     index = list(classes)
     with torch.no_grad():
         base, logit = run(torch.stack([baseline, features]))[:, index]
-    count = nodes or 8
+    count = nodes or FIRST_NODES
     while True:
         values = _integrate(run, baseline, features, index, count)
         missed = (values.flatten(1).sum(1) - (logit - base)).abs()
