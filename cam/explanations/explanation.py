@@ -332,7 +332,7 @@ class Explanation:
         if self.exactness == "exact":
             return ""
         if self.exactness == "reference":
-            return f"{METHODS[self.method]}: not complete, it does not add up to the {self._score}"
+            return f"{METHODS[self.method]} (not complete)"
         runs = f"{self.runs} {RUNS[self.method]}"
         noise = f", sampling error {_percent(self.sampling_error)}" if self.sampling_error else ""
         return f"complete to {_percent(self._missing)}, {METHODS[self.method]}, {runs}{noise}"

@@ -99,9 +99,9 @@ class GeneralHead:
 
     def describe(self) -> str:
         """One line: how maps are computed, where, and what they take."""
-        how = {"integrated": "complete, by integrated gradients", "shapley": "complete, by Shapley values"}
-        text = f"map: {how.get(self.method, f'{self.method}, a reference that does not add up')}, of what follows layer"
-        text += f" {self.site.layer!r}, about {self.cost_of_map:.2g} forward passes for each class"
+        names = {"integrated": "complete (integrated gradients", "shapley": "complete (Shapley values"}
+        text = f"map: {names.get(self.method, f'not complete ({self.method}')} from layer {self.site.layer!r} on)"
+        text += f", about {max(self.cost_of_map, 0.01):.2g} forward passes for each class"
         return text if self.share > 0.995 else f"{text}; the positions move {100 * self.share:.0f} % of the scores"
 
     def to_grid(self, features: Tensor, input_size: tuple[int, int]) -> Tensor:
