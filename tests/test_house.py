@@ -26,6 +26,7 @@ FLOORS = (
     {"explanations"},
     {"runs", "evaluation", "training"},
     {"report", "invariance"},
+    {"audit"},
     {"cli"},
     {"__init__", "__main__"},
 )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cam.errors import UsageError
 from cam.report.evidence import MODEL
 from cam.report.packing import unpack
-from cam.runs.folder import RunFolder, read_run_info
+from cam.runs.folder import RunFolder, open_finished
 from cam.runs.manifest import Record, read_records
 
 
@@ -33,19 +33,8 @@ class RunEvidence:
     @classmethod
     def open(cls, out: Path, records: Sequence[Record] = ()) -> RunEvidence:
         """Open a folder, with its manifest if that has been read; UsageError without a finished run with evidence."""
-        folder = RunFolder(out)
-        run_info = read_run_info(folder)
-        if "explained" not in run_info:
-            remedy = "Name the folder of a finished run; for a run made with --shard, use cam merge first"
-            raise UsageError(f"{str(out)!r} contains no finished run", remedy)
-        if not run_info["explained"]:
-            raise UsageError(f"The run in {str(out)!r} explained no image", "See manifest.jsonl for the errors")
-        try:
-            model = json.loads((out / MODEL).read_bytes())
-        except (OSError, ValueError):
-            remedy = "Run cam explain again, with --report and --overwrite"
-            raise UsageError(f"The run in {str(out)!r} has no evidence for a report", remedy) from None
-        return cls(folder, run_info, model, list(records or read_records(folder.manifest)))
+        folder, run_info = open_finished(out)
+        return cls(folder, run_info, read_model(out), list(records or read_records(folder.manifest)))
 
     def entry(self, record: Record) -> dict[str, Any]:
         """Read what the list shows of an image; UsageError if its file is missing or damaged."""
@@ -79,3 +68,12 @@ class RunEvidence:
     def _weight(self) -> NDArray[np.float32]:
         """(C, K)."""
         return np.frombuffer(b64decode(self.model["weight"]), "<f4").reshape(len(self.model["labels"]), -1)
+
+
+def read_model(out: Path) -> dict[str, Any]:
+    """Read model.json; UsageError if it is missing or damaged."""
+    try:
+        return dict(json.loads((out / MODEL).read_bytes()))
+    except (OSError, ValueError):
+        remedy = "Run cam explain again, with --report and --overwrite"
+        raise UsageError(f"The run in {str(out)!r} has no evidence for a report", remedy) from None

@@ -83,6 +83,18 @@ def read_run_info(folder: RunFolder) -> dict[str, Any]:
     return run_info if isinstance(run_info, dict) else {}
 
 
+def open_finished(out: Path) -> tuple[RunFolder, dict[str, Any]]:
+    """Open the folder of a finished run, and read its run.json; UsageError without one that explained an image."""
+    folder = RunFolder(out)
+    run_info = read_run_info(folder)
+    if "explained" not in run_info:
+        remedy = "Name the folder of a finished run; for a run made with --shard, use cam merge first"
+        raise UsageError(f"{str(out)!r} contains no finished run", remedy)
+    if not run_info["explained"]:
+        raise UsageError(f"The run in {str(out)!r} explained no image", "See manifest.jsonl for the errors")
+    return folder, run_info
+
+
 def runs_in(out: Path) -> list[RunFolder]:
     """Find the runs in a folder: one over all images, shards, or both."""
     names = (re.fullmatch(r"run(?:\.([0-9]+)-of-([0-9]+))?\.json", path.name) for path in sorted(out.glob("run*.json")))

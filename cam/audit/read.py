@@ -1,0 +1,78 @@
+"""The maps of a finished run, from the files of --save cam or from the evidence of its report."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.errors import UsageError
+from cam.report.packing import unpack
+from cam.report.read import RunEvidence, read_model
+from cam.runs.folder import RunFolder, open_finished
+from cam.runs.manifest import Record, read_records
+
+
+@dataclass(frozen=True)
+class PlacedMap:
+    """The map of one class of one image, and where its cells lie in the photograph."""
+
+    cam: NDArray[np.float32]  # (h, w), logit units
+    rows: NDArray[np.float64]  # (h,), centers of the cells, as shares of the photograph's height
+    columns: NDArray[np.float64]  # (w,), as shares of its width
+
+
+@dataclass(frozen=True)
+class RunMaps:
+    """A finished run that kept maps; nothing is read before it is asked for."""
+
+    folder: RunFolder
+    info: dict[str, Any]  # its run.json
+    evidence: RunEvidence | None  # of a report; None for a run with --save cam only
+
+    @classmethod
+    def open(cls, out: Path) -> RunMaps:
+        """Open a folder; UsageError without a finished run that kept maps in logits."""
+        folder, info = open_finished(out)
+        settings = info["settings"]
+        kept = {*settings["save"], *settings["outputs"]}
+        if not kept & {"cam", "report"}:
+            remedy = "Run cam explain again, with --report or --save cam, and --overwrite"
+            raise UsageError(f"The run in {str(out)!r} kept no maps", remedy)
+        if (method := info["head"]["method"]) not in ("exact", "integrated", "shapley"):
+            problem = f"The maps in {str(out)!r} are of --method {method}, and do not add up to the logit"
+            raise UsageError(problem, "Run cam explain again, without --method and with --overwrite")
+        return cls(folder, info, RunEvidence(folder, info, read_model(out), []) if "report" in kept else None)
+
+    def records(self) -> Iterator[Record]:
+        """Read the lines of the images that were explained, in their order."""
+        return (record for record in read_records(self.folder.manifest) if record["status"] == "ok")
+
+    def map_of(self, record: Record, class_idx: int) -> PlacedMap | None:
+        """Read the map of a class; None if it is not stored, UsageError if its file is missing or damaged."""
+        if self.evidence is None:
+            return self._from_file(record, class_idx)
+        if class_idx == record["predicted"]["class_idx"]:
+            positions = self.evidence.entry(record)["preview"]
+            cam: NDArray[np.float32] | None = unpack(positions["map"])
+        else:
+            positions = self.evidence.details(record)
+            cam = self.evidence.cam(positions, class_idx)
+        return None if cam is None else PlacedMap(cam, np.array(positions["rows"]), np.array(positions["columns"]))
+
+    def _from_file(self, record: Record, class_idx: int) -> PlacedMap | None:
+        files = {target["class_idx"]: target["files"].get("cam", "") for target in record["targets"]}
+        if class_idx not in files:
+            return None
+        try:
+            with np.load(self.folder.out / files[class_idx]) as stored:
+                cam, (height, width) = stored["cam"], stored["photo"]
+                return PlacedMap(cam, (stored["rows"] + 0.5) / height, (stored["columns"] + 0.5) / width)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            problem = f"{record['path']!r} has no map in {str(self.folder.out)!r}"
+            raise UsageError(problem, "Run the same cam explain again, with --save cam") from None
