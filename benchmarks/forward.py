@@ -87,9 +87,9 @@ def complete_maps(classifier: Classifier, inputs: Tensor, nodes: int | None = No
     logits, features, head = classifier.forward(inputs)
     if not isinstance(head, GeneralHead):
         raise TypeError(f"the head of {classifier.name} is exact")
-    head, size = replace(head, nodes=nodes), (inputs.shape[2], inputs.shape[3])
-    classes = logits.argmax(1).tolist()
-    return [head.class_maps(image, [c], size).maps for image, c in zip(features, classes, strict=True)]
+    classes = [[class_idx] for class_idx in logits.argmax(1).tolist()]
+    found = replace(head, nodes=nodes).class_maps(features, classes, (inputs.shape[2], inputs.shape[3]))
+    return [maps.maps for maps in found]
 
 
 def variants(classifier: Classifier) -> dict[str, Callable[[Tensor], object]]:

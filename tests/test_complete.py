@@ -34,7 +34,7 @@ def maps_of(network, inputs, classes, **options):
     """Maps (N, T, h, w), bases (N, T) and logits (N, C) of a network."""
     head = analyze_head(network, tuple(inputs.shape[1:]), **options).head
     logits, features = forward(network, head.site, inputs)
-    found = [head.class_maps(image, classes, tuple(inputs.shape[2:])) for image in features]
+    found = head.class_maps(features, [classes] * len(features), tuple(inputs.shape[2:]))
     return torch.stack([maps.maps for maps in found]), torch.stack([maps.base for maps in found]), logits
 
 

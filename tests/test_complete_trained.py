@@ -54,9 +54,8 @@ def maps_of(classifier, scenes, count, **changes):
     inputs = torch.stack([classifier.preprocessing.prepare(image)[0] for image in scenes.images[:count]])
     logits, features, head = classifier.forward(inputs)
     assert isinstance(head, GeneralHead)
-    classes, size = scenes.classes[:count].tolist(), classifier.preprocessing.crop
-    head = replace(head, **changes)
-    found = [head.class_maps(image, [c], size) for image, c in zip(features, classes, strict=True)]
+    classes = scenes.classes[:count].tolist()
+    found = replace(head, **changes).class_maps(features, [[c] for c in classes], classifier.preprocessing.crop)
     bases = torch.cat([maps.base for maps in found])
     return torch.cat([maps.maps for maps in found]), bases, logits[range(count), classes]
 

@@ -76,7 +76,7 @@ def evidence_methods(
     def heats(options: ExplainOptions, request: MapRequest) -> dict[int, Heat]:
         result = run(request)
         targets = [OneClass(class_idx) for class_idx in request.class_idxs]
-        maps = compute_maps(classifier, targets, result, [result], options)
+        maps = result_or_raise(compute_maps(classifier, [targets], [result], [[result]], options)[0])
         synchronize(device_and_dtype(classifier.network)[0])
         explanations = build_explanations(classifier, request.image, maps, options)
         return {explanation.class_idx: explanation.heat() for explanation in explanations}

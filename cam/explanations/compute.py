@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +14,30 @@ from torch import Tensor
 from cam.classifiers.classifier import Classifier
 from cam.errors import ModelError
 from cam.explanations.explanation import Channel, Explanation, OtherClass
-from cam.explanations.forward import ForwardResult
+from cam.explanations.forward import (
+    FAILURES,
+    ForwardResult,
+    Results,
+    as_model_error,
+    class_maps,
+    result_or_raise,
+)
 from cam.explanations.options import ExplainOptions, OneClass, Target, TopClasses, resolve
-from cam.heads.general import GeneralHead
+from cam.heads.general import ClassMaps, GeneralHead
 from cam.heads.head import Head
 from cam.maps.activation import AllClasses
 from cam.maps.evidence import channel_maps, margins, posteriors
 from cam.maps.projection import View, average_views
 from cam.tensors import to_cpu
+
+
+class _Chosen(NamedTuple):
+    """What to compute of one image."""
+
+    native: ForwardResult
+    views: list[ForwardResult]
+    classes: list[int]
+    contrast_classes: list[int]
 
 
 @dataclass(frozen=True)
@@ -53,12 +70,35 @@ class ComputedMaps:
 
 def compute_maps(
     classifier: Classifier,
-    targets: Sequence[Target],
-    native: ForwardResult,
-    views: Sequence[ForwardResult],
+    targets: Sequence[Sequence[Target]],
+    native: Results,
+    views: Sequence[Results],
     options: ExplainOptions,
-) -> ComputedMaps:
-    """Start to compute the maps of one image, without waiting for the device; for the arguments see `ComputedMaps`."""
+) -> list[ComputedMaps | ModelError]:
+    """Start to compute the maps of a batch, without waiting for the device; for the arguments see `ComputedMaps`."""
+    computed: dict[int, ComputedMaps | ModelError] = {}
+    chosen: dict[int, _Chosen] = {}
+    for index, (image_targets, *results) in enumerate(zip(targets, native, *views, strict=True)):
+        try:
+            of_native, *of_views = [result_or_raise(result) for result in results]
+            chosen[index] = _Chosen(of_native, of_views, *_choose(classifier, image_targets, of_native, options))
+        except FAILURES as error:
+            computed[index] = as_model_error(error)
+    asked = [[*image.classes, *image.contrast_classes] for image in chosen.values()]
+    found = [class_maps([image.views[view] for image in chosen.values()], asked) for view in range(len(views))]
+    for (index, image), *of_image in zip(chosen.items(), *found, strict=True):
+        try:
+            maps = [result_or_raise(of_view) for of_view in of_image]
+            computed[index] = _compute_evidence(classifier, image, maps, options)
+        except FAILURES as error:
+            computed[index] = as_model_error(error)
+    return [computed[index] for index in range(len(targets))]
+
+
+def _choose(
+    classifier: Classifier, targets: Sequence[Target], native: ForwardResult, options: ExplainOptions
+) -> tuple[list[int], list[int]]:
+    """The classes of one image to explain, and those that they are contrasted with."""
     classes, contrast_classes = resolve(targets, native.logits), []
     if options.against is not None:
         (other,) = resolve([OneClass(options.against)], native.logits)
@@ -75,10 +115,17 @@ def compute_maps(
             runner_up if expected in (None, class_idx) else expected
             for class_idx, runner_up in zip(classes, runners_up, strict=True)
         ]
+    return classes, contrast_classes
+
+
+def _compute_evidence(
+    classifier: Classifier, image: _Chosen, maps_of_views: Sequence[ClassMaps], options: ExplainOptions
+) -> ComputedMaps:
+    """Compute the maps of one image from its class activation maps of each view."""
+    native, views, classes, contrast_classes = image.native, image.views, image.classes, image.contrast_classes
     channels = [_top_channels(views, class_idx, options.channels) for class_idx in classes]
     maps, bases, runs, sampling_error = [], [], 0, 0.0
-    for view in views:
-        found = view.class_maps([*classes, *contrast_classes])
+    for view, found in zip(views, maps_of_views, strict=True):
         cams, others = found.maps[: len(classes)], found.maps[len(classes) :]
         parts = [cams, cams - others if contrast_classes else _evidence(view, cams, classes, classifier, options)]
         for class_idx, indices in zip(classes, channels, strict=True):

@@ -21,7 +21,7 @@ from cam.classifiers.preprocessing import Fit, multi_scale
 from cam.errors import CamError, ModelError, UsageError
 from cam.explanations.compute import ComputedMaps, build_explanations, compute_maps
 from cam.explanations.explanation import Explanation, ExplanationList
-from cam.explanations.forward import Results, as_model_error, result_or_raise, run_forward, run_inputs
+from cam.explanations.forward import FAILURES, Results, as_model_error, result_or_raise, run_forward, run_inputs
 from cam.explanations.options import ClassTarget, ExplainOptions, Target, index_of, is_top, parse_targets, resolve
 from cam.images.io import ImageLike, to_image
 from cam.maps.activation import AllClasses
@@ -31,7 +31,6 @@ from cam.tensors import device_and_dtype, own_stream, synchronize
 
 Photo: TypeAlias = ImageLike | Tensor
 GRAY = 128  # of the plain image on which a prepared input is drawn
-_FAILURES = ModelError, MemoryError, torch.OutOfMemoryError  # these cost their image only
 
 
 class ImageResult(NamedTuple):
@@ -285,13 +284,7 @@ def _compute(
     options: ExplainOptions,
 ) -> list[ComputedMaps | ModelError]:
     """Compute the maps of a batch, and wait for the device once."""
-    computed: list[ComputedMaps | ModelError] = []
-    for image_targets, *results in zip(targets, native, *views, strict=True):
-        try:
-            native_result, *view_results = [result_or_raise(result) for result in results]
-            computed.append(compute_maps(classifier, image_targets, native_result, view_results, options))
-        except _FAILURES as error:
-            computed.append(as_model_error(error))
+    computed = compute_maps(classifier, targets, native, views, options)
     synchronize(device_and_dtype(classifier.network)[0])
     return computed
 
@@ -306,7 +299,7 @@ def _build(
         try:
             maps = result_or_raise(maps_or_error)
             yield ImageResult(build_explanations(classifier, image, maps, options), maps.all_classes())
-        except _FAILURES as error:
+        except FAILURES as error:
             yield as_model_error(error)
 
 

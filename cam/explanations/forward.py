@@ -26,6 +26,7 @@ from cam.tensors import device_and_dtype, to_device
 _BATCH_PIXELS = 2**24  # pixels of inputs in one forward pass: 334 of 224 x 224, and fewer of larger ones
 Value = TypeVar("Value")
 Results: TypeAlias = "list[ForwardResult | ModelError]"  # one for each image
+FAILURES = ModelError, MemoryError, torch.OutOfMemoryError  # these cost their image only
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ForwardResult:
     def class_maps(self, classes: Sequence[int]) -> ClassMaps:
         """Compute the maps of T classes, (T, h, w) float32, on the network's device, and their base."""
         if isinstance(self.head, GeneralHead):
-            return self.head.class_maps(self.features, classes, self.frame.input)
+            return self.head.class_maps(self.features[None], [classes], self.frame.input)[0]
         rows = torch.stack([self.row(self.head, class_idx) for class_idx in classes])
         return ClassMaps(class_activation_maps(self.features[None], rows)[0], self.bias[list(classes)], 0)
 
@@ -184,6 +185,41 @@ def _fetch_small_tensors(
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     views = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
     return views[0], views[1], views[2], views[3].tolist()
+
+
+def class_maps(results: Sequence[ForwardResult], classes: Sequence[Sequence[int]]) -> Sequence[ClassMaps | ModelError]:
+    """Compute the maps of some classes of each image, (T, h, w), or the error that it caused.
+
+    Images of one input size share runs of a `GeneralHead`.
+    """
+    of_size: dict[object, list[int]] = {}
+    for index, result in enumerate(results):
+        key = (id(result.head), result.frame.input) if isinstance(result.head, GeneralHead) else index
+        of_size.setdefault(key, []).append(index)
+    found: dict[int, ClassMaps | ModelError] = {}
+    for indices in of_size.values():
+        maps = _maps_in_halves([results[index] for index in indices], [classes[index] for index in indices])
+        found.update(zip(indices, maps, strict=True))
+    return [found[index] for index in range(len(results))]
+
+
+def _maps_in_halves(
+    results: Sequence[ForwardResult], classes: Sequence[Sequence[int]]
+) -> Sequence[ClassMaps | ModelError]:
+    """Compute the maps of images of one head and input size; in halves if that fails for one, or for want of memory."""
+    first = results[0]
+    try:
+        if len(results) == 1 or not isinstance(first.head, GeneralHead):
+            return [first.class_maps(classes[0])]
+        return first.head.class_maps(torch.stack([result.features for result in results]), classes, first.frame.input)
+    except FAILURES as error:
+        if len(results) == 1:
+            return [as_model_error(error)]
+    middle = len(results) // 2
+    return [
+        *_maps_in_halves(results[:middle], classes[:middle]),
+        *_maps_in_halves(results[middle:], classes[middle:]),
+    ]
 
 
 def as_model_error(error: Exception) -> ModelError:

@@ -53,11 +53,11 @@ def make_head(
     if method is not None or one * _LONG > _MAX_LONG_COST:
         return replace(head, method=method or "integrated")
     shapley, distances = replace(head, method="shapley"), torch.zeros(2, dtype=torch.float64)
-    for image, class_idx in zip(features, logits.argmax(1).tolist(), strict=True):
-        sample = replace(shapley, permutations=_LONG, seed=1).class_maps(image, [class_idx], size).maps
-        for number, other in enumerate((head, shapley)):
-            maps = other.class_maps(image, [class_idx], size).maps
-            distances[number] += _distance(other.average_groups(maps, image, size), sample)
+    classes = [[class_idx] for class_idx in logits.argmax(1).tolist()]
+    samples = replace(shapley, permutations=_LONG, seed=1).class_maps(features, classes, size)
+    for number, other in enumerate((head, shapley)):
+        for image, found, sample in zip(features, other.class_maps(features, classes, size), samples, strict=True):
+            distances[number] += _distance(other.average_groups(found.maps, image, size), sample.maps)
     better = distances[0] - distances[1] > _CLEARLY * len(features)
     return shapley if better else head
 

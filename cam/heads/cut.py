@@ -213,7 +213,8 @@ def _share(tape: Tape, images: Sequence[Tensor], site: Site) -> float:
     for features in images:
         others = features.clone()
         others.narrow(2 - site.channel, front, others.shape[2 - site.channel] - front - end).zero_()
-        logits = held_run(tape, features)(torch.stack([features, others, torch.zeros_like(features)]))
+        rows = torch.stack([features, others, torch.zeros_like(features)])
+        logits = held_run(tape, features[None])(rows, torch.zeros(3, dtype=torch.long, device=features.device))
         logits = logits - logits.mean(1, keepdim=True) if logits.shape[1] > 1 else logits
         by_positions, by_all = logits[0] - logits[1], logits[0] - logits[2]
         moved, total = moved + float(by_positions @ by_all), total + float(by_all @ by_all)

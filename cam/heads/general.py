@@ -16,7 +16,7 @@ from cam.heads.copies import random_inputs
 from cam.heads.head import Kind, Site
 from cam.heads.hooks import eval_mode
 from cam.heads.tape import Tape, held_run, record
-from cam.maps.complete import FIRST_NODES, Run, Shares, gradients, integrated_gradients, shapley_values
+from cam.maps.complete import FIRST_NODES, RunOfImages, Shares, gradients, integrated_gradients, shapley_values
 from cam.maps.references import Reference, reference_map
 from cam.tensors import device_and_dtype
 
@@ -114,49 +114,64 @@ class GeneralHead:
             return self.tapes.at(input_size).rows(features)
 
     @torch.inference_mode(False)
-    def class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
-        """Compute the maps of T classes from the features of one image, as the network has them."""
-        named, classes = classes, list(dict.fromkeys(classes))
-        step = len(classes) if self.method == "shapley" else _MAX_CLASSES
+    def class_maps(
+        self, features: Tensor, classes: Sequence[Sequence[int]], input_size: tuple[int, int]
+    ) -> list[ClassMaps]:
+        """Compute the maps of some classes of each of N images from their features (N, ...), as the network has them.
+
+        Images share runs of the head, except for Shapley values, whose rows of one image fill a run.
+        """
+        unique = [list(dict.fromkeys(of_image)) for of_image in classes]
+        most = max(map(len, unique))
+        padded = torch.tensor([of_image + of_image[-1:] * (most - len(of_image)) for of_image in unique])
+        found: list[ClassMaps] = []
         try:
-            parts = [
-                self._class_maps(features.detach().clone(), classes[start : start + step], input_size)
-                for start in range(0, len(classes), step)
-            ]
+            tape = self.tapes.at(input_size)
+            step = max(1, tape.rows_in_one_run // FIRST_NODES)  # so that slopes take no more memory than a run
+            most, step = (most, 1) if self.method == "shapley" else (_MAX_CLASSES, step)
+            for images, numbers in zip(*(torch.split(each, step) for each in (features, padded)), strict=True):
+                parts = torch.split(numbers.to(features.device), most, 1)
+                of_parts = [self._class_maps(images.detach().clone(), part, tape, input_size) for part in parts]
+                found += [_join(of_image) for of_image in zip(*of_parts, strict=True)]
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # the code of the network's layers may raise anything
             problem = f"The part of the network behind {self.site.layer!r} cannot be run again: {reason_of(error)}"
             raise ModelError(problem, "Use --exact-only, or report the network") from error
-        maps = torch.cat([part.maps for part in parts])
-        if not maps.isfinite().all():
+        if not all(maps.maps.isfinite().all() for maps in found):
             problem = f"The slopes of what follows layer {self.site.layer!r} are not finite for this image"
             raise ModelError(problem, "Use --method shapley, which needs no slopes")
-        order = [classes.index(class_idx) for class_idx in named]
-        base = torch.cat([part.base for part in parts])[order]
-        return ClassMaps(
-            maps[order], base, max(part.runs for part in parts), max(part.sampling_error for part in parts)
-        )
+        orders = [[own.index(c) for c in named] for own, named in zip(unique, classes, strict=True)]
+        pairs = zip(found, orders, strict=True)
+        return [replace(maps, maps=maps.maps[order], base=maps.base[order]) for maps, order in pairs]
 
-    def _class_maps(self, features: Tensor, classes: Sequence[int], input_size: tuple[int, int]) -> ClassMaps:
-        groups = self._groups(features, input_size)
+    def _class_maps(
+        self, features: Tensor, classes: Tensor, tape: Tape, input_size: tuple[int, int]
+    ) -> list[ClassMaps]:
+        """Compute the maps of T classes (N, T) of N images, of one image if they are Shapley values."""
+        groups, rows = self._groups(features[0], input_size), tape.rows_in_one_run
         baseline = torch.where(groups < 0, features, 0)
-        tape = self.tapes.at(input_size)
         is_complete = self.method in ("integrated", "shapley")  # the other methods take the slopes as they are
-        run = self._run(held_run(tape, features) if is_complete else tape.rows)
-        if self.method == "shapley":
-            shares = shapley_values(run, baseline, features, groups, classes, self.permutations, self.seed)
-            return self._spread(shares, groups, input_size)
+        run = self._run(held_run(tape, features) if is_complete else lambda rows, images: tape.rows(rows))
         if self.method == "integrated":
-            shares = integrated_gradients(run, baseline, features, classes, self.nodes)
-            grid = self.to_grid(shares.values, input_size)
-            return ClassMaps(grid.sum(1) * grid[0, 0].numel(), shares.base, shares.runs)
-        slopes = self.to_grid(gradients(run, features, classes), input_size)
-        grid = self.to_grid(features[None], input_size)[0]
-        maps = [reference_map(self.method, grid, slope) for slope in slopes]
+            found = integrated_gradients(run, baseline, features, classes, self.nodes, rows)
+            grids = [self.to_grid(shares.values, input_size) for shares in found]
+            pairs = zip(grids, found, strict=True)
+            return [ClassMaps(grid.sum(1) * grid[0, 0].numel(), shares.base, shares.runs) for grid, shares in pairs]
+        images = torch.arange(len(features), device=features.device)
+        if self.method == "shapley":
+            of_one, own = (lambda some: run(some, images.expand(len(some)))), (self.permutations, self.seed, rows)
+            shares = shapley_values(of_one, baseline[0], features[0], groups, classes[0].tolist(), *own)
+            return [self._spread(shares, groups, input_size)]
         with torch.no_grad():
-            base = run(baseline[None])[0, list(classes)]
-        return ClassMaps(torch.stack(maps), base, 1)
+            bases = run(baseline, images).gather(1, classes)
+        grids = list(self.to_grid(features, input_size))
+        all_slopes = [self.to_grid(slopes, input_size) for slopes in gradients(run, features, classes, rows)]
+        maps = [
+            torch.stack([reference_map(self.method, grid, slope) for slope in slopes])
+            for grid, slopes in zip(grids, all_slopes, strict=True)
+        ]
+        return [ClassMaps(of_image, base, 1) for of_image, base in zip(maps, bases, strict=True)]
 
     def group_count(self, features: Tensor, input_size: tuple[int, int]) -> int:
         """Number of groups of cells that come together in Shapley values."""
@@ -172,11 +187,11 @@ class GeneralHead:
         """Return the head of the network when it is on another device."""
         return replace(self, tapes=Tapes(self.tapes.network, self.site, self.tapes.channels))
 
-    def _run(self, network_logits: Run) -> Run:
+    def _run(self, network_logits: RunOfImages) -> RunOfImages:
         """The head with all its classes."""
 
-        def run(rows: Tensor) -> Tensor:
-            logits = network_logits(rows)
+        def run(rows: Tensor, images: Tensor) -> Tensor:
+            logits = network_logits(rows, images)
             return torch.cat((-logits, logits), 1) if self.binary else logits
 
         return run
@@ -199,3 +214,9 @@ class GeneralHead:
         sizes = torch.bincount(cells.flatten())
         maps = (shares.values / sizes)[:, cells] * cells.numel()
         return ClassMaps(maps, shares.base, shares.runs, shares.sampling_error)
+
+
+def _join(parts: Sequence[ClassMaps]) -> ClassMaps:
+    """The maps of all classes of an image, computed a few classes at once."""
+    maps, bases = torch.cat([part.maps for part in parts]), torch.cat([part.base for part in parts])
+    return ClassMaps(maps, bases, max(part.runs for part in parts), max(part.sampling_error for part in parts))

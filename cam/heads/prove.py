@@ -79,11 +79,10 @@ def _check_general(head: GeneralHead, logits: Tensor, features: Tensor, input_si
         raise HeadError(problem, "Check that the network gives the same finite scores twice in evaluation mode")
     if head.method not in ("integrated", "shapley"):
         head = replace(head, method="integrated")
-    errors = []
-    for image, scores in zip(features, logits, strict=True):
-        class_idx = int(scores.argmax())
-        maps = head.class_maps(image, [class_idx], input_size)
-        errors.append(float(completeness_error(maps.maps, maps.base, scores[[class_idx]])[0]))
+    classes = [[class_idx] for class_idx in logits.argmax(1).tolist()]
+    found = head.class_maps(features, classes, input_size)
+    of_images = zip(found, logits, classes, strict=True)
+    errors = [float(completeness_error(maps.maps, maps.base, scores[c])[0]) for maps, scores, c in of_images]
     if not max(errors) <= MAX_MISSED:
         problem = f"The complete maps of random inputs miss the class scores by {max(errors):.2g} of the score"
         raise HeadError(problem, "Use another --method or an earlier --layer: the slopes of the head jump too much")

@@ -26,6 +26,8 @@ _AS_FIRST = {"to", "type_as", "expand_as", "view_as", "reshape_as"}
 _ROOTS = {"sqrt", "sqrt_", "rsqrt", "rsqrt_", "std", "norm", "linalg_vector_norm", "linalg_norm"}
 _KEEP_ROOTS = {"add", "add_", "clamp", "clamp_", "clamp_min", "maximum", "reciprocal", "__rdiv__"}
 _KEEP_ROOTS |= {"unsqueeze", "view", "reshape", "expand"}
+_MAX_FEATURES = 2**20  # numbers of the rows in one run, or those of all their calls
+_MAX_NUMBERS = 2**24
 _slot = "_cam_slot"  # attribute of tensors that depend on the input: the number of the recording, and their own
 _recordings = count()
 
@@ -108,21 +110,51 @@ class Tape:
                 values.update({slot: global_values[slot] for slot in alone})
         return values
 
-    def rows(self, features: Tensor, hold: Callable[[], Hold] | None = None) -> Tensor:
-        """Run the calls on many rows (n, ...) at once: logits (n, C)."""
+    def rows(self, features: Tensor, scales: Sequence[Tensor] = ()) -> Tensor:
+        """Run the calls on many rows (n, ...) at once: logits (n, C).
 
-        def run(row: Tensor) -> Tensor:
-            return self(row[None], hold() if hold else None)[0]
+        Normalizations divide by `scales`, (n, ...) each, if they are given.
+        """
 
+        def run(row: Tensor, *held: Tensor) -> tuple[Tensor]:
+            remaining = iter(held)
+            return (self(row[None], (lambda divisor: next(remaining)) if held else None)[0],)
+
+        return self._batched(run, features, *scales)[0]
+
+    def scales(self, features: Tensor) -> Sequence[Tensor]:
+        """What each normalization divides by in N images with features (N, ...): each (N, ...)."""
+
+        def run(row: Tensor) -> tuple[Tensor, ...]:
+            kept: list[Tensor] = []
+
+            def keep(divisor: Tensor) -> Tensor:
+                kept.append(divisor)
+                return divisor
+
+            return self(row[None], keep), *kept
+
+        with torch.no_grad():
+            return self._batched(run, features)[1:]
+
+    def _batched(self, run: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Run a function of one row of each tensor on all rows, and stack what it returns."""
         # Attention cannot be batched, and takes as long for each row; other calls that cannot raise an error.
-        if len(features) > 1 and not any("attention" in step.site.operation for step in self.steps):
+        if len(tensors[0]) > 1 and not any("attention" in step.site.operation for step in self.steps):
             try:
-                return torch.func.vmap(run)(features)
+                found: tuple[Tensor, ...] = torch.func.vmap(run)(*tensors)
+                return found
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:
                 pass
-        return torch.stack([run(row) for row in features])
+        return tuple(torch.stack(rows) for rows in zip(*map(run, *tensors), strict=True))
+
+    @property
+    def rows_in_one_run(self) -> int:
+        """How many rows to run at once, so that memory is bounded."""
+        numbers = sum(math.prod(self.shapes[slot]) for step in self.steps for slot in step.makes)
+        return max(1, _MAX_FEATURES // math.prod(self.shapes[self.start]), _MAX_NUMBERS // max(1, numbers))
 
     def cuts(self) -> Iterator[tuple[Site, int]]:
         """Tensors from which alone the logits follow, by the call that returns them, the latest first."""
@@ -163,23 +195,13 @@ def record(network: nn.Module, inputs: Tensor) -> Tape:
     return Tape(start, recorder.steps, recorder.slot_of(logits), recorder.shapes)
 
 
-def held_run(tape: Tape, features: Tensor) -> Callable[[Tensor], Tensor]:
-    """A tape for many rows, with the scales of its normalizations held at those of the features of one image, (...)."""
-    scales: list[Tensor] = []
+def held_run(tape: Tape, features: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """A tape for rows (n, ...) and the numbers of their images (n,).
 
-    def hold() -> Hold:
-        numbers = count()
-
-        def held(divisor: Tensor) -> Tensor:
-            number = next(numbers)
-            scales.extend([divisor.detach()] if number == len(scales) else [])
-            return scales[number]
-
-        return held
-
-    with torch.no_grad():
-        tape(features[None], hold())
-    return lambda rows: tape.rows(rows, hold)
+    The scales of its normalizations are held at those of the features (N, ...) of the images.
+    """
+    scales = tape.scales(features)
+    return lambda rows, images: tape.rows(rows, [scale[images] for scale in scales])
 
 
 def features_at(network: nn.Module, sites: Collection[Site], inputs: Tensor) -> dict[Site, Tensor]:
