@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cam.classifiers.truth import Truth
 from cam.errors import UsageError
 from cam.report.packing import unpack
-from cam.report.read import RunEvidence, read_model
+from cam.report.read import RunEvidence, find_truth, read_model
 from cam.runs.folder import RunFolder, open_finished
-from cam.runs.manifest import Record, read_records
+from cam.runs.manifest import Record, grade, read_records
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,14 @@ class RunMaps:
     folder: RunFolder
     info: dict[str, Any]  # its run.json
     evidence: RunEvidence | None  # of a report; None for a run with --save cam only
+    truth: Truth | None = None  # true classes in place of those of the run
 
     @classmethod
-    def open(cls, out: Path) -> RunMaps:
-        """Open a folder; UsageError without a finished run that kept maps in logits."""
+    def open(cls, out: Path, truth: str | None = None) -> RunMaps:
+        """Open a folder; UsageError without a finished run that kept maps in logits.
+
+        `truth` is for `read_truth`, by default that of the run.
+        """
         folder, info = open_finished(out)
         settings = info["settings"]
         kept = {*settings["save"], *settings["outputs"]}
@@ -47,11 +52,20 @@ class RunMaps:
         if (method := info["head"]["method"]) not in ("exact", "integrated", "shapley"):
             problem = f"The maps in {str(out)!r} are of --method {method}, and do not add up to the logit"
             raise UsageError(problem, "Run cam explain again, without --method and with --overwrite")
-        return cls(folder, info, RunEvidence(folder, info, read_model(out), []) if "report" in kept else None)
+        evidence = RunEvidence(folder, info, read_model(out), []) if "report" in kept else None
+        if truth and evidence is None:
+            problem = f"--truth {truth} needs the names of all classes, which the run in {str(out)!r} did not keep"
+            raise UsageError(problem, "Give --truth to cam explain, or run it with --report")
+        found = evidence and truth and find_truth(truth, read_records(folder.manifest), evidence.model["labels"])
+        return cls(folder, info, evidence, found or None)
 
     def records(self) -> Iterator[Record]:
         """Read the lines of the images that were explained, in their order."""
-        return (record for record in read_records(self.folder.manifest) if record["status"] == "ok")
+        for record in read_records(self.folder.manifest):
+            if record["status"] == "ok":
+                yield (
+                    grade(record, self.truth, self.evidence.model["labels"]) if self.truth and self.evidence else record
+                )
 
     def map_of(self, record: Record, class_idx: int) -> PlacedMap | None:
         """Read the map of a class; None if it is not stored, UsageError if its file is missing or damaged."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from cam.cli.audit import audit
 from cam.cli.command import NOTHING_DONE, STOPPED, USAGE, Command
 from cam.cli.evaluate import evaluate
 from cam.cli.explain import explain
@@ -141,5 +142,5 @@ def report(out: Path, truth: str | None) -> None:
     click.echo(str(write_report(out, truth, lambda line: show_notes([line], silent=False))))
 
 
-for command in (explain, evaluate, invariance):
+for command in (explain, audit, evaluate, invariance):
     main.add_command(command)

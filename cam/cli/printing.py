@@ -15,12 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
+    from cam.audit.audit import Audit, Finding
     from cam.classifiers.inspection import Inspection
     from cam.evaluation.benchmark import Evaluation
     from cam.runs.manifest import Record
     from cam.runs.run import RunSummary
 
-_ROWS, _FAILURES = 20, 100  # shown at most
+_ROWS, _FAILURES, _MEMBERS = 20, 100, 3  # shown at most
 _FACTS = (  # of run.json, that --json prints
     *("explained", "failed", "left_out", "truth", "note", "notes"),
     *("model", "weights", "head", "activation", "preprocessing", "versions"),
@@ -137,6 +138,42 @@ def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     images += f" ({evaluation.unrecognized} more not recognized)" if evaluation.unrecognized else ""
     line = f"{evaluation.benchmark}: {evaluation.model}, {images}, seed {evaluation.seed}"
     console.print(printable(f"{line}; {settings}"), soft_wrap=True)
+
+
+def show_audit(audit: Audit) -> None:
+    """Show the groups that stand out, with the paths of typical members, or the strongest one that does not."""
+    console = _console()
+    shown = audit.standing_out or audit.findings[:1]
+    names = Column("class", overflow="fold"), Column("group", no_wrap=True), "place"
+    table = Table(*names, "D", "chance", "logit from there", "correct", box=None)
+    for finding in shown:
+        table.add_row(*(printable(cell) for cell in _finding_row(finding)))
+    if shown:
+        console.print(table)
+    for finding in audit.standing_out:
+        paths = ", ".join(finding.members[:_MEMBERS])
+        console.print(printable(f"{finding.label}, {finding.place}: {paths}"), soft_wrap=True)
+    for note in audit.notes:
+        console.print(printable(f"note: {note}"), soft_wrap=True)
+    count = len(audit.standing_out)
+    found = f"{count} group{'s' * (count != 1)} stand{'s' * (count == 1)} out" if count else "nothing stands out"
+    console.print(f"{found}: {audit.images} images, {audit.classes} classes, {printable(audit.file)}", soft_wrap=True)
+
+
+def _finding_row(finding: Finding) -> tuple[str, ...]:
+    chance = "-" if finding.chance is None else f"{finding.chance:.1g}"
+    correct = "-"
+    if finding.correct is not None and finding.correct_of_others is not None:
+        correct = f"{finding.correct:.0%} (others {finding.correct_of_others:.0%})"
+    return (
+        finding.label,
+        f"{len(finding.members)} of {finding.images}",
+        finding.place,
+        f"{finding.separation:.1f}",
+        chance,
+        f"{finding.logits:+.2f} (others {finding.logits_of_others:+.2f})",
+        correct,
+    )
 
 
 def show_models(models: Sequence[dict[str, str]]) -> None:

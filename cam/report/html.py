@@ -16,11 +16,11 @@ from cam.report.evidence import script_json
 _SCRIPTS = (
     *("data", "evidence", "geometry", "color", "drawing"),
     *("state", "format", "filter", "controls", "scroller", "list", "grid", "classes"),
-    *("cell", "answer", "legend", "picture", "roving", "counts", "confusions", "summary"),
+    *("cell", "answer", "legend", "picture", "roving", "counts", "confusions", "audit", "summary"),
     *("save", "keyboard", "start"),
 )
 
-_STYLES = "base", "list", "grid", "picture", "summary", "media"
+_STYLES = "base", "list", "grid", "picture", "summary", "audit", "media"
 
 
 def make_page(index: dict[str, Any], evidence: Iterable[str], *, loads_files: bool) -> str:

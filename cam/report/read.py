@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cam.classifiers.truth import Truth, read_truth
 from cam.errors import UsageError
 from cam.report.evidence import MODEL
 from cam.report.packing import unpack
@@ -77,3 +78,8 @@ def read_model(out: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         remedy = "Run cam explain again, with --report and --overwrite"
         raise UsageError(f"The run in {str(out)!r} has no evidence for a report", remedy) from None
+
+
+def find_truth(truth: str, records: Iterable[Record], labels: Sequence[str]) -> Truth:
+    """Find the true classes of the images of a run; `truth` is for `read_truth`."""
+    return read_truth(truth, ((record["path"], record["name"]) for record in records), labels)

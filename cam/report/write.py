@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -12,17 +13,19 @@ from urllib.parse import quote
 
 import numpy as np
 
-from cam.classifiers.truth import Truth, describe_unmatched, read_truth
+from cam.classifiers.truth import Truth, describe_unmatched
 from cam.drawing.colormaps import lookup
 from cam.files import write_whole
 from cam.report.evidence import script_json
 from cam.report.html import make_page
 from cam.report.packing import unpack
-from cam.report.read import RunEvidence
+from cam.report.read import RunEvidence, find_truth
 from cam.report.summary import Summary
+from cam.runs.folder import fingerprint
 from cam.runs.manifest import Record
 
 REPORT = "report.html"
+AUDIT = "audit.json"
 PREVIEWS = "report/previews"
 _IN_ONE_FILE = 100  # images in the page itself, and previews per file
 _COLORMAPS = "signed", "viridis", "inferno", "turbo"
@@ -46,8 +49,7 @@ def write_report(
     with run.folder.locked():
         loads_files = run.info["explained"] > _IN_ONE_FILE
         if truth:
-            names = ((record["path"], record["name"]) for record in run.records)
-            found = read_truth(truth, names, run.model["labels"])
+            found = find_truth(truth, run.records, run.model["labels"])
             if found.unmatched:
                 notify(describe_unmatched(found.unmatched))
         else:
@@ -97,8 +99,25 @@ def _make_index(run: RunEvidence, true_classes: Mapping[str, int], *, loads_file
         "pictures": entries,
         "failed": failed,
         "summary": summary.to_json(),
+        "audit": _groups(run, entries),
         "previews": _IN_ONE_FILE if loads_files else None,
     }
+
+
+def _groups(run: RunEvidence, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The groups that cam audit found in this run, with the numbers of their images; none if it audited another run."""
+    try:
+        audit = json.loads((run.folder.out / AUDIT).read_bytes())
+        if audit["run"] != fingerprint(run.info):
+            return []
+        numbers = {entry["path"]: number for number, entry in enumerate(entries)}
+        return [
+            {**finding, "members": [numbers[path] for path in finding["members"]]}
+            for finding in audit["findings"]
+            if finding["stands_out"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
+        return []
 
 
 def _find_original(run: RunEvidence, path: str) -> str | None:

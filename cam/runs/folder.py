@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ def open_finished(out: Path) -> tuple[RunFolder, dict[str, Any]]:
     if not run_info["explained"]:
         raise UsageError(f"The run in {str(out)!r} explained no image", "See manifest.jsonl for the errors")
     return folder, run_info
+
+
+def fingerprint(run_info: Mapping[str, Any]) -> str:
+    """Hash run.json: what is made of a run keeps it, and is out of date once the run is another."""
+    return sha256(json.dumps(run_info, sort_keys=True).encode()).hexdigest()
 
 
 def runs_in(out: Path) -> list[RunFolder]:

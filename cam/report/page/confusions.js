@@ -121,5 +121,5 @@ gapcam.confusions = (() => {
 
   const [matrix, cards] = ["matrix", "cards"].map((id) => gapcam.roving(byId(id)));
 
-  return { show, opener };
+  return { show, opener, whenSeen };
 })();

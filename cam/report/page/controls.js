@@ -35,11 +35,19 @@
     }),
   );
 
+  byId("audit-filter").append(
+    ...index.audit.map(({ class_idx, place, members }, n) => {
+      const text = `${isolated(label(class_idx))}, ${place} (${members.length})`;
+      return Object.assign(element("option", "", text), { value: n });
+    }),
+  );
+
   bind("text", "text");
   bind("show", "show");
   bind("low-margin", "margin", readNumber, undefined, () => "Must be 0 or more logits.");
   bind("of", "of", (text) => text.trim());
   bind("confusion", "confusion", (text) => text || null);
+  bind("audit-filter", "audit", (text) => (text === "" ? null : Number(text)));
   bind("sort", "sort");
   byId("sort").addEventListener("change", ({ target }) => {
     state.set({ order: LARGEST_FIRST.has(target.value) ? "down" : "up" });
@@ -51,6 +59,7 @@
 
   const labeled = index.pictures.some(({ truth }) => truth !== null);
   for (const part of document.querySelectorAll(".needs-truth")) part.hidden = !labeled;
+  for (const part of document.querySelectorAll(".needs-audit")) part.hidden = !index.audit.length;
   for (const part of document.querySelectorAll(".needs-others")) part.hidden = index.labels.length < 2;
   for (const part of document.querySelectorAll(".needs-exact")) part.hidden = Boolean(index.method);
   for (const part of document.querySelectorAll(".needs-sum")) part.hidden = isReference;

@@ -28,6 +28,10 @@ gapcam.filter = (() => {
       return ({ top, truth }) => classes.has(top[0][0]) || classes.has(truth);
     },
     confusion: (pair) => (row) => isWrong(row) && pair === `${row.truth}>${row.top[0][0]}`,
+    audit(group) {
+      const members = new Set(index.audit[group].members);
+      return (row, number) => members.has(number);
+    },
     text: (text) => (row) => textsOf(row).includes(text.toLowerCase()),
   };
 
@@ -39,7 +43,7 @@ gapcam.filter = (() => {
     const tests = Object.entries(filters).filter(isSet).map(([key, filter]) => filter(state[key]));
     return index.pictures
       .map((row, number) => ({ number, row, key: measure(row, number) }))
-      .filter(({ row }) => tests.every((test) => test(row)))
+      .filter(({ row, number }) => tests.every((test) => test(row, number)))
       .sort((a, b) => sign * (a.key - b.key) || a.number - b.number)
       .map(({ number }) => number);
   }

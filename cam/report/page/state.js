@@ -42,6 +42,7 @@ gapcam.state = (() => {
     margin: [null, number(0, 1e9)],
     of: ["", String], // only pictures whose prediction or true class this text names
     confusion: [null, oneOf(...index.summary.confusions.map(({ truth, predicted }) => `${truth}>${predicted}`))],
+    audit: [null, integer(index.audit.length)], // a group that cam audit found
     sort: ["input", oneOf("input", "confidence", "margin", "completeness", "border")],
     order: ["up", oneOf("up", "down")],
     summary: [null, anyClass], // null: all classes

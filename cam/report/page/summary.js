@@ -102,6 +102,7 @@
     byId("groups").replaceChildren(...[null, ...groups.keys(), ...missed].map(row));
     lines.refresh();
     gapcam.confusions.show();
+    gapcam.audit.show();
     byId("failures").hidden = !index.failed.length;
     byId("failures-title").textContent = `Failed: ${index.failed.length}`;
     byId("failed").replaceChildren(

@@ -1,0 +1,171 @@
+"""Audit a run: which images of a class share evidence that does not belong with the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.audit.collect import Collected, collect
+from cam.audit.read import RunMaps
+from cam.audit.separation import MIN_CLASSES, MIN_IMAGES, Group, chances, find_group, noise, split, stand_out
+from cam.files import write_whole
+from cam.report.write import AUDIT, write_report
+from cam.runs.folder import fingerprint
+from cam.version import VERSION
+
+MAX_CHANCE = 0.01  # above which a group does not stand out
+MIN_SCORE = 2.0  # the same where classes are too few to tell chance: 20 clean classes had at most 1.4
+_LISTED = 10  # groups that do not stand out
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A group of images of one class whose evidence at one place is not like that of the others."""
+
+    class_idx: int
+    label: str
+    images: int  # predicted as the class, or of that class in truth
+    members: list[str] = field(repr=False)  # paths of the group, the most typical first
+    cells: list[tuple[int, int]]  # (row, column) of the map
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 of the cells in the first member, shares of its size
+    place: str  # such as "top right"
+    separation: float  # distance of the means there over the pooled deviation
+    score: float  # robust standard deviations from the other cells and classes
+    chance: float | None  # how often some class would score as high by chance; None with fewer than five classes
+    stands_out: bool
+    logits: float  # that the cells add to the score of a member; without them its logit is lower by as much
+    logits_of_others: float  # that they add to the scores of the other images of the class
+    correct: float | None  # share of the members that are predicted correctly; None if that is not known
+    correct_of_others: float | None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit of a run found, the most suspicious group first."""
+
+    file: Path  # audit.json
+    images: int
+    grid: tuple[int, int]  # cells of the maps
+    classes: int  # with enough images to be judged
+    findings: list[Finding]  # all that stand out, then up to ten that do not
+    notes: list[str]  # what was left out or assumed
+
+    @property
+    def standing_out(self) -> list[Finding]:
+        """The findings that chance does not explain."""
+        return [finding for finding in self.findings if finding.stands_out]
+
+
+def audit_run(
+    out: Path, truth: str | None = None, seed: int = 0, notify: Callable[[str], object] = lambda text: None
+) -> Audit:
+    """Look for groups of images whose evidence does not belong with the rest of their class, and write audit.json.
+
+    A run with a report gets its report.html written again, with the groups.
+
+    The images of a class are those predicted as it and, where the truth is known, those that belong to it. Their maps
+    are compared cell by cell; no network is run. Needs a finished run that kept maps in logits (`--report` or `--save
+    cam`). They lie in a file meanwhile, those of one class at a time in memory. `truth` and `notify` are as for
+    `write_report`, and `seed` is that of the bootstrap.
+
+    Raises:
+        UsageError: the run kept no maps, or none can be read.
+        OutputError: audit.json cannot be written.
+    """
+    run = RunMaps.open(out, truth)
+    with run.folder.locked(), TemporaryDirectory(prefix=".audit-", dir=out) as folder:
+        collected = collect(run, Path(folder) / "maps")
+        findings = list(_findings(collected, np.random.default_rng(seed)))
+        ranked = sorted(findings, key=lambda finding: (not finding.stands_out, -finding.score))
+        listed = ranked[: sum(finding.stands_out for finding in ranked) + _LISTED]
+        grid = collected.maps.shape[1], collected.maps.shape[2]
+        notes = [*collected.notes, *_few(len(findings))]
+        audit = Audit(out / AUDIT, len(collected.paths), grid, len(findings), listed, notes)
+        del collected  # Windows removes no file that is open
+        data = {"gapcam": VERSION, "run": fingerprint(run.info), "model": run.info["model"], **asdict(audit)}
+        del data["file"]
+        write_whole(audit.file, (json.dumps(data, indent=1) + "\n").encode(), run.folder.unfinished)
+    if run.evidence:
+        write_report(out, truth, notify)
+    return audit
+
+
+def _few(classes: int) -> list[str]:
+    """Say that there is nothing to compare, or too little to tell chance."""
+    if classes == 0:
+        return [f"no class has {MIN_IMAGES} images, which are needed to look for groups"]
+    if classes < MIN_CLASSES:
+        rule = f"with fewer than {MIN_CLASSES} classes chance is not known"
+        return [f"{rule}: a score of {MIN_SCORE:g} or more stands out"]
+    return []
+
+
+def _findings(collected: Collected, rng: np.random.Generator) -> Iterator[Finding]:
+    """The group that stands out most in each class that has enough images."""
+    classes, counts = np.unique(collected.classes, return_counts=True)
+    classes = classes[counts >= MIN_IMAGES]
+    if not len(classes):
+        return
+    splits, noises = [], []
+    for class_idx in classes:
+        values = collected.maps[collected.classes == class_idx].reshape(-1, collected.maps[0].size)
+        splits.append(split(values))
+        noises.append(noise(values, rng))
+    scores = stand_out(np.stack([found.contrast for found in splits]), np.stack(noises))
+    highest = scores.max(1)
+    by_chance: list[float | None] = [None] * len(classes)
+    if len(classes) >= MIN_CLASSES:
+        by_chance = list(chances(highest))
+    for n, class_idx in enumerate(map(int, classes)):
+        rows, cell, chance = np.flatnonzero(collected.classes == class_idx), int(scores[n].argmax()), by_chance[n]
+        group = find_group(collected.maps[rows], cell, float(splits[n].threshold[cell]))
+        yield Finding(
+            class_idx=class_idx,
+            label=collected.labels[class_idx],
+            images=len(rows),
+            score=float(highest[n]),
+            chance=chance,
+            stands_out=bool(highest[n] >= MIN_SCORE if chance is None else chance <= MAX_CHANCE),
+            **_describe(collected, rows, group),
+        )
+
+
+def _describe(collected: Collected, rows: NDArray[np.int64], group: Group) -> dict[str, Any]:
+    """What a finding says of a group of the maps in some rows."""
+    images, (height, width) = collected.images[rows], collected.maps.shape[1:]
+    first = group.typical[0]
+    y0, x0, y1, x1 = collected.extents[rows[first]]
+    cells = np.array(group.cells)
+    step = np.array([(y1 - y0) / max(height - 1, 1), (x1 - x0) / max(width - 1, 1)])
+    low = np.array([y0, x0]) + (cells.min(0) - 0.5) * step
+    high = np.array([y0, x0]) + (cells.max(0) + 0.5) * step
+    top, left, bottom, right = np.clip([*low, *high], 0, 1).tolist()
+    return {
+        "members": [collected.paths[image] for image in images[group.typical]],
+        "cells": group.cells,
+        "box": (left, top, right, bottom),
+        "place": _place(cells.mean(0) / (np.array([height, width]) - 1)),
+        "separation": group.separation,
+        "logits": group.logits,
+        "logits_of_others": group.logits_of_others,
+        "correct": _share_correct(collected.correct[images[group.members]]),
+        "correct_of_others": _share_correct(collected.correct[images[~group.members]]),
+    }
+
+
+def _place(center: NDArray[np.float64]) -> str:
+    """Name a place (y, x) from 0 to 1 by thirds: "top right", "left", "center"."""
+    row, column = (min(int(3 * share), 2) for share in center)
+    return f"{('top', '', 'bottom')[row]} {('left', '', 'right')[column]}".strip() or "center"
+
+
+def _share_correct(correct: NDArray[np.float64]) -> float | None:
+    known = correct[~np.isnan(correct)]
+    return float(known.mean()) if len(known) else None

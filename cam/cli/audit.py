@@ -1,0 +1,37 @@
+"""The command `cam audit`: groups of images whose evidence does not belong with the rest of their class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cam.cli.command import Command, option_group
+from cam.cli.options import json_option, truth_option
+from cam.cli.values import PATH, whole_number
+
+_run = option_group("Run")
+
+
+@click.command(cls=Command)
+@click.argument("out", metavar="OUT", type=PATH)
+@truth_option
+@_run("--seed", type=whole_number(0), default=0, help="Random seed.")
+@json_option
+def audit(out: Path, truth: str | None, seed: int, as_json: bool) -> None:
+    """Find shortcuts, such as a watermark, in the images of a run.
+
+    OUT is the folder of a run made with --report or --save cam. The maps of each class are compared cell by cell, and
+    groups of images whose evidence does not belong with the rest are listed. No network is run. Writes OUT/audit.json,
+    and shows the groups in the report if there is one.
+
+    Example: cam audit out
+    """
+    from cam.audit.audit import audit_run
+    from cam.cli.printing import show_audit, show_notes
+
+    found = audit_run(out, truth, seed, lambda line: show_notes([line], silent=False))
+    if as_json:
+        click.echo(found.file.read_text("utf-8"), nl=False)
+    else:
+        show_audit(found)
