@@ -92,7 +92,7 @@ def test_help_of_explain_has_groups_and_one_line_for_each_option():
     assert len(columns) == 1  # one column of help texts over all groups
 
 
-@pytest.mark.parametrize("command", ["merge", "report", "models", "inspect", "invariance", "evaluate grid"])
+@pytest.mark.parametrize("command", ["compare", "merge", "report", "models", "inspect", "invariance", "evaluate grid"])
 def test_help_of_every_command_is_short(command):
     text = help_of(command)
     assert "Example: cam " + command in text
@@ -101,7 +101,7 @@ def test_help_of_every_command_is_short(command):
 
 def test_the_list_of_commands_shows_whole_sentences():
     commands = help_of("").partition("Commands:")[2].split("\n")[1:-1]
-    assert len(commands) == 8
+    assert len(commands) == 9
     assert all(line.endswith(".") and not line.endswith("...") for line in commands)
 
 

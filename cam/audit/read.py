@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,15 @@ class PlacedMap:
     cam: NDArray[np.float32]  # (h, w), logit units
     rows: NDArray[np.float64]  # (h,), centers of the cells, as shares of the photograph's height
     columns: NDArray[np.float64]  # (w,), as shares of its width
+
+
+@dataclass(frozen=True)
+class ScoredMap(PlacedMap):
+    """A map with the score that it adds up to: mean(cam) + base = score."""
+
+    seen: tuple[float, float, float, float]  # what the network saw: left, top, right, bottom as shares
+    score: float  # logit of the map's input
+    base: float  # the bias where the map is exact
 
 
 @dataclass(frozen=True)
@@ -79,14 +88,32 @@ class RunMaps:
             cam = self.evidence.cam(positions, class_idx)
         return None if cam is None else PlacedMap(cam, np.array(positions["rows"]), np.array(positions["columns"]))
 
-    def _from_file(self, record: Record, class_idx: int) -> PlacedMap | None:
+    def scored_maps(self, record: Record, classes: Iterable[int]) -> dict[int, ScoredMap]:
+        """Read the maps of classes with their scores, without those that are not stored; UsageError as `map_of`."""
+        if self.evidence is None:
+            found = {class_idx: self._from_file(record, class_idx) for class_idx in classes}
+            return {class_idx: placed for class_idx, placed in found.items() if placed}
+        details = self.evidence.details(record)
+        scores, maps, scored = unpack(details["map_logits"] or details["logits"]), details["maps"], {}
+        rows, columns, seen = np.array(details["rows"]), np.array(details["columns"]), tuple(details["seen"])
+        for class_idx in classes:
+            if (cam := self.evidence.cam(details, class_idx)) is not None:
+                bases = self.evidence.model["bias"]
+                base = bases[class_idx] if bases else maps["bases"][maps["classes"].index(class_idx)]
+                scored[class_idx] = ScoredMap(cam, rows, columns, seen, float(scores[class_idx]), base)
+        return scored
+
+    def _from_file(self, record: Record, class_idx: int) -> ScoredMap | None:
         files = {target["class_idx"]: target["files"].get("cam", "") for target in record["targets"]}
         if class_idx not in files:
             return None
         try:
             with np.load(self.folder.out / files[class_idx]) as stored:
-                cam, (height, width) = stored["cam"], stored["photo"]
-                return PlacedMap(cam, (stored["rows"] + 0.5) / height, (stored["columns"] + 0.5) / width)
+                (height, width), (x0, y0, x1, y1) = stored["photo"].tolist(), stored["seen"].tolist()
+                rows, columns = (stored["rows"] + 0.5) / height, (stored["columns"] + 0.5) / width
+                seen = x0 / width, y0 / height, x1 / width, y1 / height
+                numbers = float(stored["map_logit"]), float(stored["bias"])
+                return ScoredMap(stored["cam"], rows, columns, seen, *numbers)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             problem = f"{record['path']!r} has no map in {str(self.folder.out)!r}"
             raise UsageError(problem, "Run the same cam explain again, with --save cam") from None

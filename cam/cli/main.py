@@ -13,6 +13,7 @@ import click
 
 from cam.cli.audit import audit
 from cam.cli.command import NOTHING_DONE, STOPPED, USAGE, Command
+from cam.cli.compare import compare
 from cam.cli.evaluate import evaluate
 from cam.cli.explain import explain
 from cam.cli.invariance import invariance
@@ -142,5 +143,5 @@ def report(out: Path, truth: str | None) -> None:
     click.echo(str(write_report(out, truth, lambda line: show_notes([line], silent=False))))
 
 
-for command in (explain, audit, evaluate, invariance):
+for command in (explain, audit, compare, evaluate, invariance):
     main.add_command(command)

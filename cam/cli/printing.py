@@ -15,13 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cam.audit.audit import Audit, Finding
+    from cam.audit.compare import Comparison
     from cam.classifiers.inspection import Inspection
     from cam.evaluation.benchmark import Evaluation
     from cam.runs.manifest import Record
     from cam.runs.run import RunSummary
 
-_ROWS, _FAILURES, _MEMBERS = 20, 100, 3  # shown at most
+_ROWS, _FAILURES, _MEMBERS, _MOST_MOVED = 20, 100, 3, 5  # shown at most
 _FACTS = (  # of run.json, that --json prints
     *("explained", "failed", "left_out", "truth", "note", "notes"),
     *("model", "weights", "head", "activation", "preprocessing", "versions"),
@@ -174,6 +177,40 @@ def _finding_row(finding: Finding) -> tuple[str, ...]:
         f"{finding.logits:+.2f} (others {finding.logits_of_others:+.2f})",
         correct,
     )
+
+
+def show_comparison(comparison: Comparison, page: Path) -> None:
+    """Show what changed between two runs: how many images by verdict, and the five that moved most."""
+    summary, console = comparison.summary, _console()
+    show_failures({row["path"]: row["error"] for row in comparison.rows if row["error"]})
+    for key in "ab":
+        accuracy = summary[key]["accuracy"]
+        right = "" if accuracy is None else f": {accuracy:.1%} of {summary['with_truth']} right"
+        console.print(
+            f"{key.upper()}  {printable(summary[key]['out'])}, {printable(summary[key]['model'])}{right}",
+            soft_wrap=True,
+        )
+    differ = ", ".join(difference["text"] for difference in summary["differ"])
+    console.print(printable(f"The runs differ in {differ}" if differ else "No setting differs"), soft_wrap=True)
+    table = Table("images", "verdict", "", box=None)
+    for verdict, meaning in summary["meanings"].items():
+        table.add_row(str(summary["verdicts"][verdict]), verdict, meaning)
+    console.print(table)
+    moved = [row for row in comparison.rows if row["moved"] is not None]
+    rows = sorted(moved, key=lambda row: -float(row["moved"]))[:_MOST_MOVED]
+    names = (Column(name, overflow="fold") for name in ("most moved", "A", "B"))
+    table = Table(*names, Column("moved", no_wrap=True), box=None)
+    for row in rows:
+        table.add_row(
+            *(printable(text) for text in (row["name"], row["a"]["label"], row["b"]["label"])), f"{row['moved']:.0%}"
+        )
+    if rows:
+        console.print(table)
+    only = [(key, summary[f"only_in_{key}"]["count"]) for key in "ab"]
+    notes = [f"{count} image{'s' * (count != 1)} explained in {key.upper()} only" for key, count in only if count]
+    for note in [*notes, *summary["notes"]]:
+        console.print(printable(note), soft_wrap=True)
+    console.print(f"{summary['compared']} compared, {summary['failed']} failed: {printable(page)}", soft_wrap=True)
 
 
 def show_models(models: Sequence[dict[str, str]]) -> None:

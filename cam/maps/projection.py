@@ -118,12 +118,17 @@ def average_views(views: Sequence[View], additive: NDArray[np.bool_]) -> NDArray
         if view.mirrored:
             left, right = (view.frame.to_photo((0, x))[1] for x in (0, view.frame.input[1] - 1))
             maps, xs = maps[:, :, ::-1], (left + right - xs)[::-1]
-        moved = _linear_weights(target_ys, ys) @ maps @ _linear_weights(target_xs, xs).T
+        moved = linear_weights(target_ys, ys) @ maps @ linear_weights(target_xs, xs).T
         difference = np.where(additive, maps.mean((1, 2)) - moved.mean((1, 2)), 0)
         interpolated.append(moved + difference[:, None, None])
     return np.asarray(np.mean(interpolated, 0, dtype=np.float64), np.float32)
 
 
-def _linear_weights(targets: NDArray[np.float64], sources: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Share of each source position in each target, (targets, sources): linear between sources, held outside."""
+def linear_weights(targets: NDArray[np.float64], sources: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Share of each source position in each target, (targets, sources): linear between sources, held outside.
+
+    Example:
+        >>> linear_weights(np.array([0.0, 1.5]), np.array([1.0, 2.0])).tolist()
+        [[1.0, 0.0], [0.5, 0.5]]
+    """
     return np.stack([np.interp(targets, sources, unit) for unit in np.eye(len(sources))], 1).astype(np.float32)

@@ -26,30 +26,43 @@ _STYLES = "base", "list", "grid", "picture", "summary", "audit", "media"
 def make_page(index: dict[str, Any], evidence: Iterable[str], *, loads_files: bool) -> str:
     """Join the parts of the page into ASCII HTML.
 
-    `evidence` is the JSON of each image, none if the page loads it from files. The content security policy allows
-    this script, this style, images in the page and, if needed, scripts from files, but no connection.
+    `evidence` is the JSON of each image, none if the page loads it from files.
     """
-    script = '"use strict";\n' + "".join(_read(f"{name}.js") for name in _SCRIPTS)
-    style = "".join(_read(f"{name}.css") for name in _STYLES)
+    pictures = (
+        f'<script type="application/json" id="evidence-{number}">{text}</script>\n'
+        for number, text in enumerate(evidence)
+    )
+    script = "".join(read_part(f"{name}.js") for name in _SCRIPTS)
+    style = "".join(read_part(f"{name}.css") for name in _STYLES)
+    return join_page(read_part("page.html"), script, style, index, "".join(pictures), loads_files=loads_files)
+
+
+def join_page(
+    template: str, script: str, style: str, index: dict[str, Any], pictures: str = "", *, loads_files: bool = False
+) -> str:
+    """Fill a template with a script, a style and the index, whose `title` is that of the page, as ASCII HTML.
+
+    The content security policy allows this script, this style, images in the page and, if needed, scripts from files,
+    but no connection.
+    """
+    script = f'"use strict";\n{script}'
     policy = (
         f"default-src 'none'; script-src {_hash(script)}{' file:' if loads_files else ''}; style-src {_hash(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    return Template(_read("page.html")).substitute(
+    return Template(template).substitute(
         title=escape(str(index["title"])).encode("ascii", "xmlcharrefreplace").decode(),
         policy=policy,
         style=style,
         script=script,
         index=script_json(index),
-        pictures="".join(
-            f'<script type="application/json" id="evidence-{number}">{text}</script>\n'
-            for number, text in enumerate(evidence)
-        ),
+        pictures=pictures,
     )
 
 
-def _read(name: str) -> str:
-    return (files("cam.report") / "page" / name).read_text("ascii")
+def read_part(name: str, package: str = "cam.report") -> str:
+    """Read a file of the page of a package."""
+    return (files(package) / "page" / name).read_text("ascii")
 
 
 def _hash(text: str) -> str:

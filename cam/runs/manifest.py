@@ -59,6 +59,25 @@ def read_records(path: Path) -> Iterator[Record]:
         raise OutputError(f"{str(path)!r} cannot be read ({error.strerror})", "Change its permissions") from error
 
 
+@contextmanager
+def records_by_name(path: Path) -> Iterator[Callable[[str], Record]]:
+    """Provide a function that reads the line of an image by its name, empty if it has none; only names take memory."""
+    starts: dict[str, int] = {}
+    with path.open("rb") as file:
+        start = 0
+        while record := _parse(line := file.readline()):
+            starts[record["name"]] = start
+            start += len(line)
+
+        def find(name: str) -> Record:
+            if name not in starts:
+                return {}
+            file.seek(starts[name])
+            return _parse(file.readline())
+
+        yield find
+
+
 def sort_records(path: Path, starts: Mapping[int, int], unfinished: Path) -> Iterator[Record]:
     """Read a manifest in the order of the images, and leave its lines in that order; `starts` is from `appending`.
 
