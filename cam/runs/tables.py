@@ -9,8 +9,13 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cam.classifiers.sources.base import import_extra
+from cam.errors import OutputError
 from cam.files import open_whole
 from cam.runs.manifest import Record
 
@@ -29,6 +34,7 @@ COLUMNS = {
 }
 _RECORDS = 1000  # in memory at once
 Rows: TypeAlias = Sequence[Sequence[Any]]
+Maps: TypeAlias = Sequence[Path | None]  # the .npz file of each row
 
 
 def write_tables(records: Iterable[Record], out: Path, csv_file: Path | None, parquet_file: Path | None) -> None:
@@ -43,13 +49,19 @@ def write_tables(records: Iterable[Record], out: Path, csv_file: Path | None, pa
         remaining = iter(records)
         while part := list(islice(remaining, _RECORDS)):
             rows = [row for record in part for row in _rows(record, out)] if tables else []
+            maps = [out / file if (file := target.get("files", {}).get("cam")) else None for target in _targets(part)]
             for write in tables:
-                write(rows)
+                write(rows, maps)
+
+
+def _targets(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    for record in records:
+        yield from record["targets"] or [{}]
 
 
 def _rows(record: Record, out: Path) -> Iterator[list[Any]]:
     labels = {name: (record[name] or {}).get("label") for name in ("truth", "predicted")}
-    for target in record["targets"] or [{}]:
+    for target in _targets([record]):
         peak = dict(zip(("peak_y", "peak_x"), target.get("peak", ()), strict=False))
         against, overlay = target.get("against", {}).get("label"), target.get("files", {}).get("overlay")
         row = {**record, **labels, **target, **peak, "against": against, "overlay": overlay and str(out / overlay)}
@@ -61,12 +73,12 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _csv_rows(path: Path) -> Iterator[Callable[[Rows], None]]:
+def _csv_rows(path: Path) -> Iterator[Callable[[Rows, Maps], None]]:
     with open_whole(path) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
-        yield lambda rows: writer.writerows(map(_cell, row) for row in rows)
+        yield lambda rows, maps: writer.writerows(map(_cell, row) for row in rows)
         text.detach()  # else it closes the file
 
 
@@ -75,14 +87,42 @@ def _cell(value: Any) -> Any:
 
 
 @contextmanager
-def _parquet_rows(path: Path) -> Iterator[Callable[[Rows], None]]:
+def _parquet_rows(path: Path) -> Iterator[Callable[[Rows, Maps], None]]:
+    """Write rows and, of a run with --save cam, their maps: `cam` in logits, row by row, and its `cam_shape` (h, w).
+
+    The lists have one size, so that they are read as one array. A map with another number of cells is null.
+    """
     arrow, parquet = (import_extra(name, "parquet", "--parquet") for name in ("pyarrow", "pyarrow.parquet"))
-    schema = arrow.schema([(name, arrow.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+    fields = [(name, arrow.type_for_alias(kind)) for name, kind in COLUMNS.items()]
+    writer: Any = None
+    cells = 0
 
-    def write(rows: Rows) -> None:
-        values = zip(zip(*rows, strict=True), schema.types, strict=True)
-        columns = [arrow.array(column, kind) for column, kind in values]
-        writer.write_batch(arrow.record_batch(columns, schema=schema))
+    def write(rows: Rows, maps: Maps) -> None:
+        nonlocal writer, cells
+        cams = [None if saved is None else _read_map(saved) for saved in maps]
+        if writer is None:
+            cells = next((cam.size for cam in cams if cam is not None), 0)
+            lists = [("cam_shape", arrow.list_(arrow.int32(), 2)), ("cam", arrow.list_(arrow.float32(), cells))]
+            schema = arrow.schema(fields + lists if cells else fields)
+            writer = stack.enter_context(parquet.ParquetWriter(file, schema))
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(fields)
+        if cells:
+            kept = [cam if cam is not None and cam.size == cells else None for cam in cams]
+            columns.append([None if cam is None else cam.shape for cam in kept])
+            columns.append([None if cam is None else cam.ravel() for cam in kept])
+        arrays = [arrow.array(column, kind) for column, kind in zip(columns, writer.schema.types, strict=True)]
+        writer.write_batch(arrow.record_batch(arrays, schema=writer.schema))
 
-    with open_whole(path) as file, parquet.ParquetWriter(file, schema) as writer:
+    with open_whole(path) as file, ExitStack() as stack:
         yield write
+        if writer is None:
+            write([], [])
+
+
+def _read_map(file: Path) -> NDArray[np.float32]:
+    """Read the map (h, w) that --save cam wrote."""
+    try:
+        with np.load(file) as stored:
+            return np.asarray(stored["cam"], np.float32)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise OutputError(f"{str(file)!r} has no map for --parquet", "Run again with --overwrite") from error
