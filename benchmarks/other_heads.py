@@ -1,7 +1,7 @@
 """Compare maps of networks whose head is no average over positions, as in docs/evaluation.md (extras bench and train).
 
     python benchmarks/other_heads.py
-    python benchmarks/other_heads.py --blocks
+    python benchmarks/other_heads.py --rules
 
 Small networks are trained on scenes of one digit each, from image labels alone. Every map of the true class is compared
 with the digit's box, and by the faithfulness and grid benchmarks of `cam evaluate`.
@@ -10,12 +10,15 @@ with the digit's box, and by the faithfulness and grid benchmarks of `cam evalua
 from __future__ import annotations
 
 import argparse
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -33,7 +36,9 @@ from cam.evaluation.grid import evaluate_grid
 from cam.evaluation.methods import MapRequest, Method, baselines, map_methods
 from cam.evaluation.metrics import box_mask, peak_inside, share_inside
 from cam.evaluation.placement import centroid
+from cam.heads import cut
 from cam.heads.general import Method as MapMethod
+from cam.heads.head import Site
 from cam.images.find import Picture
 from cam.invariance.demo.scenes import compose, uci_digits
 from cam.invariance.demo.training import MEAN, RIGHT_HALF, STD, DigitScenes, train_network
@@ -42,6 +47,8 @@ from cam.networks.small_convnet import SmallConvNet
 SIDE, CHANNELS, CLASSES = 48, 64, 10
 DIGIT_SIZE, MAX_CLUTTER = (16, 24), 0.1
 METHODS: tuple[MapMethod, ...] = ("integrated", "shapley", "gradcam", "hirescam", "layercam", "xgradcam")
+SHARES = (0.5, 0.75, 0.9)
+RULE_METHODS: tuple[MapMethod, ...] = ("integrated", "gradcam", "layercam")
 TABLES = (("share in box", "distance"), ("insertion_blur", "deletion_blur"), ("share 2x2", "hit 2x2"))
 
 
@@ -87,7 +94,23 @@ HEADS: dict[str, Callable[[], list[nn.Module]]] = {  # what follows the body of 
     "concat": lambda: [AverageAndMax(), *_mlp(2 * CHANNELS)],
     "attention": lambda: [AttentionPool(), nn.Linear(CHANNELS, CLASSES)],
 }
-VITS = ("vit", "vit-shallow")
+
+
+# Blocks of class-token ViTs, and what comes before: the trained body, some of its convolutions, or none.
+VITS: dict[str, tuple[int, Callable[[Any], nn.Module]]] = {
+    "vit": (4, lambda body: body),
+    "vit-shallow": (4, lambda body: nn.Sequential(body[:3], nn.Conv2d(32, CHANNELS, 2, 2))),
+    "vit-4": (4, lambda body: nn.Conv2d(3, CHANNELS, 8, 8)),
+    "vit-6": (6, lambda body: nn.Conv2d(3, CHANNELS, 8, 8)),
+    "vit-6-conv": (6, lambda body: nn.Sequential(body[:2], nn.Conv2d(32, CHANNELS, 4, 4))),
+}
+TRAINING: dict[str, dict[str, int]] = {  # arguments of `train`, where a head on the trained body needs more
+    "gem": {"epochs": 10},
+    "vit-shallow": {"epochs": 12},
+    "vit-4": {"count": 10000, "epochs": 30, "seed": 1},
+    "vit-6": {"count": 10000, "epochs": 30, "seed": 2},
+    "vit-6-conv": {"count": 6000, "epochs": 12, "seed": 3},
+}
 TRAINED = (*HEADS, "vit")
 SHIPPED = ("position-flatten", "position-flatten-mlp")
 
@@ -96,10 +119,9 @@ def make_network(name: str, body: nn.Module | None = None) -> nn.Module:
     """Build one of `TRAINED` on a frozen body with features (N, 64, 6, 6), or on a new one."""
     body = deepcopy(body).requires_grad_(False) if body else SmallConvNet(size=(SIDE, SIDE)).features
     if name in VITS:
-        network: Any = VisionTransformer(SIDE, 8, 4, 4, CHANNELS, 128, num_classes=CLASSES)
-        network.conv_proj = body
-        if name == "vit-shallow":  # three of five convolutions, so that the blocks have to recognize digits
-            network.conv_proj = nn.Sequential(network.conv_proj[:3], nn.Conv2d(32, CHANNELS, 2, 2))
+        blocks, front = VITS[name]
+        network: Any = VisionTransformer(SIDE, 8, blocks, 4, CHANNELS, 128, num_classes=CLASSES)
+        network.conv_proj = front(body)
         return network  # type: ignore[no-any-return]
     return nn.Sequential(OrderedDict(features=body, head=nn.Sequential(*HEADS[name]())))
 
@@ -117,12 +139,12 @@ def make_scenes(part: str, count: int, seed: int, **options: Any) -> DigitScenes
     return DigitScenes(np.stack([scene.image for scene in scenes]), classes[chosen], boxes)
 
 
-def train(name: str, body: nn.Module | None = None, count: int = 3000, epochs: int = 10) -> Classifier:
+def train(name: str, body: nn.Module | None = None, count: int = 3000, epochs: int = 10, seed: int = 0) -> Classifier:
     """Train one of `TRAINED` on a trained body, or from scratch: 3e-3 is too fast for a trained one."""
     make = partial(make_network, name, body)
     rate = 1e-3 if body else 3e-3
-    scenes = make_scenes("train", count, 0)
-    return wrap(train_network(make, scenes, epochs=epochs, seed=0, learning_rate=rate), name)
+    scenes = make_scenes("train", count, seed)
+    return wrap(train_network(make, scenes, epochs=epochs, seed=seed, learning_rate=rate), name)
 
 
 def wrap(network: nn.Module, name: str, layer: str | None = None) -> Classifier:
@@ -138,7 +160,7 @@ def trained(names: Sequence[str], folder: Path) -> Iterator[Classifier]:
     for name in dict.fromkeys(("gem", *names)):
         file, network = folder / f"{name}.pt", make_network(name, body)
         if not file.exists():
-            classifier = train(name) if name == "gem" else train(name, body, epochs=12 if name == "vit-shallow" else 5)
+            classifier = train(name, body, **TRAINING.get(name, {"epochs": 5}))
             torch.save(classifier.network.state_dict(), file)
         network.load_state_dict(torch.load(file, weights_only=True))
         if name == "gem":
@@ -275,33 +297,62 @@ def _width(row: Row) -> float:
     return row.high - row.low
 
 
-def blocks_of(network: Any, name: str) -> Iterator[Classifier]:
-    """Cut a ViT before its first block and behind all but the last, whose patches are not read; print the shares."""
-    blocks = (f"encoder.layers.encoder_layer_{number}" for number in range(len(network.encoder.layers) - 1))
-    for layer in ("encoder.dropout", *blocks):
-        cut = wrap(network, f"{name} {layer.rpartition('.')[2]}", layer)
-        print(_describe(cut), flush=True)
-        yield cut
+def by_rules(network: nn.Module, name: str) -> Iterator[tuple[str, Classifier]]:
+    """Cut a ViT at the latest block at which the patches move a share of the scores, or before the first one."""
+    for share in SHARES:
+        with (
+            TemporaryDirectory() as cache,  # which knows nothing of shares
+            patch.dict(os.environ, XDG_CACHE_HOME=cache),
+            patch.object(cut, "_MIN_SHARE", share),
+        ):
+            classifier = wrap(network, name)
+        yield f"{share:.0%} or more", classifier
+    yield "before the blocks", wrap(network, name, "encoder.dropout")
+
+
+def compare_rules(vit: Classifier, scenes: DigitScenes) -> Iterator[list[str]]:
+    """Measure maps at the cut of each rule: a row of a table for each cut."""
+    images = {f"{number}": image for number, image in enumerate(scenes.images)}
+    pictures = [Picture(Path(name), PurePosixPath(name)) for name in images][:100]
+    rules: dict[Site, list[str]] = {}
+    cuts: dict[Site, Classifier] = {}
+    for rule, classifier in by_rules(vit.network, vit.name):
+        site = classifier.head.site
+        rules.setdefault(site, []).append(rule)
+        cuts.setdefault(site, classifier)
+    for site, classifier in cuts.items():
+        methods = map_methods(classifier, RULE_METHODS)
+        found = localize(classifier, scenes, methods)
+        faithful = evaluate_faithfulness(classifier, pictures, methods, steps=24, load=lambda p: images[p.path.name])
+        values = {(row.method, row.metric): row for row in (*found.rows, *faithful.rows)}
+        metrics = "share in box", "distance", "insertion_blur"
+        cells = [" / ".join(f"{values[method, metric].value:.2f}" for metric in metrics) for method in RULE_METHODS]
+        half = " / ".join(f"{max(_width(values[m, metric]) for m in RULE_METHODS) / 2:.2f}" for metric in metrics)
+        head: Any = classifier.head
+        place = f"`{site.layer.rpartition('.')[2]}` {site.operation} {site.occurrence + 1}"
+        moved = [f"{head.share:.0%}", f"{head.cost_of_map:.2g}"]
+        yield [f"`{vit.name}`", "; ".join(rules[site]), place, *moved, *cells, half, str(found.pictures)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare maps of networks whose head is no average over positions.")
-    parser.add_argument("--only", nargs="+", default=[*TRAINED, *SHIPPED], help="networks (all)")
+    parser.add_argument("--only", nargs="+", help="networks (all)")
     parser.add_argument("--folder", type=Path, default=Path("build/other-heads"), help="trained weights (%(default)s)")
     parser.add_argument("--scenes", type=int, default=200, help="number of scenes (%(default)s)")
     parser.add_argument("--no-peers", action="store_true", help="without other tools")
-    parser.add_argument("--blocks", action="store_true", help="compare the blocks of the ViT instead")
+    parser.add_argument("--rules", action="store_true", help="compare where to cut ViTs instead")
     arguments = parser.parse_args()
     scenes = make_scenes("test", arguments.scenes, 1)
-    if arguments.blocks:
-        for vit in trained(VITS, arguments.folder):
-            cuts = blocks_of(vit.network, vit.name)
-            print_tables({cut.name: localize(cut, scenes, map_methods(cut, METHODS)).rows for cut in cuts})
+    if arguments.rules:
+        vits = trained([name for name in VITS if name in (arguments.only or VITS)], arguments.folder)
+        titles = ["network", "rule", "cut", "patches move", "passes", *RULE_METHODS, "half of the interval", "scenes"]
+        print(table(titles, [row for vit in vits for row in compare_rules(vit, scenes)]))
         return
-    networks = trained([name for name in TRAINED if name in arguments.only], arguments.folder)
+    only = arguments.only or (*TRAINED, *SHIPPED)
+    networks = trained([name for name in TRAINED if name in only], arguments.folder)
     rows_of = {network.name: measure(network, scenes, not arguments.no_peers) for network in networks}
     for name in SHIPPED:  # trained on digits in the right half
-        if name in arguments.only:
+        if name in only:
             network = cam.load_classifier(name, device="cpu")
             options = {"size": network.preprocessing.crop, "digit_size": (16, 20), "area": RIGHT_HALF}
             rows_of[name] = measure(

@@ -13,6 +13,7 @@ from torch import nn
 
 import cam
 from cam.errors import HeadError, UsageError
+from cam.heads import cut
 from cam.heads.copies import random_inputs
 from cam.heads.cut import _layouts
 from cam.heads.examine import analyze_head
@@ -168,16 +169,16 @@ def test_calls_that_write_are_run_again_as_they_were(device):
 
 
 class SmallViT(nn.Module):
-    """A class token that reads the patches in two blocks."""
+    """A class token that reads the patches in some blocks."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 16, blocks: int = 2) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.patches = nn.Conv2d(3, width, 4, 4)
         self.token, self.positions = nn.Parameter(torch.zeros(1, 1, width)), nn.Parameter(torch.randn(1, 65, width))
         self.positions.data[:, 0] = 0.01
         layer = {"dim_feedforward": 32, "batch_first": True, "norm_first": True}
-        self.blocks = nn.ModuleList([nn.TransformerEncoderLayer(width, 2, **layer) for _ in range(2)])
+        self.blocks = nn.ModuleList([nn.TransformerEncoderLayer(width, 2, **layer) for _ in range(blocks)])
         self.norm, self.fc = nn.LayerNorm(width), nn.Linear(width, 5)
 
     def forward(self, x):
@@ -196,6 +197,13 @@ def test_the_patches_of_a_class_token_vit_are_a_map_without_the_token(device):
     maps, bases, logits = maps_of(network, BATCH.to(device), [3])
     assert maps.shape == (3, 1, 8, 8)
     torch.testing.assert_close(maps.mean((2, 3)) + bases, logits[:, [3]], rtol=0.01, atol=1e-3)
+
+
+def test_the_patches_move_nine_tenths_of_the_scores_where_a_vit_is_cut(monkeypatch):
+    shares = {"blocks.0": 0.91, "blocks.1": 0.89, "blocks.2": 0.6}
+    monkeypatch.setattr(cut, "_share", lambda tape, images, site: shares.get(site.layer, 1.0))
+    found = cut.find_cut(SmallViT(blocks=4).eval().requires_grad_(False), (3, 32, 32))
+    assert (found.site.layer, found.share) == ("blocks.0", 0.91)
 
 
 def test_an_earlier_layer_gives_a_finer_map_that_is_complete(device):

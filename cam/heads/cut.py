@@ -24,7 +24,7 @@ from cam.maps.geometry import Size
 from cam.tensors import device_and_dtype
 
 _MIN_SIDE = 4  # rows and columns of a map, and their product the number of positions that count
-_MIN_SHARE = 0.5  # of the logits that the positions move, not the class tokens
+_MIN_SHARE = 0.9  # of the logits that the positions move, not the class tokens
 _MIN_CORRELATION = 0.7  # of pasted and answering positions
 _MAX_ASPECT = 4  # of a cell, that pools of a fixed size may give it
 _MAX_TOKENS = 16  # that are no positions: class and register tokens
@@ -49,8 +49,8 @@ def find_cut(network: nn.Module, input_shape: tuple[int, int, int], layer: str |
     """Find the last features with positions from which alone the logits follow, in a network from `eval_copy`.
 
     Of those with no mixing of positions in between, such as before and after a max pool, it takes the finest. Class
-    tokens carry more and more of the logits from block to block: it takes the last features whose positions move at
-    least half of them.
+    tokens carry more and more of the logits from block to block: it takes the last features whose positions move
+    nine tenths of them, because maps of later ones lie less well (docs/evaluation.md).
 
     Args:
         network: in evaluation mode.

@@ -37,7 +37,7 @@ from cam.maps.geometry import Grid, stretched
 from cam.tensors import device_and_dtype, hash_tensors
 from cam.version import VERSION
 
-_CACHE_VERSION = 10
+_CACHE_VERSION = 11
 _MAX_ENTRIES = 32  # of the cache; of ResNet-50's head one takes 8 MB
 
 
