@@ -12,13 +12,14 @@ import pytest
 import torch
 from runs import SAMPLES, explain_into, lines, write_photos
 from safetensors.torch import load_file, save_file
-from small import three_classes
+from small import NETWORKS, three_classes
 from torch import nn
 
 import cam
 from cam.audit.compare import Comparison, compare_runs
 from cam.classifiers.truth import read_truth
 from cam.errors import UsageError
+from cam.explanations.options import TopClasses
 from cam.images.find import find_pictures
 from cam.report.evidence import EvidenceWriter
 
@@ -133,6 +134,21 @@ def test_a_perturbed_checkpoint_changes_logits_exactly_where_its_maps_differ(run
     assert all(change["same_grid"] for row in comparison.rows for change in row["changes"])
     assert comparison.summary["largest_adding_error"] < 1e-5
     assert max(abs(change["change"]) for row in comparison.rows for change in row["changes"]) > 0.05
+
+
+@pytest.mark.parametrize("kept", [MAPS, REPORT], ids=["maps", "report"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_differences_of_every_exact_head_add_up(tmp_path, photos, name, kept):
+    """Two trainings of one architecture, with biases and scales of their own."""
+    for run, seed in (("a", 4), ("b", 5)):
+        network = NETWORKS[name]()
+        torch.manual_seed(seed)
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.5)
+        explain_into(tmp_path / run, cam.wrap(network, input_size=32), photos, targets=(TopClasses(5),), **kept)
+    comparison = compare_runs(tmp_path / "a", tmp_path / "b")
+    assert all(row["changes"] for row in comparison.rows)
+    assert comparison.summary["largest_adding_error"] < (1e-5 if kept is MAPS else 1e-3)
 
 
 def test_input_sizes_are_compared_on_the_photograph(tmp_path, photos):

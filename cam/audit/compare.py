@@ -24,7 +24,7 @@ VERDICTS = {
     "fixed": "wrong in A, right in B",
     "broken": "right in A, wrong in B",
     "changed": "another answer, neither known to be right",
-    "moved": f"same answer, from another place: {MOVED:.0%} or more of the evidence moved",
+    "moved": f"same answer, from another place: {100 * MOVED:.0f} % or more of the evidence moved",
     "same": "same answer, from the same place",
 }
 COLUMNS = (
@@ -49,13 +49,22 @@ class Comparison:
 
     def write(self, out: Path) -> None:
         """Write compare.json, and compare.csv with a row for each image and class, into a folder."""
-        facts = {**self.summary, "images": self.rows}
-        write_whole(out / "compare.json", (json.dumps(facts, indent=1) + "\n").encode())
-        text = io.StringIO(newline="")
-        table = csv.DictWriter(text, COLUMNS)
-        table.writeheader()
-        table.writerows(line for row in self.rows for line in _lines(row))
-        write_whole(out / "compare.csv", text.getvalue().encode("utf-8", "backslashreplace"))
+        write_whole(out / "compare.json", self._json())
+        write_whole(out / "compare.csv", self._csv())
+
+    def _json(self) -> Iterator[bytes]:
+        """Facts on the first line, then a line for each image."""
+        start = json.dumps({**self.summary, "images": []}).removesuffix("]}")
+        for row in self.rows:
+            yield f"{start}\n{json.dumps(row)}".encode()
+            start = ","
+        yield b"\n]}\n"
+
+    def _csv(self) -> Iterator[bytes]:
+        titles = {name: name for name in COLUMNS}
+        for lines in ([titles], *map(_lines, self.rows)):
+            csv.DictWriter(text := io.StringIO(newline=""), COLUMNS).writerows(lines)
+            yield text.getvalue().encode("utf-8", "backslashreplace")
 
 
 def compare_runs(a: Path, b: Path, progress: Callable[[object], object] = lambda step: None) -> Comparison:
