@@ -15,7 +15,7 @@ from cam.report.evidence import script_json
 # A script may use the ones before it.
 _SCRIPTS = (
     *("data", "evidence", "geometry", "color", "drawing"),
-    *("state", "format", "filter", "controls", "scroller", "list", "grid", "classes"),
+    *("state", "format", "selection", "filter", "controls", "scroller", "list", "grid", "classes"),
     *("cell", "answer", "legend", "picture", "roving", "counts", "confusions", "audit", "summary"),
     *("save", "keyboard", "start"),
 )
@@ -34,7 +34,8 @@ def make_page(index: dict[str, Any], evidence: Iterable[str], *, loads_files: bo
     )
     script = "".join(read_part(f"{name}.js") for name in _SCRIPTS)
     style = "".join(read_part(f"{name}.css") for name in _STYLES)
-    return join_page(read_part("page.html"), script, style, index, "".join(pictures), loads_files=loads_files)
+    template = read_part("page.html").replace("$help", read_part("help.html"))
+    return join_page(template, script, style, index, "".join(pictures), loads_files=loads_files)
 
 
 def join_page(

@@ -32,6 +32,7 @@ gapcam.filter = (() => {
       const members = new Set(index.audit[group].members);
       return (row, number) => members.has(number);
     },
+    selected: (only) => (_, number) => only === "off" || gapcam.selection.has(number),
     text: (text) => (row) => textsOf(row).includes(text.toLowerCase()),
   };
 

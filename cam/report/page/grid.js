@@ -69,7 +69,7 @@
       showNote();
       tiles.refill(listed());
     }
-    if (isNew && !changed.has("view")) box.scrollTop = 0;
-    else if (changed.has("view") || changed.has("picture")) tiles.reveal();
+    if (["view", "picture", "matches"].some((key) => changed.has(key))) tiles.reveal();
+    else if (isNew) box.scrollTop = 0;
   });
 })();

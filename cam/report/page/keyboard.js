@@ -24,6 +24,9 @@
       const isOn = state.current.evidence === "contrast" || !state.kinds.includes("contrast");
       state.set({ evidence: isOn ? "logit" : "contrast" });
     },
+    x: () => {
+      if (state.current.view !== "summary") gapcam.selection.toggle(state.current.picture);
+    },
     g: () => toggleView("grid"),
     s: () => toggleView("summary"),
     "/": () => {
@@ -45,7 +48,7 @@
       event.preventDefault();
       return;
     }
-    if (target.matches("input, select")) {
+    if (target.matches("input, select, textarea")) {
       if (key === "Escape") target.blur();
       return;
     }

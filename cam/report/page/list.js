@@ -57,7 +57,9 @@ gapcam.list = (() => {
   const [box, side] = [byId("list"), byId("side")];
   const move = (number) => (state.current.view === "summary" ? state.open : state.select)(number);
   const list = gapcam.scroller(box, { make, width: Infinity, height: 64, move, click: open, enter: openOriginal });
-  byId("rows").addEventListener("dblclick", () => openOriginal(state.current.picture));
+  byId("rows").addEventListener("dblclick", (event) => {
+    if (!gapcam.selection.isMeant(event)) openOriginal(state.current.picture);
+  });
 
   side.addEventListener("toggle", ({ newState }) => {
     if (newState !== "open") return;
@@ -66,8 +68,9 @@ gapcam.list = (() => {
   });
   matchMedia("(max-width: 800px)").addEventListener("change", () => side.hidePopover()); // a drawer on phones only
 
-  /* Rebuild the list; scroll to the selected picture, or to the top. */
-  function refill(scrollToPicture) {
+  /* Rebuild the list; scroll to the current picture, or to the top. If that is no longer listed, show the one at a
+     position. */
+  function refill(scrollToPicture, position = 0) {
     const order = listed(state.current);
     byId("pictures").classList.toggle("no-match", !order.length);
     list.refill(order);
@@ -75,13 +78,15 @@ gapcam.list = (() => {
     byId("unfiltered").hidden = order.length === total;
     const failed = index.failed.length ? `; ${index.failed.length} failed` : "";
     byId("count").textContent = `${order.length === total ? "" : `${order.length} of `}${pictures(total)}${failed}`;
-    if (order.length && !order.includes(state.current.picture)) state.select(order[0]);
+    const isListed = order.includes(state.current.picture);
+    if (order.length && !isListed) state.select(order[Math.min(position, order.length - 1)]);
     if (scrollToPicture) list.reveal();
     else box.scrollTop = 0;
   }
 
   state.listen((current, changed) => {
-    if (keys.some((key) => changed.has(key))) refill(changed.has("picture"));
+    if (changed.has("matches")) refill(true, Math.max(0, list.order().indexOf(current.picture)));
+    else if (keys.some((key) => changed.has(key))) refill(changed.has("picture"));
     else if (changed.has("picture") || changed.has("view")) list.reveal();
   });
 

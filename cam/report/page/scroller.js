@@ -2,7 +2,8 @@
    go through the pictures. */
 
 gapcam.scroller = (box, { make, width, height, move, click, enter }) => {
-  const state = gapcam.state;
+  const { state, selection } = gapcam;
+  const { element } = gapcam.format;
 
   const SPARE = Math.ceil(256 / height); // lines above and below the view
   const inner = box.firstElementChild;
@@ -29,11 +30,18 @@ gapcam.scroller = (box, { make, width, height, move, click, enter }) => {
     return item;
   }
 
-  /* Mark the selected picture, also for screen readers. */
+  /* A check mark, with a word for screen readers. */
+  const makeCheck = () => element("span", "check", element("span", "unseen", "selected"));
+
+  /* Mark the current picture, also for screen readers, and those that the user selected. */
   function mark() {
     box.removeAttribute("aria-activedescendant");
     for (const item of items.values()) {
-      const isSelected = Number(item.dataset.number) === state.current.picture;
+      const number = Number(item.dataset.number);
+      const isSelected = number === state.current.picture;
+      const check = item.querySelector(".check");
+      if (!selection.has(number)) check?.remove();
+      else if (!check) item.append(makeCheck());
       item.setAttribute("aria-selected", isSelected);
       if (isSelected) box.setAttribute("aria-activedescendant", item.id);
     }
@@ -101,11 +109,27 @@ gapcam.scroller = (box, { make, width, height, move, click, enter }) => {
     event.preventDefault();
     steps[event.key]();
   });
+
+  /* Select a picture, or with Shift all from the current one to it. */
+  function choose(number, isRange) {
+    const [from, to] = [order.indexOf(state.current.picture), order.indexOf(number)].sort((a, b) => a - b);
+    if (isRange) selection.add(order.slice(Math.max(0, from), to + 1));
+    else selection.toggle(number);
+    if (order.includes(number)) move(number); // else the filter no longer lists it
+    box.focus();
+  }
+
   inner.addEventListener("click", (event) => {
-    const item = event.target.closest("[data-number]");
-    if (item) click(Number(item.dataset.number));
+    const number = Number(event.target.closest("[data-number]")?.dataset.number ?? NaN);
+    if (Number.isNaN(number)) return;
+    if (selection.isMeant(event)) choose(number, event.shiftKey);
+    else click(number);
+  });
+  inner.addEventListener("mousedown", (event) => {
+    if (event.shiftKey) event.preventDefault(); // it would select text
   });
   box.addEventListener("scroll", show, { passive: true });
+  selection.listen(mark);
   new ResizeObserver(() => (columnsIn() === columns ? show() : refill())).observe(box);
 
   return { refill, reveal, step, order: () => order };

@@ -43,6 +43,7 @@ gapcam.state = (() => {
     of: ["", String], // only pictures whose prediction or true class this text names
     confusion: [null, oneOf(...index.summary.confusions.map(({ truth, predicted }) => `${truth}>${predicted}`))],
     audit: [null, integer(index.audit.length)], // a group that cam audit found
+    selected: ["off", (text) => (gapcam.selection.all().length ? onOff(text) : undefined)], // only what is selected
     sort: ["input", oneOf("input", "confidence", "margin", "completeness", "border")],
     order: ["up", oneOf("up", "down")],
     summary: [null, anyClass], // null: all classes
@@ -75,6 +76,11 @@ gapcam.state = (() => {
     const changed = new Set(Object.keys(changes).filter((key) => changes[key] !== current[key]));
     Object.assign(current, changes);
     if (changed.size) for (const listener of listeners) listener(current, changed);
+  }
+
+  /* Tell the listeners that other pictures than before pass the filter of a key. */
+  function recheck(key) {
+    for (const listener of listeners) listener(current, new Set([key, "matches"]));
   }
 
   function write() {
@@ -115,5 +121,5 @@ gapcam.state = (() => {
   const select = (picture, view = current.view) => set({ picture, class: null, against: null, pin: null, view });
   const open = (picture) => select(picture, "pictures");
 
-  return { current, kinds, set, listen, start, select, open, initial, scaleOf, toHash };
+  return { current, kinds, set, recheck, listen, start, select, open, initial, scaleOf, toHash };
 })();
