@@ -57,8 +57,16 @@ def spots(folder: Path, each: int, tagged: int, shape: tuple[int, int] = (SIDE, 
     return files, classes
 
 
-def run_over(folder: Path, each: int = 60, tagged: int = 0, *, report: bool = False) -> Path:
+def run_over(
+    folder: Path, each: int = 60, tagged: int = 0, *, copies: int = 0, mislabeled: int = 0, report: bool = False
+) -> Path:
+    """Explain spots, copies of the first ones saved as another file, and the first ones under another label."""
     files, classes = spots(folder, each, tagged)
+    for number in range(copies):
+        files.insert(2 * number + 1, folder / f"{number:03}-copy.png")
+        classes.insert(2 * number + 1, classes[2 * number])
+        Image.open(files[2 * number]).save(files[2 * number + 1])
+    classes[:mislabeled] = [(class_idx + 1) % CLASSES for class_idx in classes[:mislabeled]]
     kept = {"outputs": (EvidenceWriter(),), "save": frozenset[str]()} if report else {"save": frozenset({"cam"})}
     truth = Truth(dict(zip(map(str, files), classes, strict=True)))
     explain_folder(color_classifier(), find_pictures(files), folder / "out", RunOptions(truth=truth, **kept))
@@ -79,7 +87,7 @@ def test_a_planted_tag_is_named_first(tmp_path, report):
     # Each of the four pixels has the feature 1 - 0.5 in full color, weighted by 8, in a mean over 144.
     assert finding.logits == pytest.approx(4 * 8 * 0.5 / 144, rel=0.01)
     assert finding.correct == 1
-    assert (audit.images, audit.classes, audit.grid) == (360, 6, (12, 12))
+    assert (len(audit.paths), audit.classes, audit.grid) == (360, 6, (12, 12))
 
 
 def test_nothing_stands_out_where_nothing_was_planted(tmp_path):
@@ -126,7 +134,7 @@ def test_a_damaged_map_costs_its_image_only(tmp_path):
     out = run_over(tmp_path, tagged=15)
     next(iter(sorted(out.glob("*.npz")))).write_bytes(b"torn")
     audit = audit_run(out)
-    assert audit.images == 359
+    assert len(audit.paths) == 359
     assert audit.notes[0].startswith("left out 1 image without a map")
     for file in out.glob("*.npz"):
         file.unlink()

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.audit.collect import Collected, collect
+from cam.audit.collect import Collected, collect, collect_features
+from cam.audit.likeness import near_duplicates
 from cam.audit.read import RunMaps
 from cam.audit.separation import MIN_CLASSES, MIN_IMAGES, Group, chances, find_group, noise, split, stand_out
 from cam.files import write_whole
@@ -22,7 +23,7 @@ from cam.version import VERSION
 
 MAX_CHANCE = 0.01  # above which a group does not stand out
 MIN_SCORE = 2.0  # the same where classes are too few to tell chance: 20 clean classes had at most 1.4
-_LISTED = 10  # groups that do not stand out
+_LISTED, _SHOWN = 10, 2000  # groups that do not stand out; images of a class in its scatter
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,26 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Scatter:
+    """Up to 2000 images of one class in a plane, those with like maps near each other."""
+
+    class_idx: int
+    images: list[int]  # indices into `Audit.paths`
+    x: list[float]  # from 0 to 1, along the direction that divides the class best
+    y: list[float]  # from 0 to 1, along what differs most besides
+
+
+@dataclass(frozen=True)
 class Audit:
     """What an audit of a run found, the most suspicious group first."""
 
     file: Path  # audit.json
-    images: int
     grid: tuple[int, int]  # cells of the maps
     classes: int  # with enough images to be judged
     findings: list[Finding]  # all that stand out, then up to ten that do not
+    scatters: list[Scatter] = field(repr=False)  # of all classes that were judged
+    paths: list[str] = field(repr=False)
+    duplicates: list[list[str]]  # paths of sets of images with nearly the same features; empty if these are not stored
     notes: list[str]  # what was left out or assumed
 
     @property
@@ -82,19 +95,28 @@ def audit_run(
     run = RunMaps.open(out, truth)
     with run.folder.locked(), TemporaryDirectory(prefix=".audit-", dir=out) as folder:
         collected = collect(run, Path(folder) / "maps")
-        findings = list(_findings(collected, np.random.default_rng(seed)))
-        ranked = sorted(findings, key=lambda finding: (not finding.stands_out, -finding.score))
+        judged = list(_findings(collected, np.random.default_rng(seed)))
+        duplicates = _duplicates(run, Path(folder) / "features", seed)
+        ranked = sorted(
+            (finding for finding, _ in judged), key=lambda finding: (not finding.stands_out, -finding.score)
+        )
         listed = ranked[: sum(finding.stands_out for finding in ranked) + _LISTED]
         grid = collected.maps.shape[1], collected.maps.shape[2]
-        notes = [*collected.notes, *_few(len(findings))]
-        audit = Audit(out / AUDIT, len(collected.paths), grid, len(findings), listed, notes)
+        notes = [*collected.notes, *_few(len(judged))]
+        scatters = [scatter for _, scatter in judged]
+        audit = Audit(out / AUDIT, grid, len(judged), listed, scatters, collected.paths, duplicates, notes)
         del collected  # Windows removes no file that is open
         data = {"gapcam": VERSION, "run": fingerprint(run.info), "model": run.info["model"], **asdict(audit)}
         del data["file"]
-        write_whole(audit.file, (json.dumps(data, indent=1) + "\n").encode(), run.folder.unfinished)
+        write_whole(audit.file, (json.dumps(data) + "\n").encode(), run.folder.unfinished)
     if run.evidence:
         write_report(out, truth, notify)
     return audit
+
+
+def _duplicates(run: RunMaps, file: Path, seed: int) -> list[list[str]]:
+    paths, classes, features = collect_features(run, file)
+    return [[paths[image] for image in images] for images in near_duplicates(features, classes, seed)] if paths else []
 
 
 def _few(classes: int) -> list[str]:
@@ -107,7 +129,7 @@ def _few(classes: int) -> list[str]:
     return []
 
 
-def _findings(collected: Collected, rng: np.random.Generator) -> Iterator[Finding]:
+def _findings(collected: Collected, rng: np.random.Generator) -> Iterator[tuple[Finding, Scatter]]:
     """The group that stands out most in each class that has enough images."""
     classes, counts = np.unique(collected.classes, return_counts=True)
     classes = classes[counts >= MIN_IMAGES]
@@ -126,7 +148,7 @@ def _findings(collected: Collected, rng: np.random.Generator) -> Iterator[Findin
     for n, class_idx in enumerate(map(int, classes)):
         rows, cell, chance = np.flatnonzero(collected.classes == class_idx), int(scores[n].argmax()), by_chance[n]
         group = find_group(collected.maps[rows], cell, float(splits[n].threshold[cell]))
-        yield Finding(
+        finding = Finding(
             class_idx=class_idx,
             label=collected.labels[class_idx],
             images=len(rows),
@@ -135,6 +157,13 @@ def _findings(collected: Collected, rng: np.random.Generator) -> Iterator[Findin
             stands_out=bool(highest[n] >= MIN_SCORE if chance is None else chance <= MAX_CHANCE),
             **_describe(collected, rows, group),
         )
+        yield finding, _scatter(class_idx, collected.images[rows], group)
+
+
+def _scatter(class_idx: int, images: NDArray[np.int64], group: Group) -> Scatter:
+    shown = np.unique(np.linspace(0, len(images) - 1, _SHOWN).round().astype(int))
+    x, y = group.positions[shown].round(4).T.tolist()
+    return Scatter(class_idx, images[shown].tolist(), x, y)
 
 
 def _describe(collected: Collected, rows: NDArray[np.int64], group: Group) -> dict[str, Any]:

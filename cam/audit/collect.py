@@ -99,3 +99,24 @@ def _notes(
         f"cells are places of the input, which shows another part of {elsewhere} images than of the first": elsewhere,
     }
     return [note for note, count in notes.items() if count]
+
+
+def collect_features(run: RunMaps, file: Path) -> tuple[list[str], NDArray[np.int64], NDArray[np.float32]]:
+    """Write the mean features of the images of a run into a file: paths, predicted classes (N,), features (N, K).
+
+    Images whose features are not stored are left out.
+    """
+    paths: list[str] = []
+    classes = array("q")
+    channels = 0
+    with file.open("wb") as stored:
+        for record in run.records():
+            features = run.features_of(record)
+            if features is not None:
+                channels = len(features)
+                stored.write(features.tobytes())
+                paths.append(record["path"])
+                classes.append(record["predicted"]["class_idx"])
+    if not paths:
+        return [], np.empty(0, np.int64), np.empty((0, 0), np.float32)
+    return paths, np.array(classes), np.memmap(file, np.float32, "r", shape=(len(paths), channels))

@@ -88,6 +88,14 @@ class RunMaps:
             cam = self.evidence.cam(positions, class_idx)
         return None if cam is None else PlacedMap(cam, np.array(positions["rows"]), np.array(positions["columns"]))
 
+    def features_of(self, record: Record) -> NDArray[np.float32] | None:
+        """Read the features of an image, averaged over the positions: (K,); None if they are not stored."""
+        try:
+            packed = self.evidence and self.evidence.entry(record).get("features")
+        except UsageError:  # map_of says so
+            return None
+        return unpack(packed) if packed else None
+
     def scored_maps(self, record: Record, classes: Iterable[int]) -> dict[int, ScoredMap]:
         """Read the maps of classes with their scores, without those that are not stored; UsageError as `map_of`."""
         if self.evidence is None:

@@ -121,6 +121,7 @@ class Group:
     logits: float  # that these cells add to the score of a member, on average
     logits_of_others: float
     typical: NDArray[np.integer]  # indices of members, the most typical first
+    positions: Floats  # (n, 2) in [0, 1], images by likeness: along what divides them, and along what else differs most
 
 
 def find_group(maps: NDArray[np.floating], cell: int, threshold: float) -> Group:
@@ -151,7 +152,18 @@ def find_group(maps: NDArray[np.floating], cell: int, threshold: float) -> Group
         logits=float(inside.mean()),
         logits_of_others=float(outside.mean()),
         typical=np.argsort(distance, kind="stable")[: int(members.sum())],
+        positions=_positions(values, along),
     )
+
+
+def _positions(values: Floats, along: Floats) -> Floats:
+    """Place images in a plane: x `along` one direction (n,), y along the first principal component of the rest."""
+    centered, x = values - values.mean(0), along - along.mean()
+    rest = centered - np.outer(x, x @ centered / max(float(x @ x), 1e-300))
+    _, vectors = np.linalg.eigh(rest.T @ rest)
+    plane = np.stack([x, rest @ vectors[:, -1]], axis=1)
+    low, high = plane.min(0), plane.max(0)
+    return np.asarray((plane - low) / np.maximum(high - low, 1e-300))
 
 
 def _direction(values: Floats, members: NDArray[np.bool_]) -> Floats:

@@ -158,9 +158,16 @@ def show_audit(audit: Audit) -> None:
         console.print(printable(f"{finding.label}, {finding.place}: {paths}"), soft_wrap=True)
     for note in audit.notes:
         console.print(printable(f"note: {note}"), soft_wrap=True)
+    if sets := audit.duplicates:
+        images = f"{sum(map(len, sets))} images in {len(sets)} set{'s' * (len(sets) != 1)}"
+        console.print(
+            printable(f"near-duplicates: {images}, the first: {', '.join(sets[0][:_MEMBERS])}"), soft_wrap=True
+        )
     count = len(audit.standing_out)
     found = f"{count} group{'s' * (count != 1)} stand{'s' * (count == 1)} out" if count else "nothing stands out"
-    console.print(f"{found}: {audit.images} images, {audit.classes} classes, {printable(audit.file)}", soft_wrap=True)
+    console.print(
+        f"{found}: {len(audit.paths)} images, {audit.classes} classes, {printable(audit.file)}", soft_wrap=True
+    )
 
 
 def _finding_row(finding: Finding) -> tuple[str, ...]:

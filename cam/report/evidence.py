@@ -24,7 +24,7 @@ from cam.images.io import encode, shrink
 from cam.maps.activation import AllClasses, completeness_error
 from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import cell_positions
-from cam.report.packing import pack
+from cam.report.packing import Packed, pack
 from cam.runs.folder import RunFolder
 
 MODEL = "report/model.json"
@@ -108,8 +108,9 @@ def evidence_script(
 ) -> bytes:
     """Write the script of one image, (H, W, 3) uint8 RGB: a single call that hands its evidence to the page.
 
-    Line 2 is the JSON of its entry in the list, with a thumbnail and the map of its predicted class as `preview`; line
-    3 the JSON of what opening it needs. Positions are shares of the photograph's height and width. All of it is ASCII.
+    Line 2 is the JSON of its entry in the list, with the mean features, and a thumbnail and the map of its predicted
+    class as `preview`; line 3 the JSON of what opening it needs. Positions are shares of the photograph's height and
+    width. All of it is ASCII.
     `some` are the maps that are stored if those of all classes would take too long.
     """
     logits = evidence.logits.numpy()
@@ -131,6 +132,7 @@ def evidence_script(
         "top": [[c, float(logits[c]), plain(float(evidence.probabilities[c]))] for c in top],
         "completeness": completeness_error(torch.from_numpy(cam), bias, evidence.map_logits[top[0]]).item(),
         "border": border_share(cam),
+        "features": _pack_roughly(evidence.features.float().mean((1, 2)).cpu().numpy()),
         "preview": {**positions, "map": pack(cam, QUANTUM), "thumbnail": _jpeg(image, _THUMBNAIL_SIDE)},
     }
     finer = not torch.equal(evidence.logits, evidence.map_logits)
@@ -142,6 +144,12 @@ def evidence_script(
         "photo": _jpeg(image, PHOTO_SIDE),
     }
     return f"gapcam.receive(\n{script_json(entry)},\n{script_json(details)}\n)\n".encode("ascii")
+
+
+def _pack_roughly(values: NDArray[np.float32]) -> Packed:
+    """Pack values to one part in 128 of the largest, or better."""
+    largest = float(np.abs(values).max()) or 1.0
+    return pack(values, 2.0 ** math.ceil(math.log2(largest / 128)))
 
 
 def script_json(value: object) -> str:

@@ -16,7 +16,7 @@ from cam.report.evidence import script_json
 _SCRIPTS = (
     *("data", "evidence", "geometry", "color", "drawing"),
     *("state", "format", "selection", "filter", "controls", "scroller", "list", "grid", "classes"),
-    *("cell", "answer", "legend", "picture", "roving", "counts", "confusions", "audit", "summary"),
+    *("cell", "answer", "legend", "picture", "roving", "counts", "confusions", "audit", "scatter", "summary"),
     *("save", "keyboard", "start"),
 )
 

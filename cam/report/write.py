@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cam.classifiers.truth import Truth, describe_unmatched
 from cam.drawing.colormaps import lookup
@@ -26,6 +27,7 @@ from cam.runs.manifest import Record
 
 REPORT = "report.html"
 AUDIT = "audit.json"
+_NO_AUDIT: dict[str, Any] = {"groups": [], "scatters": {}, "duplicates": []}
 PREVIEWS = "report/previews"
 _IN_ONE_FILE = 100  # images in the page itself, and previews per file
 _COLORMAPS = "signed", "viridis", "inferno", "turbo"
@@ -70,12 +72,16 @@ def _make_index(run: RunEvidence, true_classes: Mapping[str, int], *, loads_file
             failed.append({"path": record["path"], "error": record["error"]})
             continue
         entry = run.entry(record)
+        entry.pop("features", None)  # for cam audit
         entry |= {"path": record["path"], "name": record["name"], "truth": true_classes.get(record["path"])}
-        cam, predicted = unpack(entry["preview"]["map"]), entry["top"][0][0]
+        cam, (predicted, _, probability) = unpack(entry["preview"]["map"]), entry["top"][0]
         peaks.append(float(np.abs(cam).max()))
         summary.add(entry, cam)
+        entry["self_confidence"] = probability if entry["truth"] == predicted else None
         if entry["truth"] not in (None, predicted):
-            true_cam = run.cam(run.details(record), entry["truth"])
+            details = run.details(record)
+            true_cam = run.cam(details, entry["truth"])
+            entry["self_confidence"] = _probability(unpack(details["logits"]), entry["truth"], run.model["activation"])
             summary.add_confusion(entry["truth"], predicted, None if true_cam is None else cam - true_cam)
         if loads_files:
             entry["file"] = quote(os.fsencode(record["files"]["report"]))
@@ -99,25 +105,41 @@ def _make_index(run: RunEvidence, true_classes: Mapping[str, int], *, loads_file
         "pictures": entries,
         "failed": failed,
         "summary": summary.to_json(),
-        "audit": _groups(run, entries),
+        "audit": _read_audit(run, entries),
         "previews": _IN_ONE_FILE if loads_files else None,
     }
 
 
-def _groups(run: RunEvidence, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The groups that cam audit found in this run, with the numbers of their images; none if it audited another run."""
+def _probability(logits: NDArray[np.float32], class_idx: int, activation: str) -> float | None:
+    """The probability of a class by logits (C,); None if they are values."""
+    if activation == "none":
+        return None
+    scores = logits.astype(np.float64)
+    if activation == "sigmoid":
+        return float(1 / (1 + np.exp(-scores[class_idx])))
+    return float(np.exp(scores[class_idx] - np.logaddexp.reduce(scores)))
+
+
+def _read_audit(run: RunEvidence, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What cam audit found in this run, with the numbers of images; nothing if it audited another run."""
     try:
         audit = json.loads((run.folder.out / AUDIT).read_bytes())
         if audit["run"] != fingerprint(run.info):
-            return []
+            return _NO_AUDIT
         numbers = {entry["path"]: number for number, entry in enumerate(entries)}
-        return [
+        scatters = {
+            scatter["class_idx"]: {**scatter, "images": [numbers[audit["paths"][image]] for image in scatter["images"]]}
+            for scatter in audit["scatters"]
+        }
+        groups = [
             {**finding, "members": [numbers[path] for path in finding["members"]]}
             for finding in audit["findings"]
             if finding["stands_out"]
         ]
+        duplicates = [[numbers[path] for path in paths] for paths in audit["duplicates"]]
     except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
-        return []
+        return _NO_AUDIT
+    return {"groups": groups, "scatters": scatters, "duplicates": duplicates}
 
 
 def _find_original(run: RunEvidence, path: str) -> str | None:

@@ -81,9 +81,9 @@ gapcam.audit = (() => {
   }
 
   function show() {
-    const count = index.audit.length;
+    const count = index.audit.groups.length;
     byId("audit-title").textContent = count === 1 ? "1 group stands out" : `${count} groups stand out`;
-    byId("audit-groups").replaceChildren(...index.audit.map(card));
+    byId("audit-groups").replaceChildren(...index.audit.groups.map(card));
   }
 
   return { show };

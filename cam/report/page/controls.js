@@ -36,7 +36,7 @@
   );
 
   byId("audit-filter").append(
-    ...index.audit.map(({ class_idx, place, members }, n) => {
+    ...index.audit.groups.map(({ class_idx, place, members }, n) => {
       const text = `${isolated(label(class_idx))}, ${place} (${members.length})`;
       return Object.assign(element("option", "", text), { value: n });
     }),
@@ -59,7 +59,9 @@
 
   const labeled = index.pictures.some(({ truth }) => truth !== null);
   for (const part of document.querySelectorAll(".needs-truth")) part.hidden = !labeled;
-  for (const part of document.querySelectorAll(".needs-audit")) part.hidden = !index.audit.length;
+  for (const part of document.querySelectorAll(".needs-show")) part.hidden = !labeled && !index.audit.duplicates.length;
+  for (const part of document.querySelectorAll(".needs-alike")) part.hidden = !index.audit.duplicates.length;
+  for (const part of document.querySelectorAll(".needs-audit")) part.hidden = !index.audit.groups.length;
   for (const part of document.querySelectorAll(".needs-others")) part.hidden = index.labels.length < 2;
   for (const part of document.querySelectorAll(".needs-exact")) part.hidden = Boolean(index.method);
   for (const part of document.querySelectorAll(".needs-sum")) part.hidden = isReference;

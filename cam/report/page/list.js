@@ -18,6 +18,7 @@ gapcam.list = (() => {
   /* The value that the list is sorted by, unless the row shows it already. */
   function sortValue(row) {
     const { sort } = state.current;
+    if (sort === "self_confidence" && row.self_confidence !== null) return percent(row.self_confidence);
     if (sort === "margin") return `lead ${plain(leadOf(row), 2)}`;
     if (sort === "border") return `border ${percent(row.border)}`;
     if (sort === "completeness") return `error ${row.completeness.toExponential(1)}`;

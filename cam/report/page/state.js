@@ -38,13 +38,13 @@ gapcam.state = (() => {
     scale: [null, oneOf("run", "picture")], // null: see scaleOf
     colormap: [index.drawing.colormap, oneOf(...Object.keys(index.drawing.colormaps))],
     text: ["", String],
-    show: ["all", oneOf("all", "wrong", "right")],
+    show: ["all", oneOf("all", "wrong", "right", "labels", "alike")],
     margin: [null, number(0, 1e9)],
     of: ["", String], // only pictures whose prediction or true class this text names
     confusion: [null, oneOf(...index.summary.confusions.map(({ truth, predicted }) => `${truth}>${predicted}`))],
-    audit: [null, integer(index.audit.length)], // a group that cam audit found
+    audit: [null, integer(index.audit.groups.length)], // a group that cam audit found
     selected: ["off", (text) => (gapcam.selection.all().length ? onOff(text) : undefined)], // only what is selected
-    sort: ["input", oneOf("input", "confidence", "margin", "completeness", "border")],
+    sort: ["input", oneOf("input", "confidence", "self_confidence", "margin", "completeness", "border")],
     order: ["up", oneOf("up", "down")],
     summary: [null, anyClass], // null: all classes
   };

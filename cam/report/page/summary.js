@@ -84,6 +84,7 @@
     byId("group-open").hidden = c === null;
     byId("group").classList.toggle("empty", !group);
     byId("group-text").replaceChildren(...describe(c));
+    gapcam.scatter.show(c);
     if (!group) return;
     byId("group-probabilities").hidden = index.activation === "none";
     byId("group-histogram").replaceChildren(histogram(group.histogram));
