@@ -152,3 +152,15 @@ def test_maps_of_other_grids_are_resized_and_said(tmp_path):
     explain_folder(classifier, find_pictures(files), tmp_path / "out", options)
     audit = audit_run(tmp_path / "out")
     assert "60 maps of other grids were resized to 12 x 12 cells" in audit.notes
+
+
+def test_images_that_are_all_alike_are_no_group(tmp_path):
+    (file, *_), _ = spots(tmp_path, 1, 0)
+    files = [file, *(tmp_path / f"copy{number}.png" for number in range(24))]
+    for copy in files[1:]:
+        copy.write_bytes(file.read_bytes())
+    options = RunOptions(outputs=(EvidenceWriter(),), save=frozenset())
+    explain_folder(color_classifier(), find_pictures(files), tmp_path / "out", options)
+    audit = audit_run(tmp_path / "out")
+    assert audit.findings == []
+    assert audit.duplicates == []  # the usual distance of two images is 0

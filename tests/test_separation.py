@@ -86,6 +86,7 @@ def test_a_group_is_found_with_its_cells_and_what_they_add():
     maps, members = maps_with_group()
     found = split(maps.reshape(60, -1))
     group = find_group(maps, 5, float(found.threshold[5]))
+    assert group is not None
     assert (group.members == members).all()
     assert group.cells == [(0, 4), (0, 5)]
     there = maps[:, 0, 4:].sum(1) / 36  # what these cells add to the mean
@@ -99,7 +100,22 @@ def test_a_group_is_found_with_its_cells_and_what_they_add():
 def test_without_its_cells_a_logit_is_lower_by_what_they_add():
     maps, _ = maps_with_group()
     group = find_group(maps, 5, 3.0)
+    assert group is not None
     without = maps.copy()
     for row, column in group.cells:
         without[:, row, column] = 0
     assert (maps - without)[group.members].mean() == pytest.approx(group.logits)
+
+
+def test_images_that_are_all_alike_have_no_group():
+    assert find_group(np.ones((30, 2, 2)), 0, 1.0) is None
+
+
+@pytest.mark.parametrize("outlier", [-5, 5])
+def test_one_image_that_differs_is_divided_from_the_rest(outlier):
+    maps = np.zeros((30, 2, 2))
+    maps[0, 0, 0] = outlier
+    found = split(maps.reshape(30, 4))
+    group = find_group(maps, 0, float(found.threshold[0]))
+    assert group is not None
+    assert (group.members == (outlier > 0)).nonzero()[0].tolist() == [0]

@@ -148,6 +148,8 @@ def _findings(collected: Collected, rng: np.random.Generator) -> Iterator[tuple[
     for n, class_idx in enumerate(map(int, classes)):
         rows, cell, chance = np.flatnonzero(collected.classes == class_idx), int(scores[n].argmax()), by_chance[n]
         group = find_group(collected.maps[rows], cell, float(splits[n].threshold[cell]))
+        if group is None:
+            continue
         finding = Finding(
             class_idx=class_idx,
             label=collected.labels[class_idx],

@@ -124,17 +124,22 @@ class Group:
     positions: Floats  # (n, 2) in [0, 1], images by likeness: along what divides them, and along what else differs most
 
 
-def find_group(maps: NDArray[np.floating], cell: int, threshold: float) -> Group:
+def find_group(maps: NDArray[np.floating], cell: int, threshold: float) -> Group | None:
     """Divide images by their evidence at one cell, then along the direction of their maps that divides them best.
 
-    `maps` (n, h, w) are in logits, `cell` counts row by row, `threshold` is from `split`.
+    `maps` (n, h, w) are in logits, `cell` counts row by row, `threshold` is from `split`. None if all images are alike
+    there.
     """
     values = np.asarray(maps, np.float64).reshape(len(maps), -1)
     members = values[:, cell] > threshold
+    if not members.any():  # but for a few lower ones all are equal
+        members = values[:, cell] >= threshold
+    if members.all():
+        return None
     for _ in range(3):
         along = values @ _direction(values, members)
         divided = along > split(along[:, None]).threshold[0]
-        if not divided[members].any() or divided.all():
+        if divided.all() or not divided.any():
             break
         members = divided
     along = values @ _direction(values, members)
