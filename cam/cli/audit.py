@@ -17,8 +17,9 @@ _run = option_group("Run")
 @click.argument("out", metavar="OUT", type=PATH)
 @truth_option
 @_run("--seed", type=whole_number(0), default=0, help="Random seed.")
+@_run("--fiftyone", metavar="NAME", help="Also make this FiftyOne dataset; needs gapcam[fiftyone].")
 @json_option
-def audit(out: Path, truth: str | None, seed: int, as_json: bool) -> None:
+def audit(out: Path, truth: str | None, seed: int, fiftyone: str | None, as_json: bool) -> None:
     """Find shortcuts, such as a watermark, in the images of a run.
 
     OUT is the folder of a run made with --report or --save cam. The maps of each class are compared cell by cell, and
@@ -30,7 +31,13 @@ def audit(out: Path, truth: str | None, seed: int, as_json: bool) -> None:
     from cam.audit.audit import audit_run
     from cam.cli.printing import show_audit, show_notes
 
+    if fiftyone:
+        from cam.audit.to_fiftyone import import_fiftyone, write_dataset
+
+        import_fiftyone(fiftyone)  # an error before the work
     found = audit_run(out, truth, seed, lambda line: show_notes([line], silent=False))
+    if fiftyone and (missing := write_dataset(fiftyone, found, truth)):
+        show_notes([f"--fiftyone {fiftyone}: left out {missing} images whose files are not there"], silent=False)
     if as_json:
         click.echo(found.file.read_text("utf-8"), nl=False)
     else:
