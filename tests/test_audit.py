@@ -99,13 +99,14 @@ def test_nothing_stands_out_where_nothing_was_planted(tmp_path):
     assert result.exit_code == 0
 
 
-def test_json_is_the_file_and_nothing_else_is_left(tmp_path):
+def test_json_has_the_findings_and_nothing_else_is_left(tmp_path):
     out = run_over(tmp_path, tagged=15)
     before = {path.name for path in out.iterdir()}
     result = CliRunner().invoke(main, ["audit", str(out), "--json"])
-    written = json.loads(result.stdout)
-    assert written == json.loads((out / "audit.json").read_text())
-    assert written["findings"][0]["label"] == "color 2"
+    printed, written = json.loads(result.stdout), json.loads((out / "audit.json").read_text())
+    assert printed["findings"] == written["findings"]
+    assert (printed["findings"][0]["label"], printed["images"], len(written["paths"])) == ("color 2", 360, 360)
+    assert printed.keys() == {"file", "images", "grid", "classes", "findings", "duplicates", "notes"}
     assert {path.name for path in out.iterdir()} - before == {"audit.json"}
     again = CliRunner().invoke(main, ["audit", str(out)])
     assert "1 group stands out" in again.output

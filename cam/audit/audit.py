@@ -75,6 +75,12 @@ class Audit:
         """The findings that chance does not explain."""
         return [finding for finding in self.findings if finding.stands_out]
 
+    def summary(self) -> dict[str, Any]:
+        """What it found, ready for JSON; of the images that were compared only the number."""
+        found = {**asdict(self), "file": str(self.file), "images": len(self.paths)}
+        del found["paths"], found["scatters"]
+        return found
+
 
 def audit_run(
     out: Path, truth: str | None = None, seed: int = 0, notify: Callable[[str], object] = lambda text: None

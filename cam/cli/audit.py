@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -39,6 +40,6 @@ def audit(out: Path, truth: str | None, seed: int, fiftyone: str | None, as_json
     if fiftyone and (missing := write_dataset(fiftyone, found, truth)):
         show_notes([f"--fiftyone {fiftyone}: left out {missing} images whose files are not there"], silent=False)
     if as_json:
-        click.echo(found.file.read_text("utf-8"), nl=False)
+        click.echo(json.dumps(found.summary(), indent=2))
     else:
         show_audit(found)
