@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import zipfile
+from pathlib import Path
+
 import pytest
 from browser import listed, opened, state, wait_for_picture
+from click.testing import CliRunner
+from PIL import Image
 from playwright.sync_api import Page
 from reports import COUNT, wrong_ones
+from small import photo
+
+from cam.cli.main import main
+from cam.runs.manifest import read_records
 
 
 def selected(page: Page) -> list[int]:
@@ -98,3 +109,98 @@ def test_others_hear_of_the_selection(page):
     }""")
     assert page.evaluate("heard") == [[3, 7], [7], [5, 7]]
     assert page.evaluate("[5, 6].map(gapcam.selection.has)") == [True, False]
+
+
+def test_touch_and_screen_readers_select_with_a_box(browser, reported):
+    with opened(browser, reported[1], viewport={"width": 380, "height": 800}) as page:
+        page.click("#notes summary")
+        page.get_by_label("Selected", exact=True).check()
+        assert selected(page) == [0]
+        page.click("#next")
+        wait_for_picture(page)
+        assert not page.get_by_label("Selected", exact=True).is_checked()
+        page.get_by_label("Selected", exact=True).check()
+        page.click("#previous")
+        page.get_by_label("Selected", exact=True).uncheck()
+        assert selected(page) == [1]
+        assert page.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+def test_check_marks_have_system_colors(browser, reported):
+    with opened(browser, reported[1], forced_colors="active") as page:
+        page.evaluate("gapcam.selection.set([0, 1])")
+        style = "(mark, name) => getComputedStyle(mark)[name]"
+        for number in (0, 1):  # the current picture, and another
+            mark = page.locator(f"#rows [data-number='{number}'] .check")
+            assert mark.evaluate(style, "backgroundColor") != mark.evaluate(style, "color")
+        row = page.locator("#rows [data-number='0']")
+        assert row.locator(".check").evaluate(style, "backgroundColor") == row.evaluate(style, "backgroundColor")
+
+
+NAMES = ["#1.png", " 2 .png", "-3.png", "[4]*.png", "\u05d0.png", os.fsdecode(b"caf\xe9\xff.png"), 'it\'s "5".png']
+FIRST = ["\ufeff6.png", "PK\3\4.png"]  # the beginnings of text and of an archive
+BROKEN = ["two\nlines.png", "cr\r.png"]
+
+
+@pytest.fixture(scope="module")
+def odd_names(tmp_path_factory) -> Path:
+    """A run in a folder with odd names, and with an archive."""
+    folder = tmp_path_factory.mktemp("odd") / "in"
+    folder.mkdir()
+    for number, name in enumerate([*NAMES, *FIRST, *BROKEN, "other.png"]):
+        Image.fromarray(photo(30, 30 + number, number)).save(folder / name, "png")
+    with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
+        archive.write(folder / "other.png", "inner.png")
+    with contextlib.chdir(folder):
+        result = CliRunner().invoke(main, ["explain", ".", "packed.zip", "-m", "digits", "-o", "../out", "--report"])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def save_list(page: Page, paths: list[str], file: Path) -> None:
+    page.evaluate(
+        """(paths) => gapcam.selection.set(
+        gapcam.data.index.pictures.flatMap(({ path }, n) => paths.includes(path) ? [n] : []))""",
+        paths,
+    )
+    with page.expect_download() as download:
+        page.click("#save-list")
+    assert download.value.suggested_filename == "selection.txt"
+    download.value.save_as(file)
+
+
+@pytest.mark.parametrize("paths", [NAMES, [*BROKEN, *NAMES], FIRST[:1], FIRST[1:]], ids=["lines", "NUL", "BOM", "zip"])
+def test_a_list_of_the_selected_explains_the_same_images(run, browser, odd_names, tmp_path, monkeypatch, paths):
+    with opened(browser, odd_names.parent / "out" / "report.html") as page:
+        save_list(page, paths, tmp_path / "selection.txt")
+        assert page.inner_text("#selection-status") == ""
+    assert (b"\0" in (tmp_path / "selection.txt").read_bytes()) == (paths[0] == BROKEN[0])
+    monkeypatch.chdir(odd_names)
+    result = run("explain", "--list", tmp_path / "selection.txt", "-m", "digits", "-o", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    first, again = (
+        {record["path"]: record["targets"] for record in read_records(out / "manifest.jsonl")}
+        for out in (odd_names.parent / "out", tmp_path / "again")
+    )
+    assert sorted(again) == sorted(paths)
+    for path in paths:
+        assert again[path][0]["logit"] == pytest.approx(first[path][0]["logit"], abs=1e-4)
+
+
+def test_a_list_has_no_images_in_archives_and_says_so(browser, odd_names, tmp_path):
+    with opened(browser, odd_names.parent / "out" / "report.html") as page:
+        save_list(page, ["packed.zip/inner.png", "other.png"], tmp_path / "selection.txt")
+        assert (tmp_path / "selection.txt").read_text() == "other.png\n"
+        message = (
+            "Without 1 picture in an archive, which a list cannot name: give cam explain the archive, with --pattern."
+        )
+        assert page.inner_text("#selection-status") == message
+        page.click("#select-none")
+        assert page.locator("#selection-status").is_hidden()
+        page.fill("#text", "inner")
+        page.keyboard.press("Escape")
+        page.keyboard.press("x")
+        page.on("download", lambda download: pytest.fail(download.suggested_filename))
+        page.click("#save-list")
+        assert page.inner_text("#selection-status") == message
+        page.wait_for_timeout(200)

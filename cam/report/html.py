@@ -15,7 +15,7 @@ from cam.report.evidence import script_json
 # A script may use the ones before it.
 _SCRIPTS = (
     *("data", "evidence", "geometry", "color", "drawing"),
-    *("state", "format", "selection", "filter", "controls", "scroller", "list", "grid", "classes"),
+    *("state", "format", "selection", "notes", "filter", "controls", "scroller", "list", "grid", "classes"),
     *("cell", "answer", "legend", "picture", "roving", "counts", "confusions", "audit", "scatter", "summary"),
     *("save", "keyboard", "start"),
 )

@@ -41,8 +41,10 @@ gapcam.filter = (() => {
     alike: (row, number) => setOf.has(number),
   };
 
-  function textsOf({ path, top, truth }) {
-    return [path, index.labels[top[0][0]], truth === null ? "" : index.labels[truth]].join("\n").toLowerCase();
+  function textsOf({ path, top, truth }, number) {
+    const { tags, note } = gapcam.notes.of(number);
+    const label = truth === null ? "" : index.labels[truth];
+    return [path, index.labels[top[0][0]], label, ...tags, note].join("\n").toLowerCase();
   }
 
   /* For the value of each filter that is set, a function that tells which pictures pass. */
@@ -59,7 +61,7 @@ gapcam.filter = (() => {
       return (row, number) => members.has(number);
     },
     selected: (only) => (_, number) => only === "off" || gapcam.selection.has(number),
-    text: (text) => (row) => textsOf(row).includes(text.toLowerCase()),
+    text: (text) => (row, number) => textsOf(row, number).includes(text.toLowerCase()),
   };
 
   /* Numbers of the pictures that pass every filter, sorted; ties stay in the order of the inputs. */

@@ -86,8 +86,10 @@ gapcam.list = (() => {
   }
 
   state.listen((current, changed) => {
-    if (changed.has("matches")) refill(true, Math.max(0, list.order().indexOf(current.picture)));
-    else if (keys.some((key) => changed.has(key))) refill(changed.has("picture"));
+    if (changed.has("matches")) {
+      const order = list.order();
+      if (listed(current).join() !== order.join()) refill(true, Math.max(0, order.indexOf(current.picture)));
+    } else if (keys.some((key) => changed.has(key))) refill(changed.has("picture"));
     else if (changed.has("picture") || changed.has("view")) list.reveal();
   });
 

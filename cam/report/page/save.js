@@ -131,5 +131,5 @@ gapcam.save = (() => {
     download(new Blob(["\ufeff", table()], { type: "text/csv" }), "pictures.csv");
   });
 
-  return { table, legend };
+  return { table, legend, download };
 })();
