@@ -168,11 +168,26 @@ def test_the_picture_stays_while_its_notes_are_written(page):
     page.keyboard.type("j/x")  # no shortcuts
     assert (state(page, "picture"), page.input_value("#note-text")) == (6, "j/x")
     assert page.evaluate("gapcam.selection.all()") == []
+    page.evaluate("document.hasFocus = () => false")  # the user went to another window
+    page.locator("#note-text").blur()
+    assert state(page, "picture") == 6
+    page.evaluate("delete document.hasFocus")
+    page.locator("#note-text").focus()
     page.locator("#stage").focus()  # the list no longer has this picture
     wait_for_picture(page)
     assert (listed(page), state(page, "picture"), page.input_value("#tags")) == ([4], 4, "x1")
     page.fill("#text", "")
     assert len(listed(page)) == COUNT
+
+
+def test_a_click_on_a_row_ends_the_writing_and_opens_its_picture(page):
+    for number in (4, 6):
+        write(page, number, "x1", "")
+    page.fill("#text", "x1")
+    page.locator("#note-text").fill("more")
+    page.locator("#rows .row").nth(0).click()
+    wait_for_picture(page)
+    assert (listed(page), state(page, "picture")) == ([4, 6], 4)
 
 
 def test_leaving_the_page_asks_before_notes_are_lost(page):
