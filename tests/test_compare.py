@@ -274,6 +274,7 @@ def test_complete_maps_add_up_to_the_error_that_is_stated(run, tmp_path):
         assert result.exit_code == 0, result.output
     comparison = compare_runs(tmp_path / "a", tmp_path / "b")
     assert [comparison.summary[key]["method"] for key in "ab"] == ["integrated", "integrated"]
+    assert "head cost" not in {difference["setting"] for difference in comparison.summary["differ"]}
     change = comparison.rows[0]["changes"][0]
     first, second = (
         cam.explain(cam.load_classifier(model), SAMPLES / "five.png", change["label"])

@@ -160,7 +160,7 @@ def _summarize(sides: tuple[Side, Side], rows: list[Row], only_a: list[str], not
     names = {row["name"] for row in rows}
     only_b = [record["name"] for record in sides[1].run.records() if record["name"] not in names]
     infos = [side.run.info for side in sides]
-    facts = [{**info["settings"], "model": info["model"]} for info in infos]
+    facts = [{**info["settings"], "model": info["model"], "head": _without_cost(info["head"])} for info in infos]
     verdicts = Counter(row["verdict"] for row in rows)
     errors = [change["adding_error"] for row in rows for change in row["changes"] if change["same_grid"]]
     known = [row for row in rows if None not in (row["a"]["correct"], row["b"]["correct"])]
@@ -196,6 +196,10 @@ def _describe(side: Side, known: list[Row], key: str) -> dict[str, Any]:
         "method": method,
         "accuracy": accuracy,
     }
+
+
+def _without_cost(head: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in head.items() if key != "cost"}  # which follows from the model
 
 
 def _differing(settings: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
