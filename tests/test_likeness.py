@@ -30,6 +30,12 @@ def test_images_linked_by_others_are_one_set():
     assert near_duplicates(features, np.zeros(8, int)) == [[0, 1, 2, 3]]
 
 
+def test_copies_are_found_where_most_images_are_copies():
+    features = np.tile(images(1), (6, 1)).astype(np.float32)
+    features[1] *= 1 + 1e-6  # computed in another batch
+    assert near_duplicates(np.concatenate([features, images(2)[1:]]), np.zeros(7, int)) == [[0, 1, 2, 3, 4, 5]]
+
+
 def test_nothing_to_compare():
     assert near_duplicates(np.empty((0, 4)), np.empty(0, int)) == []
     assert near_duplicates(images(3), np.arange(3)) == []

@@ -8,6 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 _NEAR = 0.2  # of the usual distance: 2 of 2.6 million pairs of different images lay nearer (docs/audit.md)
+_EXACT = 1e-10  # of the square of the features: rounding of a distance between copies
 _PAIRS, _ROWS = 2000, 512  # that tell the usual distance; compared at once
 
 
@@ -36,7 +37,7 @@ def near_duplicates(features: NDArray[np.floating], classes: NDArray[np.integer]
             rows = images[start : start + _ROWS]
             products = features[rows].astype(np.float64) @ features[images].T
             distances = squares[rows][:, None] + squares[images] - 2 * products
-            row, column = np.nonzero(distances < near**2)
+            row, column = np.nonzero(distances <= near**2 + _EXACT * squares[images])
             pairs.append(np.stack([rows[row], images[column]]))
     first, second = np.concatenate(pairs, axis=1)
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(features), len(features)))
