@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import gumbel_r
 
 from cam.audit.separation import chances, find_group, noise, split, stand_out
 
@@ -72,6 +73,29 @@ def test_chance_is_that_of_a_gumbel_distribution():
     wide = [chances(rng.gumbel(scale=2, size=1000)).min() <= 0.05 for _ in range(20)]  # many classes tell their scale
     assert np.mean(wide) < 0.25
     assert chances(np.array([*rng.gumbel(scale=0.25, size=30), 10.0]))[-1] < 1e-8
+
+
+def test_chance_follows_the_scale_of_many_classes():
+    distribution = gumbel_r(scale=2)
+    scores = distribution.ppf((np.arange(5000) + 0.5) / 5000)
+    found = chances(np.append(scores, 30.0))[-1]
+    assert found == pytest.approx(5001 * distribution.sf(30), rel=0.05)
+
+
+def test_a_score_is_in_standard_deviations_of_the_other_cells():
+    contrasts = np.random.default_rng(0).normal(3, 0.2, size=(2, 2001))
+    contrasts[1, 7] = 3 + 5 * 0.2
+    assert stand_out(contrasts, np.zeros((2, 2001)))[1, 7] == pytest.approx(5, rel=0.05)
+
+
+@given(st.floats(-1, 1, width=32), st.floats(0.0, 1, width=32))
+def test_a_few_lower_images_are_divided_from_equal_ones(value, less):
+    """The threshold is one of the values: a rounding would put all of them on one side."""
+    maps = np.full((30, 2, 2), value, np.float32)
+    maps[:2, 0, 0] -= np.float32(0.1 + less)
+    group = find_group(maps, 0, float(split(maps.reshape(30, 4)).threshold[0]))
+    assert group is not None
+    assert group.members.tolist() == [False] * 2 + [True] * 28
 
 
 def maps_with_group(count: int = 60, tagged: int = 15) -> tuple[np.ndarray, np.ndarray]:

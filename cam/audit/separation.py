@@ -46,20 +46,19 @@ def split(values: NDArray[np.floating]) -> Split:
     """
     count = len(values)
     ordered = np.sort(np.asarray(values, np.float64), axis=0)
-    mean = ordered.mean(0)
-    ordered -= mean
+    centered = ordered - ordered.mean(0)
     smallest = max(2, math.ceil(_MIN_GROUP * count))
     sizes = np.arange(smallest, count - smallest + 1)
-    below = np.cumsum(ordered, axis=0)[sizes - 1]
+    below = np.cumsum(centered, axis=0)[sizes - 1]
     between = below**2 / (sizes * (count - sizes))[:, None]
     best, cells = between.argmax(0), np.arange(ordered.shape[1])
-    variance = (ordered**2).mean(0)
+    variance = (centered**2).mean(0)
     tiny = 1e-9 * max(float(variance.max()), 1e-300)
     fifth = max(1, count // 5)
     return Split(
         explained=(between[best, cells] + tiny) / (variance + 2 * tiny),
         spread=ordered[-fifth:].mean(0) - ordered[fifth],
-        threshold=mean + (ordered[sizes[best] - 1, cells] + ordered[sizes[best], cells]) / 2,
+        threshold=(ordered[sizes[best] - 1, cells] + ordered[sizes[best], cells]) / 2,
     )
 
 
