@@ -106,7 +106,7 @@ def test_json_has_the_findings_and_nothing_else_is_left(tmp_path):
     printed, written = json.loads(result.stdout), json.loads((out / "audit.json").read_text())
     assert printed["findings"] == written["findings"]
     assert (printed["findings"][0]["label"], printed["images"], len(written["paths"])) == ("color 2", 360, 360)
-    assert printed.keys() == {"file", "images", "grid", "classes", "findings", "duplicates", "notes"}
+    assert printed.keys() == {"file", "report", "images", "grid", "classes", "findings", "duplicates", "notes"}
     assert {path.name for path in out.iterdir()} - before == {"audit.json"}
     again = CliRunner().invoke(main, ["audit", str(out)])
     assert "1 group stands out" in again.output
@@ -164,4 +164,40 @@ def test_images_that_are_all_alike_are_no_group(tmp_path):
     explain_folder(color_classifier(), find_pictures(files), tmp_path / "out", options)
     audit = audit_run(tmp_path / "out")
     assert audit.findings == []
-    assert audit.duplicates == []  # the usual distance of two images is 0
+    assert audit.duplicates == [audit.paths]
+    assert audit.notes == ["left out 1 class of images that are all alike"]
+
+
+def test_maps_of_one_row_have_a_place_and_a_box(tmp_path):
+    files = []
+    for number in range(40):
+        image = np.random.default_rng(number).uniform(0.3, 0.6, (12, 60, 3))
+        image[:, 24:36] = COLORS[2]
+        image[:, 48:] = COLORS[2] * (0.9 if number % 4 == 0 else 0.6)
+        files.append(tmp_path / f"{number:02}.png")
+        Image.fromarray((255 * image).astype(np.uint8)).save(files[-1])
+    network = nn.Sequential(nn.AvgPool2d(12), *color_classifier().network)
+    preprocessing = Preprocessing((12, 60), (12, 60), (0.0,) * 3, (1.0,) * 3)
+    classifier = cam.wrap(network, preprocessing=preprocessing)
+    explain_folder(classifier, find_pictures(files), tmp_path / "out", RunOptions(save=frozenset({"cam"})))
+    audit = audit_run(tmp_path / "out")
+    assert audit.grid == (1, 5)
+    assert (audit.findings[0].place, len(audit.findings[0].members)) == ("right", 10)
+    assert audit.findings[0].box == pytest.approx((0.8, 0, 1, 1))
+
+
+def test_a_map_that_is_not_finite_is_left_out(tmp_path):
+    out = run_over(tmp_path, each=20)
+    file = sorted(out.glob("*.npz"))[0]
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    arrays["cam"][2, 3] = np.nan
+    np.savez(file, **arrays)
+    assert len(audit_run(out).paths) == 119
+
+
+def test_a_run_without_lines_is_refused(tmp_path):
+    out = run_over(tmp_path, each=1)
+    (out / "manifest.jsonl").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"manifest.jsonl' is missing or damaged"):
+        audit_run(out)

@@ -33,7 +33,7 @@ def browser():
 
 def test_the_summary_shows_a_group_with_its_photographs(browser: Browser, audited: Path):
     with opened(browser, audited / "report.html", "#view=summary") as page:
-        assert page.inner_text("#audit-title").lower() == "1 group stands out"
+        assert page.inner_text("#audit-title").lower() == "1 group stands out in 6 classes"
         assert page.inner_text("#audit h3") == "color 2: 15 of 60 pictures share evidence at the top right"
         text = page.inner_text("#audit article p")
         assert "add +0.11 to their score on average, +0.00 to that of the others" in text
@@ -45,6 +45,15 @@ def test_the_summary_shows_a_group_with_its_photographs(browser: Browser, audite
         path = members.first.locator("path").first.get_attribute("d")
         assert path is not None
         assert path.startswith("M0.75 ")
+
+
+def test_the_summary_says_that_nothing_stands_out(browser: Browser, tmp_path: Path):
+    out = run_over(tmp_path, each=20, report=True)
+    with opened(browser, write_report(out), "#view=summary") as page:
+        assert page.locator("#audit").is_hidden()
+    assert audit_run(out).summary()["report"] == str(out / "report.html")
+    with opened(browser, out / "report.html", "#view=summary") as page:
+        assert page.inner_text("#audit").lower() == "no groups stand out in 6 classes"
 
 
 def test_a_group_filters_the_list(browser: Browser, audited: Path):

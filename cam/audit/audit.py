@@ -17,7 +17,7 @@ from cam.audit.likeness import near_duplicates
 from cam.audit.read import RunMaps
 from cam.audit.separation import MIN_CLASSES, MIN_IMAGES, Group, chances, find_group, noise, split, stand_out
 from cam.files import write_whole
-from cam.report.write import AUDIT, write_report
+from cam.report.write import AUDIT, REPORT, write_report
 from cam.runs.folder import fingerprint
 from cam.version import VERSION
 
@@ -69,6 +69,7 @@ class Audit:
     paths: list[str] = field(repr=False)
     duplicates: list[list[str]]  # paths of sets of images with nearly the same features; empty if these are not stored
     notes: list[str]  # what was left out or assumed
+    report: Path | None  # report.html, which shows the groups; None for a run without a report
 
     @property
     def standing_out(self) -> list[Finding]:
@@ -77,7 +78,8 @@ class Audit:
 
     def summary(self) -> dict[str, Any]:
         """What it found, ready for JSON; of the images that were compared only the number."""
-        found = {**asdict(self), "file": str(self.file), "images": len(self.paths)}
+        files = {"file": str(self.file), "report": str(self.report) if self.report else None}
+        found = {**asdict(self), **files, "images": len(self.paths)}
         del found["paths"], found["scatters"]
         return found
 
@@ -108,12 +110,13 @@ def audit_run(
         )
         listed = ranked[: sum(finding.stands_out for finding in ranked) + _LISTED]
         grid = collected.maps.shape[1], collected.maps.shape[2]
-        notes = [*collected.notes, *_few(len(judged))]
+        notes = [*collected.notes, *_few(collected, len(judged))]
         scatters = [scatter for _, scatter in judged]
-        audit = Audit(out / AUDIT, grid, len(judged), listed, scatters, collected.paths, duplicates, notes)
+        report = out / REPORT if run.evidence else None
+        audit = Audit(out / AUDIT, grid, len(judged), listed, scatters, collected.paths, duplicates, notes, report)
         del collected  # Windows removes no file that is open
         data = {"gapcam": VERSION, "run": fingerprint(run.info), "model": run.info["model"], **asdict(audit)}
-        del data["file"]
+        del data["file"], data["report"]
         write_whole(audit.file, (json.dumps(data) + "\n").encode(), run.folder.unfinished)
     if run.evidence:
         write_report(out, truth, notify)
@@ -125,14 +128,19 @@ def _duplicates(run: RunMaps, file: Path, seed: int) -> list[list[str]]:
     return [[paths[image] for image in images] for images in near_duplicates(features, classes, seed)] if paths else []
 
 
-def _few(classes: int) -> list[str]:
+def _few(collected: Collected, judged: int) -> list[str]:
     """Say that there is nothing to compare, or too little to tell chance."""
-    if classes == 0:
-        return [f"no class has {MIN_IMAGES} images, which are needed to look for groups"]
-    if classes < MIN_CLASSES:
-        rule = f"with fewer than {MIN_CLASSES} classes chance is not known"
-        return [f"{rule}: a score of {MIN_SCORE:g} or more stands out"]
-    return []
+    _, counts = np.unique(collected.classes, return_counts=True)
+    enough = int((counts >= MIN_IMAGES).sum())
+    notes = {
+        f"no class has {MIN_IMAGES} images, which are needed to look for groups": enough == 0,
+        f"left out {enough - judged} class{'es' * (enough - judged != 1)} of images that are all alike": enough
+        > judged,
+        f"with fewer than {MIN_CLASSES} classes chance is not known: a score of {MIN_SCORE:g} or more stands out": (
+            judged and enough < MIN_CLASSES
+        ),
+    }
+    return [note for note, holds in notes.items() if holds]
 
 
 def _findings(collected: Collected, rng: np.random.Generator) -> Iterator[tuple[Finding, Scatter]]:
@@ -180,7 +188,7 @@ def _describe(collected: Collected, rows: NDArray[np.int64], group: Group) -> di
     first = group.typical[0]
     y0, x0, y1, x1 = collected.extents[rows[first]]
     cells = np.array(group.cells)
-    step = np.array([(y1 - y0) / max(height - 1, 1), (x1 - x0) / max(width - 1, 1)])
+    step = np.array([(y1 - y0) / (height - 1) if height > 1 else 1, (x1 - x0) / (width - 1) if width > 1 else 1])
     low = np.array([y0, x0]) + (cells.min(0) - 0.5) * step
     high = np.array([y0, x0]) + (cells.max(0) + 0.5) * step
     top, left, bottom, right = np.clip([*low, *high], 0, 1).tolist()
@@ -188,7 +196,7 @@ def _describe(collected: Collected, rows: NDArray[np.int64], group: Group) -> di
         "members": [collected.paths[image] for image in images[group.typical]],
         "cells": group.cells,
         "box": (left, top, right, bottom),
-        "place": _place(cells.mean(0) / (np.array([height, width]) - 1)),
+        "place": _place((cells.mean(0) + 0.5) / (height, width)),
         "separation": group.separation,
         "logits": group.logits,
         "logits_of_others": group.logits_of_others,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cam.audit.read import PlacedMap, RunMaps
 from cam.errors import UsageError
+from cam.files import open_whole
 
 _SHIFT = 0.02  # of a side: images whose cells lie farther from those of the first one are counted
 
@@ -38,7 +39,7 @@ def collect(run: RunMaps, file: Path) -> Collected:
     correct, images, classes, extents = array("d"), array("q"), array("q"), array("d")
     grid: tuple[int, int] | None = None
     resized = missing = 0
-    with file.open("wb") as stored:
+    with open_whole(file) as stored:
         for record in run.records():
             named = {
                 chosen["class_idx"]: chosen["label"] for chosen in (record["predicted"], record["truth"]) if chosen
@@ -109,7 +110,7 @@ def collect_features(run: RunMaps, file: Path) -> tuple[list[str], NDArray[np.in
     paths: list[str] = []
     classes = array("q")
     channels = 0
-    with file.open("wb") as stored:
+    with open_whole(file) as stored:
         for record in run.records():
             features = run.features_of(record)
             if features is not None:

@@ -61,6 +61,8 @@ class RunMaps:
         if (method := info["head"]["method"]) not in ("exact", "integrated", "shapley"):
             problem = f"The maps in {str(out)!r} are of --method {method}, and do not add up to the logit"
             raise UsageError(problem, "Run cam explain again, without --method and with --overwrite")
+        if all(record["status"] != "ok" for record in read_records(folder.manifest)):
+            raise UsageError(f"{str(folder.manifest)!r} is missing or damaged", "Run the same cam explain again")
         evidence = RunEvidence(folder, info, read_model(out), []) if "report" in kept else None
         if truth and evidence is None:
             problem = f"--truth {truth} needs the names of all classes, which the run in {str(out)!r} did not keep"
@@ -121,7 +123,9 @@ class RunMaps:
                 rows, columns = (stored["rows"] + 0.5) / height, (stored["columns"] + 0.5) / width
                 seen = x0 / width, y0 / height, x1 / width, y1 / height
                 numbers = float(stored["map_logit"]), float(stored["bias"])
-                return ScoredMap(stored["cam"], rows, columns, seen, *numbers)
+                if not np.isfinite(cam := stored["cam"]).all():
+                    raise ValueError
+                return ScoredMap(cam, rows, columns, seen, *numbers)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             problem = f"{record['path']!r} has no map in {str(self.folder.out)!r}"
             raise UsageError(problem, "Run the same cam explain again, with --save cam") from None

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from math import isfinite
+from math import floor, isfinite, log10
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +152,8 @@ def show_audit(audit: Audit) -> None:
     for finding in shown:
         table.add_row(*(printable(cell) for cell in _finding_row(finding)))
     if shown:
+        if not audit.standing_out:
+            console.print("The strongest group, which does not stand out:")
         console.print(table)
     for finding in audit.standing_out:
         paths = ", ".join(finding.members[:_MEMBERS])
@@ -165,13 +167,16 @@ def show_audit(audit: Audit) -> None:
         )
     count = len(audit.standing_out)
     found = f"{count} group{'s' * (count != 1)} stand{'s' * (count == 1)} out" if count else "nothing stands out"
-    console.print(
-        f"{found}: {len(audit.paths)} images, {audit.classes} classes, {printable(audit.file)}", soft_wrap=True
-    )
+    images = f"{len(audit.paths)} image{'s' * (len(audit.paths) != 1)}"
+    classes = f"{audit.classes} class{'es' * (audit.classes != 1)}"
+    console.print(f"{found}: {images}, {classes}, {printable(audit.file)}", soft_wrap=True)
+    if audit.report:
+        console.print(f"See Summary in {printable(audit.report)}", soft_wrap=True)
 
 
 def _finding_row(finding: Finding) -> tuple[str, ...]:
     chance = "-" if finding.chance is None else f"{finding.chance:.1g}"
+    digits = max(2, 1 - floor(log10(abs(finding.logits) or 1)))
     correct = "-"
     if finding.correct is not None and finding.correct_of_others is not None:
         correct = f"{finding.correct:.0%} (others {finding.correct_of_others:.0%})"
@@ -181,7 +186,7 @@ def _finding_row(finding: Finding) -> tuple[str, ...]:
         finding.place,
         f"{finding.separation:.1f}",
         chance,
-        f"{finding.logits:+.2f} (others {finding.logits_of_others:+.2f})",
+        f"{finding.logits:+.{digits}f} (others {finding.logits_of_others:+.{digits}f})",
         correct,
     )
 

@@ -65,9 +65,10 @@ gapcam.audit = (() => {
     const { class_idx: c, place, members, images, cells, logits, logits_of_others: others, correct } = group;
     const where = `${members.length} of ${images} pictures share evidence at the ${place}`;
     const title = element("h3", "", named(label(c)), `: ${where}`);
+    const digits = Math.max(2, 1 - Math.floor(Math.log10(Math.abs(logits) || 1))); // two that say something
     const texts = [
-      `The outlined cells add ${signed(logits, 2)} to their score on average,`,
-      `${signed(others, 2)} to that of the others.`,
+      `The outlined cells add ${signed(logits, digits)} to their score on average,`,
+      `${signed(others, digits)} to that of the others.`,
       `There the two lie ${group.separation.toFixed(1)} standard deviations apart.`,
       rarity(group.chance),
     ];
@@ -81,8 +82,10 @@ gapcam.audit = (() => {
   }
 
   function show() {
-    const count = index.audit.groups.length;
-    byId("audit-title").textContent = count === 1 ? "1 group stands out" : `${count} groups stand out`;
+    const [count, classes] = [index.audit.groups.length, Object.keys(index.audit.scatters).length];
+    byId("audit").hidden = !classes; // not audited, or no class has enough pictures
+    const found = count === 1 ? "1 group stands out" : `${count || "No"} groups stand out`;
+    byId("audit-title").textContent = `${found} in ${classes} class${classes === 1 ? "" : "es"}`;
     byId("audit-groups").replaceChildren(...index.audit.groups.map(card));
   }
 
