@@ -133,6 +133,29 @@ def test_touch_and_screen_readers_select_with_a_box(browser, reported):
         assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
 
+@pytest.mark.parametrize("width", [380, 850, 1280])
+def test_the_tools_of_the_selection_fit_below_the_list(browser, reported, width):
+    with opened(browser, reported[1], viewport={"width": width, "height": 800}) as page:
+        if width == 380:
+            page.click("#open-list")
+        first = page.locator("#rows .row").first.bounding_box()
+        page.evaluate("gapcam.selection.set([0, 1, 2])")
+        assert page.locator("#rows .row").first.bounding_box() == first
+        right = first["x"] + first["width"]
+        for name in (
+            "#selected-count",
+            "#selected-only",
+            "#save-list",
+            "#select-none",
+            "#selected-tag",
+            "#tag-selected",
+        ):
+            box = page.locator(name).bounding_box()
+            assert box["x"] + box["width"] <= right, name
+            assert page.locator(name).evaluate("(node) => node.scrollWidth <= node.clientWidth"), name  # not cut off
+            assert box["y"] + box["height"] <= 800, name
+
+
 def test_check_marks_have_system_colors(browser, reported):
     with opened(browser, reported[1], forced_colors="active") as page:
         page.evaluate("gapcam.selection.set([0, 1])")
