@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import gumbel_r
 
-from cam.audit.separation import chances, find_group, noise, split, stand_out
+from cam.audit.separation import Split, chances, find_group, noise, split, stand_out
 
 
 def test_the_best_division_is_that_of_all_divisions():
@@ -58,12 +58,33 @@ def test_what_classes_and_cells_have_in_common_does_not_stand_out():
     assert scores[3, 7] > 100
 
 
-def test_noise_keeps_a_cell_from_standing_out():
-    contrasts = np.zeros((6, 9))
-    contrasts[2, 4] = 1
-    noises = np.zeros((6, 9))
-    noises[2, 4] = 0.5
-    assert stand_out(contrasts, noises)[2, 4] == pytest.approx(1)  # one over twice the noise
+def test_a_cell_that_differs_in_every_class_does_not_stand_out():
+    contrasts = np.random.default_rng(0).normal(scale=0.01, size=(9, 50))
+    contrasts[:, 7] = np.linspace(-1, 1, 9)
+    scores = stand_out(contrasts, np.zeros((9, 50)))
+    assert scores[8, 7] == pytest.approx(1 / (1.4826 * 0.5), rel=0.05)  # the median deviation of that cell is 0.5
+
+
+def test_cells_with_hardly_any_evidence_do_not_stand_out():
+    half = np.array([0.5, 0.5])
+    contrast = Split(half, np.array([2.0, 0]), half).contrast
+    assert contrast.tolist() == pytest.approx(np.log([0.5 * 2.1, 0.5 * 0.1]))  # a tenth of the mean spread is added
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+def test_noise_keeps_a_cell_from_standing_out(classes):
+    contrasts = np.zeros((classes, 9))
+    contrasts[1, 4] = 1
+    noises = np.zeros((classes, 9))
+    noises[1, 4] = 0.5
+    assert stand_out(contrasts, noises)[1, 4] == pytest.approx(1)  # one over twice the noise
+
+
+def test_noise_is_what_other_images_would_change():
+    rng = np.random.default_rng(0)
+    draws = [rng.gamma(1, size=(100, 200)) for _ in range(40)]
+    expected = np.std([split(values).contrast for values in draws], axis=0).mean()
+    assert noise(draws[0], rng).mean() == pytest.approx(expected, rel=0.2)
 
 
 def test_chance_is_that_of_a_gumbel_distribution():
@@ -119,6 +140,35 @@ def test_a_group_is_found_with_its_cells_and_what_they_add():
     pooled = np.sqrt((15 * there[members].var() + 45 * there[~members].var()) / 60)
     assert group.separation == pytest.approx((there[members].mean() - there[~members].mean()) / pooled)
     assert sorted(group.typical) == list(range(15))
+
+
+def test_the_whole_maps_correct_the_division_of_one_cell():
+    maps, members = maps_with_group(600, 150)
+    assert (maps[~members, 0, 5] > 0.5).sum() > 100
+    group = find_group(maps, 5, 0.5)
+    assert group is not None
+    assert (group.members != members).sum() <= 1
+
+
+def test_its_cells_have_half_of_the_largest_difference_and_touch():
+    maps, members = maps_with_group(2000, 500)
+    maps[members, 1, 5] += 8 * 0.6
+    maps[members, 0, 3] += 8 * 0.4
+    maps[members, 4, 0] += 8
+    group = find_group(maps, 5, 5.0)
+    assert group is not None
+    assert group.cells == [(0, 4), (0, 5), (1, 5)]
+
+
+def test_images_are_placed_by_what_divides_them_and_by_what_else_differs_most():
+    maps, members = maps_with_group()
+    other = np.random.default_rng(1).normal(size=60)
+    maps[:, 3:5, :2] += 5 * other[:, None, None]
+    group = find_group(maps, 5, 5.0)
+    assert group is not None
+    x, y = group.positions.T
+    assert (x[members].min() > x[~members].max(), x.min(), x.max(), y.min(), y.max()) == (True, 0, 1, 0, 1)
+    assert abs(np.corrcoef(y, other)[0, 1]) > 0.98
 
 
 def test_without_its_cells_a_logit_is_lower_by_what_they_add():
