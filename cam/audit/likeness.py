@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-_NEAR = 0.2  # of the usual distance: 2 of 2.6 million pairs of different images lay nearer (docs/audit.md)
+_NEAR = 0.2  # of the usual distance: 2 of 2.6 million pairs of different images lay nearer
 _EXACT = 1e-10  # of the square of the features: rounding of a distance between copies
 _PAIRS, _ROWS = 2000, 512  # that tell the usual distance; compared at once
 
