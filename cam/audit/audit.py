@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.audit.collect import Collected, collect, collect_features
+from cam.audit.collect import Collected, collect
 from cam.audit.likeness import near_duplicates
 from cam.audit.read import RunMaps
 from cam.audit.separation import MIN_CLASSES, MIN_IMAGES, Group, chances, find_group, noise, split, stand_out
@@ -102,9 +102,9 @@ def audit_run(
     """
     run = RunMaps.open(out, truth)
     with run.folder.locked(), TemporaryDirectory(prefix=".audit-", dir=out) as folder:
-        collected = collect(run, Path(folder) / "maps")
+        collected = collect(run, Path(folder))
         judged = list(_findings(collected, np.random.default_rng(seed)))
-        duplicates = _duplicates(run, Path(folder) / "features", seed)
+        duplicates = _duplicates(collected, seed)
         ranked = sorted(
             (finding for finding, _ in judged), key=lambda finding: (not finding.stands_out, -finding.score)
         )
@@ -123,9 +123,9 @@ def audit_run(
     return audit
 
 
-def _duplicates(run: RunMaps, file: Path, seed: int) -> list[list[str]]:
-    paths, classes, features = collect_features(run, file)
-    return [[paths[image] for image in images] for images in near_duplicates(features, classes, seed)] if paths else []
+def _duplicates(collected: Collected, seed: int) -> list[list[str]]:
+    sets = near_duplicates(collected.features, collected.predicted, seed)
+    return [[collected.paths[image] for image in collected.described[images]] for images in sets]
 
 
 def _few(collected: Collected, judged: int) -> list[str]:

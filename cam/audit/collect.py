@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cam.audit.read import PlacedMap, RunMaps
 from cam.errors import UsageError
 from cam.files import open_whole
+from cam.report.packing import unpack
 
 _SHIFT = 0.02  # of a side: images whose cells lie farther from those of the first one are counted
 
@@ -27,25 +28,30 @@ class Collected:
     maps: NDArray[np.float32]  # (M, h, w), logits, in a file
     images: NDArray[np.int64]  # (M,), which image
     classes: NDArray[np.int64]  # (M,), class of the map
+    features: NDArray[np.float32]  # (F, K), averaged over the positions, in a file; of the images that have them stored
+    described: NDArray[np.int64]  # (F,), which image
+    predicted: NDArray[np.int64]  # (F,), its class
     extents: NDArray[np.float64]  # (M, 4): y0, x0, y1, x1 of the outer cells' centers, shares of the photograph
     notes: list[str]  # what was left out or assumed
 
 
-def collect(run: RunMaps, file: Path) -> Collected:
-    """Write the maps of a run into a file, on the grid of the first; UsageError if none can be read."""
+def collect(run: RunMaps, folder: Path) -> Collected:
+    """Write maps, on the grid of the first, and features of a run into files; UsageError if no map can be read."""
     paths: list[str] = []
     labels: dict[int, str] = {}
     problems: list[str] = []
     correct, images, classes, extents = array("d"), array("q"), array("q"), array("d")
+    described, predicted = array("q"), array("q")
     grid: tuple[int, int] | None = None
     resized = missing = 0
-    with open_whole(file) as stored:
+    with open_whole(folder / "maps") as stored, open_whole(folder / "features") as stored_features:
         for record in run.records():
             named = {
                 chosen["class_idx"]: chosen["label"] for chosen in (record["predicted"], record["truth"]) if chosen
             }
             try:
-                maps = {class_idx: run.map_of(record, class_idx) for class_idx in named}
+                entry = run.entry(record)
+                maps = {class_idx: run.map_of(record, class_idx, entry) for class_idx in named}
             except UsageError as error:
                 problems.append(error.problem)
                 continue
@@ -59,6 +65,10 @@ def collect(run: RunMaps, file: Path) -> Collected:
                 images.append(len(paths))
                 classes.append(class_idx)
                 extents.extend(_extent(placed))
+            if "features" in entry:  # not in runs of earlier versions
+                stored_features.write(unpack(entry["features"]).tobytes())
+                described.append(len(paths))
+                predicted.append(record["predicted"]["class_idx"])
             paths.append(record["path"])
             correct.append(np.nan if record["correct"] is None else record["correct"])
             labels |= named
@@ -69,12 +79,19 @@ def collect(run: RunMaps, file: Path) -> Collected:
         paths=paths,
         correct=np.array(correct),
         labels=labels,
-        maps=np.memmap(file, np.float32, "r", shape=(len(images), *grid)),
+        maps=np.memmap(folder / "maps", np.float32, "r", shape=(len(images), *grid)),
         images=np.array(images),
         classes=np.array(classes),
+        features=_features(folder / "features", len(described)),
+        described=np.array(described),
+        predicted=np.array(predicted),
         extents=places,
         notes=_notes(problems, missing, resized, grid, places),
     )
+
+
+def _features(file: Path, images: int) -> NDArray[np.float32]:
+    return np.memmap(file, np.float32, "r").reshape(images, -1) if images else np.empty((0, 0), np.float32)
 
 
 def _on_grid(cam: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
@@ -100,24 +117,3 @@ def _notes(
         f"cells are places of the input, which shows another part of {elsewhere} images than of the first": elsewhere,
     }
     return [note for note, count in notes.items() if count]
-
-
-def collect_features(run: RunMaps, file: Path) -> tuple[list[str], NDArray[np.int64], NDArray[np.float32]]:
-    """Write the mean features of the images of a run into a file: paths, predicted classes (N,), features (N, K).
-
-    Images whose features are not stored are left out.
-    """
-    paths: list[str] = []
-    classes = array("q")
-    channels = 0
-    with open_whole(file) as stored:
-        for record in run.records():
-            features = run.features_of(record)
-            if features is not None:
-                channels = len(features)
-                stored.write(features.tobytes())
-                paths.append(record["path"])
-                classes.append(record["predicted"]["class_idx"])
-    if not paths:
-        return [], np.empty(0, np.int64), np.empty((0, 0), np.float32)
-    return paths, np.array(classes), np.memmap(file, np.float32, "r", shape=(len(paths), channels))

@@ -78,25 +78,24 @@ class RunMaps:
                     grade(record, self.truth, self.evidence.model["labels"]) if self.truth and self.evidence else record
                 )
 
-    def map_of(self, record: Record, class_idx: int) -> PlacedMap | None:
-        """Read the map of a class; None if it is not stored, UsageError if its file is missing or damaged."""
+    def entry(self, record: Record) -> dict[str, Any]:
+        """Read what a report lists of an image, empty without a report; UsageError if its file is damaged."""
+        return self.evidence.entry(record) if self.evidence else {}
+
+    def map_of(self, record: Record, class_idx: int, entry: dict[str, Any] | None = None) -> PlacedMap | None:
+        """Read the map of a class; None if it is not stored, UsageError if its file is missing or damaged.
+
+        `entry` is that of the image if it has been read.
+        """
         if self.evidence is None:
             return self._from_file(record, class_idx)
         if class_idx == record["predicted"]["class_idx"]:
-            positions = self.evidence.entry(record)["preview"]
+            positions = (entry or self.entry(record))["preview"]
             cam: NDArray[np.float32] | None = unpack(positions["map"])
         else:
             positions = self.evidence.details(record)
             cam = self.evidence.cam(positions, class_idx)
         return None if cam is None else PlacedMap(cam, np.array(positions["rows"]), np.array(positions["columns"]))
-
-    def features_of(self, record: Record) -> NDArray[np.float32] | None:
-        """Read the features of an image, averaged over the positions: (K,); None if they are not stored."""
-        try:
-            packed = self.evidence and self.evidence.entry(record).get("features")
-        except UsageError:  # map_of says so
-            return None
-        return unpack(packed) if packed else None
 
     def scored_maps(self, record: Record, classes: Iterable[int]) -> dict[int, ScoredMap]:
         """Read the maps of classes with their scores, without those that are not stored; UsageError as `map_of`."""
