@@ -157,15 +157,14 @@ def first_line(error: Exception) -> str:
 
 
 def torchvision_networks() -> Iterator[tuple[str, Build]]:
-    """All classification builders, at the input sizes of their default weights."""
+    """All classification builders, at the input sizes of their default weights; ViTs at that of their builders."""
     for name in models.list_models(module=models):
 
         def build(name: str = name) -> tuple[nn.Module, tuple[int, int, int]]:
             torch.manual_seed(0)
-            size = models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
-            options: dict[str, object] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-            if name.startswith("vit"):  # the position embedding has one size
-                options["image_size"] = size
+            is_vit = name.startswith("vit")  # the position embedding has one size
+            size = SIDE if is_vit else models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
+            options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
             return prepared(models.get_model(name, weights=None, **options), (3, size, size))
 
         yield name, build
