@@ -80,6 +80,10 @@ def test_grid_of_digits_as_json_with_maps_from_files(run, digits, tmp_path):
     assert values(result.output)["logit", "hit 2x2"] > 0.7
     assert values(result.output)["gaussian", "share 2x2"] == pytest.approx(0.25, abs=0.01)
     (tmp_path / "gradcam").mkdir()
+    empty = run(*arguments, "--maps", tmp_path / "gradcam")
+    assert empty.exit_code == 2
+    assert "gradcam has no .npy file" in empty.output
+    np.save(tmp_path / "gradcam" / "other.npy", np.zeros((2, 2)))
     missing = run(*arguments, "--maps", tmp_path / "gradcam")
     assert missing.exit_code == 2
     assert "gradcam/mosaic-2x2-000.png.npy' cannot be read" in missing.output
@@ -211,6 +215,7 @@ def test_placement_by_other_methods_and_in_an_earlier_layer(run, tmp_path):
 
 def test_two_methods_with_one_name_are_an_error(run, tmp_path):
     (tmp_path / "gaussian").mkdir()
+    np.save(tmp_path / "gaussian" / "five.npy", np.zeros((2, 2)))
     result = run("evaluate", "faithfulness", SAMPLES / "five.png", "-m", "digits", "--maps", tmp_path / "gaussian")
     assert result.exit_code == 2
     assert "Rename the folder" in result.output

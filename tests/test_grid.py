@@ -144,8 +144,7 @@ def test_the_saved_map_of_the_class_comes_before_that_of_the_image(tmp_path):
 )
 def test_a_bad_map_is_an_error(tmp_path, content, words):
     (tmp_path / "a").mkdir()
-    if content is not None:
-        np.save(tmp_path / "a/dog.npy", content, allow_pickle=True)
+    np.save(tmp_path / ("a/cat.npy" if content is None else "a/dog.npy"), content, allow_pickle=True)
     with pytest.raises(ImageError, match=words):
         saved_maps(tmp_path).heats(request())
 

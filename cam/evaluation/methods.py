@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.preprocessing import Fit
-from cam.errors import ImageError
+from cam.errors import ImageError, UsageError
 from cam.explanations.compute import build_explanations, compute_maps
 from cam.explanations.forward import ForwardResult, result_or_raise, run_forward
 from cam.explanations.options import ExplainOptions, OneClass
@@ -122,8 +122,11 @@ def saved_maps(folder: Path) -> Method:
     """Make a method of maps that another tool wrote: `.npy` files of (H, W) numbers, named after their images.
 
     The map of class 3 in `a/dog.jpg` is `a/dog.jpg.3.npy`, `a/dog.jpg.3-LABEL.npy` (as `cam explain --save heat`
-    writes it), `a/dog.jpg.npy` or `a/dog.npy`; the first that exists is read.
+    writes it), `a/dog.jpg.npy` or `a/dog.npy`; the first that exists is read. UsageError if the folder has none.
     """
+    if next(folder.rglob("*.npy"), None) is None:
+        remedy = "Write the map of a/dog.jpg, (H, W) numbers, to a/dog.npy in it"
+        raise UsageError(f"--maps {folder} has no .npy file", remedy)
 
     def heats(request: MapRequest) -> dict[int, Heat]:
         return {class_idx: _read_map(folder, request, class_idx) for class_idx in request.class_idxs}
