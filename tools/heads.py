@@ -79,7 +79,7 @@ def main() -> int:
     title, what, page, networks = {
         "torchvision": (
             "the torchvision classifiers",
-            "all classification builders of torchvision, at the input size of their default weights (ViTs at 224 pixels)",
+            "all classification builders of torchvision, at the input size of their default weights (ViTs: 224)",
             "heads.md",
             torchvision_networks,
         ),
