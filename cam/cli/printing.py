@@ -148,7 +148,7 @@ def show_audit(audit: Audit) -> None:
     console = _console()
     shown = audit.standing_out or audit.findings[:1]
     names = Column("class", overflow="fold"), Column("group", no_wrap=True), "place"
-    table = Table(*names, "D", "chance", "logit from there", "correct", box=None)
+    table = Table(*names, "sd apart", "chance", "logit from there", "correct", box=None)
     for finding in shown:
         table.add_row(*(printable(cell) for cell in _finding_row(finding)))
     if shown:
