@@ -87,6 +87,8 @@ def test_a_planted_tag_is_named_first(tmp_path, report):
     # Each of the four pixels has the feature 1 - 0.5 in full color, weighted by 8, in a mean over 144.
     assert finding.logits == pytest.approx(4 * 8 * 0.5 / 144, rel=0.01)
     assert finding.correct == 1
+    assert [channel for channel, _ in finding.channels[:1]] == ([2] if report else [])  # only a report has features
+    assert all(separation > 0 for _, separation in finding.channels)
     assert (len(audit.paths), audit.classes, audit.grid) == (360, 6, (12, 12))
 
 

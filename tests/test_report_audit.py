@@ -38,6 +38,7 @@ def test_the_summary_shows_a_group_with_its_photographs(browser: Browser, audite
         text = page.inner_text("#audit article p")
         assert "add +0.11 to their score on average, +0.00 to that of the others" in text
         assert "Right: 100.0 %, of the others 100.0 %." in text
+        assert "Of the features, they have more of channels 2" in text
         members = page.locator(".member")
         assert members.count() == 6
         page.wait_for_function("document.querySelectorAll('.member path[d]').length === 24")

@@ -23,6 +23,7 @@ from cam.version import VERSION
 
 MAX_CHANCE = 0.01  # above which a group does not stand out
 MIN_SCORE = 2.0  # the same where classes are too few to tell chance: 20 clean classes had at most 1.4
+_CHANNELS = 3  # named of a group
 _LISTED, _SHOWN = 10, 2000  # groups that do not stand out; images of a class in its scatter
 
 
@@ -43,6 +44,7 @@ class Finding:
     stands_out: bool
     logits: float  # that the cells add to the score of a member; without them its logit is lower by as much
     logits_of_others: float  # that they add to the scores of the other images of the class
+    channels: list[tuple[int, float]]  # of the features, that members have more of, with D; the three clearest
     correct: float | None  # share of the members that are predicted correctly; None if that is not known
     correct_of_others: float | None
 
@@ -200,9 +202,25 @@ def _describe(collected: Collected, rows: NDArray[np.int64], group: Group) -> di
         "separation": group.separation,
         "logits": group.logits,
         "logits_of_others": group.logits_of_others,
+        "channels": _channels(collected, images, group.members),
         "correct": _share_correct(collected.correct[images[group.members]]),
         "correct_of_others": _share_correct(collected.correct[images[~group.members]]),
     }
+
+
+def _channels(collected: Collected, images: NDArray[np.int64], members: NDArray[np.bool_]) -> list[tuple[int, float]]:
+    """The channels that most set members apart from the others of their class; none if features are not stored."""
+    stored = np.isin(images, collected.described)
+    inside, outside = (
+        collected.features[np.searchsorted(collected.described, images[stored & side])].astype(np.float64)
+        for side in (members, ~members)
+    )
+    if not len(inside) or not len(outside):
+        return []
+    pooled = np.sqrt((len(inside) * inside.var(0) + len(outside) * outside.var(0)) / (len(inside) + len(outside)))
+    apart = (inside.mean(0) - outside.mean(0)) / (pooled + 1e-3 * pooled.max() + 1e-12)
+    clearest = np.argsort(-apart, kind="stable")[:_CHANNELS]
+    return [(int(channel), float(apart[channel])) for channel in clearest if apart[channel] > 0]
 
 
 def _place(center: NDArray[np.float64]) -> str:

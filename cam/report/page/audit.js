@@ -72,6 +72,8 @@ gapcam.audit = (() => {
       `There the two lie ${group.separation.toFixed(1)} standard deviations apart.`,
       rarity(group.chance),
     ];
+    const channels = group.channels.map(([channel]) => channel).join(", ");
+    if (channels) texts.push(`Of the features, they have more of channels ${channels}.`);
     const known = correct !== null && group.correct_of_others !== null;
     if (known) texts.push(`Right: ${percent(correct)}, of the others ${percent(group.correct_of_others)}.`);
     const all = element("button", "", `Show ${pictures(members.length)}`);
