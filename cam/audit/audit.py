@@ -22,7 +22,7 @@ from cam.runs.folder import fingerprint
 from cam.version import VERSION
 
 MAX_CHANCE = 0.01  # above which a group does not stand out
-MIN_SCORE = 2.0  # the same where classes are too few to tell chance: 20 clean classes had at most 1.4
+MIN_SCORE = 2.0  # below which it does not where classes are too few to tell chance
 _CHANNELS = 3  # named of a group
 _LISTED, _SHOWN = 10, 2000  # groups that do not stand out; images of a class in its scatter
 
@@ -86,9 +86,7 @@ class Audit:
         return found
 
 
-def audit_run(
-    out: Path, truth: str | None = None, seed: int = 0, notify: Callable[[str], object] = lambda text: None
-) -> Audit:
+def audit_run(out: Path, truth: str | None = None, notify: Callable[[str], object] = lambda text: None) -> Audit:
     """Look for groups of images whose evidence does not belong with the rest of their class, and write audit.json.
 
     A run with a report gets its report.html written again, with the groups.
@@ -96,7 +94,7 @@ def audit_run(
     The images of a class are those predicted as it and, where the truth is known, those that belong to it. Their maps
     are compared cell by cell; no network is run. Needs a finished run that kept maps in logits (`--report` or `--save
     cam`). They lie in a file meanwhile, those of one class at a time in memory. `truth` and `notify` are as for
-    `write_report`, and `seed` is that of the bootstrap.
+    `write_report`. The same run gives the same results.
 
     Raises:
         UsageError: the run kept no maps, or none can be read.
@@ -105,8 +103,8 @@ def audit_run(
     run = RunMaps.open(out, truth)
     with run.folder.locked(), TemporaryDirectory(prefix=".audit-", dir=out) as folder:
         collected = collect(run, Path(folder))
-        judged = list(_findings(collected, np.random.default_rng(seed)))
-        duplicates = _duplicates(collected, seed)
+        judged = list(_findings(collected))
+        duplicates = _duplicates(collected)
         ranked = sorted(
             (finding for finding, _ in judged), key=lambda finding: (not finding.stands_out, -finding.score)
         )
@@ -125,8 +123,8 @@ def audit_run(
     return audit
 
 
-def _duplicates(collected: Collected, seed: int) -> list[list[str]]:
-    sets = near_duplicates(collected.features, collected.predicted, seed)
+def _duplicates(collected: Collected) -> list[list[str]]:
+    sets = near_duplicates(collected.features, collected.predicted)
     return [[collected.paths[image] for image in collected.described[images]] for images in sets]
 
 
@@ -145,13 +143,13 @@ def _few(collected: Collected, judged: int) -> list[str]:
     return [note for note, holds in notes.items() if holds]
 
 
-def _findings(collected: Collected, rng: np.random.Generator) -> Iterator[tuple[Finding, Scatter]]:
+def _findings(collected: Collected) -> Iterator[tuple[Finding, Scatter]]:
     """The group that stands out most in each class that has enough images."""
     classes, counts = np.unique(collected.classes, return_counts=True)
     classes = classes[counts >= MIN_IMAGES]
     if not len(classes):
         return
-    splits, noises = [], []
+    splits, noises, rng = [], [], np.random.default_rng(0)
     for class_idx in classes:
         values = collected.maps[collected.classes == class_idx].reshape(-1, collected.maps[0].size)
         splits.append(split(values))

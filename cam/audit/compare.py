@@ -89,7 +89,7 @@ def compare_runs(a: Path, b: Path, progress: Callable[[object], object] = lambda
                 continue
             rows.append(_compare(sides, (record, other)))
             found_class = found_class or any(None not in pair for pair in match_classes(sides, (record, other)))
-            notes.update(_remarks(rows[-1], record, other))
+            notes.update(_notes_on(rows[-1], record, other))
     if not rows:
         first = next(sides[1].run.records())["name"]
         problem = f"{str(a)!r} and {str(b)!r} have no image of the same name, but {only_a[0]!r} and {first!r}"
@@ -144,8 +144,8 @@ def _probability(record: Record) -> float | None:
     return next((one["probability"] for one in record["targets"] if one["class_idx"] == predicted), None)
 
 
-def _remarks(row: Row, a: Record, b: Record) -> Iterator[str]:
-    """What to say of an image, once for all to which it applies."""
+def _notes_on(row: Row, a: Record, b: Record) -> Iterator[str]:
+    """What to note of an image; a note is given once, with the number of images."""
     if a["bytes"] != b["bytes"] or a["size"] != b["size"]:
         yield "other files of the same name in B"
     if row["error"] is None and row["moved"] is None:
@@ -180,7 +180,7 @@ def _summarize(sides: tuple[Side, Side], rows: list[Row], only_a: list[str], not
         "moved_from": MOVED,
         "largest_adding_error": max(errors, default=None),
         "by_class": _by_class(rows),
-        "notes": [f"{count} image{'s' * (count != 1)} with {remark}" for remark, count in notes.items()],
+        "notes": [f"{count} image{'s' * (count != 1)} with {note}" for note, count in notes.items()],
     }
 
 

@@ -7,18 +7,17 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-_NEAR = 0.2  # of the usual distance: 2 of 2.6 million pairs of different images lay nearer
+_NEAR = 0.2  # of the usual distance: different images hardly ever lie nearer
 _EXACT = 1e-10  # of the square of the features: rounding of a distance between copies
 _PAIRS, _ROWS = 2000, 512  # that tell the usual distance; compared at once
 
 
-def near_duplicates(features: NDArray[np.floating], classes: NDArray[np.integer], seed: int = 0) -> list[list[int]]:
+def near_duplicates(features: NDArray[np.floating], classes: NDArray[np.integer]) -> list[list[int]]:
     """Find sets of images with nearly the same features.
 
     Args:
         features: averaged over the positions, (N, K).
         classes: (N,); only images of one class are compared.
-        seed: of the pairs that tell the usual distance.
 
     Returns:
         Indices of the images of each set, in order. Two of a set are alike, or linked by others that are: their
@@ -28,7 +27,7 @@ def near_duplicates(features: NDArray[np.floating], classes: NDArray[np.integer]
         >>> near_duplicates(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1e-3], [1.0, 1.0]]), np.zeros(4, int))
         [[0, 2]]
     """
-    near = _NEAR * _usual_distance(features, classes, np.random.default_rng(seed))
+    near = _NEAR * _usual_distance(features, classes)
     squares = np.square(features, dtype=np.float64).sum(1)
     pairs = [np.empty((2, 0), int)]
     for class_idx in np.unique(classes):
@@ -47,8 +46,9 @@ def near_duplicates(features: NDArray[np.floating], classes: NDArray[np.integer]
     return sorted(part.tolist() for part in parts if len(part) > 1)
 
 
-def _usual_distance(features: NDArray[np.floating], classes: NDArray[np.integer], rng: np.random.Generator) -> float:
-    """The median distance of two images of one class; 0 if no class has two."""
+def _usual_distance(features: NDArray[np.floating], classes: NDArray[np.integer]) -> float:
+    """The median distance of two images of one class, of a sample of pairs; 0 if no class has two."""
+    rng = np.random.default_rng(0)
     order = np.argsort(classes, kind="stable")
     of_class = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
     several = [images for images in of_class if len(images) > 1]

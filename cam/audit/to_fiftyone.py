@@ -21,7 +21,7 @@ _SAMPLES = 500  # in memory at once
 
 
 def import_fiftyone(name: str) -> Any:
-    """Import FiftyOne, which has a database of its own, for a new dataset.
+    """Import FiftyOne, and see that its database runs and has no dataset of that name.
 
     Raises:
         ModelError: FiftyOne is not installed, or its database does not run.

@@ -9,7 +9,7 @@ import click
 
 from cam.cli.command import Command, option_group
 from cam.cli.options import json_option, truth_option
-from cam.cli.values import PATH, whole_number
+from cam.cli.values import PATH
 
 _run = option_group("Run")
 
@@ -17,10 +17,9 @@ _run = option_group("Run")
 @click.command(cls=Command)
 @click.argument("out", metavar="OUT", type=PATH)
 @truth_option
-@_run("--seed", type=whole_number(0), default=0, help="Random seed.")
 @_run("--fiftyone", metavar="NAME", help="Also make this FiftyOne dataset; needs gapcam[fiftyone].")
 @json_option
-def audit(out: Path, truth: str | None, seed: int, fiftyone: str | None, as_json: bool) -> None:
+def audit(out: Path, truth: str | None, fiftyone: str | None, as_json: bool) -> None:
     """Find shortcuts, such as a watermark, in the images of a run.
 
     OUT is the folder of a run made with --report or --save cam. The maps of each class are compared cell by cell, and
@@ -36,7 +35,7 @@ def audit(out: Path, truth: str | None, seed: int, fiftyone: str | None, as_json
         from cam.audit.to_fiftyone import import_fiftyone, write_dataset
 
         import_fiftyone(fiftyone)  # an error before the work
-    found = audit_run(out, truth, seed, lambda line: show_notes([line], silent=False))
+    found = audit_run(out, truth, lambda line: show_notes([line], silent=False))
     if fiftyone and (missing := write_dataset(fiftyone, found, truth)):
         show_notes([f"--fiftyone {fiftyone}: left out {missing} images whose files are not there"], silent=False)
     if as_json:

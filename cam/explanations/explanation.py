@@ -333,7 +333,7 @@ class Explanation:
             return ""
         if self.exactness == "reference":
             return f"{METHODS[self.method]} (not complete)"
-        runs = f"{self.runs} {RUNS[self.method]}"
+        runs = f"{self.runs} {RUNS[self.method].removesuffix('s' * (self.runs == 1))}"
         noise = f", sampling error {_percent(self.sampling_error)}" if self.sampling_error else ""
         return f"complete to {_percent(self._missing)}, {METHODS[self.method]}, {runs}{noise}"
 

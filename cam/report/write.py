@@ -6,14 +6,17 @@ import json
 import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from cam.classifiers.activations import Activation, activate
 from cam.classifiers.truth import Truth, describe_unmatched
 from cam.drawing.colormaps import lookup
 from cam.files import write_whole
@@ -110,14 +113,10 @@ def _make_index(run: RunEvidence, true_classes: Mapping[str, int], *, loads_file
     }
 
 
-def _probability(logits: NDArray[np.float32], class_idx: int, activation: str) -> float | None:
+def _probability(logits: NDArray[np.float32], class_idx: int, activation: Activation) -> float | None:
     """The probability of a class by logits (C,); None if they are values."""
-    if activation == "none":
-        return None
-    scores = logits.astype(np.float64)
-    if activation == "sigmoid":
-        return float(1 / (1 + np.exp(-scores[class_idx])))
-    return float(np.exp(scores[class_idx] - np.logaddexp.reduce(scores)))
+    probability = float(activate(torch.from_numpy(logits)[None], activation)[0, class_idx])
+    return None if isnan(probability) else probability
 
 
 def _read_audit(run: RunEvidence, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

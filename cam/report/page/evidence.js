@@ -51,7 +51,8 @@ gapcam.evidence = (() => {
     const [sum, otherSum = 0] = classes.map((one) => picture.mapLogits[one] - baseOf(picture, one));
     const error = Math.max(1e-4, Math.abs(missed - other) / Math.max(1e-30, Math.abs(sum - otherSum)));
     const count = Math.max(...classes.map((one) => picture.runs[picture.position.get(one)]));
-    return `complete to ${Number((100 * error).toPrecision(1))} %, ${name}, ${count} ${runs}`;
+    const counted = count === 1 ? runs.slice(0, -1) : runs;
+    return `complete to ${Number((100 * error).toPrecision(1))} %, ${name}, ${count} ${counted}`;
   }
 
   const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
