@@ -23,7 +23,7 @@ from cam.version import VERSION
 
 ROOT = Path(__file__).parents[1]
 GRID = [side // 4 for side in CARD["preprocessing"]["crop"]]  # of the embedded model
-GROUPS = ["Inputs", "Model", "What to explain", "Picture", "Speed", "Run", "Limits"]
+GROUPS = ["Inputs", "Model", "What to explain", "Picture", "Clips", "Speed", "Run", "Limits"]
 
 
 def program(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

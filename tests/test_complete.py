@@ -13,6 +13,7 @@ from torch import nn
 
 import cam
 from cam.errors import HeadError, UsageError
+from cam.explanations.texts import how_computed
 from cam.heads import cut
 from cam.heads.copies import random_inputs
 from cam.heads.cut import _layouts
@@ -273,7 +274,10 @@ def test_an_explanation_says_how_it_was_computed(device):
     assert explanation.nodes >= 8
     assert explanation.permutations is None
     assert explanation.completeness_error < 0.01
-    assert [replace(explanation, runs=runs)._how().rpartition(", ")[2] for runs in (1, 8)] == ["1 node", "8 nodes"]
+    assert [how_computed(replace(explanation, runs=runs)).rpartition(", ")[2] for runs in (1, 8)] == [
+        "1 node",
+        "8 nodes",
+    ]
     record = explanation.to_dict()
     assert {"exactness": "complete", "method": "integrated", "nodes": explanation.nodes}.items() <= record.items()
     shapley = cam.explain_batch(cam.wrap(network, input_size=32, method="shapley"), BATCH.to(device))[0]

@@ -82,7 +82,11 @@ def test_figures_of_a_digit_have_its_heat_where_the_peak_is(tmp_path: Path) -> N
     for name in FIGURES[:3]:
         assert min(read_image(tmp_path / name).shape[:2]) > 300
     with Image.open(tmp_path / "heat.webp") as film:
-        assert film.n_frames == 4
+        assert (film.n_frames, film.info["loop"]) == (4, 0)
+        for number in range(4):
+            film.seek(number)
+            film.load()
+            assert film.info["duration"] == 250
     painted = overlay_heat(result, 1, 1)
     y, x = np.rint(result.equivariance.peak.points[1, 1]).astype(int)
     assert painted.shape == (288, 288, 3)  # enlarged

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cam.drawing.colormaps import lookup
-from cam.drawing.legend import _bar, _clean, _length, _number, _shorten, _ticks, with_legend
+from cam.drawing.legend import _bar, _number, _ticks, clean, shorten, text_length, with_legend
 from cam.explanations.explanation import Explanation, OtherClass
 from cam.maps.geometry import Frame, stretched
 
@@ -115,7 +115,7 @@ def test_the_bar_of_a_sequential_scale_begins_with_gray() -> None:
 @pytest.mark.parametrize("vmax", [0.002, 0.003])
 def test_of_numbers_that_do_not_fit_the_zero_and_every_other_one_are_written(vmax: float, monkeypatch) -> None:
     texts: list[str] = []
-    monkeypatch.setattr("cam.drawing.legend._write", lambda gray, corner, text, *_: texts.append(text))
+    monkeypatch.setattr("cam.drawing.legend.write_text", lambda gray, corner, text, *_: texts.append(text))
     _bar.cache_clear()
     legend(375, 500, vmax=vmax)
     _bar.cache_clear()
@@ -143,25 +143,25 @@ def test_any_text_can_be_drawn(title: str, details: str) -> None:
 
 
 def test_texts_are_cleaned() -> None:
-    assert _clean("a\x00b\x1b[31m\u202e c") == "ab[31m c"
-    assert _clean(" two\nlines\tand\u00a0more ") == "two lines and more"
-    assert _clean("café Überraschung") == "cafe Uberraschung"
-    assert _clean("caf\udce9") == "caf?"
+    assert clean("a\x00b\x1b[31m\u202e c") == "ab[31m c"
+    assert clean(" two\nlines\tand\u00a0more ") == "two lines and more"
+    assert clean("café Überraschung") == "cafe Uberraschung"
+    assert clean("caf\udce9") == "caf?"
 
 
 @given(st.text("abc WiI", max_size=60), st.integers(0, 300))
 @settings(max_examples=60)
 def test_long_texts_are_shortened_as_little_as_needed(text: str, width: int) -> None:
-    short = _shorten(text, 13, width)
-    if _length(text, 13) <= width:
+    short = shorten(text, 13, width)
+    if text_length(text, 13) <= width:
         assert short == text
         return
     assert short.endswith("…")
     prefix = short.removesuffix("…")
     assert text.startswith(prefix)
-    assert _length(short, 13) <= width or prefix == ""
+    assert text_length(short, 13) <= width or prefix == ""
     longer = text[: len(prefix) + 1]
-    assert _length(longer.rstrip() + "…", 13) > width or longer.isspace() or longer[-1] == " "
+    assert text_length(longer.rstrip() + "…", 13) > width or longer.isspace() or longer[-1] == " "
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from cam.cli.command import NOTHING_DONE, SOME_FAILED, STOPPED, Command, option_group, select
 from cam.cli.options import (
@@ -52,6 +53,7 @@ _SHARD = Value(
     lambda shard: len(shard) == 2 and 1 <= shard[0] <= shard[1],
 )
 _SECONDS = Value("X", float, "a number above 0", lambda seconds: seconds > 0)
+_SECOND = Value("X", float, "seconds from the beginning of the clip", lambda second: 0 <= second < inf)
 _FORMAT = click.Choice(["jpg", "png", "webp"])
 _ENGINE = click.Choice(["auto", "eager", "compile", "onnxruntime"])
 _PRECISION = click.Choice(["float32", "bfloat16", "float16"])
@@ -60,6 +62,7 @@ _target = option_group("What to explain")
 _picture = option_group("Picture")
 _speed = option_group("Speed")
 _run = option_group("Run")
+_clip = option_group("Clips")
 _limit = option_group("Limits")
 
 
@@ -96,6 +99,10 @@ _limit = option_group("Limits")
 @_picture("--box-share", type=float, metavar="X", default=0.2, help="Box threshold, a share of the map's maximum.")
 @_picture("--format", "format_", type=_FORMAT, default="jpg", help="Format of the overlays.")
 @_picture("--max-side", type=whole_number(1), help="Longer side of the overlays; smaller is faster.")
+@_clip("--every", type=whole_number(1), default=1, help="Take every N-th frame only.")
+@_clip("--start", type=_SECOND, default=0, help="Begin at this second.")
+@_clip("--end", type=_SECOND, show_default="the clip's own", help="End at this second.")
+@_clip("--frames", is_flag=True, help="Animated GIF and WebP are clips, not their first frame.")
 @_speed("--batch-size", type=whole_number(1), show_default="4 per core, 32 on a GPU", help="Images in a forward pass.")
 @_speed("--engine", type=_ENGINE, default="auto", help="auto, eager, compile or onnxruntime.")
 @_speed("--precision", type=_PRECISION, default="float32", help="On CUDA: float32, bfloat16 or float16.")
@@ -115,8 +122,8 @@ _limit = option_group("Limits")
 def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> None:
     """Draw heat maps of a model's evidence on the original images.
 
-    INPUT is an image, a folder (with all folders below it), a glob, or a .zip or .tar archive. Brackets hold
-    defaults.
+    INPUT is an image, a clip (.mp4, .mov, .avi, .mkv, .webm), a folder (with all folders below it), a glob, or a .zip
+    or .tar archive. Brackets hold defaults.
 
     Example: cam explain photos/ -m squeezenet1_1 -o out --target top5
 
@@ -152,7 +159,8 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         count = len(shard(pictures, options["shard"]))
         arguments = {param.opts[-1].lstrip("-"): ctx.params[param.name] for param in ctx.command.params if param.name}
         with guarded(), progress(count, silent) as run_table.advance:
-            settings = _run_options(classifier, options, truth)
+            follow = ctx.get_parameter_source("target") is not ParameterSource.COMMANDLINE
+            settings = _run_options(classifier, options, truth, follow=follow)
             run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out)
         show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])
         if options["report"] and not options["shard"] and run.explained:
@@ -181,10 +189,12 @@ def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Cou
         import_extra("pyarrow", "parquet", "--parquet")
     check_output([*inputs, *listed], options["out"])
     patterns = options["pattern"]
-    return find_pictures(inputs, exclude=options["out"], patterns=patterns, listed=listed, left_out=left_out)
+    return find_pictures(
+        inputs, exclude=options["out"], patterns=patterns, listed=listed, left_out=left_out, videos=True
+    )
 
 
-def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth) -> RunOptions:
+def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth, *, follow: bool) -> RunOptions:
     """Make the options of the library from those of the command line."""
     from cam.explanations.options import (
         ExplainOptions,
@@ -196,6 +206,7 @@ def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth) 
     )
     from cam.images.read import Limits
     from cam.images.samples import ReadOptions
+    from cam.images.video import ClipOptions
     from cam.report.evidence import EvidenceWriter
     from cam.runs.options import RunOptions
 
@@ -217,6 +228,8 @@ def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth) 
         outputs=(EvidenceWriter(),) if options["report"] else (),
         truth=truth,
         read=ReadOptions(**select(options, "value_range", "bands")),
+        clips=ClipOptions(**select(options, "frames", "every", "start", "end")),
+        follow=follow,
         limits=Limits(options["max_pixels"], options["max_bytes"], options["timeout"]),
         **select(options, "scale", "boxes", "box_share", "opacity", "colormap", "photo", "contours", "max_side"),
         **select(options, "engine", "precision", "batch_size", "shard", "on_error", "overwrite", "csv", "parquet"),

@@ -71,9 +71,9 @@ def invariance(ctx: click.Context, /, picture: Path | None, out: Path, **options
     if options["box"] and options["mask"]:
         raise click.UsageError("--box and --mask both select the object. Give one of them.")
 
-    from cam.invariance.figures import check_matplotlib
+    from cam.invariance.figures import check_libraries
 
-    check_matplotlib()
+    check_libraries()
     if picture:
         _move(picture, out, options, ctx.params)
         return

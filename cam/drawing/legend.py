@@ -17,7 +17,7 @@ from cam.drawing.colormaps import paint, to_color_indices
 from cam.drawing.overlay import CONTOUR
 
 MIN_WIDTH = 280  # pixels, of an image with a legend
-_PAPER, _INK, _PALE = 250, 24, 104  # grays
+PAPER, INK, PALE = 250, 24, 104  # grays
 BAR_GRAY = 140  # under the colors of the bar
 
 
@@ -43,32 +43,38 @@ def with_legend(
     not set yet.
     """
     height, width = size
-    level = round(math.log(min(max(13, min(width, 2 * height) / 46), 150) / 13, 1.25))
-    letter = round(13 * 1.25**level)  # size in pixels; of a few sizes, so that a run draws each letter only once
+    letter = letter_size(size)
     right = max(width, MIN_WIDTH) - letter
     side_by_side = right - letter >= 32 * letter
     bar_left = right - 15 * letter if side_by_side else letter
     text_width = (bar_left - 2 * letter if side_by_side else right) - letter
 
-    rows = [(line, 1.35 * letter, _INK, 1.8) for line in _wrap(_clean(title), 1.35 * letter, text_width)]
-    rows += [(_clean(details), letter, _INK, 1.45)]
-    rows += [(_clean(note), 0.85 * letter, _PALE, 1.25) for note in notes]
+    rows = [(line, 1.35 * letter, INK, 1.8) for line in _wrap(clean(title), 1.35 * letter, text_width)]
+    rows += [(clean(details), letter, INK, 1.45)]
+    rows += [(clean(note), 0.85 * letter, PALE, 1.25) for note in notes]
     rows = [row for row in rows if row[0]]
     text_bottom = round(letter * (1 + sum(step for *_, step in rows)))
     bar = _bar(right - bar_left, letter, vmax, colormap, opacity, unit, ends, signed, contours)
     bar_top = letter if side_by_side else text_bottom + letter // 3
-    strip = np.full((max(text_bottom, bar_top + bar.shape[0]) + letter // 2, right + letter), _PAPER, np.uint8)
+    strip = np.full((max(text_bottom, bar_top + bar.shape[0]) + letter // 2, right + letter), PAPER, np.uint8)
     y = float(letter)
     for text, font_size, ink, step in rows:
         room = text_width if y < bar_top + bar.shape[0] else right - letter  # below the bar there is more
-        _write(strip, (letter, round(y)), _shorten(text, font_size, room), font_size, ink)
+        write_text(strip, (letter, round(y)), shorten(text, font_size, room), font_size, ink)
         y += step * letter
 
     canvas = np.empty((height + strip.shape[0], strip.shape[1], 3), np.uint8)
-    canvas[:height, width:] = _PAPER
+    canvas[:height, width:] = PAPER
     cv2.cvtColor(strip, cv2.COLOR_GRAY2RGB, dst=canvas[height:])
     canvas[height + bar_top : height + bar_top + bar.shape[0], bar_left:right] = bar
     return canvas
+
+
+def letter_size(size: tuple[int, int]) -> int:
+    """Height in pixels of the letters below an image (H, W); of a few sizes, so that a run draws each letter once."""
+    height, width = size
+    level = round(math.log(min(max(13, min(width, 2 * height) / 46), 150) / 13, 1.25))
+    return round(13 * 1.25**level)
 
 
 @lru_cache(maxsize=8)  # the images of a run share it
@@ -86,26 +92,26 @@ def _bar(
     """Draw the color bar with a text above and round numbers below, every other one if short: (H, W, 3) uint8 RGB."""
     font_size = 0.85 * letter
     top, bottom = round(1.3 * letter), round(2.05 * letter)
-    gray = np.full((round(3.4 * letter), width), _PAPER, np.uint8)
-    low, high = (_shorten(_clean(end), font_size, width // 2 - letter // 2) for end in ends)
-    _write(gray, (0, 0), low or _shorten(unit, font_size, width), font_size, _PALE)
-    _write(gray, (width - _length(high, font_size), 0), high, font_size, _PALE)
+    gray = np.full((round(3.4 * letter), width), PAPER, np.uint8)
+    low, high = (shorten(clean(end), font_size, width // 2 - letter // 2) for end in ends)
+    write_text(gray, (0, 0), low or shorten(unit, font_size, width), font_size, PALE)
+    write_text(gray, (width - text_length(high, font_size), 0), high, font_size, PALE)
     ticks = _ticks(vmax, signed)
-    if sum(_length(number, font_size) + letter for _, number in ticks) > width:
+    if sum(text_length(number, font_size) + letter for _, number in ticks) > width:
         ticks = ticks[len(ticks) // 2 % 2 :: 2]  # with the zero in the middle
     stroke = max(1, letter // 13)
     for share, number in ticks:
         x = round(share * (width - stroke))
-        gray[bottom : bottom + letter // 4 + 1, x : x + stroke] = _PALE
-        length = _length(number, font_size)
+        gray[bottom : bottom + letter // 4 + 1, x : x + stroke] = PALE
+        length = text_length(number, font_size)
         x = min(max(x + (stroke - length) // 2, 0), width - length)
-        _write(gray, (x, bottom + letter // 3), number, font_size, _INK)
+        write_text(gray, (x, bottom + letter // 3), number, font_size, INK)
     bar = np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), np.uint8)
     bar[top:bottom] = _colors((bottom - top, width), colormap, opacity, vmax > 0, signed)
     if contours and vmax > 0:
         for share in ((1 - CONTOUR) / 2, (1 + CONTOUR) / 2) if signed else (CONTOUR,):
             x = round(share * (width - 1))
-            bar[top:bottom, x - stroke : x + 2 * stroke] = _INK
+            bar[top:bottom, x - stroke : x + 2 * stroke] = INK
             bar[top:bottom, x : x + stroke] = 255
     bar.flags.writeable = False  # shared by all callers
     return bar
@@ -134,7 +140,7 @@ def _number(value: float, signed: bool) -> str:
     return "0" if not value else f"{rounded:+g}" if signed else f"{rounded:g}"
 
 
-def _write(gray: NDArray[np.uint8], corner: tuple[int, int], text: str, size: float, ink: int) -> None:
+def write_text(gray: NDArray[np.uint8], corner: tuple[int, int], text: str, size: float, ink: int) -> None:
     """Write letters of a size in pixels side by side, from the corner (x, y) at their top left."""
     if text:
         line = np.concatenate([_letter(letter, size, ink) for letter in text], 1)
@@ -147,7 +153,7 @@ def _letter(letter: str, size: float, ink: int) -> NDArray[np.uint8]:
     """Draw a letter on paper as high as a line and as wide as the letter."""
     font = _font(size)
     width = math.ceil(font.getlength(letter)) + 1 if letter == " " else round(font.getlength(letter))
-    paper = Image.new("L", (width, math.ceil(1.3 * size)), _PAPER)
+    paper = Image.new("L", (width, math.ceil(1.3 * size)), PAPER)
     ImageDraw.Draw(paper).text((0, 0), letter, ink, font)
     return np.asarray(paper)
 
@@ -156,11 +162,12 @@ _font = lru_cache(maxsize=64)(ImageFont.load_default)
 
 
 @lru_cache(maxsize=1024)
-def _length(text: str, size: float) -> int:
-    return sum(_letter(letter, size, _INK).shape[1] for letter in text)
+def text_length(text: str, size: float) -> int:
+    """Width in pixels of letters of a size in pixels."""
+    return sum(_letter(letter, size, INK).shape[1] for letter in text)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Return one line without control characters and without accents, which the font lacks."""
     text = normalize("NFKD", text[:1000].encode("utf-8", "replace").decode())[:1000]
     characters = (" " if c.isspace() else c for c in text if c.isspace() or (c.isprintable() and not combining(c)))
@@ -169,15 +176,16 @@ def _clean(text: str) -> str:
 
 def _wrap(text: str, size: float, width: int) -> list[str]:
     """Break a text that is too long at a space, once; the second line may still be too long."""
-    if _length(text, size) <= width:
+    if text_length(text, size) <= width:
         return [text]
-    fitting = bisect_right(range(len(text)), width, key=lambda n: _length(text[:n], size))
+    fitting = bisect_right(range(len(text)), width, key=lambda n: text_length(text[:n], size))
     space = text.rfind(" ", 0, fitting)
     return [text[:space], text[space + 1 :]] if space > 0 else [text]
 
 
-def _shorten(text: str, size: float, width: int) -> str:
-    if _length(text, size) <= width:
+def shorten(text: str, size: float, width: int) -> str:
+    """Cut a text that is wider than so many pixels, and end it with an ellipsis."""
+    if text_length(text, size) <= width:
         return text
-    fitting = bisect_right(range(len(text)), width, key=lambda n: _length(text[:n].rstrip() + "…", size))
+    fitting = bisect_right(range(len(text)), width, key=lambda n: text_length(text[:n].rstrip() + "…", size))
     return text[: max(fitting - 1, 0)].rstrip() + "…"

@@ -162,6 +162,11 @@ def _top_channels(views: Sequence[ForwardResult], class_idx: int, count: int) ->
     return [channel for channel in ranked if has_weight[channel]][:count]
 
 
+def to_draw_on(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Take three channels of an image (H, W, channels)."""
+    return image if image.shape[2] == 3 else image[..., [0, 1, 2] if image.shape[2] > 3 else [0, 0, 0]]
+
+
 def build_explanations(
     classifier: Classifier, image: NDArray[np.uint8], computed: ComputedMaps, options: ExplainOptions
 ) -> list[Explanation]:
@@ -170,7 +175,7 @@ def build_explanations(
     Raises ModelError if the maps do not add up to the class scores.
     """
     native, results, classes = computed.native, computed.views, computed.classes
-    image = image if image.shape[2] == 3 else image[..., [0, 1, 2] if image.shape[2] > 3 else [0, 0, 0]]  # to draw on
+    image = to_draw_on(image)
     views = []
     for result, fetched, base in zip(results, computed.maps, computed.bases, strict=True):
         count = len(classes)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cam.drawing.colormaps import has_negative
 from cam.drawing.legend import MIN_WIDTH, with_legend
 from cam.drawing.overlay import Photo, draw, draw_boxes
+from cam.explanations.texts import RUNS, legend_texts
 from cam.heads.general import Method
 from cam.images.io import check_image, encode, show_image, shrink, write_image
 from cam.maps.activation import completeness_error
@@ -25,22 +26,6 @@ from cam.maps.evidence import Evidence
 from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import peak, project
 
-_UNITS = {
-    "logit": "evidence (logit)",
-    "contrast": "one over the other (logit)",
-    "margin": "lead over the others (logit)",
-    "posterior": "probability at each position",
-}
-
-RUNS = {"integrated": "nodes", "shapley": "permutations"}
-METHODS = {
-    "integrated": "integrated gradients",
-    "shapley": "Shapley values",
-    "gradcam": "Grad-CAM",
-    "hirescam": "HiResCAM",
-    "layercam": "LayerCAM",
-    "xgradcam": "XGrad-CAM",
-}
 NUMBERS = "class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"
 _NOTEBOOK_SIDE = 512  # pixels of an overlay in a notebook
 
@@ -152,7 +137,8 @@ class Explanation:
         return f"{self.label} over {self.against.label}" if self.against else self.label
 
     @property
-    def _score(self) -> str:
+    def score(self) -> str:
+        """What the logit is called: a value where there is no probability."""
         return "value" if self.probability is None else "logit"
 
     @property
@@ -252,7 +238,7 @@ class Explanation:
 
     def _caption(self) -> str:
         probability = "" if self.probability is None else f"{100 * self.probability:.1f} %, "
-        return f"{self.title}: {probability}{self._score} {self.logit:.2f}"
+        return f"{self.title}: {probability}{self.score} {self.logit:.2f}"
 
     def _repr_png_(self) -> bytes:
         return encode(self.overlay(legend=True, max_side=_NOTEBOOK_SIDE), ".png")
@@ -316,7 +302,7 @@ class Explanation:
         height, width = image.shape[:2]
         canvas = np.empty(image.shape, np.uint8)
         if legend:
-            texts = self._legend_texts(channel, values, evidence, vmax)
+            texts = legend_texts(self, vmax, channel)
             signed = evidence != "posterior" and has_negative(colormap)
             canvas = with_legend((height, width), **texts, **style, opacity=opacity, signed=signed, contours=contours)
         frame = replace(self.frame, photo=(height, width))
@@ -326,60 +312,6 @@ class Explanation:
         if box_share is not None:
             draw_boxes(picture, boxes_of(values, self.grid, frame, box_share))
         return canvas
-
-    def _how(self) -> str:
-        """How a map that is not exact was computed, and how well it adds up."""
-        if self.exactness == "exact":
-            return ""
-        if self.exactness == "reference":
-            return f"{METHODS[self.method]} (not complete)"
-        runs = f"{self.runs} {RUNS[self.method].removesuffix('s' * (self.runs == 1))}"
-        noise = f", sampling error {_percent(self.sampling_error)}" if self.sampling_error else ""
-        return f"complete to {_percent(self._missing)}, {METHODS[self.method]}, {runs}{noise}"
-
-    @property
-    def _missing(self) -> float:
-        """What the map misses of logit - base, as a share of it."""
-        other = self.against
-        expected = self.map_logit - self.bias - (other.map_logit - other.bias if other else 0)
-        mean = float((self.evidence_map if other else self.cam).mean())
-        return abs(mean - expected) / max(abs(expected), 1e-30)
-
-    def _legend_texts(
-        self, channel: Channel | None, values: NDArray[np.float32], evidence: Evidence, vmax: float
-    ) -> dict[str, Any]:
-        other_input = channel is None and self.map_logit != self.logit
-        title, sum_of_map = self.title, ""
-        score = self._score
-        details = f"{score} {self.logit:.2f}"
-        if self.probability is not None:
-            details = f"probability {100 * self.probability:.1f} %   {details}"
-        if channel:
-            title = f"{self.label}: channel {channel.index}"
-            details = f"share {channel.share:.2f} of the {score} {self.map_logit:.2f}"
-        elif self.against:
-            details = f"margin {self.margin:+.2f} = {score} {self.logit:.2f} - {self.against.logit:.2f}"
-        elif evidence == "logit" and self.exactness != "reference":
-            source = f"at other inputs: {score}" if other_input else score
-            base = "bias" if self.exactness == "exact" else "base"
-            terms = f"{self.map_logit - self.bias:.2f} + {base} {self.bias:.2f}" if self.bias else ""
-            sum_of_map = f"{source} {self.map_logit:.2f} = mean of the map {terms}"
-        extreme = values.flat[np.abs(values).argmax()]
-        facts = (
-            "" if channel else self.note,
-            f"{self.frame.input[0]} x {self.frame.input[1]} input" if other_input else "",
-            f"the largest value, {extreme:+.3g}, is beyond the scale" if abs(extreme) > vmax else "",
-            "pale: not seen" if self.frame.seen != (0, 0, self.frame.photo[1], self.frame.photo[0]) else "",
-        )
-        notes = [sum_of_map, *filter(None, (self._how(), *facts))]
-        ends = (self.against.label, self.label) if self.against and not channel else ("", "")
-        unit = _UNITS[evidence].replace("logit", score)
-        return {"title": title, "details": details, "notes": notes, "unit": unit, "ends": ends}
-
-
-def _percent(error: float) -> str:
-    percent = 100 * max(error, 1e-4)
-    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1g} %"
 
 
 class ExplanationList(list[Explanation]):

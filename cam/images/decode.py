@@ -45,14 +45,14 @@ def decode_image(
     """
     name = repr(path)
     try:
-        with _pillow_limit_lifted():
+        with pillow_limit_lifted():
             tiff = Tiff(content, name) if content.startswith(TIFF_HEADERS) else None
             if tiff and tiff.more_bands_than_colors and not options.bands:
                 raise too_many_bands(name, tiff.bands)
             if tiff and max(tiff.tile) > 0:  # a hostile tile may be larger than its image
-                _check_size(max(tiff.width, tiff.tile[0]), max(tiff.height, tiff.tile[1]), name, max_pixels)
+                check_size(max(tiff.width, tiff.tile[0]), max(tiff.height, tiff.tile[1]), name, max_pixels)
             if tiff and (tiff.is_deep or tiff.more_bands_than_colors):
-                _check_size(tiff.width, tiff.height, name, max_pixels, tiff.bands * tiff.bits)
+                check_size(tiff.width, tiff.height, name, max_pixels, tiff.bands * tiff.bits)
                 image = _turn(to_rgb(tiff.samples(), options, name), tiff.tag(ExifTags.Base.Orientation, 1))
                 return image, (image.shape[0], image.shape[1])
             return _decode(content, name, max_pixels, at_least, options, tiff)
@@ -81,7 +81,7 @@ def _decode(
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     opened: Image.Image = Image.open(BytesIO(content), formats=_FORMATS)
     width, height = opened.size
-    _check_size(width, height, name, max_pixels)
+    check_size(width, height, name, max_pixels)
     if at_least is not None:
         for factor in (8, 4, 2):
             # A side that is not a multiple would be padded, and the image stretched by a part of a pixel.
@@ -110,7 +110,7 @@ def _decode(
     return _turn(image, orientation), (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
-def _check_size(width: int, height: int, name: str, max_pixels: int, bits: int = 24) -> None:
+def check_size(width: int, height: int, name: str, max_pixels: int, bits: int = 24) -> None:
     """Raise ImageError if an image has too many pixels; those of over 48 bits, as of RGB, count as more."""
     if width * height * max(1, bits / 48) > max_pixels:
         deep = f" of {bits} bits" if bits > 48 else ""
@@ -139,7 +139,7 @@ def _to_rgb(image: Image.Image, bands: tuple[int, ...] | None, name: str) -> NDA
 
 
 @contextmanager
-def _pillow_limit_lifted() -> Iterator[None]:
+def pillow_limit_lifted() -> Iterator[None]:
     """Lift Pillow's limit while anything is decoded; counted, not locked, so that none waits for another."""
     with _counting:
         _lifted.append(_lifted[0] if _lifted else Image.MAX_IMAGE_PIXELS)

@@ -25,6 +25,9 @@ IMAGE_SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
     | (_HEIC_SUFFIXES if find_spec("pillow_heif") else set())
 )
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm"})
+ANIMATION_SUFFIXES = frozenset({".gif", ".webp"})
+_READ_SUFFIXES = IMAGE_SUFFIXES | (VIDEO_SUFFIXES if find_spec("av") else frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def find_pictures(
     patterns: Sequence[str] = (),
     listed: Sequence[str | Path] = (),
     left_out: Counter[str] | None = None,
+    videos: bool = False,
 ) -> list[Picture]:
     """Find the images in files, folders, archives and globs: each once, named relative to their common folder.
 
@@ -67,6 +71,7 @@ def find_pictures(
             is matched with the path relative to the input, another with the file name; `*` also matches slashes.
         listed: more inputs, which are never globs; an empty folder is taken as a file.
         left_out: counts by suffix the other files in folders, archives and globs, which are not read.
+        videos: True if videos (.mp4, .mov, .avi, .mkv, .webm) in folders, archives and globs are inputs, too.
 
     Raises:
         UsageError: an input holds no image or cannot be listed, or no image matches a pattern.
@@ -89,6 +94,9 @@ def find_pictures(
     filtered = 0
     for source, is_listed in [*((path, False) for path in inputs), *((path, True) for path in listed)]:
         root, (candidates, unread) = _expand(Path(source), excluded, is_listed)
+        if not videos:
+            unread = [*unread, *(picture.name for picture in candidates if _is_video_inside(picture, source))]
+            candidates = [picture for picture in candidates if not _is_video_inside(picture, source)]
         if not candidates:
             problem = f"{str(source)!r} holds no image"
             note = f" ({describe_left_out(_count_suffixes(map(str, unread)))})" if unread else ""
@@ -112,6 +120,11 @@ def find_pictures(
     return [replace(picture, name=name) for picture, name in zip(pictures.values(), names, strict=True)]
 
 
+def _is_video_inside(picture: Picture, source: str | Path) -> bool:
+    """True if it has the suffix of a video, and is not itself the input."""
+    return picture.name.suffix.lower() in VIDEO_SUFFIXES and picture.path != Path(source)
+
+
 def _count_suffixes(paths: Iterable[str]) -> Counter[str]:
     return Counter(os.path.splitext(path)[1].lower() or "no suffix" for path in paths)  # noqa: PTH122
 
@@ -127,8 +140,11 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
     ranked = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     counts = [f"{suffix} {count}" for suffix, count in ranked[:8]]
     more = ["..."] if len(left_out) > 8 else []
-    heic, archives = (sorted(suffixes & left_out.keys()) for suffixes in (_HEIC_SUFFIXES, {".zip", ".tar"}))
-    remedies = f"; pip install 'gapcam[heic]' to read {' and '.join(heic)}" if heic else ""
+    remedies = ""
+    for extra, suffixes in ("heic", _HEIC_SUFFIXES), ("video", VIDEO_SUFFIXES - _READ_SUFFIXES):
+        if found := sorted(suffixes & left_out.keys()):
+            remedies += f"; pip install 'gapcam[{extra}]' to read {' and '.join(found)}"
+    archives = sorted({".zip", ".tar"} & left_out.keys())
     remedies += f"; give {' and '.join(archives)} as inputs themselves" if archives else ""
     return f"{total} file{'s' * (total > 1)} left out: {', '.join(counts + more)}{remedies}"
 
@@ -230,8 +246,8 @@ def _is_other(name: str) -> bool:
 
 
 def is_picture(name: str) -> bool:
-    """True if a file has the suffix of an image and is not hidden."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
+    """True if a file has the suffix of an image, or of a video that can be read, and is not hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _READ_SUFFIXES  # noqa: PTH122
 
 
 def _is_folder(path: str | Path) -> bool:

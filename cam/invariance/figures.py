@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
+from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from cam.drawing.overlay import draw
 from cam.errors import OutputError
 from cam.explanations.explanation import enlarge_for_legend
 from cam.files import write_whole
+from cam.images.write_video import VideoFormat, write_video
 from cam.invariance.results import Equivariance, Invariance, PointTracking, mean_and_max, summarize_scores
 from cam.maps.geometry import Frame
 
@@ -282,12 +284,13 @@ def _spread_indices(count: int, shown: int) -> list[int]:
     return sorted({round(index) for index in np.linspace(0, count - 1, shown)})
 
 
-def check_matplotlib() -> None:
-    """Raise OutputError if matplotlib is not installed, before anything is measured for the figures."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise OutputError("The figures need matplotlib", "Run pip install 'gapcam[figures]'") from error
+def check_libraries() -> None:
+    """Raise OutputError if a library for the figures is not installed, before anything is measured for them."""
+    for name, library in (("matplotlib.figure", "matplotlib"), ("av", "PyAV")):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise OutputError(f"The figures need {library}", "Run pip install 'gapcam[figures]'") from error
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -306,15 +309,19 @@ def to_png(figure: Figure) -> bytes:
 
 def to_webp(figure: Figure, frames: Iterator[None]) -> bytes:
     """Encode an animated WebP: each step of `frames` draws the next frame on the figure."""
-    from matplotlib.animation import PillowWriter
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    with TemporaryDirectory() as folder:
-        path, writer = Path(folder, "animation.webp"), PillowWriter(_FRAMES_PER_SECOND)
-        with writer.saving(figure, path, _DPI):
-            for _ in frames:
-                writer.grab_frame()
-                figure.set_layout_engine("none")  # keep the layout of the first frame: steadier, and faster
-        return path.read_bytes()
+    canvas: Any = FigureCanvasAgg(figure)
+    kind = VideoFormat(".webp", Fraction(1, _FRAMES_PER_SECOND), Fraction(_FRAMES_PER_SECOND))
+
+    def drawn() -> Iterator[Any]:
+        for number, _ in enumerate(frames):
+            canvas.draw()
+            figure.set_layout_engine("none")  # keep the layout of the first frame: steadier, and faster
+            yield kind.frame(np.asarray(canvas.buffer_rgba())[..., :3], number, 1)
+
+    write_video(buffer := io.BytesIO(), kind, drawn())
+    return buffer.getvalue()
 
 
 def evidence_bar(figure: Figure, axes: Axes | NDArray[Any], vmax: float, label: str, fontsize: float) -> None:

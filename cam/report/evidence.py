@@ -17,7 +17,7 @@ from torch import Tensor
 from cam.classifiers.classifier import Classifier
 from cam.evaluation.benchmark import plain
 from cam.explanations.explain import ImageResult
-from cam.explanations.explanation import METHODS, RUNS
+from cam.explanations.texts import METHODS, RUNS
 from cam.files import shortened
 from cam.heads.general import GeneralHead
 from cam.images.io import encode, shrink

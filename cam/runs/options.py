@@ -25,6 +25,7 @@ from cam.images.find import Picture
 from cam.images.io import encode
 from cam.images.read import Limits
 from cam.images.samples import ReadOptions
+from cam.images.video import ClipOptions
 from cam.runs.folder import RunFolder
 
 _NO_SETTINGS = (
@@ -67,6 +68,8 @@ class RunOptions:
     max_side: int | None = None  # longer side of the overlays, pixels
     read: ReadOptions = field(default_factory=ReadOptions)
     limits: Limits = field(default_factory=Limits)
+    clips: ClipOptions = field(default_factory=ClipOptions)
+    follow: bool = True  # of a clip, top1 alone is the class with the highest mean probability, not that of each frame
     shard: tuple[int, int] | None = None  # (i, n): only the i-th of n parts of the images, counted from 1
     on_error: Literal["skip", "stop"] = "skip"
     overwrite: bool = False
@@ -91,6 +94,11 @@ class RunOptions:
             raise UsageError(problem, "Leave one of them out; --resolution 2x gives finer maps from one input")
         if TrueClass() in self.targets and not self.truth.classes:
             raise UsageError("--target truth needs the true classes", "Add --truth folder, or a CSV of path,label")
+
+    @property
+    def follows(self) -> bool:
+        """True if a clip is explained for one class, which is chosen when all of its frames are known."""
+        return self.follow and self.targets == (TopClasses(1),)
 
     @property
     def vmax(self) -> float | None:
@@ -122,7 +130,8 @@ class RunOptions:
 
 def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
     """Everything that changes results, ready for JSON; `run_info` is from `describe`."""
-    run_only = {"explain", "read", "batch_size", "limits", "shard", "on_error", "overwrite", "truth", "csv", "parquet"}
+    run_only = {"batch_size", "limits", "shard", "on_error", "overwrite", "truth", "csv", "parquet"}
+    parts = {"explain", "read", "clips", "follow"}  # a line of the manifest knows what its clip follows
     return {
         "gapcam version": run_info["versions"]["gapcam"],
         "weights": run_info["weights"]["tensors_sha256"],
@@ -133,7 +142,8 @@ def settings_of(classifier: Classifier, run_info: Mapping[str, Any], options: Ru
         "preprocessing": run_info["preprocessing"],
         **vars(options.explain),
         **vars(options.read),
-        **{name: value for name, value in vars(options).items() if name not in run_only},
+        **vars(options.clips),
+        **{name: value for name, value in vars(options).items() if name not in run_only | parts},
         "targets": [asdict(target) for target in options.targets],
         "save": sorted(options.save),
         "outputs": [output.name for output in options.outputs],

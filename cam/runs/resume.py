@@ -49,7 +49,7 @@ def keep_done(
         for record in read_records(folder.manifest):
             index, picture = by_name.get(record["name"], (-1, None))
             same_path = picture is not None and (same_directory or picture.path.is_absolute())
-            if picture and same_path and index not in done and _is_done(folder, record, picture):
+            if picture and same_path and index not in done and _is_done(folder, record, picture, options.follows):
                 graded = grade({**record, "index": index}, options.truth, labels)
                 if of_truth and graded["truth"] != record["truth"]:
                     continue
@@ -62,8 +62,9 @@ def keep_done(
     return done
 
 
-def _is_done(folder: RunFolder, record: Record, picture: Picture) -> bool:
-    """True if the image was explained, its file is the same, and its results are still there."""
+def _is_done(folder: RunFolder, record: Record, picture: Picture, follows: bool) -> bool:
+    """True if the image was explained, a clip for the same classes, its file is the same, and its results are there."""
     explained = record["status"] == "ok" and record["path"] == str(picture.path)
+    explained = explained and record.get("clip", {}).get("follows", follows) == follows
     complete = explained and all(map(folder.has, files_of(record)))
     return complete and (record["bytes"], record["modified"]) == picture.current_fingerprint()

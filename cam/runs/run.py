@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,7 +23,9 @@ from cam.engines.eager import EagerEngine
 from cam.errors import StoppedError
 from cam.files import write_whole
 from cam.images.find import Picture, shard
+from cam.images.video import expected_frames, is_clip
 from cam.runs.batches import Outcome, explain_batch, explanations_of, pixels_of, process_batch
+from cam.runs.clips import explain_clip
 from cam.runs.folder import RunFolder, read_run_info
 from cam.runs.manifest import Record, appending, sort_records, summarize_truth
 from cam.runs.options import Batch, RunOptions, settings_of
@@ -99,19 +101,24 @@ def _run(
         report(record)
 
     inputs = shard(pictures, options.shard)
+    clips = {index for index, picture in enumerate(pictures) if is_clip(picture, options.clips)}
     starts = {} if options.overwrite else keep_done(folder, inputs, options, classifier.labels, count)
     done = len(starts)
-    remaining = [pair for pair in inputs if pair[0] not in starts]
-
     earlier = read_run_info(folder) if done else {}
+    remaining = [pair for pair in inputs if pair[0] not in starts]
+    images = [pair for pair in remaining if pair[0] not in clips]
+    films = [pair for pair in remaining if pair[0] in clips]
+
     size = options.batch_size or _BATCH.get(run_info["device"].partition(":")[0], 32)
-    workers = max(1, min(torch.get_num_threads(), -(-len(remaining) // size)))  # a single batch gets all threads
-    engine = _engine(classifier, options, len(remaining), size)
+    frames = sum(expected_frames(picture, options.limits, options.clips) for _, picture in films)
+    workers = _workers(len(images), size)
+    engine = _engine(classifier, options, len(images) + frames, size)
     classifier = replace(classifier, engine=engine)
     explained: dict[int, Outcome] = {}
     run_info["scale"] = earlier.get("scale")
-    if not done:
-        run_info["scale"], explained = _set_scale(classifier, list(enumerate(pictures)), options, size, workers)
+    if starts.keys() <= clips:  # no image has been drawn on a scale
+        stills = [pair for pair in enumerate(pictures) if pair[0] not in clips]
+        run_info["scale"], explained = _set_scale(classifier, stills, options, size, workers)
         explained = {index: explained[index] for index, _ in inputs if index in explained}
     run_info["engine"] = engine.name if engine else earlier.get("engine")
     run_info["note"] = earlier.get("note", "")
@@ -123,7 +130,8 @@ def _run(
 
     scaled = replace(options, scale="image" if run_info["scale"] is None else run_info["scale"])
     work = partial(process_batch, classifier, folder, scaled, explained)
-    batches = in_order(work, _batches(remaining, size), workers=workers)
+    film = partial(explain_clip, classifier, folder, options, size, _workers(frames, size))
+    batches = _records(in_order(work, _batches(images, size), workers=workers), film, films)
     with appending(folder.manifest, starts) as append, closing(batches):
         for records in batches:
             append(records)
@@ -140,6 +148,21 @@ def _run(
     run_info |= {"explained": counts["ok"], "failed": counts["failed"]}
     folder.write_run_info(run_info)
     return RunSummary(folder.manifest, counts["ok"], counts["failed"], done, run_info, kept)
+
+
+def _records(
+    of_images: Generator[list[Record]], film: Callable[[Picture], Record], films: Batch
+) -> Generator[list[Record]]:
+    """Yield the records of the images, a batch at a time, then those of the clips, whose frames share the workers."""
+    with closing(of_images):
+        yield from of_images
+    for index, picture in films:
+        yield [{"index": index, **film(picture)}]
+
+
+def _workers(images: int, size: int) -> int:
+    """One for each core, but not more than there are batches: a single batch gets all threads."""
+    return max(1, min(torch.get_num_threads(), -(-images // size)))
 
 
 def _engine(classifier: Classifier, options: RunOptions, images: int, size: int) -> EagerEngine | CheckedEngine | None:

@@ -29,7 +29,7 @@ from cam.runs.manifest import Record, grade, name_class
 from cam.runs.options import RunOptions
 
 Painted: TypeAlias = Sequence[NDArray[np.uint8]]  # for each explanation of an image, or empty
-_STYLE = "opacity", "colormap", "photo", "contours", "max_side"
+_STYLE = "opacity", "colormap", "photo", "contours", "max_side"  # arguments of `Explanation.overlay`
 
 
 def write_picture(
@@ -68,12 +68,17 @@ def write_picture(
     return grade(record, options.truth, labels)
 
 
+def file_stem(name: PurePath, class_idx: int, label: str) -> str:
+    """The name of the files of one image and class, without a suffix."""
+    slug = re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")[:40]
+    return f"{shortened(name)}.{class_idx}" + (f"-{slug}" if slug else "")
+
+
 def _write(
     explanation: Explanation, painted: NDArray[np.uint8] | None, name: PurePath, folder: RunFolder, options: RunOptions
 ) -> dict[str, str]:
     """Write the files of one image and class; their names contain the image's, so that they are unique."""
-    slug = re.sub("[^a-z0-9]+", "-", explanation.label.lower()).strip("-")[:40]
-    stem = f"{shortened(name)}.{explanation.class_idx}" + (f"-{slug}" if slug else "")
+    stem = file_stem(name, explanation.class_idx, explanation.label)
     files: dict[str, str] = {}
 
     def write(key: str, file: str, data: bytes) -> None:
@@ -81,9 +86,7 @@ def _write(
         files[key] = file
 
     if "overlay" in options.save:
-        style: dict[str, Any] = {name: getattr(options, name) for name in _STYLE}
-        box_share = options.box_share if options.boxes else None
-        draw, suffix = partial(explanation.overlay, legend=True, box_share=box_share, **style), f".{options.format}"
+        draw, suffix = partial(explanation.overlay, legend=True, **style_of(options)), f".{options.format}"
         write("overlay", f"{stem}{suffix}", encode(draw(vmax=options.vmax, painted=painted), suffix))
         largest = max((channel.vmax for channel in explanation.channels), default=0.0)  # so that they can be compared
         for channel in explanation.channels:
@@ -96,6 +99,12 @@ def _write(
         np.savez(buffer := io.BytesIO(), allow_pickle=False, **_arrays(explanation))
         write("cam", f"{stem}.npz", buffer.getvalue())
     return files
+
+
+def style_of(options: RunOptions) -> dict[str, Any]:
+    """The arguments of `Explanation.overlay` that are the same for all images."""
+    style: dict[str, Any] = {name: getattr(options, name) for name in _STYLE}
+    return {**style, "box_share": options.box_share if options.boxes else None}
 
 
 def _arrays(explanation: Explanation) -> dict[str, Any]:

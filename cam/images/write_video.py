@@ -1,0 +1,155 @@
+"""Write moving pictures with PyAV: H.264 in MP4 or Matroska, with the sound of another file, or animated WebP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from io import BytesIO
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cam.errors import OutputError
+from cam.images.video import Clip, open_container
+
+if TYPE_CHECKING:
+    import av
+
+# Preset "veryfast" takes half of the time of the default, for files as large. Without B-frames the order of the frames
+# is that of their times, so that also MP4 keeps how long each of them is shown.
+_H264 = "libx264", "yuv420p", {"crf": "20", "preset": "veryfast", "bf": "0"}
+_ENCODERS = {
+    ".mp4": ("mp4", *_H264),
+    ".mkv": ("matroska", *_H264),
+    ".mov": ("mov", *_H264),
+    ".webp": ("webp", "libwebp_anim", "bgra", {"quality": "80"}),
+}
+_LONGEST_SIDE = 16383  # of WebP, and nearly of H.264
+_BT709 = 1  # the colors of HD; also the number of their limited range
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """What a moving picture is written as."""
+
+    suffix: str  # .mp4, .mkv, .mov or .webp
+    time_base: Fraction  # seconds, the unit of its time stamps
+    rate: Fraction  # frames a second, on average
+    rotation: int = 0  # degrees, counterclockwise, by which players turn its frames
+    shape: Fraction | None = None  # of a pixel: its width over its height
+
+    @classmethod
+    def like(cls, clip: Clip) -> VideoFormat:
+        """The format for a clip: WebP for an animated image, else the first of MP4, Matroska and MOV for its sound."""
+        suffixes = [suffix for suffix in _ENCODERS if clip.sound <= _sounds(suffix)] or [".mp4"]
+        return cls(suffixes[0] if clip.is_video else ".webp", clip.time_base, clip.rate, clip.rotation, clip.shape)
+
+    def holds(self, sound: frozenset[str]) -> bool:
+        """True if a file of this format can hold sound of these codecs."""
+        return sound <= _sounds(self.suffix)
+
+    def frame(self, image: NDArray[np.uint8], pts: int, duration: int) -> av.VideoFrame:
+        """Convert an upright (H, W, 3) uint8 RGB image to a frame; its times are in units of the time base.
+
+        H.264 halves the colors along both sides, so an odd side is one pixel longer: its last one, again.
+        """
+        import av
+
+        _, _, pixels, _ = _ENCODERS[self.suffix]
+        if max(image.shape) > _LONGEST_SIDE:
+            problem = f"a {self.suffix} file cannot hold {image.shape[1]} x {image.shape[0]} pixels"
+            raise OutputError(problem, "Use a smaller --max-side")
+        if pixels == "yuv420p":
+            height, width = image.shape[:2]
+            image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
+        turned = np.ascontiguousarray(np.rot90(image, -self.rotation // 90))
+        frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
+        frame = frame.reformat(format=pixels, dst_colorspace=_BT709, dst_color_range=_BT709)
+        frame.pts, frame.time_base, frame.duration = pts, self.time_base, duration
+        return frame
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound of a file, from a second to another; `offset` is what its time stamps become less."""
+
+    file: BinaryIO
+    offset: float
+    end: float | None
+
+
+@cache
+def _sounds(suffix: str) -> frozenset[str]:
+    """The codecs that a kind of file can hold."""
+    import av
+
+    with av.open(BytesIO(), "w", format=_ENCODERS[suffix][0]) as container:
+        return frozenset(container.supported_codecs)
+
+
+def write_video(file: BinaryIO, kind: VideoFormat, frames: Iterator[av.VideoFrame], sound: Sound | None = None) -> None:
+    """Write frames of one size, from `VideoFormat.frame`, one after the other.
+
+    The packets of the sound are copied, not encoded again, and stay beside the frames.
+    """
+    import av
+
+    name, encoder, pixels, options = _ENCODERS[kind.suffix]
+    first = next(frames)
+    with av.open(file, "w", format=name, options={"loop": "0"} if kind.suffix == ".webp" else {}) as out:
+        stream: Any = out.add_stream(encoder, rate=kind.rate, options=dict(options))
+        stream.width, stream.height, stream.pix_fmt = first.width, first.height, pixels
+        context = stream.codec_context
+        context.time_base = kind.time_base
+        if pixels == "yuv420p":
+            context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
+        if kind.shape:
+            context.sample_aspect_ratio = kind.shape
+        if kind.rotation:
+            stream.set_display_rotation(kind.rotation)
+        lengths: dict[int | None, int] = {}
+
+        def with_length(packet: Any) -> Any:
+            packet.duration = lengths.pop(packet.pts, packet.duration)  # else that of the average rate
+            return packet
+
+        packets = _sound_packets(sound, out) if sound else iter(())
+        waiting = next(packets, None)
+        for frame in chain([first], frames):
+            seconds = (frame.pts or 0) * kind.time_base
+            while waiting and waiting.pts * waiting.time_base <= seconds:
+                out.mux(waiting)
+                waiting = next(packets, None)
+            lengths[frame.pts] = frame.duration
+            out.mux([with_length(packet) for packet in stream.encode(frame)])
+        out.mux([with_length(packet) for packet in stream.encode()])
+        for packet in chain(filter(None, [waiting]), packets):
+            out.mux(packet)
+
+
+def _sound_packets(sound: Sound, out: Any) -> Iterator[Any]:
+    """Add the streams of the sound to a file that is being written; the iterator yields their packets."""
+    source = open_container(sound.file, "the clip")
+    streams = source.streams.audio
+    targets = {stream.index: out.add_stream_from_template(stream) for stream in streams}
+    return _shifted(sound, source, streams, targets)
+
+
+def _shifted(sound: Sound, source: Any, streams: Any, targets: dict[int, Any]) -> Iterator[Any]:
+    with source:
+        if sound.offset:
+            source.seek(int(sound.offset * 1e6))
+        for packet in source.demux(streams) if streams else ():
+            if not packet.size or packet.pts is None:
+                continue
+            seconds = float(packet.pts * packet.time_base)
+            if (not sound.offset or seconds >= sound.offset) and (sound.end is None or seconds < sound.end):
+                shift = round(sound.offset / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = targets[packet.stream.index]
+                yield packet
