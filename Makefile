@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow mutants heads heads-timm heads-transformers bench clean
+.PHONY: demo test test-slow test-ray mutants heads heads-timm heads-transformers bench clean
 
 demo: .venv/installed
 	$(BIN)/cam explain samples -m digits -o build/demo --target top2 --format png --report --overwrite
@@ -15,6 +15,10 @@ test: .venv/tested
 
 test-slow: .venv/tested
 	$(BIN)/pytest -m slow
+
+# The slow tests that need Ray, which is too large for make test: real local clusters, and two nodes in network namespaces.
+test-ray: .venv-ray/installed
+	.venv-ray/bin/pytest -m slow tests/test_cluster_runs.py
 
 # Plants 120 faults in the code, one at a time, and says which of them the tests do not notice. Takes half an hour.
 mutants: .venv/tested
@@ -65,5 +69,10 @@ bench: .venv-bench/installed
 	.venv-bench/bin/pip install --quiet -c constraints.txt -e .[bench,onnxruntime]
 	touch $@
 
+.venv-ray/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/pip install --quiet -c constraints.txt -e .[test,ray]
+	touch $@
+
 clean:
-	rm -rf .venv .venv-bench build dist *.egg-info
+	rm -rf .venv .venv-bench .venv-ray build dist *.egg-info

@@ -184,9 +184,10 @@ def test_scales(classifier, folder, tmp_path, monkeypatch):
     assert drawn == [0.125] * 5
 
 
-@pytest.mark.parametrize(("limit", "value", "count"), [("_SCALE_IMAGES", 2, 2), ("_SCALE_PIXELS", 30 * 90, 1)])
+@pytest.mark.parametrize(("limit", "value", "count"), [("SCALE_IMAGES", 2, 2), ("SCALE_PIXELS", 30 * 90, 1)])
 def test_the_color_scale_is_that_of_the_first_images(classifier, folder, tmp_path, monkeypatch, limit, value, count):
-    monkeypatch.setattr(f"cam.runs.run.{limit}", value)
+    for module in ("run", "explainer"):
+        monkeypatch.setattr(f"cam.runs.{module}.{limit}", value)
     own = [cam.explain(classifier, picture.path).vmax for picture in find_pictures([folder])]
     drawn = bar_ends(monkeypatch)
     run(classifier, folder, tmp_path / "out", scale="run")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import cam
 from cam.engines.checked import make_engine
 from cam.errors import ModelError
+from cam.runs.explainer import choose_engine
 from cam.runs.options import RunOptions
-from cam.runs.run import _engine
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
 
@@ -142,7 +142,7 @@ def test_a_changed_network_is_not_copied_into_an_engine():
     write(network.fc.bias, 0.5)
     assert cam.explain(copied, IMAGE).logit == before  # its own copy has not changed
     with pytest.raises(ModelError, match="Wrap it again"):
-        _engine(classifier, RunOptions(engine="eager"), 100, 32)
+        choose_engine(classifier, RunOptions(engine="eager"), 100, 32)
 
 
 def test_a_changed_attribute_shows_in_the_sums_of_the_maps():

@@ -195,7 +195,7 @@ def test_a_stopped_run_shows_its_failures(run, tmp_path, monkeypatch):
     inputs = SAMPLES / "five.png", tmp_path / "bad.png"
     assert run("explain", *inputs, *DIGITS, "-o", tmp_path / "out").exit_code == 3
 
-    def stop(classifier, pictures, out, options, arguments, report, left_out):
+    def stop(classifier, pictures, out, options, arguments, report, left_out, cluster):
         for line in lines(out):
             report(line)
         raise KeyboardInterrupt

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,33 @@ def test_commands_parse(page, line, tmp_path, monkeypatch):
     (tmp_path / "theirs").mkdir()
     monkeypatch.chdir(tmp_path)
     parse(line)
+
+
+# Stand-ins for what the recipes of docs/runs.md call: they print the command that they would run, on one line.
+STUBS = """
+cam() { echo cam "$@"; }
+sbatch() { if [ "$1" = --parsable ]; then echo 17; else echo sbatch "$1" "$2"; ${@:3}; fi; }
+ray() { echo ray "$@"; }
+export SLURM_ARRAY_TASK_ID=3 SLURM_CPUS_PER_TASK=8 JOB_COMPLETION_INDEX=4
+"""
+
+
+def test_the_recipes_for_several_machines_run(tmp_path):
+    text = (ROOT / "docs" / "runs.md").read_text("utf-8")
+    scripts = re.findall(r"```bash\n(.+?)```", text, re.DOTALL) + re.findall(r"- (cam explain .+)", text)
+    shown = [
+        subprocess.run(["bash", "-ec", STUBS + script], capture_output=True, text=True, check=True).stdout.splitlines()
+        for script in scripts
+    ]
+    cluster, slurm, merging, gpus, kubernetes = shown
+    assert [line.split()[:2] for line in cluster] == [["ray", "start"]] * 2
+    assert slurm[0].endswith("--shard 3/16")
+    assert kubernetes[0].endswith("--shard 5/16")
+    assert merging[0] == "sbatch --dependency=afterok:17 --wrap"
+    assert sorted(line.split()[-1] for line in gpus[:8]) == [f"{part}/8" for part in range(1, 9)]
+    assert gpus[8:] == ["cam merge out"]
+    for line in (*slurm, *kubernetes, *gpus):
+        parse(line)
 
 
 def test_every_command_is_shown_in_a_document(tmp_path, monkeypatch):

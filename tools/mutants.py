@@ -45,7 +45,10 @@ PACKAGES = {
         "annotations library",
     ),
     "drawing": (12, "overlay legend blending"),
-    "runs": (16, "workers run_folder merging resuming run_truth tables batch blending explain_evidence explain_runs"),
+    "runs": (
+        16,
+        "workers cluster run_folder merging resuming run_truth tables batch blending explain_evidence explain_runs",
+    ),
     "report": (
         12,
         "report_evidence report_command report_controls report_summary report_list report_names report_page",

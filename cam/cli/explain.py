@@ -114,6 +114,9 @@ _limit = option_group("Limits")
 @_run("--overwrite/--resume", help="Replace an earlier run in OUT, or go on.")
 @_run("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="What to do after a bad image.")
 @_run("--shard", type=_SHARD, help="The I-th of N parts of the images; see cam merge.")
+@_run(
+    "--ray", is_flag=False, flag_value="local", metavar="[ADDRESS]", help="Explain on a Ray cluster, or on a local one."
+)
 @output_options
 @max_pixels_option
 @_limit("--max-bytes", type=whole_number(1), default=500_000_000, help="Largest file to read, in bytes.")
@@ -148,11 +151,14 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             from cam.classifiers.truth import read_truth
             from cam.images.find import shard
             from cam.report.write import write_report
+            from cam.runs.cluster import Cluster
             from cam.runs.run import explain_folder
+        loading = classifier_arguments(options)
+        cluster = Cluster(options["ray"], loading) if options["ray"] else None
         left_out: Counter[str] = Counter()
         pictures = _find_inputs(inputs, options, left_out)
         with guarded():
-            classifier = load_classifier(**classifier_arguments(options))
+            classifier = cluster.load(device="cpu") if cluster else load_classifier(**loading)
         show_notes(classifier.notes, silent)
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         truth = read_truth(options["truth"], names, classifier.labels)
@@ -161,7 +167,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         with guarded(), progress(count, silent) as run_table.advance:
             follow = ctx.get_parameter_source("target") is not ParameterSource.COMMANDLINE
             settings = _run_options(classifier, options, truth, follow=follow)
-            run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out)
+            run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out, cluster)
         show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])
         if options["report"] and not options["shard"] and run.explained:
             page = write_report(out, records=run.records)

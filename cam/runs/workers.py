@@ -29,7 +29,7 @@ def in_order(
     """
     remaining = iter(jobs)
     workers = workers or torch.get_num_threads()
-    with _threads_divided_by(workers), ThreadPoolExecutor(workers, "cam") as pool:
+    with threads_divided_by(workers), ThreadPoolExecutor(workers, "cam") as pool:
         running: deque[Future[Result]] = deque()
         try:
             while True:
@@ -49,7 +49,7 @@ def in_order(
 
 
 @contextmanager
-def _threads_divided_by(workers: int) -> Iterator[None]:
+def threads_divided_by(workers: int) -> Iterator[None]:
     """Give each worker its share of torch's threads, and one thread of the other libraries: a core has one worker."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))  # of threads that start from here on
