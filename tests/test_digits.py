@@ -86,7 +86,7 @@ def test_the_known_class_of_a_sample_scores_highest_and_its_maps_peak_on_its_dig
 
 
 def test_the_samples_are_what_their_script_composes():
-    script = runpy.run_path(str(SAMPLES / "make_samples.py"))
+    script = runpy.run_path(str(ROOT / "tools" / "make_samples.py"))
     assert sorted(script["SAMPLES"]) == sorted(EXPECTED) == sorted(path.name for path in SAMPLES.glob("*.png"))
     for name, recipe in script["SAMPLES"].items():
         scene = script["scene_of"](recipe)

@@ -25,7 +25,7 @@ FLOORS = (
     {"classifiers", "engines"},
     {"explanations"},
     {"runs", "evaluation", "training"},
-    {"report", "invariance"},
+    {"report", "invariance", "app"},
     {"audit"},
     {"cli"},
     {"__init__", "__main__"},

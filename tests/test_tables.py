@@ -206,7 +206,7 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cam.runs.tables._rows", fail)
+    monkeypatch.setattr("cam.runs.tables.table_rows", fail)
     with pytest.raises(OutputError, match=r"a\.csv' cannot be written \(No space left"):
         write_tables([record("1.png")], tmp_path, tmp_path / "a.csv", None)
     assert (tmp_path / "a.csv").read_text() == "before"

@@ -19,10 +19,12 @@ from cam.cli.command import NOTHING_DONE, SOME_FAILED, STOPPED, Command, option_
 from cam.cli.options import (
     classifier_arguments,
     classifier_options,
+    max_bytes_option,
     max_pixels_option,
     method_options,
     output_options,
     read_options,
+    timeout_option,
     truth_option,
 )
 from cam.cli.process import guarded, importing, keep_memory
@@ -52,7 +54,6 @@ _SHARD = Value(
     "a part such as 1/3, 2/3 or 3/3",
     lambda shard: len(shard) == 2 and 1 <= shard[0] <= shard[1],
 )
-_SECONDS = Value("X", float, "a number above 0", lambda seconds: seconds > 0)
 _SECOND = Value("X", float, "seconds from the beginning of the clip", lambda second: 0 <= second < inf)
 _FORMAT = click.Choice(["jpg", "png", "webp"])
 _ENGINE = click.Choice(["auto", "eager", "compile", "onnxruntime"])
@@ -63,7 +64,6 @@ _picture = option_group("Picture")
 _speed = option_group("Speed")
 _run = option_group("Run")
 _clip = option_group("Clips")
-_limit = option_group("Limits")
 
 
 @click.command(cls=Command)
@@ -119,8 +119,8 @@ _limit = option_group("Limits")
 )
 @output_options
 @max_pixels_option
-@_limit("--max-bytes", type=whole_number(1), default=500_000_000, help="Largest file to read, in bytes.")
-@_limit("--timeout", type=_SECONDS, default=60, help="Longest time to decode an image, in seconds.")
+@max_bytes_option
+@timeout_option
 @click.pass_context
 def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> None:
     """Draw heat maps of a model's evidence on the original images.

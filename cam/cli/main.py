@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from cam.cli.app import app
 from cam.cli.audit import audit
 from cam.cli.command import NOTHING_DONE, STOPPED, USAGE, Command
 from cam.cli.compare import compare
@@ -143,5 +144,5 @@ def report(out: Path, truth: str | None) -> None:
     click.echo(str(write_report(out, truth, lambda line: show_notes([line], silent=False))))
 
 
-for command in (explain, audit, compare, evaluate, invariance):
+for command in (explain, app, audit, compare, evaluate, invariance):
     main.add_command(command)

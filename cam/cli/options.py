@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cam.cli.command import Function, option_group, select
-from cam.cli.values import ACTIVATION, BANDS, INTERPOLATION, METHOD, NUMBERS, PATH, RANGE, SIZE, whole_number
+from cam.cli.values import ACTIVATION, BANDS, INTERPOLATION, METHOD, NUMBERS, PATH, RANGE, SECONDS, SIZE, whole_number
 
 _input = option_group("Inputs")
 _model = option_group("Model")
@@ -15,11 +16,14 @@ _run = option_group("Run")
 _limit = option_group("Limits")
 
 
-def checkpoint_options(function: Function) -> Function:
-    """Add the options of every command that builds a network."""
+def checkpoint_options(function: Function, *, several: bool = False) -> Function:
+    """Add the options of every command that builds a network, or several networks."""
+    checkpoint = (
+        "Checkpoint of each model, in order." if several else "Checkpoint, in the format of safetensors or torch."
+    )
     return add_options(
         function,
-        _model("--weights", type=PATH, metavar="FILE", help="Checkpoint, in the format of safetensors or torch."),
+        _model("--weights", type=PATH, metavar="FILE", multiple=several, help=checkpoint),
         _model("--output", metavar="NAME|INDEX", help="Which of several outputs are the class scores."),
         _model("--input-size", type=whole_number(1), help="Side of the network's square input, in pixels."),
         _model("--resize", type=SIZE, metavar="N|WxH", help="Resize: shorter side, or width and height."),
@@ -33,23 +37,25 @@ def checkpoint_options(function: Function) -> Function:
     )
 
 
-def classifier_options(function: Function) -> Function:
-    """Add the options of every command that loads a classifier."""
+def classifier_options(function: Function, *, several: bool = False) -> Function:
+    """Add the options of every command that loads a classifier, or several classifiers."""
+    names = "cam models, timm:X, hf:X, file.py:make."
     return add_options(
         function,
         _model(
             "-m",
             "--model",
             metavar="NAME",
-            default="resnet50",
-            help="cam models, timm:X, hf:X, file.py:make.",
+            default=["digits"] if several else "resnet50",
+            multiple=several,
+            help=f"{names} Repeatable." if several else names,
         ),
         _model("--labels", type=PATH, metavar="FILE", help="Class names: a line each, a JSON list or index map."),
         _model(
             "--activation", type=ACTIVATION, metavar="NAME", help="softmax, sigmoid (multi-label) or none (regression)."
         ),
         _model("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N or mps."),
-        checkpoint_options,
+        partial(checkpoint_options, several=several),
     )
 
 
@@ -73,6 +79,10 @@ def add_options(function: Function, *options: Callable[[Function], Function]) ->
 truth_option = _run("--truth", metavar="folder|CSV", help="True classes: folder names, or CSV of path,label.")
 json_option = _run("--json", "as_json", is_flag=True, help="Print JSON, nothing else.")
 max_pixels_option = _limit("--max-pixels", type=whole_number(1), default=100_000_000, help="Largest image, in pixels.")
+max_bytes_option = _limit(
+    "--max-bytes", type=whole_number(1), default=500_000_000, help="Largest file to read, in bytes."
+)
+timeout_option = _limit("--timeout", type=SECONDS, default=60, help="Longest time to decode an image, in seconds.")
 
 
 def read_options(function: Function) -> Function:

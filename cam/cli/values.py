@@ -46,6 +46,7 @@ def is_color(value: tuple[int, ...]) -> bool:
 
 
 FRACTION = Value("X", float, "a number from 0 to 1", lambda number: 0 <= number <= 1)
+SECONDS = Value("X", float, "a number above 0", lambda seconds: seconds > 0)
 NUMBERS = Value(
     "X,X,X", lambda text: tuple(map(float, text.split(","))), "numbers separated by commas, such as 0.5,0.5,0.5"
 )

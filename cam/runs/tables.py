@@ -48,7 +48,7 @@ def write_tables(records: Iterable[Record], out: Path, csv_file: Path | None, pa
         tables = [stack.enter_context(open_table(path)) for open_table, path in files if path]
         remaining = iter(records)
         while part := list(islice(remaining, _RECORDS)):
-            rows = [row for record in part for row in _rows(record, out)] if tables else []
+            rows = [row for record in part for row in table_rows(record, out)] if tables else []
             maps = [out / file if (file := target.get("files", {}).get("cam")) else None for target in _targets(part)]
             for write in tables:
                 write(rows, maps)
@@ -59,7 +59,8 @@ def _targets(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
         yield from record["targets"] or [{}]
 
 
-def _rows(record: Record, out: Path) -> Iterator[list[Any]]:
+def table_rows(record: Record, out: Path) -> Iterator[list[Any]]:
+    """Yield the row of each class of an image, with the `COLUMNS`; `out` is the folder of the run."""
     labels = {name: (record[name] or {}).get("label") for name in ("truth", "predicted")}
     for target in _targets([record]):
         peak = dict(zip(("peak_y", "peak_x"), target.get("peak", ()), strict=False))

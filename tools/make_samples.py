@@ -1,8 +1,8 @@
 """Compose the sample scenes: test digits at known positions (needs scikit-learn).
 
-    python samples/make_samples.py
+    python tools/make_samples.py
 
-Writes the images next to this file, and samples.json: for every image the class and the box (xyxy in pixels) of each
+Writes the images in samples/, and samples.json: for every image the class and the box (xyxy in pixels) of each
 digit, and the classes that should score highest, in any order.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from cam.invariance.demo.scenes import Scene, compose, uci_digits
 
-HERE = Path(__file__).resolve().parent
+SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 
 class Recipe(NamedTuple):
@@ -66,18 +66,18 @@ def main() -> None:
     samples: dict[str, object] = {}
     for name, recipe in SAMPLES.items():
         scene = scene_of(recipe)
-        Image.fromarray(scene.image).save(HERE / name, optimize=True)
+        Image.fromarray(scene.image).save(SAMPLES_FOLDER / name, optimize=True)
         samples[name] = {
             "classes": scene.classes.tolist(),
             "boxes": scene.boxes.tolist(),
             "top": sorted(set(recipe.digits)),
         }
     document = {
-        "made_by": "python samples/make_samples.py",
+        "made_by": "python tools/make_samples.py",
         "license": "CC BY 4.0: digits of Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
         "samples": samples,
     }
-    (HERE / "samples.json").write_text(json.dumps(document, indent=2) + "\n")
+    (SAMPLES_FOLDER / "samples.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

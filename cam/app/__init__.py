@@ -1,0 +1,1 @@
+"""A page in the browser to drop a picture on."""

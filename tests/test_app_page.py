@@ -1,0 +1,263 @@
+"""The server and the page of cam app in Chromium: nothing outside is asked, users do not mix, errors are sentences."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+import cam
+
+pytest.importorskip("gradio", reason="pip install 'gapcam[app]'")
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "samples"
+
+
+class Server(NamedTuple):
+    address: str
+    temporary: Path  # the folder of all its temporary files
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def started(temporary: Path, *options: str) -> Iterator[Server]:
+    """Run cam app on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "cli.py"), "app", "--device", "cpu", "--port", str(port), *options]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env=environment, text=True, cwd=temporary, **streams) as process:
+        try:
+            lines = iter(process.stdout.readline, "")
+            address = next(match[1] for line in lines if (match := re.match(r"Open (\S+) in a browser", line)))
+            yield Server(address, temporary, process)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    models = ["-m", "digits", "-m", "position-gap", "--max-pixels", "200000", "--max-bytes", "300000"]
+    with started(tmp_path_factory.mktemp("app"), *models) as running:
+        yield running
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    """Addresses that pages asked for."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server, asked: list[str]) -> Iterator[Page]:
+    with opened(browser, server, asked) as shown:
+        yield shown
+
+
+@contextmanager
+def opened(browser: Browser, server: Server, asked: list[str]) -> Iterator[Page]:
+    with browser.new_context(viewport={"width": 1400, "height": 900}, service_workers="block") as window:
+        page = window.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda websocket: asked.append(websocket.url))
+        page.goto(server.address)
+        expect(page.locator("p[role=status]")).to_contain_text("click a sample")
+        yield page
+
+
+def click_sample(page: Page, name: str) -> None:
+    page.get_by_role("button", name=f"Sample {name}", exact=True).click()
+
+
+def upload(page: Page, file: Path) -> None:
+    page.locator("input[type=file]").first.set_input_files(file)
+
+
+def first_classes(page: Page, side: int = 0) -> list[str]:
+    return [
+        text.split("\n")[0]
+        for text in page.locator(".cam-side").nth(side).locator(".cam-strip button").all_inner_texts()
+    ]
+
+
+def record(page: Page, side: int = 0) -> dict:
+    link = page.locator(".cam-side").nth(side).get_by_text("Save JSON").get_attribute("href")
+    return json.loads(base64.b64decode(link.partition("base64,")[2]))
+
+
+def wait_for_files(page: Page, name: str, class_idx: int) -> None:
+    expect(page.locator(".cam-files a").first).to_have_attribute("download", f"{name}-class{class_idx}.jpg")
+
+
+def test_the_first_click_shows_something_and_nothing_outside_is_asked(page, server, asked):
+    click_sample(page, "sevens")
+    wait_for_files(page, "sevens", 7)
+    page.get_by_label("margin", exact=True).check()
+    expect(page.locator(".cam-heat").first).to_have_attribute("alt", re.compile("Evidence for 7"))
+    assert len(asked) > 10
+    assert [url for url in asked if not url.startswith((server.address, "data:", "blob:"))] == []
+    digits = cam.load_classifier("digits", device="cpu")
+    labels = [one.label for one in cam.explain(digits, SAMPLES / "sevens.png", "top5")]
+    assert first_classes(page) == labels
+    assert record(page)["targets"][0]["logit"] == pytest.approx(
+        cam.explain(digits, SAMPLES / "sevens.png").logit, abs=1e-3
+    )
+
+
+def test_another_class_leaves_the_picture_in_its_place(page):
+    click_sample(page, "two-and-six")
+    heat = page.locator(".cam-heat").first
+    wait_for_files(page, "two-and-six", 2)
+    before, source = heat.bounding_box(), heat.get_attribute("src")
+    page.locator(".cam-side").first.locator(".cam-strip button").nth(1).focus()
+    page.keyboard.press("Enter")
+    wait_for_files(page, "two-and-six", 6)
+    assert heat.get_attribute("src") != source
+    assert heat.bounding_box() == before
+    expect(page.locator(".cam-strip [aria-pressed=true]").last).to_contain_text("6")
+    expect(page.get_by_label("Class", exact=True)).to_have_value(re.compile(r"6 \("))
+
+
+def test_a_click_asks_a_place_and_both_models_answer(page):
+    click_sample(page, "sevens")
+    wait_for_files(page, "sevens", 7)
+    heat = page.locator(".cam-heat").first
+    box = heat.bounding_box()
+    heat.click(position={"x": 0.75 * box["width"], "y": 0.25 * box["height"]})
+    captions = page.locator(".cam-place caption")
+    expect(captions.nth(1)).to_have_text(re.compile(r"at x (299|300), y (71|72)$"))
+    digits, other = (cam.load_classifier(name, device="cpu") for name in ("digits", "position-gap"))
+    heats = [one.heat()[72, 300] for one in cam.explain(digits, SAMPLES / "sevens.png", list(range(10)))]
+    best = page.locator(".cam-place").first.locator("tr").first
+    assert best.locator("th").inner_text() == str(int(np.argmax(heats)))
+    assert float(best.locator("td").inner_text()) == pytest.approx(float(max(heats)), rel=0.1)
+    assert record(page, 1)["targets"][0]["logit"] == pytest.approx(
+        cam.explain(other, SAMPLES / "sevens.png", "7").logit, abs=1e-3
+    )
+    page.get_by_label("Place: x, pixels").fill("1")
+    expect(captions.first).to_have_text(re.compile(r"at x 1, y"))
+
+
+def test_a_rival_makes_it_a_contrast_and_not_with_the_class_itself(page):
+    click_sample(page, "two-and-six")
+    wait_for_files(page, "two-and-six", 2)
+    page.get_by_label("Rival, for contrast").click()
+    page.get_by_role("option", name=re.compile(r"^6 \(")).click()
+    expect(page.locator(".cam-heat").first).to_have_attribute("alt", re.compile("Evidence for 2 over 6"))
+    assert page.get_by_label("contrast", exact=True).is_checked()
+    page.get_by_label("Rival, for contrast").click()
+    page.get_by_role("option", name=re.compile(r"^2 \(")).click()
+    expect(page.get_by_role("alert")).to_contain_text("would be contrasted with itself. Choose another class")
+    expect(page.locator(".cam-heat").first).to_have_attribute("alt", re.compile("Evidence for 2 over 6"))
+
+
+def test_users_at_once_see_their_own_pictures(browser, server, asked):
+    with opened(browser, server, asked) as one, opened(browser, server, asked) as other:
+        for first, second in (("five", "small-eight"), ("three-in-clutter", "five")):
+            click_sample(one, first)
+            click_sample(other, second)
+            for page, name in ((one, first), (other, second)):
+                class_idx = {"five": 5, "small-eight": 8, "three-in-clutter": 3}[name]
+                wait_for_files(page, name, class_idx)
+                assert record(page)["name"] == f"{name}.png"
+        one.get_by_label("Opacity").first.fill("0.2")
+        one.locator(".cam-side").first.locator(".cam-strip button").nth(1).click()
+        expect(one.locator(".cam-strip [aria-pressed=true]").nth(1)).not_to_contain_text("3")
+        wait_for_files(other, "five", 5)
+        assert record(other)["targets"][0]["label"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("<b>no.png", r"'bno\.png' is not an image in a supported format. Convert it"),
+        ("cut.png", r"'cut\.png' is damaged or cut short"),
+        ("wide.png", r"'wide\.png' has 1000 x 900 pixels, over the limit of 200000"),
+        ("bomb.png", r"'bomb\.png' has 60000 x 60000 pixels, over the limit of 200000"),
+        ("heavy.png", "exceed the maximum allowed size"),
+        ("text.txt", "Invalid file type"),
+    ],
+)
+def test_what_cannot_be_shown_is_a_sentence(page, tmp_path, name, sentence):
+    sample = (SAMPLES / "five.png").read_bytes()
+    header = b"IHDR" + (60000).to_bytes(4) * 2 + sample[24:29]
+    bomb = sample[:12] + header + crc32(header).to_bytes(4) + sample[33:]
+    content = {"cut.png": sample[:20000], "bomb.png": bomb, "heavy.png": bytes(400000)}.get(name, b"no image")
+    (tmp_path / name).write_bytes(content)
+    if name == "wide.png":
+        Image.new("RGB", (1000, 900)).save(tmp_path / name)
+    upload(page, tmp_path / name)
+    expect(page.get_by_text(re.compile(sentence)).first).to_be_visible()
+    assert page.locator(".cam-heat").count() == 0
+    assert "Traceback" not in page.content()
+
+
+def test_a_turned_photograph_is_upright(page, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned by 90 degrees to the right
+    photo = Image.open(SAMPLES / "four-left.png").convert("RGB")
+    photo.rotate(90, expand=True).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    upload(page, tmp_path / "turned.jpg")
+    wait_for_files(page, "turned", 4)
+    assert record(page)["size"] == [288, 400]
+    assert record(page)["targets"][0]["peak"][1] < 133  # on the left
+
+
+def test_the_server_fetches_no_address(page, server):
+    with page.expect_request(
+        lambda request: request.method == "POST" and "five.png" in (request.post_data or "")
+    ) as sent:
+        click_sample(page, "five")
+        wait_for_files(page, "five", 5)
+    body = sent.value.post_data_json
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(0.5)
+        url = f"http://localhost:{elsewhere.getsockname()[1]}/five.png"
+        body["data"][0] = {**body["data"][0], "path": url, "url": url}
+        answer = page.request.post(sent.value.url, data=body)
+        assert answer.status == 500
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+    body["data"][0] = {**body["data"][0], "path": "/etc/passwd", "url": ""}
+    assert page.request.post(sent.value.url, data=body).status == 500
+    assert page.request.get(f"{server.address}gradio_api/file=/etc/passwd").status == 403
+
+
+def test_a_port_in_use_is_an_error(server):
+    command = [sys.executable, str(ROOT / "cli.py"), "app", "--port", server.address.rpartition(":")[2].strip("/")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 2
+    assert re.search(r"Error: --port \d+ of --host 127\.0\.0\.1 cannot be used: it is taken", result.stderr)
+    assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_ends_it_and_removes_the_pictures(page, server, tmp_path):
+    """The last test: it ends the server of the others."""
+    shutil.copy(SAMPLES / "five.png", tmp_path / "mine.png")
+    upload(page, tmp_path / "mine.png")
+    wait_for_files(page, "mine", 5)
+    assert list(server.temporary.rglob("mine.png"))
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(20) == 130
+    *_, last = server.process.stdout.read().splitlines()
+    assert last == "Stopped."
+    assert not list(server.temporary.rglob("*.png"))
+    assert not list(server.temporary.glob("cam-app-*"))
