@@ -101,7 +101,7 @@ def test_help_of_every_command_is_short(command):
 
 def test_the_list_of_commands_shows_whole_sentences():
     commands = help_of("").partition("Commands:")[2].split("\n")[1:-1]
-    assert len(commands) == 9
+    assert len(commands) == 10
     assert all(line.endswith(".") and not line.endswith("...") for line in commands)
 
 

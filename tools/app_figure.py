@@ -1,6 +1,7 @@
 """Draw docs/app.png: the page of cam app with a photograph.
 
-Needs the test extra, Chromium, and scikit-image, which has the photograph: Eileen Collins, by NASA, in the public domain.
+Needs the test extra, Chromium, and scikit-image, which has the photograph: Eileen Collins, by NASA, in the public
+domain.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torchvision.models import SqueezeNet1_0_Weights
 from cam.images.io import write_image
 
 ROOT = Path(__file__).parents[1]
-MODEL = ["-m", f"{ROOT}/tools/efficientnet_lite.py:lite0", "--mean", "0.498,0.498,0.498", "--std", "0.502,0.502,0.502"]
+MODEL = ["-m", "tools/efficientnet_lite.py:lite0", "--mean", "0.498,0.498,0.498", "--std", "0.502,0.502,0.502"]
 
 
 def main() -> None:
@@ -29,10 +30,10 @@ def main() -> None:
         write_image(photo, data.astronaut())
         labels.write_text("\n".join(SqueezeNet1_0_Weights.IMAGENET1K_V1.meta["categories"]))
         command = [sys.executable, str(ROOT / "cli.py"), "app", *MODEL, "--labels", str(labels), "--port", "7899"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - our own command
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as server:  # noqa: S603 - our own command
             try:
-                assert server.stdout
-                next(line for line in server.stdout if line.startswith("Open"))
+                while server.stdout and not server.stdout.readline().startswith(b"Open"):
+                    pass
                 take_screenshot(photo)
             finally:
                 server.terminate()
@@ -43,7 +44,7 @@ def take_screenshot(photo: Path) -> None:
     program = shutil.which("chromium") or shutil.which("chromium-headless-shell")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page: Page = browser.new_page(viewport={"width": 1280, "height": 1180})
+        page: Page = browser.new_page(viewport={"width": 1200, "height": 1000})
         page.goto("http://127.0.0.1:7899")
         page.locator("input[type=file]").first.set_input_files(photo)
         page.wait_for_selector(".cam-files")

@@ -36,10 +36,11 @@ _server = option_group("Server")
 @max_bytes_option
 @timeout_option
 def app(model: tuple[str, ...], weights: tuple[Any, ...], port: int, host: str, **options: Any) -> None:
-    """Open a page to drop a picture on, and see the evidence for its classes.
+    """Open a page to drop pictures on.
 
-    Nothing leaves the computer: the server is bound to 127.0.0.1, and neither it nor the page asks anything of the
-    internet. Ctrl-C ends it, and removes the pictures.
+    It shows the evidence for any class, and for which classes a place speaks. No picture leaves the computer: the
+    server is bound to 127.0.0.1, and neither it nor the page asks anything of the internet. Ctrl-C ends it, and removes
+    the pictures.
 
     Example: cam app -m resnet50 -m squeezenet1_1
     """
