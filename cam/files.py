@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path, PurePath
+from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 from uuid import uuid4
 
 from cam.errors import CamError, DiskFullError, OutputError, reason_of
+from cam.remote import Address
 
 _MAX_NAME_BYTES = 180  # class, label, channel and suffix are added; most file systems allow 255
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
@@ -30,12 +32,16 @@ def open_whole(path: Path, unfinished: Path | None = None, *, durable: bool = Fa
     """Open a file that gets its final name only once all of it is written; make its folders.
 
     An older file is replaced. An incomplete one lies in the folder `unfinished` on the same disk, by default its own. A
-    `durable` one survives a power cut, which takes some milliseconds.
+    `durable` one survives a power cut, which takes some milliseconds. A file at an address is uploaded when complete.
 
     Raises:
         DiskFullError: no file can be written: the disk is full, gone or read-only.
         OutputError: this file cannot be written; nothing is left behind, and an older file stays.
     """
+    if isinstance(path, Address):
+        with _uploading(path) as file:
+            yield file
+        return
     part = (unfinished or path.parent) / f".{uuid4().hex}.part"
     try:
         for folder in {part.parent, path.parent}:
@@ -52,6 +58,17 @@ def open_whole(path: Path, unfinished: Path | None = None, *, durable: bool = Fa
         if isinstance(error, (OSError, ValueError)) and not isinstance(error, CamError):  # a null character in the path
             raise unwritable(path, error) from error
         raise
+
+
+@contextmanager
+def _uploading(address: Address) -> Iterator[BinaryIO]:
+    with NamedTemporaryFile(prefix="cam-") as file:
+        yield file  # type: ignore[misc]  # it has all that a file has
+        file.flush()
+        try:
+            address.upload(Path(file.name))
+        except OSError as error:
+            raise unwritable(address, error) from error
 
 
 @contextmanager

@@ -208,6 +208,22 @@ def test_a_picture_that_kills_its_process_costs_one_line(folder, tmp_path):
     ]
 
 
+def test_processes_read_and_write_addresses(folder, local, tmp_path):
+    """`local://` is a file system of fsspec that processes share; its addresses are relative here."""
+    (tmp_path / "photos").symlink_to(folder)
+    done = finish("local://photos", "local://out", "--ray", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert f"{PICTURES - 1} explained, 1 failed: local://out\n" in done.stdout
+    assert contents(tmp_path / "out").keys() == contents(local).keys()
+    for name, content in contents(local).items():
+        assert name.endswith(("jsonl", "json")) or (tmp_path / "out" / name).read_bytes() == content
+    assert [record["path"] for record in lines(tmp_path / "out")[:2]] == [
+        "local://photos/0.png",
+        "local://photos/1.png",
+    ]
+    assert "(149 of them by an earlier run)" in finish("local://photos", "local://out", cwd=tmp_path).stdout
+
+
 @pytest.fixture
 def two_machines(tmp_path) -> Iterator[tuple[str, str]]:
     """Network namespaces with a Ray node each, of one core; the first has the head at 10.99.7.1."""

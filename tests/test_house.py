@@ -19,6 +19,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # A package imports only from lower floors.
 FLOORS = (
     {"errors", "version"},
+    {"remote"},
     {"files", "tensors"},
     {"maps", "networks"},
     {"images", "drawing", "heads"},

@@ -28,7 +28,7 @@ from cam.cli.options import (
     truth_option,
 )
 from cam.cli.process import guarded, importing, keep_memory
-from cam.cli.values import EVIDENCE, FIT, FRACTION, PATH, Value, integers, whole_number
+from cam.cli.values import ADDRESS, EVIDENCE, FIT, FRACTION, Value, integers, whole_number
 
 if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
@@ -106,11 +106,11 @@ _clip = option_group("Clips")
 @_speed("--batch-size", type=whole_number(1), show_default="4 per core, 32 on a GPU", help="Images in a forward pass.")
 @_speed("--engine", type=_ENGINE, default="auto", help="auto, eager, compile or onnxruntime.")
 @_speed("--precision", type=_PRECISION, default="float32", help="On CUDA: float32, bfloat16 or float16.")
-@_run("-o", "--out", type=PATH, metavar="FOLDER", required=True, help="Folder for the results.")
+@_run("-o", "--out", type=ADDRESS, metavar="FOLDER", required=True, help="Folder for the results.")
 @_run("--report", is_flag=True, help="Also write OUT/report.html, to browse all results.")
 @truth_option
-@_run("--csv", type=PATH, metavar="FILE", help="Also write a table: a row for each image and class.")
-@_run("--parquet", type=PATH, metavar="FILE", help="The same as Parquet; needs gapcam[parquet].")
+@_run("--csv", type=ADDRESS, metavar="FILE", help="Also write a table: a row for each image and class.")
+@_run("--parquet", type=ADDRESS, metavar="FILE", help="The same as Parquet; needs gapcam[parquet].")
 @_run("--overwrite/--resume", help="Replace an earlier run in OUT, or go on.")
 @_run("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="What to do after a bad image.")
 @_run("--shard", type=_SHARD, help="The I-th of N parts of the images; see cam merge.")
@@ -181,6 +181,7 @@ def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Cou
     from cam.classifiers.sources.base import import_extra
     from cam.images.find import check_output, find_pictures
     from cam.images.tables import read_list
+    from cam.remote import Address
 
     listed = read_list(options["list_"]) if options["list_"] else []
     if not (inputs or listed):
@@ -191,6 +192,12 @@ def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Cou
     for table in filter(None, (options["csv"], options["parquet"])):
         if str(table) in (options["truth"], options["list_"]):
             raise click.UsageError(f"{str(table)!r} is read by this command. Give the table another name.")
+    for place in (options["out"], options["csv"], options["parquet"]):
+        if isinstance(place, Address):
+            place.check()
+    if options["report"] and isinstance(options["out"], Address):
+        problem = f"--report reads the results in a folder, and --out is {str(options['out'])!r}"
+        raise click.UsageError(f"{problem}. Leave --report out, or choose a folder.")
     if options["parquet"]:
         import_extra("pyarrow", "parquet", "--parquet")
     check_output([*inputs, *listed], options["out"])

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from cam.remote import as_path
+
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click only
     """A value that `read` reads from text; if it is not `valid`, the error says what it must be."""
@@ -69,4 +71,5 @@ INTERPOLATION = click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box"
 ACTIVATION = click.Choice(["softmax", "sigmoid", "none"])
 METHOD = click.Choice(["exact", "integrated", "shapley", "gradcam", "hirescam", "layercam", "xgradcam"])
 EVIDENCE = click.Choice(["logit", "contrast", "margin", "posterior"])
+ADDRESS = Value("PATH", as_path, "a path or an address")
 PATH = click.Path(path_type=Path)

@@ -69,7 +69,8 @@ def open_regular(path: Path) -> BinaryIO:
 def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a file, and no more of it than its size when it was opened; ImageError if it is too large or unreadable."""
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         check_bytes(size, str(path), max_bytes)
         try:
             return file.read(size)

@@ -15,9 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeAlias
 
-from cam.errors import ImageError, UsageError
+from cam.errors import ImageError, UsageError, reason_of
 from cam.images.archives import Member, is_archive, leads_out, list_members
 from cam.images.content import Fingerprint, fingerprint
+from cam.remote import Address, as_path
 
 _HEIC_SUFFIXES = {".heic", ".heif", ".hif"}
 IMAGE_SUFFIXES = frozenset(
@@ -86,14 +87,14 @@ def find_pictures(
     """
     if "-" in map(str, inputs) and not os.path.lexists("-"):
         raise UsageError("There is no file called '-'", "Give a list of images on standard input with --list -")
-    excluded = os.path.realpath(exclude) if exclude else ""
-    real_path = cache(os.path.realpath)  # a list of files names the same few folders again and again
+    excluded = _real_path(exclude) if exclude else ""
+    real_path = cache(_real_path)  # a list of files names the same few folders again and again
     roots: set[str] = set()
     pictures: dict[str, Picture] = {}  # by their real paths
     others: set[str] = set()
     filtered = 0
     for source, is_listed in [*((path, False) for path in inputs), *((path, True) for path in listed)]:
-        root, (candidates, unread) = _expand(Path(source), excluded, is_listed)
+        root, (candidates, unread) = _expand(as_path(source), excluded, is_listed)
         if not videos:
             unread = [*unread, *(picture.name for picture in candidates if _is_video_inside(picture, source))]
             candidates = [picture for picture in candidates if not _is_video_inside(picture, source)]
@@ -106,7 +107,7 @@ def find_pictures(
         others.update(os.path.join(real_root, name) for name in unread if _matches(name, patterns))  # noqa: PTH118
         for picture in candidates:
             unlisted = picture.member is None and not is_picture(picture.name.name)  # an archive or a folder
-            if picture.path == Path(source) or unlisted or _matches(picture.name, patterns):
+            if picture.path == as_path(source) or unlisted or _matches(picture.name, patterns):
                 pictures.setdefault(os.path.join(real_root, picture.name), picture)  # noqa: PTH118
             else:
                 filtered += 1
@@ -122,7 +123,7 @@ def find_pictures(
 
 def _is_video_inside(picture: Picture, source: str | Path) -> bool:
     """True if it has the suffix of a video, and is not itself the input."""
-    return picture.name.suffix.lower() in VIDEO_SUFFIXES and picture.path != Path(source)
+    return picture.name.suffix.lower() in VIDEO_SUFFIXES and picture.path != as_path(source)
 
 
 def _count_suffixes(paths: Iterable[str]) -> Counter[str]:
@@ -151,6 +152,8 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
 
 def _expand(path: Path, excluded: str, is_listed: bool) -> tuple[Path, Listing]:
     """List the files of an input, named relative to the folder that is returned first."""
+    if isinstance(path, Address):
+        return _expand_address(path, excluded, is_listed)
     if _is_folder(path):
         listing = _list_folder(path, excluded)
         if listing[0] or not (is_listed and path.name):  # an empty folder in a list is a bad image, not a wrong command
@@ -166,6 +169,39 @@ def _expand(path: Path, excluded: str, is_listed: bool) -> tuple[Path, Listing]:
         with suppress(ImageError):  # reading it says why
             return path, _list_archive(path)
     return path.parent, ([Picture(path, PurePosixPath(path.name))], [])
+
+
+def _expand_address(path: Address, excluded: str, is_listed: bool) -> tuple[Path, Listing]:
+    """List the files of an input at an address, as `_expand` does; archives there are not read."""
+    path.check()
+    magic = [re.search(r"[*?[]", part) is not None for part in path.parts]
+    try:
+        if any(magic) and not is_listed:
+            root: Path = Address(*path.parts[: magic.index(True)])
+            found = list(root.glob("/".join(path.parts[magic.index(True) :])))
+            names = [file.relative_to(root).as_posix() for file in found if not _is_folder(file)]
+        elif path.is_dir():
+            root, names = path, path.find()
+        else:
+            if is_archive(path.name):
+                raise UsageError(f"{str(path)!r} is an archive at an address", "Copy it to this machine, or unpack it")
+            return path.parent, ([Picture(path, PurePosixPath(path.name))], [])
+    except UsageError:
+        raise
+    except OSError as error:
+        message = f"{str(path)!r} cannot be listed ({reason_of(error)})"
+        raise UsageError(message, "Check the address and your permissions") from error
+    names = [name for name in names if not any(part.startswith(".") for part in PurePosixPath(name).parts)]
+    names = [name for name in names if not (excluded and Path(_real_path(root / name)).is_relative_to(excluded))]
+    images = sorted(filter(is_picture, names), key=natural_sort_key)
+    others = [PurePosixPath(name) for name in names if not is_picture(name)]
+    return root, ([Picture(root / name, PurePosixPath(name)) for name in images], others)
+
+
+def _real_path(path: str | Path) -> str:
+    """The path without links; of an address, one that no file of this machine has."""
+    path = as_path(path)
+    return "/" + str(path).replace("://", ":/", 1) if isinstance(path, Address) else os.path.realpath(path)
 
 
 def _list_folder(folder: Path, excluded: str) -> Listing:
@@ -251,7 +287,8 @@ def is_picture(name: str) -> bool:
 
 
 def _is_folder(path: str | Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir raises if a folder above is not readable
+    path = as_path(path)
+    return path.is_dir() if isinstance(path, Address) else os.path.isdir(path)  # noqa: PTH112  # Path.is_dir raises if a folder above is not readable
 
 
 def natural_sort_key(path: str) -> tuple[list[list[str | tuple[int, str]]], str]:
@@ -281,8 +318,8 @@ def shard(pictures: Sequence[Picture], part: tuple[int, int] | None) -> list[tup
 
 def check_output(inputs: Sequence[str | Path], out: Path) -> None:
     """Raise UsageError if the output folder lies in an input folder: a second run would read its results."""
-    real_out = Path(os.path.realpath(out))
+    real_out = Path(_real_path(out))
     for folder in inputs:
-        if _is_folder(folder) and real_out.is_relative_to(os.path.realpath(folder)):
+        if _is_folder(folder) and real_out.is_relative_to(_real_path(folder)):
             problem = f"--out {str(out)!r} lies in the input folder {str(folder)!r}"
             raise UsageError(problem, "Choose an output folder outside it")

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cam.errors import UsageError
+from cam.errors import OutputError, UsageError, reason_of
 from cam.files import unwritable, write_whole
+from cam.remote import Address
+
+_UPLOAD_EVERY = 10  # seconds
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,11 @@ class RunFolder:
 
     out: Path
     shard: tuple[int, int] | None = None
+    staging: Path | None = None  # a folder of this machine for what is appended to, if `out` is at an address
 
     @property
     def manifest(self) -> Path:
-        return self.out / f"manifest{self._suffix}.jsonl"
+        return (self.staging or self.out) / f"manifest{self._suffix}.jsonl"
 
     @property
     def run_file(self) -> Path:
@@ -35,7 +41,7 @@ class RunFolder:
 
     @property
     def unfinished(self) -> Path:
-        return self.out / f".unfinished{self._suffix}"
+        return (self.staging or self.out) / f".unfinished{self._suffix}"
 
     @property
     def _suffix(self) -> str:
@@ -53,11 +59,53 @@ class RunFolder:
     def has(self, name: str) -> bool:
         """True if it holds a file of that name that is not empty, as a power cut may leave one."""
         path = self.out / name
+        if isinstance(path, Address):
+            with suppress(OSError):
+                return path.stat().st_size > 0
+            return False
         return os.path.isfile(path) and os.path.getsize(path) > 0  # noqa: PTH113, PTH202 - pathlib raises without permission
+
+    def publish(self) -> None:
+        """Upload the manifest, if the results are at an address."""
+        if isinstance(self.out, Address) and self.manifest.exists():
+            write_whole(self.out / self.manifest.name, self.manifest.read_bytes())
+
+    @contextmanager
+    def staged(self) -> Iterator[RunFolder]:
+        """For results at an address, keep the manifest here, and upload it every 10 seconds and at the end."""
+        if not isinstance(self.out, Address):
+            yield self
+            return
+        with TemporaryDirectory(prefix="cam-") as name:
+            staged, ended = replace(self, staging=Path(name)), threading.Event()
+            try:
+                staged.manifest.write_bytes((self.out / staged.manifest.name).read_bytes())
+            except FileNotFoundError:  # a new run
+                pass
+            except OSError as error:
+                problem = f"{str(self.out)!r} cannot be read ({reason_of(error)})"
+                raise OutputError(problem, "Check the address and your permissions") from error
+
+            def upload() -> None:
+                while not ended.wait(_UPLOAD_EVERY):
+                    with suppress(OutputError):  # the last one counts
+                        staged.publish()
+
+            thread = threading.Thread(target=upload, daemon=True)
+            thread.start()
+            try:
+                yield staged
+            finally:
+                ended.set()
+                thread.join()
+                staged.publish()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing the same run."""
+        """Keep other processes from writing the same run; at an address nothing does."""
+        if isinstance(self.out, Address):
+            yield
+            return
         lock = FileLock(self.out / f".lock{self._suffix}", timeout=0)
         try:
             self.out.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ def explain_folder(
     run_info["left_out"] = dict(left_out or {})
     run_info = json.loads(json.dumps(run_info, default=str))  # so that it can be compared with one that is read
     folder = RunFolder(out, options.shard)
-    with folder.locked(), no_tf32():
+    with folder.locked(), folder.staged() as folder, no_tf32():
         if not options.overwrite:
             check_settings(folder, run_info)
         rmtree(folder.unfinished, ignore_errors=True)
@@ -119,6 +119,7 @@ def _run(
             output.write_model(folder, classifier)
         if options.overwrite:
             write_whole(folder.manifest, b"", folder.unfinished)
+            folder.publish()  # before run.json has other settings
         folder.write_run_info(run_info)
 
         scaled = replace(options, scale="image" if run_info["scale"] is None else run_info["scale"])
@@ -139,7 +140,7 @@ def _run(
     run_info["truth"] = summarize_truth(correct, options.truth.unmatched) if options.truth.classes else None
     run_info |= {"explained": counts["ok"], "failed": counts["failed"]}
     folder.write_run_info(run_info)
-    return RunSummary(folder.manifest, counts["ok"], counts["failed"], done, run_info, kept)
+    return RunSummary(folder.out / folder.manifest.name, counts["ok"], counts["failed"], done, run_info, kept)
 
 
 def _records(of_images: Generator[list[Record]], of_clips: Generator[list[Record]]) -> Generator[list[Record]]:

@@ -123,7 +123,7 @@ def _parquet_rows(path: Path) -> Iterator[Callable[[Rows, Maps], None]]:
 def _read_map(file: Path) -> NDArray[np.float32]:
     """Read the map (h, w) that --save cam wrote."""
     try:
-        with np.load(file) as stored:
+        with file.open("rb") as opened, np.load(opened) as stored:
             return np.asarray(stored["cam"], np.float32)
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise OutputError(f"{str(file)!r} has no map for --parquet", "Run again with --overwrite") from error
