@@ -2,8 +2,8 @@
 
 python benchmarks/video.py photos/ -m squeezenet1_0 --size 1280x720
 
-The clip is a walk over the photographs. CPU is that of all threads; the ratio is the median of the rounds, with the
-smallest and the largest.
+The clip is a walk over a photograph, or over several, one scene after the other. CPU is that of all threads; the ratio
+is the median of the rounds, with the smallest and the largest.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from cam.images.write_video import VideoFormat, write_video
 from cam.runs.options import RunOptions
 from cam.runs.run import explain_folder
 
-RATE, PER_PHOTO = 25, 50  # frames a second, and frames in which a photograph is crossed
+RATE = 25  # frames a second
 
 
-def walk(photos: Path, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """Frames (H, W, 3) that cross one photograph after the other."""
+def walk(photos: Path, size: tuple[int, int], steps: int) -> Iterator[NDArray[np.uint8]]:
+    """Frames (H, W, 3) that cross one photograph after the other, each in so many steps."""
     height, width = size
     for picture in find_pictures([photos]):
         photo = read_image(picture.path)
         scale = 1.2 * max(height / photo.shape[0], width / photo.shape[1])
         photo = np.asarray(cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
         down, across = photo.shape[0] - height, photo.shape[1] - width
-        for step in range(PER_PHOTO):
-            y, x = down * step // PER_PHOTO, across * step // PER_PHOTO
+        for step in range(steps):
+            y, x = down * step // steps, across * step // steps
             yield np.ascontiguousarray(photo[y : y + height, x : x + width])
 
 
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--scenes", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
@@ -70,7 +71,8 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         pictures, clip, out = Path(folder, "pictures"), Path(folder, "clip.mp4"), Path(folder, "out")
         kind = VideoFormat(".mp4", Fraction(1, RATE), Fraction(RATE))
-        frames = list(islice(walk(arguments.photos, (height, width)), arguments.frames))
+        steps = arguments.frames // arguments.scenes
+        frames = list(islice(walk(arguments.photos, (height, width), steps), arguments.scenes * steps))
         for number, frame in enumerate(frames):
             write_image(pictures / f"{number}.jpg", frame)
         with clip.open("wb") as file:
@@ -84,7 +86,8 @@ def main() -> None:
         ratios = [of_clip[measure] / of_pictures[measure] for of_clip, of_pictures in rounds]
         texts.append(f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     least = [1000 * min(costs[which][0] for costs in rounds) for which in (0, 1)]
-    print(f"| {arguments.model} | {arguments.size} | {' | '.join(texts)} | {least[0]:.1f} | {least[1]:.1f} |")
+    facts = arguments.model, arguments.size, arguments.scenes, *texts, *(f"{value:.1f}" for value in least)
+    print(f"| {' | '.join(map(str, facts))} |")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from clips import write_clip
 from memory import megabytes
 
 from cam.images.io import write_image
@@ -44,3 +45,17 @@ def test_a_hundred_megapixels_take_three_and_a_half_times_their_size(tmp_path):
         peaks.append(memory)
     size = 3 * 10_000**2 / 2**20  # three bytes a pixel, in MiB
     assert size < peaks[1] - peaks[0] < 3.5 * size, peaks
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_clip(tmp_path):
+    peaks = []
+    images = [pixels(240 + 2 * number, 320)[-240:] for number in range(10)]
+    for count in (200, 4_000):
+        clip = write_clip(tmp_path / f"{count}.mp4", [images[number % 10] for number in range(count)], sound="aac")
+        options = "-m", "digits", "--device", "cpu", "--quiet", "--engine", "eager"
+        memory, status, errors = megabytes("explain", str(clip), "-o", str(tmp_path / f"{count}-out"), *options)
+        assert status == 0, errors
+        assert len((tmp_path / f"{count}-out" / f"{count}.mp4.frames.csv").read_text().splitlines()) == count + 1
+        peaks.append(memory)
+    assert peaks[1] < peaks[0] + 60, peaks

@@ -30,6 +30,7 @@ def with_legend(
     colormap: str = "signed",
     opacity: float = 0.85,
     notes: Sequence[str] = (),
+    note_rows: int = 0,
     unit: str = "evidence (logit)",
     ends: tuple[str, str] = ("", ""),
     signed: bool = True,
@@ -37,10 +38,10 @@ def with_legend(
 ) -> NDArray[np.uint8]:
     """Make a canvas for an image of (H, W) pixels with a legend below: title, details and notes, and a color bar.
 
-    Texts that are too long are shortened, empty ones left out. The color bar runs from -vmax to vmax if signed, else
-    from 0; above it is the unit, or what its ends stand for. Its colors are those on gray, with a line where `draw`
-    has contours. The canvas is (H + legend, max(W, 280), 3) uint8 RGB; the pixels of the image, at the top left, are
-    not set yet.
+    Texts that are too long are shortened, empty ones left out; there is room for `note_rows` notes or more. The color
+    bar runs from -vmax to vmax if signed, else from 0; above it is the unit, or what its ends stand for. Its colors are
+    those on gray, with a line where `draw` has contours. The canvas is (H + legend, max(W, 280), 3) uint8 RGB; the
+    pixels of the image, at the top left, are not set yet.
     """
     height, width = size
     letter = letter_size(size)
@@ -53,6 +54,7 @@ def with_legend(
     rows += [(clean(details), letter, INK, 1.45)]
     rows += [(clean(note), 0.85 * letter, PALE, 1.25) for note in notes]
     rows = [row for row in rows if row[0]]
+    rows += [("", 0.85 * letter, PALE, 1.25)] * (note_rows - sum(bool(clean(note)) for note in notes))
     text_bottom = round(letter * (1 + sum(step for *_, step in rows)))
     bar = _bar(right - bar_left, letter, vmax, colormap, opacity, unit, ends, signed, contours)
     bar_top = letter if side_by_side else text_bottom + letter // 3

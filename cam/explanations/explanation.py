@@ -263,6 +263,7 @@ class Explanation:
         max_side: int | None = None,
         channel: Channel | None = None,
         painted: NDArray[np.uint8] | None = None,
+        note_rows: int = 0,
     ) -> NDArray[np.uint8]:
         """Paint the heat over the photograph: the more evidence, the more color.
 
@@ -278,6 +279,7 @@ class Explanation:
             max_side: largest length of the longer side, in pixels; a smaller image is not enlarged.
             channel: draw the map of one of `channels` instead.
             painted: the seen part of the photograph with its heat, if computed before; then the size stays.
+            note_rows: rows of the legend that notes have at least, so that the frames of a film are alike.
 
         Returns:
             (H, W, 3) uint8 RGB of the size of the image, or smaller; with the legend higher, and enlarged if narrow.
@@ -302,7 +304,7 @@ class Explanation:
         height, width = image.shape[:2]
         canvas = np.empty(image.shape, np.uint8)
         if legend:
-            texts = legend_texts(self, vmax, channel)
+            texts = {**legend_texts(self, vmax, channel), "note_rows": note_rows}
             signed = evidence != "posterior" and has_negative(colormap)
             canvas = with_legend((height, width), **texts, **style, opacity=opacity, signed=signed, contours=contours)
         frame = replace(self.frame, photo=(height, width))

@@ -72,6 +72,8 @@ class _Track:
     seconds: array[float] = field(default_factory=lambda: array("d"))
     logits: array[float] = field(default_factory=lambda: array("d"))
     probability: float = 0.0  # sum over the frames
+    texts: dict[str, dict[str, Any]] = field(default_factory=dict)  # of legends, by their titles
+    notes: int = 0  # the most in one legend
     height: int = 0  # of a frame with its legend, in pixels
     width: int = 0
 
@@ -140,7 +142,7 @@ class _ClipRun:
     def run(self) -> Record:
         """Explain the frames, draw them, and write the clip's files."""
         targets = self.options.targets_of(self.picture)
-        totals, clip = self._explain_all([TopClasses(self._likely)] if self.options.follows else targets)
+        totals, clip = self._explain_all(targets)
         self.predicted = int(totals.argmax())
         tracks = self._tracks(targets)
         self._summarize(tracks, clip)
@@ -178,11 +180,17 @@ class _ClipRun:
     def _explain_all(self, targets: Sequence[Target]) -> tuple[NDArray[np.float64], Clip]:
         """Go the first way; return the sum over the frames of the scores of all classes, (C,), and what the clip is."""
         totals = np.zeros(len(self.classifier.labels))
-        explain = partial(self._explain, targets)
+
+        def likely() -> Sequence[Target]:
+            """The first classes of a frame, and those that are first so far."""
+            leaders = np.argsort(-totals)[: self._likely] if totals.any() else ()
+            return [TopClasses(self._likely), *(OneClass(int(class_idx)) for class_idx in leaders)]
+
         with open_clip(self.picture, self.options.limits, self.options.clips) as clip:
-            jobs = self._batches(clip.frames, clip)
-            with closing(in_order(explain, jobs, workers=self.workers, ahead=2)) as batches:
-                for seen, end in batches:
+            batches = self._batches(clip.frames, clip)
+            jobs = ((batch, likely() if self.options.follows else targets) for batch in batches)
+            with closing(in_order(self._explain, jobs, workers=self.workers, ahead=2)) as explained:
+                for seen, end in explained:
                     for frame in seen:
                         pickle.dump(frame, self.kept)
                         totals += self._scores(frame.logits)
@@ -201,7 +209,8 @@ class _ClipRun:
         if batch:
             yield batch
 
-    def _explain(self, targets: Sequence[Target], frames: Sequence[ClipFrame]) -> tuple[list[_Seen], float]:
+    def _explain(self, job: tuple[Sequence[ClipFrame], Sequence[Target]]) -> tuple[list[_Seen], float]:
+        frames, targets = job
         images = [frame.image(self.options.read) for frame in frames]
         seen = []
         for frame, result in zip(frames, self._results(frames, images, [targets] * len(frames)), strict=True):
@@ -238,7 +247,6 @@ class _ClipRun:
         """Find the frame that stands for the clip, the color scale, the curves, and the size of the video."""
         drawn = enlarge_for_legend(shrink(np.zeros((*clip.size, 3), np.uint8), self.options.max_side)).shape[:2]
         self.letter = letter_size((drawn[0], drawn[1]))
-        sizes: dict[tuple[str, int], tuple[int, ...]] = {}
         peaks, highest = array("d"), -np.inf
         for number, frame in enumerate(self._kept_frames()):
             scores = self._scores(frame.logits)
@@ -250,11 +258,17 @@ class _ClipRun:
                 track.logits.append(float(frame.logits[class_idx]))
                 track.probability += float(scores[class_idx])
                 explanation = frame.find(class_idx)
-                peaks.extend([explanation.vmax] if explanation else [])
+                if explanation and (not self.options.follows or class_idx in np.argsort(-frame.logits)[: self._likely]):
+                    peaks.append(explanation.vmax)
                 texts = legend_texts(explanation or frame.explanations[0], 0)  # with a note of what is beyond the scale
-                key = texts["title"], len(list(filter(None, texts["notes"])))
-                sizes[key] = sizes.get(key) or with_legend((drawn[0], drawn[1]), **texts, vmax=1).shape
-                track.height, track.width = max(track.height, sizes[key][0]), sizes[key][1]
+                track.texts[texts["title"]] = texts
+                track.notes = max(track.notes, len(list(filter(None, texts["notes"]))))
+        for track in tracks:
+            legends = [
+                with_legend((drawn[0], drawn[1]), **texts, note_rows=track.notes, vmax=1)
+                for texts in track.texts.values()
+            ]
+            track.height, track.width = max(len(legend) for legend in legends), legends[0].shape[1]
         posterior = self.options.explain.evidence == "posterior"
         self.vmax = self.options.vmax or (1.0 if posterior else float(np.median(peaks or [0.0])))
 
@@ -337,7 +351,7 @@ class _ClipRun:
 
     def _compose(self, explanation: Explanation, track: _Track, plot: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Draw a frame with its heat, its legend, and below it the curve."""
-        overlay = explanation.overlay(legend=True, vmax=self.vmax, **style_of(self.options))
+        overlay = explanation.overlay(legend=True, vmax=self.vmax, note_rows=track.notes, **style_of(self.options))
         canvas = np.full((track.height + plot.shape[0], track.width, 3), PAPER, np.uint8)
         canvas[: track.height][: overlay.shape[0]] = overlay[: track.height]
         canvas[track.height :] = plot
