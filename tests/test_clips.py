@@ -84,7 +84,7 @@ def test_each_frame_is_drawn_as_cam_explain_draws_it_as_an_image(clip, explained
     vmax = float(np.median([explanation.vmax for explanation in explanations]))
     assert line["clip"]["scale"] == pytest.approx(vmax, rel=1e-4)
     for frame, explanation in zip(frames_of(explained / "clip.mp4.5-5.mp4"), explanations, strict=True):
-        overlay = explanation.overlay(legend=True, vmax=vmax).astype(int)
+        overlay = explanation.overlay(legend=True, vmax=vmax, note_rows=2).astype(int)
         drawn = frame.to_ndarray(format="rgb24")
         assert np.abs(drawn[: overlay.shape[0]] - overlay).mean() < 3
 
