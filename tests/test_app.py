@@ -151,7 +151,7 @@ def test_labels_names_and_notes_are_text(tmp_path):
     network = small_network(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)))
     classifier = cam.wrap(network, input_size=32, labels=[bad, "${1 + 1} {{x}}"], name=bad)
     view = View(run_model(classifier, np.full((32, 32, 3), 90, np.uint8)), 0, None, "logit", 0.85)
-    html = view.to_html(3, 3) + view.to_links(f"{bad}.png")
+    html = view.to_strip(drawn=True) + view.to_html(3, 3) + view.to_links(f"{bad}.png")
     assert "<img src" not in html
     assert html.count("&lt;img src=x onerror=&quot;alert(1)&quot;&gt;") >= 4
 

@@ -74,7 +74,7 @@ class Page:
                 with gr.Column(scale=3, min_width=280):
                     self.status = gr.HTML(_status(_HINT), elem_id="cam-status", padding=False)
                     with gr.Row():
-                        self.sides, self.files = zip(self._build_side(), self._build_side(), strict=True)
+                        self.strips, self.sides, self.files = zip(self._build_side(), self._build_side(), strict=True)
             self._connect()
 
     def _build_controls(self, names: list[str]) -> None:
@@ -106,44 +106,46 @@ class Page:
                 x, y = (gr.Number(label=f"Place: {axis}, pixels", precision=0, min_width=100) for axis in "xy")
         self.controls: tuple[Any, ...] = model, other, target, rival, evidence, opacity, x, y  # as in _Choice
 
-    def _build_side(self) -> tuple[gr.HTML, gr.HTML]:
-        """Build the places of what is shown of a model, and of the links to its files."""
+    def _build_side(self) -> tuple[gr.HTML, gr.HTML, gr.HTML]:
+        """Build the places of what is shown of a model: the first classes, the chosen one, links to its files."""
         with gr.Column(min_width=280, elem_classes="cam-side"):
-            return gr.HTML(js_on_load=_SCRIPT, padding=False), gr.HTML(padding=False)
+            strip, side = (gr.HTML(js_on_load=_SCRIPT, padding=False) for _ in range(2))
+            return strip, side, gr.HTML(padding=False)
 
     def _connect(self) -> None:
         model, other, target, rival, evidence, opacity, x, y = self.controls
-        inputs = [self.session, *self.controls]
+        inputs, later = [self.session, *self.controls], [*self.strips, *self.files]
 
         def listen(event: Any, change: _Change, *outputs: Any, busy: str = "hidden") -> None:
             style: dict[str, Any] = {"queue": False, "show_progress": busy, "api_visibility": "private"}
             fn, shown = self._respond(change, outputs), [self.status, *self.sides, *outputs]
-            event(fn, inputs, shown, trigger_mode="always_last", **style).then(self._link, inputs, self.files, **style)
+            event(fn, inputs, shown, trigger_mode="always_last", **style).then(self._complete, inputs, later, **style)
 
         style: dict[str, Any] = {"queue": False, "api_visibility": "private"}
-        shown = [self.session, self.status, *self.sides, *self.controls[2:]]
+        new = [*self.strips, *self.controls[2:]]
         # Not preprocessed: Gradio would open the file before our limits hold.
+        shown = [self.session, self.status, *self.sides, *new]
         dropped = self.picture.change(self._drop, [self.picture, *self.controls], shown, preprocess=False, **style)
-        dropped.then(self._link, inputs, self.files, **style)
-        listen(model.input, lambda _, choice, event: _anew(choice), target, rival, busy="full")
-        listen(other.input, _same, busy="full")
+        dropped.then(self._complete, inputs, later, **style)
+        listen(model.input, lambda _, choice, event: _anew(choice), target, rival, *self.strips, busy="full")
+        listen(other.input, _same, *self.strips, busy="full")
         listen(rival.input, lambda _, choice, event: choice._replace(evidence="contrast"), evidence)
         for control in (target, evidence, opacity, x, y):
             listen(control.input, _same)
-        for number, side in enumerate(self.sides):
-            listen(side.select, partial(self._pick, number), target)
+        for number, (strip, side) in enumerate(zip(self.strips, self.sides, strict=True)):
+            listen(strip.select, partial(self._pick, number), target)
             listen(side.click, _point, x, y)
 
     def _drop(self, file: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
         """Show a new picture; the one before is gone also if this one cannot be read."""
-        gone: dict[Any, Any] = {self.session: None, **dict.fromkeys(self.sides, "")}
+        gone: dict[Any, Any] = {self.session: None, **dict.fromkeys((*self.strips, *self.sides), "")}
         if file is None:
             return {**gone, self.status: _status(_HINT)}
         try:
             path = Path(file["path"])
             session = _Session(path.name, read_upload(path, self.limits, self.options), {})
             choice = _anew(_Choice(*values))._replace(x=None, y=None)
-            return {self.session: session, **self._show(session, choice, self.controls[2:])}
+            return {self.session: session, **self._show(session, choice, [*self.strips, *self.controls[2:]])}
         except CamError as error:
             return {**gone, self.status: _status(str(error), "alert")}
 
@@ -161,16 +163,19 @@ class Page:
         return respond
 
     def _show(self, session: _Session, choice: _Choice, outputs: Sequence[Any]) -> dict[Any, Any]:
-        """The updates of the page that show a choice; `outputs` are the controls to set."""
+        """The updates of the page that show a choice; `outputs` are what to set of controls and strips."""
         views = self._views(session, choice)
         result, chosen = views[0].result, views[0].chosen
         y, x = chosen.peak if choice.x is None or choice.y is None else (choice.y, choice.x)
         values = choice._replace(target=chosen.class_idx, x=x, y=y)
         updates: dict[Any, Any] = {self.status: "", **dict.fromkeys(self.sides, "")}
         updates |= {side: view.to_html(x, y) for side, view in zip(self.sides, views, strict=False)}
+        if self.strips[0] in outputs:  # another picture or model
+            updates[self.strips[1]] = ""
+            updates |= {strip: view.to_strip(drawn=False) for strip, view in zip(self.strips, views, strict=False)}
         updates |= {control: value for control, value in zip(self.controls, values, strict=True) if control in outputs}
         if choice.target is None:  # a new picture or model
-            names = [(f"{result.labels[c]} ({result.score(c)})", c) for c in result.ranked]
+            names = [(f"{result.labels[c]} ({result.scores[c]})", c) for c in result.ranked]
             updates[self.controls[2]] = gr.update(choices=names, value=values.target)
             updates[self.controls[3]] = gr.update(choices=[("runner-up", _RUNNER_UP), *names], value=values.rival)
         return updates
@@ -181,36 +186,33 @@ class Page:
         for name in filter(None, (choice.model, choice.other)):
             if name not in session.results:
                 session.results[name] = run_model(self.classifiers[name], session.image)
-            result = session.results[name]
-            classes = [
-                views[0].target if views else choice.target,
-                None if choice.rival == _RUNNER_UP else choice.rival,
-            ]
+            result, classes = session.results[name], [choice.target, choice.rival]
             if views:
-                labels = (views[0].result.labels[c] if c is not None else None for c in classes)
+                labels = [None if c is None else views[0].result.labels[c] for c in (views[0].target, views[0].rival)]
                 classes = [result.labels.index(label) if label in result.labels else None for label in labels]
-            target, rival = classes
+            target, rival = (None if c == _RUNNER_UP else c for c in classes)
             target = result.ranked[0] if target is None else target
             views.append(View(result, target, rival, choice.evidence, choice.opacity))
         return views
 
     def _pick(self, number: int, session: _Session, choice: _Choice, event: Any) -> _Choice:
         """Choose one of the first classes of a side."""
-        label, labels = (
-            self._views(session, choice)[number].result.labels[event.number],
-            self.classifiers[choice.model].labels,
-        )
+        if number == 0:
+            return choice._replace(target=event.number)
+        label, labels = self.classifiers[choice.other].labels[event.number], self.classifiers[choice.model].labels
         if label not in labels:
             raise UsageError(f"{choice.model} has no class {label!r}", "Choose one of its own classes")
-        return choice._replace(target=event.number if number == 0 else labels.index(label))
+        return choice._replace(target=labels.index(label))
 
-    def _link(self, session: _Session | None, *values: Any) -> list[str]:
-        """Offer files after the picture is shown, as the boxes of a large photograph take longer than the picture."""
+    def _complete(self, session: _Session | None, *values: Any) -> list[str]:
+        """Draw the first classes and offer files, once the picture is shown, which need not wait for them."""
         try:
-            links = [view.to_links(session.name) for view in self._views(session, _Choice(*values))] if session else []
+            views = self._views(session, _Choice(*values)) if session else []
+            strips = [view.to_strip(drawn=True) for view in views]
+            links = [view.to_links(session.name) for view in views if session]
         except CamError:  # said when the picture was to be shown
-            links = []
-        return [*links, "", ""][:2]
+            return [gr.skip()] * 4
+        return [*strips, "", ""][:2] + [*links, "", ""][:2]
 
 
 def _anew(choice: _Choice) -> _Choice:

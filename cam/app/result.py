@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,7 +17,7 @@ from cam.errors import ImageError
 from cam.explanations.compute import build_explanations, compute_maps
 from cam.explanations.explanation import Explanation
 from cam.explanations.forward import ForwardResult, result_or_raise, run_forward
-from cam.explanations.options import ExplainOptions, OneClass
+from cam.explanations.options import ExplainOptions, OneClass, TopClasses, resolve
 from cam.heads.general import GeneralHead
 from cam.images.find import Picture
 from cam.images.io import shrink
@@ -52,15 +53,17 @@ class ModelResult:
         """The texts of the classes."""
         return self.classifier.labels
 
-    @property
+    @cached_property
     def ranked(self) -> list[int]:
         """All classes, the largest logit first."""
-        return list(map(int, self.forward.logits.argsort(descending=True, stable=True)))
+        return resolve([TopClasses(len(self.labels))], self.forward.logits)
 
-    def score(self, class_idx: int) -> str:
-        """The probability of a class in percent; its value where the scores are no probabilities."""
-        probability = float(self.forward.probabilities[class_idx])
-        return f"{self.forward.logits[class_idx]:.2f}" if math.isnan(probability) else f"{100 * probability:.1f} %"
+    @cached_property
+    def scores(self) -> list[str]:
+        """The probability of each class in percent; its value where the scores are no probabilities."""
+        logits, probabilities = self.forward.logits.tolist(), self.forward.probabilities.tolist()
+        pairs = zip(logits, probabilities, strict=True)
+        return [f"{logit:.2f}" if math.isnan(share) else f"{100 * share:.1f} %" for logit, share in pairs]
 
     def explain(self, classes: Sequence[int], evidence: Evidence, rival: int | None = None) -> list[Explanation]:
         """Explain classes, without the rival; `rival` is the other class of a contrast, by default the runner-up.
@@ -91,13 +94,14 @@ class ModelResult:
         if isinstance(forward.head, GeneralHead):
             compared = list(dict.fromkeys((*self.ranked[:TOP], *classes)))
             maps = np.stack([explanation.cam for explanation in self.explain(compared, "logit")])
-        else:
-            compared = list(range(len(forward.logits)))
-            maps = forward.class_maps(compared).maps.float().cpu().numpy()
-        down, across = (
-            interpolation_weights(axis, maps.shape[1 + axis], forward.grid, forward.frame) for axis in (0, 1)
-        )
-        values = dict(zip(compared, (down[y] @ maps @ across[x]).tolist(), strict=True))
+        else:  # first the features of the place, then the head: it is linear
+            compared, maps = list(range(len(self.labels))), forward.features.float().cpu().numpy()
+        axes = ((axis, maps.shape[1 + axis]) for axis in (0, 1))
+        down, across = (interpolation_weights(axis, cells, forward.grid, forward.frame) for axis, cells in axes)
+        at_place = down[y] @ maps @ across[x]
+        if forward.weight is not None:
+            at_place = forward.weight.float().cpu().numpy() @ at_place
+        values = dict(zip(compared, at_place.tolist(), strict=True))
         strongest = sorted(values, key=lambda c: -values[c])
         return {c: values[c] for c in strongest if c in (*strongest[:TOP], *classes)}
 

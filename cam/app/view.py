@@ -51,32 +51,33 @@ class View:
         vmax = max(explanation.vmax for explanation in (self.chosen, *self.firsts))
         return self.chosen.overlay(vmax=vmax, opacity=self.opacity, legend=True)
 
+    def to_strip(self, *, drawn: bool) -> str:
+        """The first classes side by side on one color scale; not yet drawn, they take no time and the same place."""
+        height, width = self.result.shown.shape[:2]
+        vmax = max(first.vmax for first in self.firsts) if drawn else 0.0
+        buttons = (
+            to_button(
+                first.class_idx,
+                first.overlay(vmax=vmax, max_side=_THUMBNAIL) if drawn else None,
+                f"<span>{escape(first.label)}<br>{self.result.scores[first.class_idx]}</span>",
+                f'style="--ratio: {width / height}" aria-pressed="{str(first.class_idx == self.target).lower()}"',
+            )
+            for first in self.firsts
+        )
+        return f'<h2>{escape(self.result.classifier.name)}</h2><div class="cam-strip">{"".join(buttons)}</div>'
+
     def to_html(self, x: int, y: int) -> str:
-        """The first classes, the picture with a pixel (x, y) of the photograph marked, and the numbers there."""
+        """The picture with a pixel (x, y) of the photograph marked, and the numbers there."""
         height, width = self.result.shown.shape[:2]
         alt = escape(f"Evidence for {self.chosen.title}, logit {self.chosen.logit:.2f}")
         legend = _url("image/png", encode(self.overlay[height:], ".png"))
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.result.classifier.notes)
         return f"""
-            <h2>{escape(self.result.classifier.name)}</h2>
-            <div class="cam-strip">{self._strip()}</div>
             <img class="cam-heat" style="--ratio: {width / height}" alt="{alt}" decoding="sync"
                 src="{_url("image/jpeg", encode(self._marked(x, y), ".jpg"))}">
             <img class="cam-legend" alt="Legend" decoding="sync" src="{legend}">
             {self._table(x, y)}
             <details><summary>What is assumed of the model</summary><ul>{notes}</ul></details>"""
-
-    def _strip(self) -> str:
-        vmax, score = max(first.vmax for first in self.firsts), self.result.score
-        return "".join(
-            to_button(
-                first.class_idx,
-                first.overlay(vmax=vmax, max_side=_THUMBNAIL),
-                f"<span>{escape(first.label)}<br>{score(first.class_idx)}</span>",
-                f'aria-pressed="{str(first.class_idx == self.target).lower()}"',
-            )
-            for first in self.firsts
-        )
 
     def _marked(self, x: int, y: int) -> NDArray[np.uint8]:
         (height, width), (photo_height, photo_width) = self.result.shown.shape[:2], self.result.forward.frame.photo
@@ -123,9 +124,10 @@ class View:
         return f'<p class="cam-files">{"".join(links)}</p>'
 
 
-def to_button(number: int, image: NDArray[np.uint8], content: str, attributes: str) -> str:
+def to_button(number: int, image: NDArray[np.uint8] | None, content: str, attributes: str) -> str:
     """A button with an image (H, W, 3) uint8 RGB above its content; app.js tells its number when it is clicked."""
-    image_html = f'<img alt="" decoding="sync" src="{_url("image/jpeg", encode(image, ".jpg"))}">'
+    source = "" if image is None else f'src="{_url("image/jpeg", encode(image, ".jpg"))}"'
+    image_html = f'<img alt="" decoding="sync" {source}>'
     return f'<button type="button" data-number="{number}" {attributes}>{image_html}{content}</button>'
 
 
