@@ -15,7 +15,9 @@ from runs import SAMPLES, assert_same_results, contents, explain_into, lines
 
 import cam.runs.explainer
 from cam.classifiers.load import load_classifier
+from cam.classifiers.truth import Truth
 from cam.errors import CamError, DiskFullError, ModelError, StoppedError, UsageError
+from cam.explanations.options import TrueClass
 from cam.images.find import Picture, find_pictures
 from cam.runs import cluster as clusters
 from cam.runs.batches import process_batch
@@ -209,6 +211,16 @@ def test_a_cluster_without_a_free_core_is_refused(ray, folder, tmp_path):
     ray.resources = {}
     with pytest.raises(UsageError, match="--ray local has no free core"):
         explain_on(tmp_path, folder)
+
+
+def test_all_classes_of_the_truth_stay_with_the_driver(ray, folder, tmp_path):
+    names = [str(path) for path in folder.iterdir()]
+    truth = Truth({name: number % 10 for number, name in enumerate(names)})
+    run = explain_on(tmp_path, folder, truth=truth, targets=(TrueClass(),))
+    assert run.info["truth"]["images"] == 10
+    assert {line["path"]: line["targets"][0]["class_idx"] for line in lines(tmp_path)} == truth.classes
+    options = clusters._with_truth_of([(0, Picture(Path(names[3]), Path("a")))], RunOptions(truth=truth))
+    assert options.truth.classes == {names[3]: 3}
 
 
 def test_a_run_that_has_nothing_to_do_starts_no_cluster(ray, folder, tmp_path):

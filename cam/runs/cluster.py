@@ -156,6 +156,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
     settings: dict[str, Any] = {}
     if address == LOCAL:
         settings = {"num_cpus": torch.get_num_threads(), "include_dashboard": False, "object_store_memory": _OBJECTS}
+        os.environ.setdefault("RAY_worker_niceness", "0")  # by default a busy machine runs them last
     logging.getLogger("ray").setLevel(logging.ERROR)
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
