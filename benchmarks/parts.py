@@ -22,7 +22,6 @@ from time import perf_counter, thread_time
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 from compare import pictures_of, weights_of
 from programs import floor
 from tables import publish, spread, table
@@ -36,7 +35,7 @@ from cam.explanations import explain as explaining
 from cam.explanations import explanation, forward
 from cam.images import io, read
 from cam.images.find import find_pictures
-from cam.runs import run, workers, writing
+from cam.runs import run, workers
 from cam.runs.folder import RunFolder
 from cam.runs.options import RunOptions
 
@@ -47,9 +46,9 @@ PARTS: dict[str, Sequence[tuple[Any, str]]] = {
     "network": [(EagerEngine, "__call__")],
     "inputs, network, fetching results": [(forward, "_run")],
     "maps and explanations": [(explaining, "compute_maps"), (explaining, "build_explanations")],
-    "legend": [(explanation, "with_legend")],
-    "heat over the photograph": [(explanation, "draw")],
-    "encode": [(writing, "encode"), (io, "encode")],
+    "legend": [(explanation, "make_legend")],
+    "heat over the photograph": [(explanation, "draw_planes")],
+    "encode": [(explanation, "encode_planes"), (io, "encode")],
     "peak, boxes, line of the manifest": [(explanation.Explanation, "to_dict")],
     "write": [(RunFolder, "write"), (io, "write_whole")],
 }
@@ -131,12 +130,9 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="+", default=["small", "mixed"], help="kinds, or folders")
     parser.add_argument("--count", type=int, default=120, help="number of images, [default: %(default)s]")
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
-    parser.add_argument("--undrawn", action="store_true", help="copy the image instead of drawing heat on it")
     parser.add_argument("--table", help="write the table to the page, at the mark of this name; default: print it")
     arguments = parser.parse_args()
     keep_memory()
-    if arguments.undrawn:
-        patch.object(explanation, "draw", lambda canvas, image, *_, **__: np.copyto(canvas, image)).start()
     weights = weights_of(arguments.model)
     classifier = load_classifier(arguments.model, weights=weights, device="cpu")
     body: list[list[str]] = []

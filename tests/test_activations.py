@@ -178,8 +178,8 @@ def test_the_legend_of_a_value_has_no_percentage(monkeypatch):
     explanation = cam.explain(wrapped("one-logit", activation="none"), photo(40, 50))
     texts: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        "cam.explanations.explanation.with_legend",
-        lambda size, **given: texts.append(given) or np.zeros((*size, 3), np.uint8),
+        "cam.explanations.explanation.make_legend",
+        lambda size, **given: texts.append(given) or np.zeros((9, size[1], 3), np.uint8),
     )
     explanation.overlay(legend=True)
     assert texts[0]["details"] == f"value {explanation.logit:.2f}"

@@ -162,9 +162,9 @@ def bar_ends(monkeypatch) -> list[float]:
     import cam.explanations.explanation as module
 
     drawn: list[float] = []
-    original = module.with_legend
+    original = module.make_legend
     monkeypatch.setattr(
-        module, "with_legend", lambda *args, **kwargs: drawn.append(kwargs["vmax"]) or original(*args, **kwargs)
+        module, "make_legend", lambda *args, **kwargs: drawn.append(kwargs["vmax"]) or original(*args, **kwargs)
     )
     return drawn
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import threading
+from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
+from garbage import damage
 from PIL import Image, ImageFile
 
+from cam.errors import ImageError
 from cam.images.decode import decode_image, tuned_for_workers
 from cam.images.io import resize
 from cam.maps.geometry import fit_crop
@@ -125,6 +128,29 @@ def test_the_input_hardly_changes_for_real_photographs(shared_data):
             assert error.max() <= 16, path
 
 
+# Two decoders
+
+
+def test_damaged_jpegs_are_refused_or_read_as_pillow_does():
+    rng, verdicts = np.random.default_rng(0), Counter()
+    forms = {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}, {}
+    for number in range(400):
+        mode = "RGB" if number // len(forms) % 2 else "L"
+        good = encode(Image.fromarray(photograph(72, 96)).convert(mode), **forms[number % len(forms)])
+        data = damage([good], 0, number // 8 % 2, rng)
+        try:
+            with Image.open(io.BytesIO(data), formats=["JPEG"]) as opened:
+                expected = np.asarray(opened.convert("RGB"))
+        except (OSError, SyntaxError, ValueError):
+            with pytest.raises(ImageError):
+                decode(data)
+            verdicts["refused"] += 1
+            continue
+        assert np.array_equal(decode(data)[0], expected)
+        verdicts["read"] += 1
+    assert min(verdicts["refused"], verdicts["read"]) > 100
+
+
 # Strips
 
 
@@ -150,7 +176,7 @@ def test_strips_join_to_the_whole_image(size, mode):
 
 def test_a_decoder_that_hangs_stops_no_other(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
-    data = encode(np.zeros((48, 64, 3), np.uint8))
+    data = encode(np.zeros((48, 64, 3), np.uint8), "PNG")
     hung, release, load = threading.Event(), threading.Event(), ImageFile.ImageFile.load
 
     def hang(self):

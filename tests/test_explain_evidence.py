@@ -105,13 +105,13 @@ def test_a_finer_map_records_its_input_and_logit(run, tmp_path, digits):
 
 def test_a_legend_shows_the_logits_of_two_inputs(run, tmp_path, monkeypatch):
     notes = []
-    plain = explanation.with_legend
+    plain = explanation.make_legend
 
-    def with_legend(*args, **kwargs):
+    def make_legend(*args, **kwargs):
         notes.append(" ".join(kwargs["notes"]))
         return plain(*args, **kwargs)
 
-    monkeypatch.setattr(explanation, "with_legend", with_legend)
+    monkeypatch.setattr(explanation, "make_legend", make_legend)
     (own,), (finer,) = explained(run, tmp_path), explained(run, tmp_path, "--resolution", "108")
     assert notes[0].startswith(f"logit {own['map_logit']:.2f} = mean of the map")
     assert notes[1].startswith(f"at other inputs: logit {finer['map_logit']:.2f} = mean of the map")

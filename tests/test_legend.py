@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cam.drawing.colormaps import lookup
-from cam.drawing.legend import _bar, _number, _ticks, clean, shorten, text_length, with_legend
+from cam.drawing.legend import _bar, _number, _ticks, clean, make_legend, shorten, text_length
 from cam.explanations.explanation import Explanation, OtherClass
 from cam.maps.geometry import Frame, stretched
 
@@ -22,9 +22,7 @@ def legend(height: int, width: int, **options: object) -> np.ndarray:
         "vmax": 12.0,
         **options,
     }
-    result = with_legend((height, width), **given)  # type: ignore[arg-type]
-    assert (result[:height, width:] == 250).all()
-    return np.asarray(result[height:])
+    return make_legend((height, width), **given)  # type: ignore[arg-type]
 
 
 def ink(strip: np.ndarray) -> np.ndarray:
@@ -223,8 +221,8 @@ def test_the_numbers_of_the_bar_are_round(vmax: float, numbers: list[str]) -> No
 )
 def test_the_numbers_below_an_overlay_are_each_its_own(changes: dict, texts: list[str], monkeypatch) -> None:
     drawn: dict[str, Any] = {}
-    monkeypatch.setattr("cam.explanations.explanation.with_legend", lambda *size, **more: drawn.update(more) or canvas)
-    cam, canvas = np.full((1, 1), 4, np.float32), np.zeros((300, 280, 3), np.uint8)
+    monkeypatch.setattr("cam.explanations.explanation.make_legend", lambda *size, **more: drawn.update(more) or strip)
+    cam, strip = np.full((1, 1), 4, np.float32), np.zeros((20, 280, 3), np.uint8)
     frame = Frame((2, 2), (2, 2), (0, 0), (2, 2))
     numbers = {"class_idx": 0, "label": "cat", "logit": 3.0, "probability": 0.875, "bias": 0.25, "map_logit": 4.25}
     parts = {"cam": cam, "evidence_map": cam, "evidence": "logit", "image": np.zeros((2, 2, 3), np.uint8)}

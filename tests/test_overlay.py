@@ -283,7 +283,7 @@ def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = stretched((7, 7), CROP.input)
     whole = check(cells(7, 7), grid, CROP)
     for pixels in (1, 333, 5000, 10**9):
-        monkeypatch.setattr(module, "_STRIP", pixels)
+        monkeypatch.setattr(module, "STRIP", pixels)
         assert np.array_equal(check(cells(7, 7), grid, CROP), whole)
 
 

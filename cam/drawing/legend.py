@@ -21,7 +21,7 @@ PAPER, INK, PALE = 250, 24, 104  # grays
 BAR_GRAY = 140  # under the colors of the bar
 
 
-def with_legend(
+def make_legend(
     size: tuple[int, int],
     *,
     title: str,
@@ -36,12 +36,11 @@ def with_legend(
     signed: bool = True,
     contours: bool = False,
 ) -> NDArray[np.uint8]:
-    """Make a canvas for an image of (H, W) pixels with a legend below: title, details and notes, and a color bar.
+    """Make the legend that belongs below an image of (H, W) pixels: title, details and notes, and a color bar.
 
     Texts that are too long are shortened, empty ones left out; there is room for `note_rows` notes or more. The color
     bar runs from -vmax to vmax if signed, else from 0; above it is the unit, or what its ends stand for. Its colors are
-    those on gray, with a line where `draw` has contours. The canvas is (H + legend, max(W, 280), 3) uint8 RGB; the
-    pixels of the image, at the top left, are not set yet.
+    those on gray, with a line where `draw` has contours. The legend is (h, max(W, 280), 3) uint8 RGB.
     """
     height, width = size
     letter = letter_size(size)
@@ -65,11 +64,9 @@ def with_legend(
         write_text(strip, (letter, round(y)), shorten(text, font_size, room), font_size, ink)
         y += step * letter
 
-    canvas = np.empty((height + strip.shape[0], strip.shape[1], 3), np.uint8)
-    canvas[:height, width:] = PAPER
-    cv2.cvtColor(strip, cv2.COLOR_GRAY2RGB, dst=canvas[height:])
-    canvas[height + bar_top : height + bar_top + bar.shape[0], bar_left:right] = bar
-    return canvas
+    legend = np.asarray(cv2.cvtColor(strip, cv2.COLOR_GRAY2RGB), np.uint8)
+    legend[bar_top : bar_top + bar.shape[0], bar_left:right] = bar
+    return legend
 
 
 def letter_size(size: tuple[int, int]) -> int:

@@ -18,12 +18,12 @@ from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import interpolation_weights
 
 Photo = Literal["gray", "color"]
-_STRIP = 256_000  # pixels that are painted at once, so that they stay in the cache
-_BLACK, _WHITE = 0.12, 0.88  # of the gray photograph, so that colors are seen on both
+STRIP = 256_000  # pixels that are painted at once, so that they stay in the cache
+BLACK, WHITE = 0.12, 0.88  # of the gray photograph, so that colors are seen on both
 _PALE, _PALE_CONTRAST = 0.66, 0.3  # what was not seen
 CONTOUR = 0.5  # of the end of the scale
 _CONTOUR_POINTS = 48  # along each side, between which a line is straight
-_SUBPIXELS = 16  # of lines
+SUBPIXELS = 16  # of lines
 
 
 def draw(
@@ -63,43 +63,39 @@ def draw(
     down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
     cells = to_color_indices(cam, vmax) @ across[x0:x1].T
     is_whole = frame.seen == (0, 0, width, height)
-    rows_at_once = max(1, _STRIP // max(1, width))
+    rows_at_once = max(1, STRIP // max(1, width))
     for top in range(0, height, rows_at_once):
         bottom = min(top + rows_at_once, height)
         gray = np.asarray(cv2.cvtColor(image[top:bottom], cv2.COLOR_RGB2GRAY), np.uint8)
         if not is_whole:
-            pale = _limit(gray, _PALE, _PALE + _PALE_CONTRAST)
-            cv2.cvtColor(pale, cv2.COLOR_GRAY2RGB, dst=canvas[top:bottom])
+            cv2.cvtColor(pale(gray), cv2.COLOR_GRAY2RGB, dst=canvas[top:bottom])
         rows = slice(max(top, y0), min(bottom, y1))
         if painted is None and rows.start < rows.stop and x0 < x1:
             used = np.flatnonzero(down[[rows.start, rows.stop - 1]].any(0))  # cells outside of these are too far away
             near = slice(used[0], used[-1] + 1)
             base = image[rows, x0:x1]
             if photo == "gray":
-                base = _limit(gray[rows.start - top : rows.stop - top, x0:x1], _BLACK, _WHITE)
+                base = _limit(gray[rows.start - top : rows.stop - top, x0:x1], BLACK, WHITE)
             paint(down[rows, near] @ cells[near], base, colormap, opacity, canvas[rows, x0:x1])
     if painted is not None:
         canvas[y0:y1, x0:x1] = painted
-    if contours and vmax > 0 and x1 - x0 > 1 and y1 - y0 > 1:
-        ys, xs = _spread_points(y0, y1), _spread_points(x0, x1)
-        share = down[ys] @ (cam / vmax).astype(np.float32) @ across[xs].T
-        cell = height / frame.resized[0] * grid.stride[0], width / frame.resized[1] * grid.stride[1]
-        _draw_contours(canvas, xs, ys, share, cell, has_negative(colormap))
+    if contours:
+        draw_lines(canvas, contour_lines(cam, grid, frame, down, across, vmax, colormap))
     if not is_whole and x0 < x1 and y0 < y1:
-        _draw_frame(canvas, frame.seen)
+        draw_frame(canvas, frame.seen)
 
 
 def under_heat(image: NDArray[np.uint8], photo: Photo) -> NDArray[np.uint8]:
     """The photograph (H, W, 3) as it lies under heat: gray (H, W), without black and white, or in color, unchanged."""
     if photo == "color":
         return image
-    return _limit(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), _BLACK, _WHITE)
+    return _limit(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), BLACK, WHITE)
 
 
 def draw_boxes(canvas: NDArray[np.uint8], boxes: Sequence[Box]) -> None:
     """Draw boxes (x0, y0, x1, y1), ends excluded, on an image (H, W, 3): white with a dark rim, visible anywhere."""
-    stroke = _stroke(canvas, 250)
-    for color, width in ((0, 3 * stroke), (255, stroke)):
+    thin = stroke(canvas, 250)
+    for color, width in ((0, 3 * thin), (255, thin)):
         for x0, y0, x1, y1 in boxes:
             cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), (color, color, color), width)
 
@@ -118,20 +114,26 @@ def _spread_points(start: int, end: int) -> NDArray[np.int64]:
     return start + np.arange(count) * (end - 1 - start) // (count - 1)
 
 
-def _draw_contours(
-    canvas: NDArray[np.uint8],
-    xs: NDArray[np.integer],
-    ys: NDArray[np.integer],
-    share: NDArray[np.floating],
-    cell: tuple[float, float],
-    has_negative: bool,
-) -> None:
-    """Draw thin lines, dark and light, where the heat (h, w) at ys and xs, a share of the scale, is half of it.
+def contour_lines(
+    cam: NDArray[np.floating],
+    grid: Grid,
+    frame: Frame,
+    down: NDArray[np.float32],
+    across: NDArray[np.float32],
+    vmax: float,
+    colormap: str,
+) -> list[NDArray[np.int32]]:
+    """Find lines, points (x, y) in sixteenths of a pixel, where the heat is half of the scale.
 
-    A cell is (h, w) pixels. The half of the hottest one is as wide: lines around less than that are specks, left out.
+    The half of the hottest cell is as wide as a cell: lines around less than that are specks, left out.
     """
-    lines = []
-    for level in (CONTOUR, -CONTOUR) if has_negative else (CONTOUR,):
+    (x0, y0, x1, y1), lines = frame.seen, []
+    if not (vmax > 0 and x1 - x0 > 1 and y1 - y0 > 1):
+        return []
+    ys, xs = _spread_points(y0, y1), _spread_points(x0, x1)
+    share = down[ys] @ (cam / vmax).astype(np.float32) @ across[xs].T
+    least = [0.8 * SUBPIXELS * frame.photo[axis] / frame.resized[axis] * grid.stride[axis] for axis in (0, 1)]
+    for level in (CONTOUR, -CONTOUR) if has_negative(colormap) else (CONTOUR,):
         if share.min() < level < share.max():
             # `contourpy.contour_generator` takes longer to check its arguments than to find the lines.
             generator = contourpy.SerialContourGenerator(
@@ -146,15 +148,25 @@ def _draw_contours(
                 z_interp=contourpy.ZInterp.Linear,
             )
             for line in generator.lines(level):
-                points = np.rint(_SUBPIXELS * np.asarray(line)).astype(np.int32)
+                points = np.rint(SUBPIXELS * np.asarray(line)).astype(np.int32)
                 *_, width, height = cv2.boundingRect(points)
-                if height > 0.8 * _SUBPIXELS * cell[0] or width > 0.8 * _SUBPIXELS * cell[1]:
+                if height > least[0] or width > least[1]:
                     is_closed = bool((points[0] == points[-1]).all())
-                    fewer = cv2.approxPolyDP(points, 0.4 * _SUBPIXELS, is_closed)  # drawn sooner
+                    fewer = cv2.approxPolyDP(points, 0.4 * SUBPIXELS, is_closed)  # drawn sooner
                     lines.append(np.concatenate((fewer, fewer[:1])) if is_closed else fewer)
-    stroke = _stroke(canvas, 600)
-    for gray, width in ((24, stroke + 2), (255, stroke)):
-        cv2.polylines(canvas, lines, False, (gray, gray, gray), width, cv2.LINE_AA, int(math.log2(_SUBPIXELS)))
+    return lines
+
+
+def draw_lines(canvas: NDArray[np.uint8], lines: Sequence[NDArray[np.int32]]) -> None:
+    """Draw the lines of `contour_lines`, dark and light, on an image (H, W) or (H, W, 3)."""
+    thin = stroke(canvas, 600)
+    for gray, width in ((24, thin + 2), (255, thin)):
+        cv2.polylines(canvas, lines, False, (gray, gray, gray), width, cv2.LINE_AA, int(math.log2(SUBPIXELS)))
+
+
+def pale(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A gray photograph (H, W) as it looks where the network did not see it."""
+    return _limit(gray, _PALE, _PALE + _PALE_CONTRAST)
 
 
 def _limit(gray: NDArray[np.uint8], black: float, white: float) -> NDArray[np.uint8]:
@@ -162,14 +174,14 @@ def _limit(gray: NDArray[np.uint8], black: float, white: float) -> NDArray[np.ui
     return np.asarray(cv2.convertScaleAbs(gray, alpha=white - black, beta=255 * black), np.uint8)
 
 
-def _draw_frame(canvas: NDArray[np.uint8], box: Box) -> None:
+def draw_frame(canvas: NDArray[np.uint8], box: Box) -> None:
     """Draw a thin dark frame around a box."""
-    (x0, y0, x1, y1), stroke = box, _stroke(canvas, 400)
-    top, left, bottom, right = max(0, y0 - stroke), max(0, x0 - stroke), y1 + stroke, x1 + stroke
+    (x0, y0, x1, y1), thin = box, stroke(canvas, 400)
+    top, left, bottom, right = max(0, y0 - thin), max(0, x0 - thin), y1 + thin, x1 + thin
     canvas[top:y0, left:right] = canvas[y1:bottom, left:right] = 64
     canvas[y0:y1, left:x0] = canvas[y0:y1, x1:right] = 64
 
 
-def _stroke(canvas: NDArray[np.uint8], part: int) -> int:
+def stroke(canvas: NDArray[np.uint8], part: int) -> int:
     """Width of lines in pixels: one `part`th of a canvas's side."""
     return max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / part))

@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from cam.drawing.colormaps import has_negative
-from cam.drawing.legend import MIN_WIDTH, with_legend
+from cam.drawing.legend import MIN_WIDTH, PAPER, make_legend
 from cam.drawing.overlay import Photo, draw, draw_boxes
+from cam.drawing.planes import draw_planes
 from cam.explanations.texts import RUNS, legend_texts
+from cam.files import write_whole
 from cam.heads.general import Method
-from cam.images.io import check_image, encode, show_image, shrink, write_image
+from cam.images.io import check_image, encode, encode_planes, show_image, shrink
 from cam.maps.activation import completeness_error
 from cam.maps.boxes import Box, boxes_of, half_boxes
 from cam.maps.evidence import Evidence
@@ -219,7 +221,7 @@ class Explanation:
 
     def save(self, path: str | Path, **style: Any) -> None:
         """Write the overlay with its legend to a .png, .jpg or .webp file; `style` as for `overlay`."""
-        write_image(Path(path), self.overlay(**{"legend": True, **style}))
+        write_whole(Path(path), self.encode(Path(path).suffix, **style))
 
     def show(self, **style: Any) -> None:
         """Open the overlay with its legend in the viewer of the system; `style` as for `overlay`."""
@@ -241,10 +243,10 @@ class Explanation:
         return f"{self.title}: {probability}{self.score} {self.logit:.2f}"
 
     def _repr_png_(self) -> bytes:
-        return encode(self.overlay(legend=True, max_side=_NOTEBOOK_SIDE), ".png")
+        return self.encode(".png", max_side=_NOTEBOOK_SIDE)
 
     def _repr_html_(self) -> str:
-        picture = b64encode(encode(self.overlay(legend=True, max_side=_NOTEBOOK_SIDE), ".jpg")).decode()
+        picture = b64encode(self.encode(".jpg", max_side=_NOTEBOOK_SIDE)).decode()
         caption = escape(self._caption(), quote=True)
         image = f'<img alt="Evidence for {caption}" src="data:image/jpeg;base64,{picture}">'
         return f'<figure style="margin:0">{image}<figcaption>{caption}</figcaption></figure>'
@@ -293,26 +295,60 @@ class Explanation:
             >>> explanation.overlay(max_side=48).shape
             (32, 48, 3)
         """
+        looks: dict[str, Any] = {"opacity": opacity, "colormap": colormap, "photo": photo, "contours": contours}
+        parts: dict[str, Any] = {"legend": legend, "note_rows": note_rows, "box_share": box_share, "channel": channel}
+        size: dict[str, Any] = {"image": image, "max_side": max_side, "painted": painted}
+        return np.asarray(self._draw(vmax=vmax, **looks, **parts, **size), np.uint8)
+
+    def encode(self, suffix: str, **style: Any) -> bytes:
+        """Encode the overlay as the content of a .jpg, .png or .webp file; `style` as for `overlay`.
+
+        The legend is drawn by default. A JPEG is made of luma and chroma, without RGB in between.
+        """
+        style = {**(Explanation.overlay.__kwdefaults__ or {}), "legend": True, **style}
+        if suffix == ".jpg" and style["photo"] == "gray" and style["painted"] is None:
+            planes = self._draw(**style, planar=True)
+            return encode_planes(planes.y, planes.cb, planes.cr)
+        return encode(self._draw(**style), suffix)
+
+    def _draw(
+        self,
+        *,
+        image: NDArray[np.uint8] | None,
+        vmax: float | None,
+        photo: Photo,
+        legend: bool,
+        note_rows: int,
+        box_share: float | None,
+        max_side: int | None,
+        channel: Channel | None,
+        painted: NDArray[np.uint8] | None,
+        planar: bool = False,
+        **looks: Any,
+    ) -> Any:
+        """Draw an overlay as `overlay` says: RGB, or `Planes`."""
         values = channel.cam if channel else self.evidence_map
         evidence: Evidence = "logit" if channel else self.evidence
-        vmax = float(np.abs(values).max()) if vmax is None else vmax
-        style: dict[str, Any] = {"vmax": vmax, "colormap": colormap}
+        looks["vmax"] = float(np.abs(values).max()) if vmax is None else vmax
         image = self.image if image is None else check_image(image)
         if painted is None:
             image = shrink(image, max_side)
             image = enlarge_for_legend(image) if legend else image
         height, width = image.shape[:2]
-        canvas = np.empty(image.shape, np.uint8)
+        strip = np.empty((0, width, 3), np.uint8)
         if legend:
-            texts = {**legend_texts(self, vmax, channel), "note_rows": note_rows}
-            signed = evidence != "posterior" and has_negative(colormap)
-            canvas = with_legend((height, width), **texts, **style, opacity=opacity, signed=signed, contours=contours)
+            texts = {**legend_texts(self, looks["vmax"], channel), "note_rows": note_rows}
+            signed = evidence != "posterior" and has_negative(looks["colormap"])
+            strip = make_legend((height, width), **texts, **looks, signed=signed)
         frame = replace(self.frame, photo=(height, width))
+        boxes = [] if box_share is None else boxes_of(values, self.grid, frame, box_share)
+        if planar:
+            return draw_planes(image, values, self.grid, frame, **looks, boxes=boxes, below=strip)
+        canvas = np.full((height + strip.shape[0], max(width, strip.shape[1]), 3), PAPER, np.uint8)
+        canvas[height:] = strip
         picture = canvas[:height, :width]
-        looks: dict[str, Any] = {"opacity": opacity, "photo": photo, "contours": contours, "painted": painted}
-        draw(picture, image, values, self.grid, frame, **style, **looks)
-        if box_share is not None:
-            draw_boxes(picture, boxes_of(values, self.grid, frame, box_share))
+        draw(picture, image, values, self.grid, frame, **looks, photo=photo, painted=painted)
+        draw_boxes(picture, boxes)
         return canvas
 
 

@@ -28,7 +28,7 @@ METHODS = {
 
 
 def legend_texts(explanation: Explanation, vmax: float, channel: Channel | None = None) -> dict[str, Any]:
-    """The texts of `with_legend`, for the class or for one of its channels, on a color scale that ends at `vmax`."""
+    """The texts of `make_legend`, for the class or for one of its channels, on a color scale that ends at `vmax`."""
     other_input = channel is None and explanation.map_logit != explanation.logit
     title, sum_of_map = explanation.title, ""
     score, logit, bias = explanation.score, explanation.logit, explanation.bias

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,7 +19,6 @@ from cam.images.samples import ReadOptions
 
 MAX_PIXELS = 100_000_000
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
-_QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY], ".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY]}
 _LONGEST_SIDE = {".jpg": 65500, ".png": 1_000_000, ".webp": 16383}  # of libjpeg, libpng and the WebP format
 
 
@@ -167,11 +167,24 @@ def shrink(image: NDArray[np.uint8], max_side: int | None) -> NDArray[np.uint8]:
 
 def encode(image: NDArray[np.uint8], suffix: str, quality: int = 92) -> bytes:
     """Encode (H, W, 3) uint8 RGB as the content of a .jpg, .png or .webp file; quality 1 to 100, not for PNG."""
-    if suffix not in _QUALITY:
-        raise UsageError(f"{suffix!r} is not a format that can be written", f"Use {', '.join(_QUALITY)}")
+    _check_side(image, suffix)
+    if suffix == ".jpg":
+        return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", "420"))
+    flags = [cv2.IMWRITE_WEBP_QUALITY, quality] if suffix == ".webp" else []
+    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
+    return data.tobytes()
+
+
+def encode_planes(y: NDArray[np.uint8], cb: NDArray[np.uint8], cr: NDArray[np.uint8], quality: int = 92) -> bytes:
+    """Encode luma (H, W) and chroma ((H + 1) // 2, (W + 1) // 2), uint8, full range, as the content of a .jpg file."""
+    _check_side(y, ".jpg")
+    return bytes(simplejpeg.encode_jpeg_yuv_planes(y, cb, cr, quality))
+
+
+def _check_side(image: NDArray[np.uint8], suffix: str) -> None:
+    """Raise an error if a format cannot be written, or not with so many pixels a side."""
+    if suffix not in _LONGEST_SIDE:
+        raise UsageError(f"{suffix!r} is not a format that can be written", f"Use {', '.join(_LONGEST_SIDE)}")
     height, width = image.shape[:2]
     if max(height, width) > _LONGEST_SIDE[suffix]:
         raise OutputError(f"a {suffix} file cannot hold {width} x {height} pixels", "Use .png, or a smaller image")
-    flags = [value for flag in _QUALITY[suffix] for value in (flag, quality)]
-    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
-    return data.tobytes()

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from cam.classifiers.classifier import Classifier
 from cam.drawing.curves import Plot
-from cam.drawing.legend import PAPER, letter_size, with_legend
+from cam.drawing.legend import PAPER, letter_size, make_legend
 from cam.errors import CamError, DiskFullError, ImageError, ModelError
 from cam.explanations.compute import to_draw_on
 from cam.explanations.explain import ImageResult, explain_images
@@ -265,10 +265,10 @@ class _ClipRun:
                 track.notes = max(track.notes, len(list(filter(None, texts["notes"]))))
         for track in tracks:
             legends = [
-                with_legend((drawn[0], drawn[1]), **texts, note_rows=track.notes, vmax=1)
+                make_legend((drawn[0], drawn[1]), **texts, note_rows=track.notes, vmax=1)
                 for texts in track.texts.values()
             ]
-            track.height, track.width = max(len(legend) for legend in legends), legends[0].shape[1]
+            track.height, track.width = drawn[0] + max(map(len, legends)), legends[0].shape[1]
         posterior = self.options.explain.evidence == "posterior"
         self.vmax = self.options.vmax or (1.0 if posterior else float(np.median(peaks or [0.0])))
 

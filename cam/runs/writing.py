@@ -22,7 +22,6 @@ from cam.explanations.forward import as_model_error
 from cam.explanations.options import TopClasses, resolve
 from cam.files import shortened
 from cam.images.find import Picture
-from cam.images.io import encode
 from cam.maps.projection import cell_positions
 from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record, grade, name_class
@@ -86,12 +85,13 @@ def _write(
         files[key] = file
 
     if "overlay" in options.save:
-        draw, suffix = partial(explanation.overlay, legend=True, **style_of(options)), f".{options.format}"
-        write("overlay", f"{stem}{suffix}", encode(draw(vmax=options.vmax, painted=painted), suffix))
+        suffix = f".{options.format}"
+        draw = partial(explanation.encode, suffix, **style_of(options))
+        write("overlay", f"{stem}{suffix}", draw(vmax=options.vmax, painted=painted))
         largest = max((channel.vmax for channel in explanation.channels), default=0.0)  # so that they can be compared
         for channel in explanation.channels:
             key = f"channel-{channel.index}"
-            write(key, f"{stem}.{key}{suffix}", encode(draw(vmax=largest, channel=channel), suffix))
+            write(key, f"{stem}.{key}{suffix}", draw(vmax=largest, channel=channel))
     if "heat" in options.save:
         np.save(buffer := io.BytesIO(), explanation.heat())
         write("heat", f"{stem}.npy", buffer.getvalue())
