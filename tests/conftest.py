@@ -7,20 +7,21 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from browser import chromium, opened
 from click.testing import CliRunner, Result
 from hypothesis import settings
-from playwright.sync_api import Browser, Page
 from reports import report_with_errors
 from runs import NAMES, PNG, SAMPLES
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.load import load_network
 from cam.cli.main import main
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -35,6 +36,13 @@ def separate_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("XDG_CACHE_HOME", "TORCH_HOME"):
             patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that take a device, for benchmarks/gpu.sh."""
+    for item in items:
+        if "device" in getattr(item, "fixturenames", ()):
+            item.add_marker("device")
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +63,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium; skips the test if it is not installed."""
+    from browser import chromium
+
     with chromium() as started:
         yield started
 
@@ -68,6 +78,8 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path
 @pytest.fixture
 def page(browser: Browser, reported: tuple[Classifier, Path, list[dict[str, Any]]]) -> Iterator[Page]:
     """The report in a browser."""
+    from browser import opened
+
     with opened(browser, reported[1]) as shown:
         yield shown
 

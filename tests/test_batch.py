@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -28,10 +28,10 @@ from cam.classifiers.classifier import Classifier
 from cam.errors import DiskFullError, OutputError, UsageError
 from cam.explanations.explanation import enlarge_for_legend
 from cam.explanations.options import ExplainOptions, OneClass, TopClasses
-from cam.images.find import find_pictures
+from cam.images.find import Picture, find_pictures
 from cam.images.io import read_image
 from cam.runs.options import RunOptions
-from cam.runs.run import explain_folder
+from cam.runs.run import _batches, explain_folder
 from cam.tensors import hash_tensors
 
 RECORD_KEYS = ["index", "path", "name", "status", "error", "bytes", "modified", "size"]
@@ -337,3 +337,20 @@ def test_a_removed_results_folder_has_the_exit_status_of_a_failed_run(run, tmp_p
     out = tmp_path / "out"
     monkeypatch.setattr("cam.cli.printing.RunTable.add", lambda table, record: out.rename(tmp_path / "elsewhere"))
     refused(run("explain", FIVE, *DIGITS, "-o", out), 1, "was removed or changed", "Run the same command again")
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "workers", "sizes"),
+    [
+        (10, 4, 1, [4, 4, 2]),
+        (21, 4, 2, [4, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1]),
+        (5, 4, 2, [1, 1, 1, 1, 1]),
+        (3, 32, 1, [3]),
+        (0, 4, 2, []),
+    ],
+)
+def test_the_last_images_are_shared_between_the_workers(images, size, workers, sizes):
+    pictures = [(number, Picture(Path(f"{number}.png"), PurePosixPath(f"{number}.png"))) for number in range(images)]
+    batches = list(_batches(pictures, size, workers))
+    assert [len(batch) for batch in batches] == sizes
+    assert [pair for batch in batches for pair in batch] == pictures

@@ -68,7 +68,7 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
     fetched: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def to_cpu(maps):  # as from a GPU: there only once it has been waited for
-        fetched.append((torch.full_like(maps, math.nan), maps))
+        fetched.append((torch.full_like(maps, -999), maps))
         return fetched[-1][0]
 
     def synchronize(device):
@@ -82,7 +82,8 @@ def test_the_maps_of_a_batch_are_fetched_together_and_read_only_after_one_wait(m
     monkeypatch.setattr("cam.explanations.compute.to_cpu", to_cpu)
     monkeypatch.setattr("cam.explanations.explain.synchronize", synchronize)
     results = list(explain_images(classifier, *batch))
-    assert waits == [(torch.device("cpu"), 3 * 6)]  # of three images three sizes, each mirrored too
+    # Of three images the maps of three sizes, each mirrored too, and the channels of two classes.
+    assert waits == [(torch.device("cpu"), 3 * (6 + 2))]
     for result, plain in zip(results, expected, strict=True):
         for actual, other in zip(result.explanations, plain.explanations, strict=True):
             np.testing.assert_array_equal(actual.evidence_map, other.evidence_map)

@@ -25,7 +25,7 @@ class Collected:
     paths: list[str]  # (N,)
     correct: NDArray[np.float64]  # (N,), 1 where the prediction is the true class, 0 where not, NaN where not known
     labels: dict[int, str]
-    maps: NDArray[np.float32]  # (M, h, w), logits, in a file
+    maps: NDArray[np.float16]  # (M, h, w), logits, in a file; three digits are enough to compare many
     images: NDArray[np.int64]  # (M,), which image
     classes: NDArray[np.int64]  # (M,), class of the map
     features: NDArray[np.float32]  # (F, K), averaged over the positions, in a file; of the images that have them stored
@@ -79,7 +79,7 @@ def collect(run: RunMaps, folder: Path) -> Collected:
         paths=paths,
         correct=np.array(correct),
         labels=labels,
-        maps=np.memmap(folder / "maps", np.float32, "r", shape=(len(images), *grid)),
+        maps=np.memmap(folder / "maps", np.float16, "r", shape=(len(images), *grid)),
         images=np.array(images),
         classes=np.array(classes),
         features=_features(folder / "features", len(described)),
@@ -94,10 +94,11 @@ def _features(file: Path, images: int) -> NDArray[np.float32]:
     return np.memmap(file, np.float32, "r").reshape(images, -1) if images else np.empty((0, 0), np.float32)
 
 
-def _on_grid(cam: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+def _on_grid(cam: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float16]:
     if cam.shape != grid:
         cam = np.asarray(cv2.resize(cam, grid[::-1], interpolation=cv2.INTER_LINEAR))
-    return np.asarray(cam, np.float32)
+    largest = np.finfo(np.float16).max
+    return np.asarray(cam.clip(-largest, largest), np.float16)
 
 
 def _extent(placed: PlacedMap) -> tuple[float, float, float, float]:

@@ -42,9 +42,8 @@ def make_legend(
     bar runs from -vmax to vmax if signed, else from 0; above it is the unit, or what its ends stand for. Its colors are
     those on gray, with a line where `draw` has contours. The legend is (h, max(W, 280), 3) uint8 RGB.
     """
-    height, width = size
     letter = letter_size(size)
-    right = max(width, MIN_WIDTH) - letter
+    right = max(size[1], MIN_WIDTH) - letter
     side_by_side = right - letter >= 32 * letter
     bar_left = right - 15 * letter if side_by_side else letter
     text_width = (bar_left - 2 * letter if side_by_side else right) - letter
@@ -168,6 +167,8 @@ def text_length(text: str, size: float) -> int:
 
 def clean(text: str) -> str:
     """Return one line without control characters and without accents, which the font lacks."""
+    if text.isascii() and text.isprintable() and len(text) <= 1000:
+        return text.strip()
     text = normalize("NFKD", text[:1000].encode("utf-8", "replace").decode())[:1000]
     characters = (" " if c.isspace() else c for c in text if c.isspace() or (c.isprintable() and not combining(c)))
     return "".join(characters).strip()

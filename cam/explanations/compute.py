@@ -44,15 +44,15 @@ class _Chosen(NamedTuple):
 class ComputedMaps:
     """The maps of one image, on their way from the device.
 
-    The maps of each view are (M, h, w) float32 on the CPU, complete only after `synchronize`: T class activation
-    maps, T maps of the evidence, and the maps of the channels.
+    The maps of each view are (M, h, w) float32 on the CPU: T class activation maps, T maps of the evidence, and the
+    maps of the channels. They and `channels` are complete only after `synchronize`.
     """
 
     native: ForwardResult  # at the model's own input size; gives the logits
     views: Sequence[ForwardResult]  # give the maps, the finest first
     classes: list[int]  # the T classes to explain, in order
     contrast_classes: list[int]  # the class that each of them is contrasted with; empty for other kinds of evidence
-    channels: list[list[int]]  # of each class, the channels to show
+    channels: list[Tensor]  # of each class, the channels to show; -1 for those without a part in the score
     maps: list[Tensor]
     bases: list[Tensor]  # of each view (2T,): of each class, then of those that they are contrasted with
     runs: int  # of the head: nodes of integrated gradients, or permutations of Shapley values
@@ -123,19 +123,20 @@ def _compute_evidence(
 ) -> ComputedMaps:
     """Compute the maps of one image from its class activation maps of each view."""
     native, views, classes, contrast_classes = image.native, image.views, image.classes, image.contrast_classes
-    channels = [_top_channels(views, class_idx, options.channels) for class_idx in classes]
+    heads = [view.head for view in views if isinstance(view.head, Head)]
+    ranked: dict[int, Tensor] = {}
+    if options.channels and heads:
+        ranked = {c: _top_channels(views, heads, c, options.channels) for c in classes}
     maps, bases, runs, sampling_error = [], [], 0, 0.0
     for view, found in zip(views, maps_of_views, strict=True):
         cams, others = found.maps[: len(classes)], found.maps[len(classes) :]
         parts = [cams, cams - others if contrast_classes else _evidence(view, cams, classes, classifier, options)]
-        for class_idx, indices in zip(classes, channels, strict=True):
-            if indices and isinstance(view.head, Head):  # indexing with a list would wait for the device
-                weight = view.row(view.head, class_idx)
-                features = torch.stack([view.features[index] for index in indices])
-                parts.append(channel_maps(features, torch.stack([weight[index] for index in indices])))
+        for class_idx, order in ranked.items():
+            parts.append(channel_maps(view.features[order], view.row(heads[0], class_idx)[order]))
         maps.append(to_cpu(torch.cat(parts).float()))
         bases.append(found.base.cpu())  # where it is, for an exact head
         runs, sampling_error = max(runs, found.runs), max(sampling_error, found.sampling_error)
+    channels = [to_cpu(torch.where(heads[0].weight[c][order] != 0, order, -1)) for c, order in ranked.items()]
     return ComputedMaps(native, views, classes, contrast_classes, channels, maps, bases, runs, sampling_error)
 
 
@@ -151,15 +152,12 @@ def _evidence(
     return cams
 
 
-def _top_channels(views: Sequence[ForwardResult], class_idx: int, count: int) -> list[int]:
-    """Rank channels by their shares w_k * mean f_k, averaged over the views; leave out those of weight 0."""
-    if count == 0:
-        return []
-    rows = [view.row(view.head, class_idx) for view in views if isinstance(view.head, Head)]
+def _top_channels(views: Sequence[ForwardResult], heads: Sequence[Head], class_idx: int, count: int) -> Tensor:
+    """Rank channels by their shares w_k * mean f_k, averaged over the views, on the device; those of weight 0 last."""
+    rows = [view.row(head, class_idx) for view, head in zip(views, heads, strict=True)]
     shares = [row * view.features.to(row.dtype).mean((1, 2)) for row, view in zip(rows, views, strict=True)]
-    ranked: list[int] = torch.stack(shares).mean(0).argsort(descending=True, stable=True).tolist()
-    has_weight = (rows[0] != 0).tolist()
-    return [channel for channel in ranked if has_weight[channel]][:count]
+    ranked = torch.where(rows[0] != 0, torch.stack(shares).mean(0), -torch.inf).argsort(descending=True, stable=True)
+    return ranked[:count]
 
 
 def to_draw_on(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -185,18 +183,18 @@ def build_explanations(
     additive = np.ones(len(views[0].maps), bool)
     additive[len(classes) : 2 * len(classes)] = options.evidence in ("logit", "contrast")
     cams, evidence, parts = np.split(average_views(views, additive), [len(classes), 2 * len(classes)])
-    parts_of_class = np.split(parts, np.cumsum([len(indices) for indices in computed.channels])[:-1])
-    map_logits = torch.stack([result.logits for result in results]).mean(0).tolist()
-    logits, bases, labels = native.logits.tolist(), torch.stack(computed.bases).mean(0).tolist(), classifier.labels
-    head = results[0].head
+    parts_of_class = np.split(parts, len(classes)) if computed.channels else []
+    bases = np.mean([base.numpy() for base in computed.bases], 0).tolist()
+    head, labels = results[0].head, classifier.labels
 
     def scores(c: int, base: float) -> OtherClass:
-        return OtherClass(c, labels[c], logits[c], base, map_logits[c])
+        map_logit = np.mean([result.logits[c].item() for result in results])
+        return OtherClass(c, labels[c], native.logits[c].item(), base, float(map_logit))
 
     others = [scores(c, bases[len(classes) + n]) for n, c in enumerate(computed.contrast_classes)]
     explanations = []
     for n, class_idx in enumerate(classes):
-        channels = zip(computed.channels[n], parts_of_class[n], strict=True)
+        channels = zip(computed.channels[n].tolist(), parts_of_class[n], strict=True) if computed.channels else ()
         explanation = Explanation(
             **vars(scores(class_idx, bases[n])),
             probability=None if classifier.activation == "none" else float(native.probabilities[class_idx]),
@@ -207,7 +205,7 @@ def build_explanations(
             frame=results[0].frame,
             image=image,
             against=others[n] if others else None,
-            channels=tuple(Channel(index, float(part.mean()), part) for index, part in channels),
+            channels=tuple(Channel(index, float(part.mean()), part) for index, part in channels if index >= 0),
             zero_features=all(result.zero_features for result in results),
             method=head.method,
             runs=computed.runs,

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cam.drawing.colormaps import has_negative
@@ -22,7 +21,6 @@ from cam.explanations.texts import RUNS, legend_texts
 from cam.files import write_whole
 from cam.heads.general import Method
 from cam.images.io import check_image, encode, encode_planes, show_image, shrink
-from cam.maps.activation import completeness_error
 from cam.maps.boxes import Box, boxes_of, half_boxes
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Frame, Grid
@@ -154,7 +152,7 @@ class Explanation:
         cam, bias, logit = self.cam, self.bias, self.map_logit
         if self.against:
             cam, bias, logit = self.evidence_map, bias - self.against.bias, logit - self.against.map_logit
-        return float(completeness_error(torch.from_numpy(cam), torch.tensor(bias), torch.tensor(logit)))
+        return abs(float(cam.mean(dtype=np.float64)) + bias - logit) / max(1, abs(logit))
 
     @property
     def vmax(self) -> float:

@@ -65,7 +65,7 @@ class ForwardResult:
         rows = torch.stack([self.row(self.head, class_idx) for class_idx in classes])
         return ClassMaps(class_activation_maps(self.features[None], rows)[0], self.bias[list(classes)], 0)
 
-    def check_completeness(self, cams: Tensor, base: Tensor, classes: Sequence[int], own_input: Size) -> None:
+    def check_completeness(self, cams: Tensor, base: Tensor, classes: list[int], own_input: Size) -> None:
         """Raise ModelError unless the maps (T, h, w), on the CPU, and their base (T,) add up to the logits.
 
         Complete maps do with an error that they state, references need not. `own_input` is the (H, W) of the input at
@@ -74,8 +74,9 @@ class ForwardResult:
         if self.head.method not in ("exact", "integrated", "shapley"):
             return
         tolerance = self.tolerance if self.head.method == "exact" else MAX_MISSED
-        error = float((cams.mean((1, 2)) + base - self.logits[list(classes)]).abs().max())
-        if not error <= tolerance * max(1.0, float(self.logits.abs().max())):  # also if it is NaN
+        logits = self.logits.numpy()
+        error = float(np.abs(cams.numpy().mean((1, 2)) + base.numpy() - logits[classes]).max())
+        if not error <= tolerance * max(1.0, float(np.abs(logits).max())):  # also if it is NaN
             raise ModelError(
                 f"The maps of this image miss the class scores by {error:.3g} logits",
                 "Wrap the network again if it was changed; else give inputs of the size it was made for"

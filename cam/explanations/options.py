@@ -201,13 +201,15 @@ def resolve(targets: Iterable[Target], logits: Tensor) -> list[int]:
 
     Within a target the largest logit is first, of equal logits the lower index.
     """
-    ranked = logits.argsort(descending=True, stable=True)
     classes: dict[int, None] = {}
     for target in targets:
-        if isinstance(target, TopClasses):
+        if target == TopClasses(1):  # the first of equal ones
+            classes[int(logits.argmax())] = None
+        elif isinstance(target, TopClasses):
+            ranked = logits.argsort(descending=True, stable=True)
             classes.update(dict.fromkeys(ranked[: target.count].tolist()))
-        elif 0 <= target.class_idx < len(ranked):
+        elif 0 <= target.class_idx < len(logits):
             classes[target.class_idx] = None
         else:
-            raise _index_error(target.class_idx, len(ranked))
+            raise _index_error(target.class_idx, len(logits))
     return list(classes)

@@ -123,7 +123,8 @@ def _run(
         folder.write_run_info(run_info)
 
         scaled = replace(options, scale="image" if run_info["scale"] is None else run_info["scale"])
-        stills = in_order(partial(worker.explain, scaled), _batches(images, worker.batch_size), workers=worker.workers)
+        parts = _batches(images, worker.batch_size, worker.workers)
+        stills = in_order(partial(worker.explain, scaled), parts, workers=worker.workers)
         batches = _records(stills, worker.explain_clips(options, films))
         with appending(folder.manifest, starts) as append, closing(batches):
             for records in batches:
@@ -179,9 +180,9 @@ def _set_scale(worker: Worker, inputs: Batch, options: RunOptions) -> float | No
         return 1.0
     ends: list[float] = []
     images = pixels = 0
-    size = worker.batch_size
-    batches = takewhile(lambda _: images < SCALE_IMAGES and pixels < SCALE_PIXELS, _batches(inputs, size))
-    workers = min(worker.workers, -(-SCALE_IMAGES // size))
+    workers = min(worker.workers, -(-SCALE_IMAGES // worker.batch_size))
+    parts = _batches(inputs, worker.batch_size, workers)
+    batches = takewhile(lambda _: images < SCALE_IMAGES and pixels < SCALE_PIXELS, parts)
     for peaks in in_order(partial(worker.measure, options), batches, workers=workers, ahead=2):
         for image_pixels, image_ends in peaks:
             if images < SCALE_IMAGES and pixels < SCALE_PIXELS:  # else computed ahead
@@ -191,5 +192,10 @@ def _set_scale(worker: Worker, inputs: Batch, options: RunOptions) -> float | No
     return float(np.median(ends)) if ends else 0.0  # one very hot cell must not darken the others
 
 
-def _batches(pictures: Batch, size: int) -> Iterator[Batch]:
-    return (pictures[start : start + size] for start in range(0, len(pictures), size))
+def _batches(pictures: Batch, size: int, workers: int) -> Iterator[Batch]:
+    """Divide images into batches; of the last images each worker gets a few, so that none is idle for a whole batch."""
+    start = 0
+    while start < len(pictures):
+        end = start + (size if workers == 1 else min(size, max(1, (len(pictures) - start) // (2 * workers))))
+        yield pictures[start:end]
+        start = end
