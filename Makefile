@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow test-ray mutants heads heads-timm heads-transformers bench clean
+.PHONY: demo test test-slow test-ray mutants heads heads-timm heads-transformers bench bench-gpu clean
 
 demo: .venv/installed
 	$(BIN)/cam explain samples -m digits -o build/demo --target top2 --format png --report --overwrite
@@ -38,18 +38,22 @@ heads-transformers: .venv/tested
 # Compares cam explain with torchcam, grad-cam and the bare network: writes the tables of docs/performance.md. Takes over
 # an hour; benchmarks/compare.py without arguments compares all programs on all networks and images, which takes a day.
 bench: .venv-bench/installed
-	.venv-bench/bin/python benchmarks/parts.py --table parts
+	.venv-bench/bin/python benchmarks/parts.py --pictures small mixed 12MP --count 80 --table parts
+	.venv-bench/bin/python benchmarks/jpeg.py --table jpeg
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small --count 1000 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenet
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures mixed --count 200 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenetmixed
-	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP 12MP --count 80 --rounds 2 --only 'cam explain' torchcam-readme floor floor-eager --table large
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP 12MP --count 200 --rounds 3 --only 'cam explain' torchcam-readme floor floor-eager --table large
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP --count 40 --rounds 3 --only 'cam explain' torchcam-readme torchcam layercam gradcam hirescam library codecs --table peers
-	.venv-bench/bin/python benchmarks/compare.py --models resnet18 --pictures small 2MP 12MP mixed --count 80 --rounds 2 --only 'cam explain' torchcam-readme floor floor-eager --table resnet18
-	.venv-bench/bin/python benchmarks/compare.py --models resnet50 --pictures small 2MP 12MP mixed --count 60 --rounds 2 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table resnet50
-	.venv-bench/bin/python benchmarks/compare.py --models resnet50 --pictures mixed --count 60 --rounds 2 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table resnet50mixed
+	.venv-bench/bin/python benchmarks/compare.py --models resnet50 --pictures small mixed 12MP --count 60 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table resnet50
 	.venv-bench/bin/python benchmarks/forward.py --rounds 5 --only 'network, maps of 5 classes' 'network, maps of all classes' 'eager engine' 'eager engine, maps of 5 classes' --table maps
 	.venv-bench/bin/python benchmarks/forward.py --rounds 3 --models squeezenet1_0 --batches 1 8 --only 'torchcam CAM, 5 classes' 'grad-cam GradCAM, 5 classes' --table mapspeers
 	.venv-bench/bin/python benchmarks/forward.py --rounds 3 --models mobilenet_v3_large vgg11 alexnet --batches 1 8 --only 'complete map, 8 nodes' --table mapscomplete
 	.venv-bench/bin/python benchmarks/startup.py squeezenet1_0 resnet18 resnet50 --rounds 3 --table startup
+	.venv-bench/bin/python benchmarks/engines.py squeezenet1_0 resnet18 resnet50 --table engines
+
+# On a machine with a GPU and a CUDA torch: the tests that take a device, then a table, in 8 minutes.
+bench-gpu: .venv/tested
+	PYTHON=.venv/bin/python benchmarks/gpu.sh --table gpu
 
 .venv/created:
 	$(PYTHON) -m venv .venv
