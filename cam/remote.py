@@ -27,7 +27,7 @@ class Address(PosixPath):
     def _system(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
-        with _os_errors():
+        with os_errors():
             system, path = url_to_fs(str(self))
         return system, path
 
@@ -46,7 +46,7 @@ class Address(PosixPath):
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return kind, size and time, in whole seconds; 0 where the file system knows no time."""
         system, path = self._system()
-        with _os_errors():
+        with os_errors():
             info = system.info(path)
             kind = stat.S_IFDIR if info["type"] == "directory" else stat.S_IFREG
             modified = 0
@@ -56,7 +56,7 @@ class Address(PosixPath):
         return os.stat_result((kind, 0, 0, 1, 0, 0, info["size"] or 0, modified, modified, modified))
 
     def is_dir(self) -> bool:
-        """True if it is a folder, as what has files below is one."""
+        """True if there are files below it."""
         try:
             return stat.S_ISDIR(self.stat().st_mode)
         except OSError:
@@ -65,27 +65,27 @@ class Address(PosixPath):
     def open(self, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
         """Open it for reading bytes."""
         system, path = self._system()
-        with _os_errors():
+        with os_errors():
             return system.open(path, "rb")
 
     def find(self) -> list[str]:
         """Name all files below, relative to it."""
         system, path = self._system()
-        with _os_errors():
+        with os_errors():
             system.invalidate_cache()
             return sorted(found.removeprefix(path).lstrip("/") for found in system.find(path))
 
     def glob(self, pattern: str) -> Generator[Address]:
         """Find the files and folders that match a pattern."""
         system, path = self._system()
-        with _os_errors():
+        with os_errors():
             names = [found.removeprefix(path).lstrip("/") for found in sorted(system.glob(f"{path}/{pattern}"))]
         yield from (self / name for name in names)
 
     def upload(self, file: Path) -> None:
         """Replace it by a file of this machine; it appears whole, as far as the file system can do that."""
         system, path = self._system()
-        with _os_errors():
+        with os_errors():
             try:
                 system.put_file(str(file), path)
             except FileNotFoundError:  # of the folder: object stores need none
@@ -108,11 +108,11 @@ def as_path(text: str | Path) -> Path:
 
 
 @contextmanager
-def _os_errors() -> Iterator[None]:
-    """Turn the errors of a file system's own library into what files of this machine raise."""
+def os_errors() -> Iterator[None]:
+    """Turn the errors of a file system's library into what files of this machine raise."""
     try:
         yield
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:
         raise OSError(reason_of(error)) from error

@@ -14,12 +14,13 @@ from clips import SIZE, UNEVEN, digit, frames_of, moving_digit, seconds_of, soun
 from packed import make_zip
 from PIL import Image
 from runs import DIGITS, FIVE, SAMPLES, CutError, contents, explain_into, lines
-from small import photo, seeing_white, three_classes
+from small import PLAIN, photo, seeing_white, three_classes
 from torch import nn
 
 import cam
 from cam.audit.audit import audit_run
 from cam.audit.compare import compare_runs
+from cam.classifiers.preprocessing import Preprocessing
 from cam.images.find import find_pictures
 from cam.images.io import read_image
 from cam.images.video import ClipOptions
@@ -144,6 +145,24 @@ def test_the_network_runs_again_where_the_class_is_not_a_likely_one(clip, explai
     for ours, theirs in zip(few, every, strict=True):
         assert float(ours["logit"]) == pytest.approx(float(theirs["logit"]), abs=1e-4)
         assert (ours["peak_y"], ours["peak_x"]) == (theirs["peak_y"], theirs["peak_x"])
+
+
+def test_a_class_that_is_first_in_no_frame_is_drawn_on_the_scale_of_those_that_are(tmp_path, monkeypatch):
+    """Red or blue is first in each frame, their mixture is always second, and has the highest mean."""
+    monkeypatch.setattr("cam.runs.clips._LIKELY", 1)
+    color, linear = nn.Conv2d(3, 3, 4, 4, bias=False), nn.Linear(3, 3, bias=False)
+    with torch.no_grad():
+        color.weight.copy_(torch.eye(3)[..., None, None].expand(3, 3, 4, 4) / 16)
+        linear.weight.copy_(torch.tensor([[10.0, 0, 0], [9.8, 0, 9.8], [0, 0, 10.0]]))
+    network = nn.Sequential(color, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+    classifier = cam.wrap(
+        network, preprocessing=Preprocessing(32, (32, 32), **PLAIN), labels=["red", "mixture", "blue"]
+    )
+    frames = [np.full((*SIZE, 3), rgb, np.uint8) for rgb in [(255, 0, 0), (0, 0, 255)] * 3]
+    explain_into(tmp_path / "out", classifier, write_clip(tmp_path / "clip.mp4", frames))
+    (line,) = lines(tmp_path / "out")
+    assert line["predicted"]["label"] == "mixture"
+    assert line["clip"]["scale"] == pytest.approx(10, rel=0.03)
 
 
 def test_several_targets_are_several_videos_with_one_table(run, clip, tmp_path):

@@ -8,11 +8,12 @@ import threading
 from pathlib import Path, PurePosixPath
 
 import fsspec
+import fsspec.implementations.memory
 import pytest
 from runs import DIGITS, NAMES, SAMPLES, CutError, assert_same_results, cut_after, explain_into, lines
 
 from cam.classifiers.load import load_classifier
-from cam.errors import OutputError, UsageError
+from cam.errors import ImageError, OutputError, UsageError
 from cam.files import open_whole, write_whole
 from cam.images.content import read_content
 from cam.images.find import check_output, find_pictures
@@ -202,3 +203,14 @@ def test_the_command_takes_addresses(run, photos, memory):
     assert result.output.startswith(
         "Error: 'nonsense://bucket' cannot be opened (Protocol not known: nonsense). Install"
     )
+
+
+def test_an_error_of_the_store_while_a_file_is_read_costs_that_file(photos, monkeypatch):
+    """Libraries of stores raise errors that are no OSError."""
+
+    def fail(self, size):
+        raise RuntimeError("the store answered 503")
+
+    monkeypatch.setattr(fsspec.implementations.memory.MemoryFile, "read", fail)
+    with pytest.raises(ImageError, match=r"'memory://.+five\.png' cannot be read \(the store answered 503\)"):
+        read_content(as_path(f"{photos}/five.png"))

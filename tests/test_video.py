@@ -14,7 +14,7 @@ from clips import UNEVEN, frames_of, moving_digit, seconds_of, sound_of, write_c
 from PIL import Image
 from refusals import check_message
 
-from cam.errors import DiskFullError, ImageError, UsageError
+from cam.errors import DiskFullError, ImageError, OutputError, UsageError
 from cam.files import open_whole
 from cam.images.find import Picture, describe_left_out, find_pictures
 from cam.images.read import Limits
@@ -256,3 +256,46 @@ def test_a_full_disk_ends_the_writing_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(DiskFullError):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+def with_unknown_sound(path: Path) -> Path:
+    """A clip whose sound has a codec that FFmpeg does not know, as spatial audio of phones."""
+    content = write_clip(path, COLORS, sound="aac").read_bytes()
+    path.write_bytes(content.replace(b"mp4a", b"apac").replace(b"esds", b"dapa"))
+    return path
+
+
+def test_sound_of_an_unknown_codec_is_left_out(tmp_path):
+    path = with_unknown_sound(tmp_path / "a.mp4")
+    assert expected_frames(picture(path), Limits(), ClipOptions()) == 8
+    with open_clip(picture(path), Limits(), ClipOptions()) as clip:
+        assert clip.sound == {"unknown"}
+        kind = VideoFormat.like(clip)
+        assert (kind.suffix, kind.holds(clip.sound), len(list(clip.frames))) == (".mp4", False, 8)
+    frames = (kind.frame(image, 1000 * n, 1000) for n, image in enumerate(COLORS))
+    with (tmp_path / "b.mp4").open("wb") as file, path.open("rb") as sound:
+        write_video(file, kind, frames, Sound(sound, 0.0, None))
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert (len(container.streams.audio), len(frames_of(tmp_path / "b.mp4"))) == (0, 8)
+
+
+def test_an_odd_rate_fits_into_the_fractions_of_ffmpeg(tmp_path, monkeypatch):
+    rate = Fraction(90001, 3003003)
+    monkeypatch.setattr("cam.images.video.Fraction", lambda *value: rate if len(value) == 1 else Fraction(*value))
+    with open_clip(picture(write_clip(tmp_path / "a.mp4", COLORS)), Limits(), ClipOptions(every=1000)) as clip:
+        assert max(clip.rate.numerator, clip.rate.denominator) < 2**31
+        assert float(clip.rate) == pytest.approx(float(rate) / 1000, rel=1e-6)
+        kind = VideoFormat.like(clip)
+    write_video(io.BytesIO(), kind, iter([kind.frame(COLORS[0], 0, 1)]))
+
+
+def test_an_encoder_that_fails_is_an_error_of_the_clip(monkeypatch):
+    """As ExternalError of libx264, which is neither an OSError nor a ValueError."""
+    kind = VideoFormat(".mp4", Fraction(1, 25), Fraction(25))
+
+    def fail():
+        yield kind.frame(COLORS[0], 0, 1)
+        raise av.error.ExternalError(1, "Generic error in an external library")
+
+    with pytest.raises(OutputError, match=r"cannot be written as \.mp4 \(Generic error in an external library\)"):
+        write_video(io.BytesIO(), kind, fail())

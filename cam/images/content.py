@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from cam.errors import ImageError, reason_of
+from cam.remote import os_errors
 
 MAX_BYTES = 500_000_000
 # In what decoders say.
@@ -73,7 +74,8 @@ def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         file.seek(0)
         check_bytes(size, str(path), max_bytes)
         try:
-            return file.read(size)
+            with os_errors():
+                return file.read(size)
         except OSError as error:
             message = f"{str(path)!r} cannot be read ({reason_of(error)})"
             raise ImageError(message, "Copy it again, or check the disk") from error

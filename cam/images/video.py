@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 # Only these containers: others name further files or addresses, which FFmpeg would open.
 _CONTAINERS = {"format_whitelist": "mov,matroska,avi"}
-_COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC: a still image beside the sound
+_COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC: a still image, the cover of the sound
 _MILLISECOND = Fraction(1, 1000)
+_LARGEST_INT = 2**31 - 1  # of FFmpeg's fractions
 _DAMAGED = "Copy or export it again, or give an --end before the damage"
 
 
@@ -86,7 +87,7 @@ class Clip:
     time_base: Fraction  # seconds
     rate: Fraction  # frames a second, on average, of those that are taken
     shape: Fraction | None  # of a pixel: its width over its height
-    sound: frozenset[str]  # codecs
+    sound: frozenset[str]  # codecs; "unknown" if FFmpeg knows none of them
     is_video: bool  # not an animated image
     origin: float  # seconds, the time stamp of its beginning
     expected: int  # how many frames there are to take, by what the file says
@@ -133,7 +134,8 @@ def open_clip(picture: Picture, limits: Limits, options: ClipOptions) -> Iterato
         if find_spec("av") is None:
             raise ImageError(f"{name} is a clip, which needs PyAV", "Run pip install 'gapcam[video]'")
         open_frames = _open_video if is_video else _open_animation
-        frames, facts = open_frames(stack, file, name, limits, options)
+        with _decoding(name):
+            frames, facts = open_frames(stack, file, name, limits, options)
         frames = _checked(frames, name)
         first = next(frames, None)
         if first is None:
@@ -143,13 +145,19 @@ def open_clip(picture: Picture, limits: Limits, options: ClipOptions) -> Iterato
         yield Clip(first.size, first.rotation, is_video=is_video, frames=_same_size(first, frames, name), **facts)
 
 
-def _checked(frames: Iterator[ClipFrame], name: str) -> Iterator[ClipFrame]:
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
     try:
-        yield from frames
+        yield
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders raise nearly anything on a hostile file
         raise unreadable(name, error, _DAMAGED) from error
+
+
+def _checked(frames: Iterator[ClipFrame], name: str) -> Iterator[ClipFrame]:
+    with _decoding(name):
+        yield from frames
 
 
 def _same_size(first: ClipFrame, others: Iterator[ClipFrame], name: str) -> Iterator[ClipFrame]:
@@ -173,15 +181,16 @@ def _open_video(
         raise ImageError(f"{name} is of a kind that is not supported", "Convert it to MP4 with H.264")
     check_size(stream.codec_context.width, stream.codec_context.height, name, limits.max_pixels)
     stream.thread_type = "AUTO"
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
     seconds = float(stream.frames / rate) or (container.duration or 0) / 1e6
     seconds = max(0.0, min(seconds, seconds if options.end is None else options.end) - options.start)
+    sounds = [audio.codec_context.codec.canonical_name for audio in known_sounds(container)]
     facts = {
         "expected": round(seconds * rate / options.every),
         "time_base": stream.time_base,
-        "rate": Fraction(rate) / options.every,
+        "rate": (rate / options.every).limit_denominator(_LARGEST_INT // math.ceil(rate)),
         "shape": stream.sample_aspect_ratio or None,
-        "sound": frozenset(audio.codec_context.codec.canonical_name for audio in container.streams.audio),
+        "sound": frozenset(sounds or ["unknown"] * bool(container.streams.audio)),
         "origin": float((stream.start_time or 0) * stream.time_base),
     }
     return _video_frames(container, stream, name, options), facts
@@ -196,6 +205,11 @@ def open_container(file: BinaryIO, name: str) -> av.container.InputContainer:
     except (av.FFmpegError, OSError, ValueError) as error:
         problem = f"{name} is not a video in a supported format, or is cut short ({getattr(error, 'strerror', error)})"
         raise ImageError(problem, "Copy it again, or convert it to MP4 with H.264") from error
+
+
+def known_sounds(container: av.container.InputContainer) -> list[av.AudioStream]:
+    """The streams of sound whose codec FFmpeg knows."""
+    return [audio for audio in container.streams.audio if audio.codec_context]
 
 
 def _video_frames(container: Any, stream: Any, name: str, options: ClipOptions) -> Iterator[ClipFrame]:
@@ -242,11 +256,8 @@ def _open_animation(
     stack: ExitStack, file: BinaryIO, name: str, limits: Limits, options: ClipOptions
 ) -> tuple[Iterator[ClipFrame], dict[str, Any]]:
     stack.enter_context(pillow_limit_lifted())
-    try:
-        image = stack.enter_context(Image.open(file, formats=["GIF", "WEBP"]))
-        expected = getattr(image, "n_frames", 1) // options.every  # which reads a GIF to its end
-    except Exception as error:  # decoders raise nearly anything on a hostile file
-        raise unreadable(name, error, _DAMAGED) from error
+    image = stack.enter_context(Image.open(file, formats=["GIF", "WEBP"]))
+    expected = getattr(image, "n_frames", 1) // options.every  # which reads a GIF to its end
     check_size(image.width, image.height, name, limits.max_pixels)
     facts: dict[str, Any] = {"time_base": _MILLISECOND, "rate": Fraction(10), "shape": None, "origin": 0.0}
     facts |= {"sound": frozenset(), "expected": expected}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cam.errors import OutputError
-from cam.images.video import Clip, open_container
+from cam.images.video import Clip, known_sounds, open_container
 
 if TYPE_CHECKING:
     import av
@@ -98,8 +98,21 @@ def _sounds(suffix: str) -> frozenset[str]:
 def write_video(file: BinaryIO, kind: VideoFormat, frames: Iterator[av.VideoFrame], sound: Sound | None = None) -> None:
     """Write frames of one size, from `VideoFormat.frame`, one after the other.
 
-    The packets of the sound are copied, not encoded again, and stay beside the frames.
+    The packets of the sound are copied, not encoded again, each next to the frames of its time.
+
+    Raises:
+        OutputError: FFmpeg cannot encode the frames, or the file cannot hold the frames or the sound.
     """
+    import av
+
+    try:
+        _write(file, kind, frames, sound)
+    except av.FFmpegError as error:
+        problem = f"the frames and their sound cannot be written as {kind.suffix} ({error.strerror})"
+        raise OutputError(problem, "Convert the clip to MP4 with H.264 and AAC first") from error
+
+
+def _write(file: BinaryIO, kind: VideoFormat, frames: Iterator[av.VideoFrame], sound: Sound | None) -> None:
     import av
 
     name, encoder, pixels, options = _ENCODERS[kind.suffix]
@@ -138,7 +151,7 @@ def write_video(file: BinaryIO, kind: VideoFormat, frames: Iterator[av.VideoFram
 def _sound_packets(sound: Sound, out: Any) -> Iterator[Any]:
     """Add the streams of the sound to a file that is being written; the iterator yields their packets."""
     source = open_container(sound.file, "the clip")
-    streams = source.streams.audio
+    streams = known_sounds(source)
     targets = {stream.index: out.add_stream_from_template(stream) for stream in streams}
     return _shifted(sound, source, streams, targets)
 

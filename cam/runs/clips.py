@@ -1,8 +1,8 @@
 """A clip of a run: its frames are explained, drawn as one video for each class, and become one line of the manifest.
 
-The clip is decoded twice. The network runs on the first way, which keeps the maps of the likely classes of each frame
-in a temporary file. What is drawn depends on all frames: the class, the color scale, the curve below. On the second
-way the frames are drawn; the network runs again only where the class is none of the likely ones.
+The clip is decoded twice. The network runs in the first pass, which keeps the maps of the likely classes of each frame
+in a temporary file. What is drawn depends on all frames: the class, the color scale, the curve below. In the second
+pass the frames are drawn; the network runs again only where the class is none of the likely ones.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from cam.runs.writing import file_stem, style_of, write_picture
 
 _LIKELY = 5  # classes whose maps are kept of each frame: they cost an exact head nearly nothing
 _BATCH_PIXELS = 2**23  # of the frames that a worker has in hand
-_PLOT_SIZE, _PLOT_LETTER = (420, 900), 15  # pixels, of the plot of logits beside the video
+_PLOT_SIZE, _PLOT_LETTER = (420, 900), 15  # pixels, of the file with the plot of logits
 _PLOT_LETTERS = 8  # height of the plot below the video
 _NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 _COLUMNS = "time", "class_idx", "label", "probability", "logit", "peak_y", "peak_x"
@@ -54,7 +54,7 @@ Item = TypeVar("Item")
 
 
 class _Seen(NamedTuple):
-    """What the first way keeps of a frame."""
+    """What the first pass keeps of a frame."""
 
     seconds: float
     logits: NDArray[np.float32]  # (C,)
@@ -120,7 +120,7 @@ def _pictures(drawn: Iterable[tuple[Any, list[Any]]], rows: Any) -> Iterator[Any
 
 @dataclass
 class _ClipRun:
-    """The two ways through a clip."""
+    """The two passes over a clip."""
 
     classifier: Classifier
     picture: Picture
@@ -178,7 +178,7 @@ class _ClipRun:
         return np.asarray(self.classifier.probabilities(torch.from_numpy(logits)[None])[0].numpy())
 
     def _explain_all(self, targets: Sequence[Target]) -> tuple[NDArray[np.float64], Clip]:
-        """Go the first way; return the sum over the frames of the scores of all classes, (C,), and what the clip is."""
+        """Make the first pass; return the scores of all classes, summed over the frames, (C,), and what the clip is."""
         totals = np.zeros(len(self.classifier.labels))
 
         def likely() -> Sequence[Target]:
@@ -247,8 +247,9 @@ class _ClipRun:
         """Find the frame that stands for the clip, the color scale, the curves, and the size of the video."""
         drawn = enlarge_for_legend(shrink(np.zeros((*clip.size, 3), np.uint8), self.options.max_side)).shape[:2]
         self.letter = letter_size((drawn[0], drawn[1]))
-        peaks, highest = array("d"), -np.inf
+        peaks, first_peaks, highest = array("d"), array("d"), -np.inf
         for number, frame in enumerate(self._kept_frames()):
+            first_peaks.append(frame.explanations[0].vmax)
             scores = self._scores(frame.logits)
             if scores[self.predicted] > highest:
                 self.shown, self.shown_logits, highest = number, frame.logits, scores[self.predicted]
@@ -264,16 +265,15 @@ class _ClipRun:
                 track.texts[texts["title"]] = texts
                 track.notes = max(track.notes, len(list(filter(None, texts["notes"]))))
         for track in tracks:
-            legends = [
-                make_legend((drawn[0], drawn[1]), **texts, note_rows=track.notes, vmax=1)
-                for texts in track.texts.values()
-            ]
-            track.height, track.width = drawn[0] + max(map(len, legends)), legends[0].shape[1]
+            for texts in track.texts.values():
+                legend = make_legend((drawn[0], drawn[1]), **texts, note_rows=track.notes, vmax=1)
+                track.height, track.width = max(track.height, drawn[0] + len(legend)), legend.shape[1]
         posterior = self.options.explain.evidence == "posterior"
-        self.vmax = self.options.vmax or (1.0 if posterior else float(np.median(peaks or [0.0])))
+        # A class that is likely in no frame gets the scale of those that are.
+        self.vmax = self.options.vmax or (1.0 if posterior else float(np.median(peaks or first_peaks)))
 
     def _write_track(self, track: _Track, clip: Clip, rows: Any) -> str | None:
-        """Go the second way: write the rows and the video of what is followed, and return the video's name."""
+        """Make the second pass: write the rows and the video of what is followed, and return the video's name."""
         if "overlay" not in self.options.save:
             for _, row in self._drawn(track, None):
                 rows.writerow(row)
