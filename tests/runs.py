@@ -54,6 +54,15 @@ def write_photos(folder: Path, count: int = 12) -> Path:
     return folder
 
 
+def write_noise(folder: Path, count: int) -> Path:
+    """Write images of several sizes that all differ; 33.png is damaged."""
+    for number in range(count):
+        coarse = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
+        write_image(folder / f"{number}.png", np.kron(coarse, np.ones((40, 40 + number % 5, 1), np.uint8)))
+    (folder / "33.png").write_bytes(b"torn")
+    return folder
+
+
 def oddly_labeled() -> Classifier:
     """Labels that would be bad file names."""
     network = three_classes()

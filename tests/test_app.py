@@ -53,10 +53,10 @@ def test_any_class_and_evidence_is_what_the_library_explains_and_costs_no_other_
     }
     hook = digits.network.register_forward_hook(lambda *arguments: runs.append(arguments))
     for evidence, explanations in expected.items():
-        for wanted in explanations:
-            (found,) = sevens.explain([wanted.class_idx], evidence)
-            assert np.allclose(found.evidence_map, wanted.evidence_map, atol=1e-4)
-            assert (found.logit, found.probability, found.peak) == (wanted.logit, wanted.probability, wanted.peak)
+        for expected in explanations:
+            (found,) = sevens.explain([expected.class_idx], evidence)
+            assert np.allclose(found.evidence_map, expected.evidence_map, atol=1e-4)
+            assert (found.logit, found.probability, found.peak) == (expected.logit, expected.probability, expected.peak)
     hook.remove()
     assert runs == []
     (again,) = sevens.explain([3], "margin")
@@ -125,15 +125,15 @@ def test_files_have_the_numbers_of_the_library(digits, sevens):
     record = json.loads(files["sevens-class9.json"])
     first, *others = sevens.ranked[:5]
     classes = [9, *(c for c in (first, *others) if c != 9)]
-    wanted = cam.explain(digits, SAMPLES / "sevens.png", classes)
-    assert record["targets"] == json.loads(json.dumps([one.to_dict() for one in wanted]))
+    expected = cam.explain(digits, SAMPLES / "sevens.png", classes)
+    assert record["targets"] == json.loads(json.dumps([one.to_dict() for one in expected]))
     assert (record["size"], record["predicted"]) == ([288, 400], {"class_idx": 7, "label": "7"})
     rows = list(csv.DictReader(io.StringIO(files["sevens-class9.csv"].decode())))
     assert [(row["name"], row["label"]) for row in rows] == [("sevens.png", str(c)) for c in classes]
-    assert float(rows[0]["logit"]) == pytest.approx(wanted[0].logit)
+    assert float(rows[0]["logit"]) == pytest.approx(expected[0].logit)
     image = np.asarray(Image.open(io.BytesIO(files["sevens-class9.jpg"])), int)
-    vmax = max(one.vmax for one in wanted)
-    assert np.abs(image - wanted[0].overlay(legend=True, opacity=0.5, vmax=vmax)).mean() < 3
+    vmax = max(one.vmax for one in expected)
+    assert np.abs(image - expected[0].overlay(legend=True, opacity=0.5, vmax=vmax)).mean() < 3
 
 
 def test_the_mark_lies_on_the_place(sevens):

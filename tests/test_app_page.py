@@ -1,4 +1,4 @@
-"""The server and the page of cam app in Chromium: nothing outside is asked, users do not mix, errors are sentences."""
+"""The server and the page of cam app in Chromium: no request leaves it, users do not mix, errors are sentences."""
 
 from __future__ import annotations
 
@@ -61,23 +61,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def asked() -> list[str]:
-    """Addresses that pages asked for."""
+def requested() -> list[str]:
+    """Addresses that pages requested."""
     return []
 
 
 @pytest.fixture
-def page(browser: Browser, server: Server, asked: list[str]) -> Iterator[Page]:
-    with opened(browser, server, asked) as shown:
+def page(browser: Browser, server: Server, requested: list[str]) -> Iterator[Page]:
+    with opened(browser, server, requested) as shown:
         yield shown
 
 
 @contextmanager
-def opened(browser: Browser, server: Server, asked: list[str]) -> Iterator[Page]:
+def opened(browser: Browser, server: Server, requested: list[str]) -> Iterator[Page]:
     with browser.new_context(viewport={"width": 1400, "height": 900}, service_workers="block") as window:
         page = window.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("websocket", lambda websocket: asked.append(websocket.url))
+        page.on("request", lambda request: requested.append(request.url))
+        page.on("websocket", lambda websocket: requested.append(websocket.url))
         page.goto(server.address)
         expect(page.locator("p[role=status]")).to_contain_text("click a sample")
         yield page
@@ -107,13 +107,13 @@ def wait_for_files(page: Page, name: str, class_idx: int) -> None:
     expect(page.locator(".cam-files a").first).to_have_attribute("download", f"{name}-class{class_idx}.jpg")
 
 
-def test_the_first_click_shows_something_and_nothing_outside_is_asked(page, server, asked):
+def test_the_first_click_shows_something_and_no_request_leaves_the_computer(page, server, requested):
     click_sample(page, "sevens")
     wait_for_files(page, "sevens", 7)
     page.get_by_label("margin", exact=True).check()
     expect(page.locator(".cam-heat").first).to_have_attribute("alt", re.compile("Evidence for 7"))
-    assert len(asked) > 10
-    assert [url for url in asked if not url.startswith((server.address, "data:", "blob:"))] == []
+    assert len(requested) > 10
+    assert [url for url in requested if not url.startswith((server.address, "data:", "blob:"))] == []
     digits = cam.load_classifier("digits", device="cpu")
     labels = [one.label for one in cam.explain(digits, SAMPLES / "sevens.png", "top5")]
     assert first_classes(page) == labels
@@ -169,8 +169,8 @@ def test_a_rival_makes_it_a_contrast_and_not_with_the_class_itself(page):
     expect(page.locator(".cam-heat").first).to_have_attribute("alt", re.compile("Evidence for 2 over 6"))
 
 
-def test_users_at_once_see_their_own_pictures(browser, server, asked):
-    with opened(browser, server, asked) as one, opened(browser, server, asked) as other:
+def test_users_at_once_see_their_own_pictures(browser, server, requested):
+    with opened(browser, server, requested) as one, opened(browser, server, requested) as other:
         for first, second in (("five", "small-eight"), ("three-in-clutter", "five")):
             click_sample(one, first)
             click_sample(other, second)

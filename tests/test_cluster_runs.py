@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 import numpy as np
 import pytest
 from memory import ENVIRONMENT
-from runs import contents, lines
+from runs import contents, lines, write_noise
 
 from cam.images.io import write_image
 
@@ -72,12 +72,7 @@ def started(*arguments: Path | str) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for number in range(PICTURES):
-        coarse = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
-        write_image(folder / f"{number}.png", np.kron(coarse, np.ones((40, 40 + number % 5, 1), np.uint8)))
-    (folder / "33.png").write_bytes(b"torn")
-    return folder
+    return write_noise(tmp_path_factory.mktemp("pictures"), PICTURES)
 
 
 @pytest.fixture(scope="module")

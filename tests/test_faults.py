@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from garbage import garbage
 from memory import ENVIRONMENT, megabytes
-from runs import assert_same_results, lines
+from runs import assert_same_results, lines, write_noise
 
-from cam.images.io import read_image, write_image
+from cam.images.io import read_image
 
 PICTURES = 90
 STOPPING = "\nStopping after the images in progress.\n"
@@ -70,12 +70,7 @@ def check_whole(out: Path) -> int:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for number in range(PICTURES):
-        coarse = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
-        write_image(folder / f"{number}.png", np.kron(coarse, np.ones((40, 40 + number % 5, 1), np.uint8)))
-    (folder / "33.png").write_bytes(b"torn")
-    return folder
+    return write_noise(tmp_path_factory.mktemp("pictures"), PICTURES)
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ class _Choice(NamedTuple):
     """What the controls say."""
 
     model: str
-    other: str  # the model beside it
+    other: str  # the second model, "" for none
     target: int | None  # None for the predicted class
     rival: int
     evidence: Evidence
@@ -94,10 +94,10 @@ class Page:
             return str(samples[event.number])
 
         shown.select(choose, None, self.picture, queue=False, api_visibility="private")
-        several, beside = len(names) > 1, [("none", ""), *((name, name) for name in names)]
+        several, others = len(names) > 1, [("none", ""), *((name, name) for name in names)]
         with gr.Column(elem_id="cam-controls"):
             model = gr.Dropdown(names, value=names[0], label="Model", visible=several)
-            other = gr.Dropdown(beside, value=[*names, ""][1], label="Model beside it", visible=several)
+            other = gr.Dropdown(others, value=[*names, ""][1], label="Model beside it", visible=several)
             target = gr.Dropdown([], label="Class")
             rival = gr.Dropdown([("runner-up", _RUNNER_UP)], value=_RUNNER_UP, label="Rival, for contrast")
             evidence = gr.Radio(list(get_args(Evidence)), value="logit", label="Evidence")
@@ -201,7 +201,7 @@ class Page:
             return choice._replace(target=event.number)
         label, labels = self.classifiers[choice.other].labels[event.number], self.classifiers[choice.model].labels
         if label not in labels:
-            raise UsageError(f"{choice.model} has no class {label!r}", "Choose one of its own classes")
+            raise UsageError(f"{choice.model} has no class {label!r}", "Choose one of its classes")
         return choice._replace(target=labels.index(label))
 
     def _complete(self, session: _Session | None, *values: Any) -> list[str]:

@@ -27,7 +27,7 @@ _THUMBNAIL = 240  # longer side of the first classes, pixels
 
 @dataclass(frozen=True)
 class View:
-    """One class of a result, beside the first ones."""
+    """One class of a result, shown with the first ones."""
 
     result: ModelResult
     target: int
@@ -125,7 +125,7 @@ class View:
 
 
 def to_button(number: int, image: NDArray[np.uint8] | None, content: str, attributes: str) -> str:
-    """A button with an image (H, W, 3) uint8 RGB above its content; app.js tells its number when it is clicked."""
+    """A button with an image (H, W, 3) uint8 RGB above its content; app.js sends its number on a click."""
     source = "" if image is None else f'src="{_url("image/jpeg", encode(image, ".jpg"))}"'
     image_html = f'<img alt="" decoding="sync" {source}>'
     return f'<button type="button" data-number="{number}" {attributes}>{image_html}{content}</button>'

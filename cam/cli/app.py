@@ -39,8 +39,8 @@ def app(model: tuple[str, ...], weights: tuple[Any, ...], port: int, host: str, 
     """Open a page to drop pictures on.
 
     It shows the evidence for any class, and for which classes a place speaks. No picture leaves the computer: the
-    server is bound to 127.0.0.1, and neither it nor the page asks anything of the internet. Ctrl-C ends it, and removes
-    the pictures.
+    server is bound to 127.0.0.1, and neither it nor the page sends a request to the internet. Ctrl-C ends it, and
+    removes the pictures.
 
     Example: cam app -m resnet50 -m squeezenet1_1
     """
