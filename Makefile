@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow test-ray mutants heads heads-timm heads-transformers bench bench-gpu clean
+.PHONY: demo test test-slow test-ray mutants heads heads-timm heads-transformers bench bench-gpu bench-ray clean
 
 demo: .venv/installed
 	$(BIN)/cam explain samples -m digits -o build/demo --target top2 --format png --report --overwrite
@@ -54,6 +54,9 @@ bench: .venv-bench/installed
 # On a machine with a GPU and a CUDA torch: the tests that take a device, then a table, in 8 minutes.
 bench-gpu: .venv/tested
 	PYTHON=.venv/bin/python benchmarks/gpu.sh --table gpu
+
+bench-ray: .venv-ray/installed
+	.venv-ray/bin/python benchmarks/cluster.py --count 5000 --rounds 3 --table cluster
 
 .venv/created:
 	$(PYTHON) -m venv .venv
