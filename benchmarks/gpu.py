@@ -105,7 +105,7 @@ def end_to_end(
     """Images per second of `cam explain` (negative if there are too few), and a process's largest GPU memory, MiB."""
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(processes, context) as pool:
-        barrier = manager.Barrier(processes)
+        barrier = manager.Barrier(processes, timeout=300)
         work = model, weights, files, engine, precision, device, barrier
         shards = [(number + 1, processes) if processes > 1 else None for number in range(processes)]
         jobs = [pool.submit(_process, *work, max(1, (os.cpu_count() or 1) // processes), shard) for shard in shards]

@@ -97,7 +97,7 @@ class Page:
         several, others = len(names) > 1, [("none", ""), *((name, name) for name in names)]
         with gr.Column(elem_id="cam-controls"):
             model = gr.Dropdown(names, value=names[0], label="Model", visible=several)
-            other = gr.Dropdown(others, value=[*names, ""][1], label="Model beside it", visible=several)
+            other = gr.Dropdown(others, value=[*names, ""][1], label="Second model", visible=several)
             target = gr.Dropdown([], label="Class")
             rival = gr.Dropdown([("runner-up", _RUNNER_UP)], value=_RUNNER_UP, label="Rival, for contrast")
             evidence = gr.Radio(list(get_args(Evidence)), value="logit", label="Evidence")

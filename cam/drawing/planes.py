@@ -133,9 +133,10 @@ def _draw_heat(
 
 def _draw_unseen(planes: Planes, frame: Frame) -> None:
     """Take the color of what was not seen, and draw the frame around what was."""
-    x0, y0, x1, y1 = frame.seen
+    (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
+    bottom, right = (y1 + (y1 == height)) // 2, (x1 + (x1 == width)) // 2  # the last block of an odd side is a half
     for plane in planes.chroma:
-        plane[: (y0 + 1) // 2] = plane[y1 // 2 :] = plane[:, : (x0 + 1) // 2] = plane[:, x1 // 2 :] = _GRAY
+        plane[: (y0 + 1) // 2] = plane[bottom:] = plane[:, : (x0 + 1) // 2] = plane[:, right:] = _GRAY
     if x0 < x1 and y0 < y1:
         draw_frame(planes.y[: frame.photo[0]], frame.seen)
 

@@ -286,10 +286,10 @@ class Processes:
         """Explain images, write their results, and return their lines of the manifest."""
         return retry_alone(partial(self._call, "explain", options), batch, partial(self._fail, options))
 
-    def explain_clips(self, options: RunOptions, films: Batch) -> Generator[list[Record]]:
+    def explain_clips(self, options: RunOptions, clips: Batch) -> Generator[list[Record]]:
         """Explain clips, write their results, and yield the line of each; a process explains a clip."""
         call = partial(self._call, "explain_clips", options)
-        jobs = ([film] for film in films)
+        jobs = ([clip] for clip in clips)
         yield from in_order(
             lambda job: retry_alone(call, job, partial(self._fail, options)), jobs, workers=self.workers
         )

@@ -44,7 +44,7 @@ class Worker(Protocol):
     def explain(self, options: RunOptions, batch: Batch) -> list[Record]:
         """Explain images, write their results, and return their lines of the manifest."""
 
-    def explain_clips(self, options: RunOptions, films: Batch) -> Generator[list[Record]]:
+    def explain_clips(self, options: RunOptions, clips: Batch) -> Generator[list[Record]]:
         """Explain clips, write their results, and yield the line of each."""
 
     def forget(self, inputs: Batch) -> None:
@@ -96,10 +96,10 @@ class Explainer:
         """Explain images, write their results, and return their lines of the manifest."""
         return process_batch(self._classifier, self._folder, options, self._explained, batch)
 
-    def explain_clips(self, options: RunOptions, films: Batch) -> Generator[list[Record]]:
+    def explain_clips(self, options: RunOptions, clips: Batch) -> Generator[list[Record]]:
         """Explain clips, write their results, and yield the line of each; the workers share the frames of a clip."""
         size, workers = self.batch_size, self._frame_workers
-        for index, picture in films:
+        for index, picture in clips:
             record = explain_clip(self._classifier, self._folder, options, size, workers, picture)
             yield [{"index": index, **record}]
 

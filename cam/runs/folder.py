@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -72,7 +73,7 @@ class RunFolder:
 
     @contextmanager
     def staged(self) -> Iterator[RunFolder]:
-        """For results at an address, keep the manifest here, and upload it every 10 seconds and at the end."""
+        """For results at an address, keep the manifest here, and upload it from time to time, and at the end."""
         if not isinstance(self.out, Address):
             yield self
             return
@@ -87,9 +88,12 @@ class RunFolder:
                 raise OutputError(problem, "Check the address and your permissions") from error
 
             def upload() -> None:
-                while not ended.wait(_UPLOAD_EVERY):
+                pause: float = _UPLOAD_EVERY
+                while not ended.wait(pause):
+                    started = monotonic()
                     with suppress(OutputError):  # the last one counts
                         staged.publish()
+                    pause = max(_UPLOAD_EVERY, 20 * (monotonic() - started))  # a long manifest takes long
 
             thread = threading.Thread(target=upload, daemon=True)
             thread.start()

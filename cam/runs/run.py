@@ -32,6 +32,8 @@ from cam.runs.tables import write_tables
 from cam.runs.workers import in_order
 from cam.tensors import device_and_dtype, no_tf32
 
+_MANY_FRAMES = 10_000  # of clips: how many more there are changes nothing
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -100,18 +102,18 @@ def _run(
         report(record)
 
     inputs = shard(pictures, options.shard)
-    clips = {index for index, picture in enumerate(pictures) if is_clip(picture, options.clips)}
+    clip_indices = {index for index, picture in enumerate(pictures) if is_clip(picture, options.clips)}
     starts = {} if options.overwrite else keep_done(folder, inputs, options, classifier.labels, count)
     done = len(starts)
     earlier = read_run_info(folder) if done else {}
     remaining = [pair for pair in inputs if pair[0] not in starts]
-    images = [pair for pair in remaining if pair[0] not in clips]
-    films = [pair for pair in remaining if pair[0] in clips]
-    with _start(classifier, folder, options, run_info, images, films, cluster) as worker:
+    images = [pair for pair in remaining if pair[0] not in clip_indices]
+    clips = [pair for pair in remaining if pair[0] in clip_indices]
+    with _start(classifier, folder, options, run_info, images, clips, cluster) as worker:
         run_info["scale"] = earlier.get("scale")
-        if starts.keys() <= clips:  # no image has been drawn on a scale
-            all_images = [pair for pair in enumerate(pictures) if pair[0] not in clips]
-            run_info["scale"] = _set_scale(worker, all_images, options)
+        if starts.keys() <= clip_indices:  # no image has been drawn on a scale
+            all_images = [pair for pair in enumerate(pictures) if pair[0] not in clip_indices]
+            run_info["scale"] = _measure_scale(worker, all_images, options)
             worker.forget(inputs)
         run_info["engine"] = worker.engine or earlier.get("engine")
         run_info["note"] = earlier.get("note", "")
@@ -125,7 +127,7 @@ def _run(
         scaled = replace(options, scale="image" if run_info["scale"] is None else run_info["scale"])
         parts = _batches(images, worker.batch_size, worker.workers)
         stills = in_order(partial(worker.explain, scaled), parts, workers=worker.workers)
-        batches = _records(stills, worker.explain_clips(options, films))
+        batches = _records(stills, worker.explain_clips(options, clips))
         with appending(folder.manifest, starts) as append, closing(batches):
             for records in batches:
                 append(records)
@@ -158,21 +160,23 @@ def _start(
     options: RunOptions,
     run_info: dict[str, Any],
     images: Batch,
-    films: Batch,
+    clips: Batch,
     cluster: Cluster | None,
 ) -> Iterator[Worker]:
     """Start what explains the images: this process, or a cluster if there is anything to do."""
-    frames = sum(expected_frames(picture, options.limits, options.clips) for _, picture in films)
-    if cluster is None or not (images or films):
+    frames = 0  # for the choice of engine and threads
+    for _, picture in clips:
+        frames += expected_frames(picture, options.limits, options.clips) if frames < _MANY_FRAMES else 1
+    if cluster is None or not (images or clips):
         yield Explainer(classifier, folder, options, len(images), frames)
         return
-    load = Load(len(images), len(films), frames)
+    load = Load(len(images), len(clips), frames)
     with cluster.started(folder, options, classifier.labels, run_info, load) as worker:
         run_info["device"] = worker.device
         yield worker
 
 
-def _set_scale(worker: Worker, inputs: Batch, options: RunOptions) -> float | None:
+def _measure_scale(worker: Worker, inputs: Batch, options: RunOptions) -> float | None:
     """Explain the first images, and return the end of the color scale; None if each image has its own."""
     if options.scale != "run":
         return None if options.scale == "image" else float(options.scale)
