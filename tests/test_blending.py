@@ -146,7 +146,7 @@ def test_a_run_blended_on_the_gpu_is_that_of_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr("cam.runs.batches.device_and_dtype", lambda _: (of_the_gpu, torch.float32))
     monkeypatch.setattr("cam.runs.batches.paint_batch", on_the_cpu)
     assert run("in-batches") == expected
-    assert devices == [of_the_gpu, of_the_gpu]
+    assert set(devices) == {of_the_gpu}
     for record in expected:
         for target in record["targets"]:
             drawn, expected_image = (
