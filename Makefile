@@ -42,9 +42,9 @@ bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/jpeg.py --table jpeg
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small --count 1000 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenet
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures mixed --count 200 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenetmixed
-	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP 12MP --count 200 --rounds 3 --only 'cam explain' torchcam-readme floor floor-eager --table large
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 12MP --count 200 --rounds 3 --only 'cam explain' floor floor-eager --table large
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP --count 40 --rounds 3 --only 'cam explain' torchcam-readme torchcam layercam gradcam hirescam library codecs --table peers
-	.venv-bench/bin/python benchmarks/compare.py --models resnet50 --pictures small mixed 12MP --count 60 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table resnet50
+	.venv-bench/bin/python benchmarks/compare.py --models resnet50 --pictures small mixed --count 60 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table resnet50
 	.venv-bench/bin/python benchmarks/forward.py --rounds 5 --only 'network, maps of 5 classes' 'network, maps of all classes' 'eager engine' 'eager engine, maps of 5 classes' --table maps
 	.venv-bench/bin/python benchmarks/forward.py --rounds 3 --models squeezenet1_0 --batches 1 8 --only 'torchcam CAM, 5 classes' 'grad-cam GradCAM, 5 classes' --table mapspeers
 	.venv-bench/bin/python benchmarks/forward.py --rounds 3 --models mobilenet_v3_large vgg11 alexnet --batches 1 8 --only 'complete map, 8 nodes' --table mapscomplete
@@ -56,7 +56,7 @@ bench-gpu: .venv/tested
 	PYTHON=.venv/bin/python benchmarks/gpu.sh --table gpu
 
 bench-ray: .venv-ray/installed
-	.venv-ray/bin/python benchmarks/cluster.py --count 5000 --rounds 3 --table cluster
+	.venv-ray/bin/python benchmarks/cluster.py --count 1000 --rounds 2 --table cluster
 
 .venv/created:
 	$(PYTHON) -m venv .venv

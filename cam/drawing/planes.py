@@ -79,7 +79,7 @@ def draw_planes(
         halved = [points - SUBPIXELS // 2 for points in lines]  # the middle of a block lies between two pixels
         for plane in planes.chroma:
             thickness = (stroke(photo, 600) + 3) // 2
-            cv2.polylines(plane, halved, False, _GRAY, thickness, cv2.LINE_AA, int(math.log2(2 * SUBPIXELS)))
+            cv2.polylines(plane, halved, False, _GRAY, thickness, cv2.LINE_8, int(math.log2(2 * SUBPIXELS)))
     if frame.seen != (0, 0, width, height):
         _draw_unseen(planes, frame)
     draw_boxes(photo, boxes)
