@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -145,3 +147,25 @@ def test_other_formats_and_styles_are_those_of_the_overlay(explanation: Explanat
         explanation.encode(".jpg", opacity=2)
     with pytest.raises(cam.UsageError, match=r"'.bmp' is not a format"):
         explanation.encode(".bmp")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects memory as Linux does")
+@pytest.mark.parametrize("size", [(64, 64), (65, 64), (64, 65), (61, 83), (1, 1)])
+def test_the_encoder_reads_nothing_beyond_the_planes(size: tuple[int, int]) -> None:
+    """A page that may not be read follows each plane: in a process of its own, as reading it ends the process."""
+    program = f"""
+import ctypes, mmap
+import numpy as np
+from cam.images.io import encode_planes
+def guarded(rows, columns):
+    size = -(-rows * columns // 4096) * 4096
+    memory = mmap.mmap(-1, size + 4096)
+    end = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + size
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(end), 4096, 0) == 0
+    return np.frombuffer(memory, np.uint8, rows * columns, size - rows * columns).reshape(rows, columns)
+height, width = {size}
+half = (height + 1) // 2, (width + 1) // 2
+print(len(encode_planes(guarded(height, width), guarded(*half), guarded(*half))))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, int(done.stdout or 0) > 100) == (0, True), done.stderr

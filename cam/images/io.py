@@ -178,6 +178,8 @@ def encode(image: NDArray[np.uint8], suffix: str, quality: int = 92) -> bytes:
 def encode_planes(y: NDArray[np.uint8], cb: NDArray[np.uint8], cr: NDArray[np.uint8], quality: int = 92) -> bytes:
     """Encode luma (H, W) and chroma ((H + 1) // 2, (W + 1) // 2), uint8, full range, as the content of a .jpg file."""
     _check_side(y, ".jpg")
+    if y.shape[0] % 2 or y.shape[1] % 2:  # simplejpeg 1.9 reads a row and a pixel beyond the end of odd sides
+        y = np.asarray(cv2.copyMakeBorder(y, 0, 2, 0, 0, cv2.BORDER_REPLICATE), np.uint8)[: y.shape[0]]
     return bytes(simplejpeg.encode_jpeg_yuv_planes(y, cb, cr, quality))
 
 
