@@ -50,7 +50,7 @@ class FakeRay:
     exceptions = SimpleNamespace(RayError=RayError, RayActorError=RayActorError, RayTaskError=RayTaskError)
 
     def __init__(self, **resources: float) -> None:
-        self.resources, self.handles, self.asked = resources, [], {}
+        self.resources, self.handles, self.requested = resources, [], {}
 
     def init(self, address: str, **settings: Any) -> None:
         self.address = address
@@ -59,7 +59,7 @@ class FakeRay:
         return self.resources
 
     def remote(self, **settings: Any) -> Any:
-        self.asked = settings
+        self.requested = settings
 
         def make(kind: type) -> Any:
             def start() -> Handle:

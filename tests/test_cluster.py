@@ -152,7 +152,7 @@ def test_errors_of_the_library_arrive_as_they_are(ray, folder, tmp_path, monkeyp
     assert (type(raised.value), str(raised.value)) == (type(error), str(error))
 
 
-def test_a_bad_image_stops_the_run_if_asked_to(ray, folder, tmp_path):
+def test_a_bad_image_stops_the_run_with_on_error_stop(ray, folder, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"torn")
     with pytest.raises(StoppedError, match=r"The run was stopped by '.*torn\.png'"):
         explain_on(tmp_path / "out", folder, tmp_path / "torn.png", on_error="stop")
@@ -203,7 +203,7 @@ def test_processes_share_cores_and_gpus(ray, monkeypatch, resources, device, ima
     started = clusters.Processes(ray, cluster, None, RunOptions(batch_size=1), (), {}, Load(images, 0, 0))
     started.start()
     started.close()
-    assert (started.workers, ray.asked["num_gpus"], ray.asked["num_cpus"]) == (processes, share, 1)
+    assert (started.workers, ray.requested["num_gpus"], ray.requested["num_cpus"]) == (processes, share, 1)
     assert started.device == -(-images // processes)
 
 

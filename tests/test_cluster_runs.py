@@ -55,7 +55,7 @@ def finish(*arguments: Path | str, cwd: Path | None = None) -> subprocess.Comple
 
 
 def started(*arguments: Path | str) -> subprocess.Popen[str]:
-    """In a session of its own, as from a terminal."""
+    """In a new session, as from a terminal."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(
@@ -179,7 +179,7 @@ def test_ctrl_c_keeps_what_is_done_and_ends_the_cluster(folder, local, tmp_path)
     assert_same(out, local)
 
 
-def test_a_bad_picture_stops_the_run_if_asked_to(folder, tmp_path):
+def test_a_bad_picture_stops_the_run_with_on_error_stop(folder, tmp_path):
     done = finish(folder, tmp_path / "out", "--on-error", "stop", "--ray")
     assert done.returncode == 1
     assert f"The run was stopped by '{folder / '33.png'}'" in done.stderr

@@ -152,7 +152,7 @@ def test_other_formats_and_styles_are_those_of_the_overlay(explanation: Explanat
 @pytest.mark.skipif(sys.platform != "linux", reason="protects memory as Linux does")
 @pytest.mark.parametrize("size", [(64, 64), (65, 64), (64, 65), (61, 83), (1, 1)])
 def test_the_encoder_reads_nothing_beyond_the_planes(size: tuple[int, int]) -> None:
-    """A page that may not be read follows each plane: in a process of its own, as reading it ends the process."""
+    """A page that may not be read follows each plane. Reading it would end the process, hence another one."""
     program = f"""
 import ctypes, mmap
 import numpy as np

@@ -91,11 +91,11 @@ def test_colors_are_those_of_the_file_in_the_order_of_bands(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])
-def test_an_animated_image_is_a_clip_if_its_frames_are_wanted(tmp_path, kind):
+def test_an_animated_image_is_a_clip_with_frames(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     first, *others = (Image.fromarray(color) for color in COLORS[:3])
     first.save(path, save_all=True, append_images=others, duration=[40, 200, 70])
-    assert [is_clip(picture(path), ClipOptions(frames=wanted)) for wanted in (True, False)] == [True, False]
+    assert [is_clip(picture(path), ClipOptions(frames=frames)) for frames in (True, False)] == [True, False]
     frames = read(path, frames=True)
     assert [(frame.seconds, frame.duration) for frame in frames] == [(0, 40), (0.04, 200), (0.24, 70)]
     for frame, color in zip(frames, COLORS, strict=False):

@@ -61,7 +61,7 @@ def draw_planes(
     boxes: Sequence[Box],
     below: NDArray[np.uint8],
 ) -> Planes:
-    """Paint heat over a gray photograph as `draw` does, in half the time, with `boxes` and an image (h, W, 3) below.
+    """Paint heat over a gray photograph as `draw` does, but faster, with `boxes` and an image (h, W, 3) below.
 
     The heat is that of blocks of 2 x 2 pixels, as chroma is: it is much smoother.
     """

@@ -84,8 +84,8 @@ def compute_maps(
             chosen[index] = _Chosen(of_native, of_views, *_choose(classifier, image_targets, of_native, options))
         except FAILURES as error:
             computed[index] = as_model_error(error)
-    asked = [[*image.classes, *image.contrast_classes] for image in chosen.values()]
-    found = [class_maps([image.views[view] for image in chosen.values()], asked) for view in range(len(views))]
+    classes = [[*image.classes, *image.contrast_classes] for image in chosen.values()]
+    found = [class_maps([image.views[view] for image in chosen.values()], classes) for view in range(len(views))]
     for (index, image), *of_image in zip(chosen.items(), *found, strict=True):
         try:
             maps = [result_or_raise(of_view) for of_view in of_image]

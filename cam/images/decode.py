@@ -101,7 +101,7 @@ def _decode(
 
 
 def _decode_jpeg(content: bytes, opened: Image.Image, factor: int) -> NDArray[np.uint8] | None:
-    """Decode a JPEG in two thirds of the time of Pillow, with the same pixels; None if Pillow must decide."""
+    """Decode a JPEG faster than Pillow, with the same pixels; None if Pillow must decide."""
     if not isinstance(opened, JpegImageFile) or opened.mode not in ("RGB", "L"):
         return None
     size = opened.height // factor, opened.width // factor
