@@ -191,8 +191,12 @@ def rows(
             for part, value in parts_on_device(classifier, engine, precision, batch, arguments.seconds):
                 yield [model, how, part, f"{value:.0f}", "-"]
             for processes in arguments.processes:
-                found, memory = end_to_end(model, weights, many, engine, precision, processes, device)
                 part = f"end to end, {processes} process{'es' * (processes > 1)}"
+                try:
+                    found, memory = end_to_end(model, weights, many, engine, precision, processes, device)
+                except Exception as error:  # the other rows are worth having
+                    yield [model, how, part, f"failed: {type(error).__name__}: {error}".replace("|", "/"), "-"]
+                    continue
                 yield [model, how, part, f"{found:.0f}" if found > 0 else "-", f"{memory:.0f}" if memory else "-"]
 
 
