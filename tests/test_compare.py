@@ -16,7 +16,7 @@ from small import NETWORKS, three_classes
 from torch import nn
 
 import cam
-from cam.audit.compare import Comparison, compare_runs
+from cam.audit.compare import Comparison, _differing, compare_runs
 from cam.classifiers.truth import read_truth
 from cam.errors import UsageError
 from cam.explanations.options import TopClasses
@@ -291,3 +291,9 @@ def test_truth_of_one_run_is_enough(runs, compared, tmp_path, photos):
         comparison = compare_runs(*pair)
         assert comparison.summary["verdicts"] == compared.summary["verdicts"]
         assert comparison.summary["with_truth"] == 12
+
+
+def test_settings_are_named_as_the_options_are():
+    settings = {"fit": [None, "whole"], "bands": [None, [1, 2]], "weights": ["a", "b"]}
+    texts = [difference["text"] for difference in _differing(settings)]
+    assert texts == ["fit the model's own \u2192 whole", "bands none \u2192 1 x 2", "weights"]

@@ -217,6 +217,10 @@ def test_the_numbers_of_the_bar_are_round(vmax: float, numbers: list[str]) -> No
             ["cat", "probability 87.5 %   logit 3.00", "logit 3.00 = mean of the map 2.75 + bias 0.25"],
         ),
         ({"probability": None, "bias": 0.0, "map_logit": 3.0}, ["cat", "value 3.00", "value 3.00 = mean of the map"]),
+        (
+            {"probability": None, "bias": -0.001, "map_logit": 3.0},
+            ["cat", "value 3.00", "value 3.00 = mean of the map"],
+        ),
     ],
 )
 def test_the_numbers_below_an_overlay_are_each_its_own(changes: dict, texts: list[str], monkeypatch) -> None:

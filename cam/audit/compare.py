@@ -208,14 +208,16 @@ def _differing(settings: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
         if isinstance(a, dict) and isinstance(b, dict):
             yield from _differing({f"{name} {key}": [a.get(key), b.get(key)] for key in {**a, **b}})
         elif a != b:
-            text = name if name in ("weights", "labels") else f"{name} {_short(a)} \u2192 {_short(b)}"
+            text = name if name in ("weights", "labels") else f"{name} {_short(a, name)} \u2192 {_short(b, name)}"
             yield {"setting": name, "a": a, "b": b, "text": text}
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, name: str = "") -> str:
     if isinstance(value, list):
         return " x ".join(map(_short, value))
-    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+    if value is None:
+        return "the model's own" if name in ("fit", "resolution") else "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _by_class(rows: list[Row]) -> list[dict[str, Any]]:

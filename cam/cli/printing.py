@@ -250,7 +250,8 @@ def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
         shares = () if target["probability"] is None else (f"{target['probability']:.1%}",)
         figures = *shares, score, str(tuple(target["peak"]))
         against = f" over {target['against']['label']}" if "against" in target else ""
-        table.add_row(printable(record["path"]), printable(target["label"] + against), *figures)
+        moment = f" at {record['clip']['time']:.1f} s" if "clip" in record else ""  # the frame that stands for a clip
+        table.add_row(printable(record["path"]) + moment, printable(target["label"] + against), *figures)
     return table
 
 

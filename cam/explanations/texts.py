@@ -44,7 +44,7 @@ def legend_texts(explanation: Explanation, vmax: float, channel: Channel | None 
     elif evidence == "logit" and explanation.exactness != "reference":
         source = f"at other inputs: {score}" if other_input else score
         base = "bias" if explanation.exactness == "exact" else "base"
-        terms = f"{explanation.map_logit - bias:.2f} + {base} {bias:.2f}" if bias else ""
+        terms = f"{explanation.map_logit - bias:.2f} + {base} {bias:.2f}" if round(bias, 2) else ""
         sum_of_map = f"{source} {explanation.map_logit:.2f} = mean of the map {terms}"
     values = channel.cam if channel else explanation.evidence_map
     extreme, frame = values.flat[np.abs(values).argmax()], explanation.frame
