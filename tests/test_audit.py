@@ -14,6 +14,7 @@ from torch import nn
 
 import cam
 from cam.audit.audit import audit_run
+from cam.audit.collect import _notes
 from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.truth import Truth
 from cam.cli.main import main
@@ -118,7 +119,20 @@ def test_json_has_the_findings_and_nothing_else_is_left(tmp_path):
 def test_too_few_images_are_said(tmp_path):
     audit = audit_run(run_over(tmp_path, each=3))
     assert audit.findings == []
-    assert audit.notes == ["no class has 20 images, which are needed to look for groups"]
+    assert audit.notes == ["too few images: a class needs 20, and the largest has 3"]
+    result = CliRunner().invoke(main, ["audit", str(tmp_path / "out")])
+    assert result.output.splitlines() == [
+        "note: too few images: a class needs 20, and the largest has 3",
+        f"no class compared: 18 images, {tmp_path / 'out' / 'audit.json'}",
+    ]
+
+
+def test_images_that_were_cropped_otherwise_are_counted():
+    places = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0.2, 1, 0.8]])
+    assert _notes([], 0, 0, (12, 12), places) == [
+        "of 1 image the network saw another part than of the first, by shape or crop: "
+        "there the same cell is another place in the photograph"
+    ]
 
 
 def test_few_classes_are_judged_by_their_own_cells(tmp_path):

@@ -119,7 +119,7 @@ def test_no_measured_image_and_unknown_labels_are_errors(two):
     with pytest.raises(UsageError, match="Nothing was measured"):
         evaluate(two, [Fixed("heat", {})])
     (two / "boxes.csv").write_text("a.png,dot,0,0,4,4\n")
-    with pytest.raises(UsageError, match="nearest are 1 'dog'"):
+    with pytest.raises(UsageError, match="they are 0 'cat', 1 'dog'"):
         evaluate(two, [Fixed("heat", {})])
 
 

@@ -38,6 +38,7 @@ def test_inspect_prints_facts_as_json(run):
     assert {"feature_layer", "offset"} <= facts.keys()
     assert (facts["kind"], facts["exact"], facts["classes"], facts["grid"]) == ("gap-linear", True, 10, GRID)
     assert facts["stride"] == [4, 4]
+    assert facts["labels"] == list("0123456789")
     assert facts["reason"] is None
     assert facts["completeness_error"] < 1e-5
     assert facts["completeness_error_float64"] < 1e-5  # the head is in float32
@@ -54,6 +55,7 @@ def test_inspect_gives_the_reason_if_a_network_has_no_map(run):
 def test_inspect_prints_a_table(run):
     result = run("inspect", "digits")
     assert re.search(r"^kind +gap-linear *$", result.stdout, re.MULTILINE)
+    assert "labels" not in result.stdout  # there may be thousands
     assert re.search(rf"^grid +{GRID[0]} x {GRID[1]} *$", result.stdout, re.MULTILINE)
 
 
@@ -97,6 +99,20 @@ def test_help_of_every_command_is_short(command):
     text = help_of(command)
     assert "Example: cam " + command in text
     assert not re.findall(r"^ {8,}\S", text, re.MULTILINE)  # a second line of an option
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("explain", "cam explain [OPTIONS] -o FOLDER INPUT..."),
+        ("compare", "cam compare [OPTIONS] -o FOLDER RUN_A RUN_B"),
+        ("invariance", "cam invariance [OPTIONS] -o FOLDER INPUT"),
+        ("evaluate grid", "cam evaluate grid [OPTIONS] FOLDER"),
+        ("audit", "cam audit [OPTIONS] OUT"),
+    ],
+)
+def test_the_usage_line_has_what_is_required(command, usage):
+    assert help_of(command).splitlines()[0] == f"Usage: {usage}"
 
 
 def test_the_list_of_commands_shows_whole_sentences():
@@ -176,7 +192,7 @@ def test_all_ways_to_start_are_one_program():
     helps = [program(*command, "explain", "--help") for command in commands]
     assert {result.returncode for result in helps} == {0}
     assert len({result.stdout for result in helps}) == 1
-    assert helps[0].stdout.startswith("Usage: cam explain [OPTIONS] INPUT...")
+    assert helps[0].stdout.startswith("Usage: cam explain [OPTIONS] -o FOLDER INPUT...")
     assert {program(*command, "--version").stdout for command in commands} == {f"cam, version {VERSION}\n"}
 
 

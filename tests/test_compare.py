@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def test_classes_are_matched_by_label_if_the_labels_differ(tmp_path, photos):
         assert all(abs(change["change"]) < 1e-5 for row in comparison.rows for change in row["changes"])
 
 
-def test_without_the_other_class_the_answers_are_compared_and_that_is_said(tmp_path, photos):
+def test_without_the_other_class_the_answers_are_compared_and_that_is_said(run, tmp_path, photos):
     for name, seed in (("a", 10), ("b", 11)):
         explain_into(tmp_path / name, classifier(seed), photos, **MAPS)
     comparison = compare_runs(tmp_path / "a", tmp_path / "b")
@@ -190,6 +191,11 @@ def test_without_the_other_class_the_answers_are_compared_and_that_is_said(tmp_p
     assert {len(row["changes"]) for row in changed} == {0}
     assert f"{len(changed)} images with a class whose map only one run kept" in comparison.summary["notes"][0]
     assert "--report" in comparison.summary["notes"][0]
+    assert {"changed": "another answer"}.items() <= comparison.summary["meanings"].items()
+    shown = run("compare", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out").stdout
+    assert re.findall(r"^ (\d+) +(changed|moved|same|fixed|broken)", shown, re.MULTILINE) == [
+        (str(comparison.summary["verdicts"][name]), name) for name in ("changed", "moved", "same")
+    ]
 
 
 def test_a_missing_map_costs_its_line_only(run, runs, tmp_path):

@@ -118,6 +118,19 @@ def test_a_class_that_was_expected_of_others_than_the_prediction(digits):
     assert [(e.label, e.against.label) for e in result.explanations] == [("4", "7"), ("0", "4")]
 
 
+def test_an_expectation_that_is_met_is_said(run, tmp_path):
+    inputs = PHOTO, SAMPLES / "five.png"
+    for expected, line in (
+        ("7", "predicted as expected: 1 of 2; there the map is over the runner-up"),
+        ("3", "predicted as expected: 0 of 2"),
+    ):
+        out = tmp_path / expected
+        shown = run("explain", *inputs, *DIGITS, "-o", out, "--expect", expected).stdout.splitlines()
+        assert shown[-2:] == [line, f"2 explained, 0 failed: {out}"]
+    assert [line["targets"][0]["against"]["label"] for line in lines(tmp_path / "7")] == ["4", "7"]  # in their order
+    assert "expected" not in run("explain", *inputs, *DIGITS, "-o", tmp_path / "plain").stdout
+
+
 @pytest.mark.parametrize("more", [("--target", "3"), ("--against", "3"), ("--evidence", "margin")])
 def test_expecting_a_class_leaves_no_choice(run, tmp_path, more):
     result = run("explain", PHOTO, *DIGITS, "-o", tmp_path / "out", "--expect", "4", *more)

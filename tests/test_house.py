@@ -112,6 +112,14 @@ def test_public_names_have_docstrings(path):
     assert ast.get_docstring(tree) or path.name == "__init__.py", path
 
 
+def test_the_faults_are_planted_for_tests_that_exist():
+    source = (ROOT / "tools" / "mutants.py").read_text("utf-8")
+    (packages,) = (node for node in ast.parse(source).body if "PACKAGES" in ast.unparse(node).partition(" = ")[0])
+    named = {name for _, names in ast.literal_eval(packages.value).values() for name in names.split()}
+    assert {name for name in named if not (ROOT / "tests" / f"test_{name}.py").is_file()} == set()
+    assert len(named) > 40
+
+
 def test_public_names_of_the_package_can_be_imported():
     package = import_module("cam")
     for name in package.__all__:

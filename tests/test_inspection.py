@@ -10,8 +10,18 @@ from cam.classifiers.inspection import inspect_model
 from cam.classifiers.load import load_classifier
 
 FIGURES = [  # null where there is no map
-    *("grid", "stride", "offset", "placement", "method", "forward_passes_a_map", "share_of_positions", "classes"),
-    *("completeness_error", "completeness_error_float64", "random_inputs"),
+    *(
+        "grid",
+        "stride",
+        "offset",
+        "placement",
+        "method",
+        "forward_passes_a_map",
+        "share_of_positions",
+        "classes",
+        "labels",
+    ),
+    *("labels", "completeness_error", "completeness_error_float64", "random_inputs"),
 ]
 KEYS = ["model", "kind", "exact", "feature_layer", "operation", "input", *FIGURES, "reason"]
 

@@ -173,8 +173,8 @@ def test_every_label_finds_its_class(labels: list[str], data: st.DataObject) -> 
     ("text", "nearest"),
     [
         ("cat", "; the nearest are 2 'tabby cat', 3 'Tiger Cat', 6 'catamaran'"),
-        ("tinca", "; the nearest are 0 'tench, Tinca tinca'"),
-        ("tigercat", "; the nearest are 3 'Tiger Cat'"),
+        ("tinca", "; the nearest is 0 'tench, Tinca tinca'"),
+        ("tigercat", "; the nearest is 3 'Tiger Cat'"),
         ("cranes", "; the nearest are 1 'crane', 5 'crane'"),
         ("xylophone", f"; they are {', '.join(f'{index} {label!r}' for index, label in enumerate(LABELS))}"),
         ("", "; the nearest are 0 'tench, Tinca tinca', 1 'crane', 2 'tabby cat', 3 'Tiger Cat', 4 'Straße'"),
@@ -184,6 +184,29 @@ def test_an_unknown_label_lists_the_nearest(text: str, nearest: str) -> None:
     with pytest.raises(UsageError) as caught:
         find_class(LABELS, text)
     assert caught.value.problem == f"{text!r} is not among the labels{nearest}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "remedy"),
+    [
+        ("retreiver", "; the nearest are 3 'golden retriever', 7 'flat-coated retriever'", ""),
+        ("shephard", "; the nearest is 5 'German shepherd'", ""),
+        ("zzz", "", "; cam inspect MODEL --json lists the labels of a model"),
+        ("giraffe", "", "; cam inspect MODEL --json lists the labels of a model"),  # and not the pirate
+    ],
+)
+def test_of_many_labels_only_those_that_are_near_are_named(text: str, problem: str, remedy: str) -> None:
+    labels = [f"thing {index}" for index in range(20)]
+    labels[3], labels[5], labels[7], labels[9] = (
+        "golden retriever",
+        "German shepherd",
+        "flat-coated retriever",
+        "pirate",
+    )
+    with pytest.raises(UsageError) as caught:
+        find_class(labels, text)
+    assert caught.value.problem == f"{text!r} is not among the labels{problem}"
+    assert caught.value.remedy == f"Give a whole label or a class index{remedy}"
 
 
 def test_labels_that_hold_the_text_come_before_those_spelled_like_it() -> None:

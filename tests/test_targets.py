@@ -44,7 +44,7 @@ def test_numbers_are_parsed_without_labels(text, target):
         ("-1", LABELS, "The class index must be from 0 to 5, got -1."),
         ("cat", None, "so 'cat' cannot be looked up. Add --labels, or use the class index."),
         ("crane", LABELS, "--target 'crane' is the label of 2 classes: 3 'crane', 5 'crane'. Give the class index."),
-        ("dogs", LABELS, "--target 'dogs' is not among the labels; the nearest are 1 'dog'."),
+        ("dogs", LABELS, "--target 'dogs' is not among the labels; the nearest is 1 'dog'."),
         ("top", LABELS, "--target 'top' is not among"),
         ("9" * 5000, LABELS, "--target '9999"),
         ("top" + "9" * 5000, LABELS, "--target 'top9999"),

@@ -59,7 +59,7 @@ def test_a_text_means_a_class(text, class_idx):
     ("text", "message"),
     [
         *((text, "is not among the labels") for text in ("6", "-1", "٣", "9" * 5000, "", "n01440764", "n01440764_")),
-        ("white shark", "nearest are 1 'great white shark'"),
+        ("white shark", "nearest is 1 'great white shark'"),
         ("Cardigan", "'cardigan' is the label of 2 classes: 4 'cardigan', 5 'cardigan'"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_label_that_means_no_class_costs_its_images_only(folder, tmp_path):
     assert [Path(path).name for path in failed] == ["c.jpg", "d.jpg", "b.jpg"]
     cardigan = "matches no class: 'cardigan' is the label of 2 classes: 4 'cardigan', 5 'cardigan'. Give the class"
     assert all(cardigan in failed[str(root / "Cardigan" / name)] for name in ("c.jpg", "d.jpg"))
-    assert re.match("The folder '.*tenhc' .*nearest are 0 'tench'", failed[str(root / "tenhc" / "b.jpg")])
+    assert re.match("The folder '.*tenhc' .*nearest is 0 'tench'", failed[str(root / "tenhc" / "b.jpg")])
     pictures = [(str(root / name), name) for name in ("tenhc/b.jpg", "tench/a.jpg", "Cardigan/c.jpg", "Cardigan/d.jpg")]
     truth = read_truth("folder", pictures, LABELS)
     assert truth.classes == {str(root / "tench" / "a.jpg"): 0}
@@ -175,7 +175,7 @@ def test_a_table_gives_the_classes_of_the_images_in_it(folder, tmp_path, text):
         ("path,label\n", "holds no rows"),
         ("a.jpg,tench\nb.jpg\n", "Line 2 of '.*labels.csv' has 1 values, not 2"),
         ("a.jpg,tench\n\na.jpg,tench", "Line 3 of .* names the image 'a.jpg' again"),
-        ("a.jpg,trench", "Line 1 of .* matches no class: 'trench' is not among the labels; the nearest are 0"),
+        ("a.jpg,trench", "Line 1 of .* matches no class: 'trench' is not among the labels; the nearest is 0"),
         ("../a.jpg,tench", "names none of the images. Write paths or ends of them, such as 'a.jpg'"),
         ("a.jpg," + "x" * 200_000, "Line 1 of .* is not CSV"),
         ("a.jpg,\xff", "is not text in UTF-8"),

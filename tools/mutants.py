@@ -47,7 +47,7 @@ PACKAGES = {
     "drawing": (12, "overlay legend blending"),
     "runs": (
         16,
-        "workers cluster run_folder merging resuming run_truth tables batch blending explain_evidence explain_runs",
+        "workers cluster merging resuming run_truth tables batch blending explain_evidence explain_runs",
     ),
     "report": (
         12,

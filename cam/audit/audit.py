@@ -110,7 +110,7 @@ def audit_run(out: Path, truth: str | None = None, notify: Callable[[str], objec
         )
         listed = ranked[: sum(finding.stands_out for finding in ranked) + _LISTED]
         grid = collected.maps.shape[1], collected.maps.shape[2]
-        notes = [*collected.notes, *_few(collected, len(judged))]
+        notes = [*_few(collected, len(judged)), *collected.notes]
         scatters = [scatter for _, scatter in judged]
         report = out / REPORT if run.evidence else None
         audit = Audit(out / AUDIT, grid, len(judged), listed, scatters, collected.paths, duplicates, notes, report)
@@ -133,7 +133,7 @@ def _few(collected: Collected, judged: int) -> list[str]:
     _, counts = np.unique(collected.classes, return_counts=True)
     enough = int((counts >= MIN_IMAGES).sum())
     notes = {
-        f"no class has {MIN_IMAGES} images, which are needed to look for groups": enough == 0,
+        f"too few images: a class needs {MIN_IMAGES}, and the largest has {counts.max()}": enough == 0,
         f"left out {enough - judged} class{'es' * (enough - judged != 1)} of images that are all alike": enough
         > judged,
         f"with fewer than {MIN_CLASSES} classes chance is not known: a score of {MIN_SCORE:g} or more stands out": (

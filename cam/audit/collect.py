@@ -110,11 +110,12 @@ def _notes(
 ) -> list[str]:
     """Say what was left out or assumed."""
     elsewhere = int((np.abs(places - places[0]).max(1) > _SHIFT).sum())
-    images = f"{len(problems)} image{'s' * (len(problems) != 1)}"
+    images, others = (f"{count} image{'s' * (count != 1)}" for count in (len(problems), elsewhere))
     notes = {
         f"left out {images} without a map, the first: {''.join(problems[:1])}": len(problems),
         f"{missing} maps of true classes are not stored; --report keeps them": missing,
         f"{resized} maps of other grids were resized to {grid[0]} x {grid[1]} cells": resized,
-        f"cells are places of the input, which shows another part of {elsewhere} images than of the first": elsewhere,
+        f"of {others} the network saw another part than of the first, by shape or crop: "
+        "there the same cell is another place in the photograph": elsewhere,
     }
     return [note for note, count in notes.items() if count]

@@ -176,12 +176,20 @@ def _summarize(sides: tuple[Side, Side], rows: list[Row], only_a: list[str], not
             for name, only in (("a", only_a), ("b", only_b))
         },
         "verdicts": {verdict: verdicts[verdict] for verdict in VERDICTS},
-        "meanings": VERDICTS,
+        "meanings": _meanings(known),
         "moved_from": MOVED,
         "largest_adding_error": max(errors, default=None),
         "by_class": _by_class(rows),
         "notes": [f"{count} image{'s' * (count != 1)} with {note}" for note, count in notes.items()],
     }
+
+
+def _meanings(known: list[Row]) -> dict[str, str]:
+    """What the verdicts mean; where no true class is known, none is about right and wrong."""
+    if known:
+        return VERDICTS
+    about_truth = {"fixed", "broken"}
+    return {**{name: text for name, text in VERDICTS.items() if name not in about_truth}, "changed": "another answer"}
 
 
 def _describe(side: Side, known: list[Row], key: str) -> dict[str, Any]:

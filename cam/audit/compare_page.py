@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.audit.compare import VERDICTS, Comparison, Row
+from cam.audit.compare import Comparison, Row
 from cam.audit.difference import Difference
 from cam.audit.read import PlacedMap, RunMaps, ScoredMap
 from cam.audit.sides import Pair, Records, Side, open_sides, read_pair
@@ -53,7 +53,7 @@ def write_page(comparison: Comparison, out: Path) -> Path:
         "title": f"{Path(summary['a']['out']).name} and {Path(summary['b']['out']).name}, compared",
         "version": VERSION,
         "summary": summary,
-        "verdicts": VERDICTS,
+        "verdicts": summary["meanings"],
         "shown": SHOWN,
         "failed": [{"name": row["name"], "error": row["error"]} for row in comparison.rows if row["error"]][:SHOWN],
         "vmax": float(np.quantile(peaks, _SCALE_QUANTILE)) if any(peaks) else 1.0,

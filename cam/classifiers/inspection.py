@@ -48,6 +48,7 @@ class Inspection:
             "forward_passes_a_map": general and general.cost_of_map,
             "share_of_positions": general and general.share,
             "classes": head and head.classes,
+            "labels": self.classifier and list(self.classifier.labels),
             "completeness_error": proof and proof.error,
             "completeness_error_float64": proof and proof.error64,
             "random_inputs": proof and proof.inputs,

@@ -13,6 +13,7 @@ from cam.errors import UsageError, reason_of
 
 Labels: TypeAlias = Sequence[str] | Mapping[int, str] | str | Path  # in order, by index, or a file
 _NEAREST, _FEW = 5, 12  # labels that an error lists
+_ALIKE = 0.75  # ratio of difflib: "tenhc" and "tench" have 0.8, "giraffe" and "pirate" 0.62
 _MAX_CHARACTERS = 4_000_000  # of a file; the names of 21,841 classes take half a million
 _NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:,;=]\s*|[.)]\s+|\s+-\s+|\s+)(\S.*)")  # index and label
 _INDEX_LAST = re.compile(r"(.*\S)(?:\s*[:,;=]\s*|\s+)([0-9]{1,9})")
@@ -120,7 +121,7 @@ def _label(value: object, source: str) -> str:
 def find_class(labels: Sequence[str], text: str, option: str = "") -> int:
     """Index of the class with a label, in any case, or with it among its names: "tench, Tinca tinca".
 
-    The error names the option and the nearest labels.
+    The error names the option and the nearest labels: those with the text in them, or with words spelled like it.
     """
     folded = [label.casefold() for label in labels]
     text_folded = text.strip().casefold()
@@ -132,13 +133,16 @@ def find_class(labels: Sequence[str], text: str, option: str = "") -> int:
         problem = f"{option}{text!r} is the label of {len(matches)} classes: {_listed(labels, matches)}"
         raise UsageError(problem, "Give the class index")
     containing = [class_idx for class_idx, label in enumerate(folded) if text_folded in label]
-    close = get_close_matches(text_folded, dict.fromkeys(folded), n=_NEAREST)
-    similar = [class_idx for match in close for class_idx, label in enumerate(folded) if label == match]
+    names = [{label, *re.findall(r"\w+", label)} for label in folded]
+    close = get_close_matches(text_folded, dict.fromkeys(sorted(set().union(*names))), n=_NEAREST, cutoff=_ALIKE)
+    similar = [class_idx for match in close for class_idx, parts in enumerate(names) if match in parts]
     near = list(dict.fromkeys(containing + similar))[:_NEAREST]
-    known = f"; the nearest are {_listed(labels, near)}" if near else ""
+    known = f"; the nearest {'are' if len(near) > 1 else 'is'} {_listed(labels, near)}" if near else ""
     if not near and len(labels) <= _FEW:
         known = f"; they are {_listed(labels, range(len(labels)))}"
-    raise UsageError(f"{option}{text!r} is not among the labels{known}", "Give a whole label or a class index")
+    remedy = "Give a whole label or a class index"
+    remedy += "" if known else "; cam inspect MODEL --json lists the labels of a model"
+    raise UsageError(f"{option}{text!r} is not among the labels{known}", remedy)
 
 
 def _listed(labels: Sequence[str], indices: Iterable[int]) -> str:

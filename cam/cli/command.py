@@ -45,6 +45,12 @@ class Command(click.Command):
             with formatter.section(group):
                 formatter.write_dl([(names.ljust(width), text) for names, text in rows])
 
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Show the options that are required, too."""
+        first, *pieces = super().collect_usage_pieces(ctx)
+        options = (parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option))
+        return [first, *(f"{one.opts[0]} {one.metavar}" for one in options if one.required), *pieces]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Suggest the option that the user may have meant."""
         try:

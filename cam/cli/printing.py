@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -50,6 +51,7 @@ class RunTable:
         self.rows: list[tuple[Record, dict[str, Any]]] = []  # an image and a class
         self.row_count = 0
         self.failures: dict[str, str] = {}  # by path
+        self.predicted: Counter[int] = Counter()  # images by their predicted class
 
     def add(self, record: Record) -> None:
         """Count a record, and keep its error."""
@@ -60,6 +62,8 @@ class RunTable:
         self.row_count += len(record["targets"])
         if record["status"] == "failed":
             self.failures[record["path"]] = record["error"]
+        else:
+            self.predicted[record["predicted"]["class_idx"]] += 1
 
 
 def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool) -> None:
@@ -84,6 +88,10 @@ def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool
         from cam.images.find import describe_left_out
 
         console.print(printable(describe_left_out(info["left_out"])), soft_wrap=True)
+    if (expected := info["settings"]["expect"]) is not None:
+        met = run_table.predicted[expected]
+        over = "; there the map is over the runner-up" if met else ""
+        console.print(f"predicted as expected: {met} of {run.explained}{over}", soft_wrap=True)
     truth = info["truth"] or {"images": 0, "unmatched": {}}
     if count := truth["images"]:
         images = f"{count} image{'s' * (count != 1)} with a known class"
@@ -118,7 +126,7 @@ def show_inspection(inspection: Inspection) -> None:
     """Show the facts about a model's head, one per line."""
     table = Table.grid(padding=(0, 2))
     for name, value in inspection.to_json().items():
-        if value is not None:
+        if value is not None and name != "labels":
             table.add_row(name.replace("_", " "), printable(_fact(value)))
     _console().print(table)
 
@@ -167,10 +175,11 @@ def show_audit(audit: Audit) -> None:
         )
     count = len(audit.standing_out)
     found = f"{count} group{'s' * (count != 1)} stand{'s' * (count == 1)} out" if count else "nothing stands out"
+    found = found if audit.classes else "no class compared"
     images = f"{len(audit.paths)} image{'s' * (len(audit.paths) != 1)}"
-    classes = f"{audit.classes} class{'es' * (audit.classes != 1)}"
-    console.print(f"{found}: {images}, {classes}, {printable(audit.file)}", soft_wrap=True)
-    if audit.report:
+    classes = f" {audit.classes} class{'es' * (audit.classes != 1)}," if audit.classes else ""
+    console.print(f"{found}: {images},{classes} {printable(audit.file)}", soft_wrap=True)
+    if audit.report and audit.classes:
         console.print(f"See Summary in {printable(audit.report)}", soft_wrap=True)
 
 
