@@ -10,17 +10,7 @@ from cam.classifiers.inspection import inspect_model
 from cam.classifiers.load import load_classifier
 
 FIGURES = [  # null where there is no map
-    *(
-        "grid",
-        "stride",
-        "offset",
-        "placement",
-        "method",
-        "forward_passes_a_map",
-        "share_of_positions",
-        "classes",
-        "labels",
-    ),
+    *("grid", "stride", "offset", "placement", "method", "forward_passes_a_map", "share_of_positions", "classes"),
     *("labels", "completeness_error", "completeness_error_float64", "random_inputs"),
 ]
 KEYS = ["model", "kind", "exact", "feature_layer", "operation", "input", *FIGURES, "reason"]
