@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 
 import cam
 from cam.errors import ModelError
+from cam.explanations.texts import legend_texts
 
 
 @pytest.mark.parametrize("fit", ["crop", "whole"])
@@ -52,6 +55,21 @@ def test_heat_is_nan_exactly_where_nothing_was_seen():
     seen[y0:y1, x0:x1] = True
     np.testing.assert_array_equal(np.isfinite(explanation.heat()), seen)
     assert np.isfinite(cam.explain(wrapped(), photo(50, 90), fit="whole").heat()).all()
+
+
+def test_the_legend_says_how_the_largest_value_lies_on_the_scale():
+    explanation = replace(cam.explain(wrapped(), photo(32, 32)), evidence_map=np.array([[0.5, -2]], np.float32))
+    noted = {
+        vmax: [note for note in legend_texts(explanation, vmax)["notes"] if "scale" in note] for vmax in (1, 2, 20, 21)
+    }
+    assert noted == {
+        1: ["the largest value, -2, is beyond the scale"],
+        2: [],
+        20: [],
+        21: ["the largest value, -2, is below a tenth of the scale"],
+    }
+    empty = replace(explanation, evidence_map=np.zeros((1, 2), np.float32))
+    assert not [note for note in legend_texts(empty, 1)["notes"] if "scale" in note]  # another note says why
 
 
 def test_overlay_shows_the_photograph_and_the_heat():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small import gap_linear, photo
+from small import gap_linear, photo, three_classes
 from torch import nn
 
 import cam
@@ -25,6 +25,24 @@ IMAGE = photo(SIDE, SIDE)
 def classifier():
     labels = ["cat", "dog", "fox", "<b>owl</b>", "truthful"]
     return cam.wrap(gap_linear(5).eval(), labels=labels, input_size=SIDE)
+
+
+@pytest.mark.parametrize("make", [three_classes, lambda: three_classes().append(nn.ReLU()).append(nn.Linear(3, 2))])
+def test_the_default_dtype_of_the_program_changes_nothing(make):
+    """float64 first: the second time the results of the examination are known."""
+    network, maps = make(), []
+    for dtype in (torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        try:
+            found = cam.explain(cam.wrap(network, input_size=SIDE), IMAGE)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert found.cam.dtype == np.float32
+        maps.append(found.cam)
+    np.testing.assert_allclose(maps[0], maps[1], rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        logits = network(cam.wrap(network, input_size=SIDE).preprocessing.prepare(IMAGE)[0][None])
+    assert found.logit == pytest.approx(float(logits.max()), rel=1e-4)
 
 
 @pytest.fixture(scope="module")

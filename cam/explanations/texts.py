@@ -52,6 +52,7 @@ def legend_texts(explanation: Explanation, vmax: float, channel: Channel | None 
         "" if channel else explanation.note,
         f"{frame.input[0]} x {frame.input[1]} input" if other_input else "",
         f"the largest value, {extreme:+.3g}, is beyond the scale" if abs(extreme) > vmax else "",
+        f"the largest value, {extreme:+.3g}, is below a tenth of the scale" if 0 < abs(extreme) < vmax / 10 else "",
         "pale: not seen" if frame.seen != (0, 0, frame.photo[1], frame.photo[0]) else "",
     )
     notes = [sum_of_map, *filter(None, (how_computed(explanation), *facts))]

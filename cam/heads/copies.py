@@ -26,14 +26,17 @@ def random_inputs(number: int, shape: tuple[int, int, int], seed: int = 0) -> Te
     """
     generator = torch.Generator().manual_seed(seed)
     channels, height, width = shape
-    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
+    float32 = torch.float32  # whatever the default of the program is
+    rows, columns = torch.fft.fftfreq(height, dtype=float32), torch.fft.rfftfreq(width, dtype=float32)
+    frequency = torch.hypot(rows[:, None], columns[None])
     frequency = frequency.clamp(min=1 / max(height, width))
-    slope = torch.linspace(1.3, 0.3, number).view(-1, 1, 1, 1)  # 1 is the spectrum of photographs, 0 white noise
-    noise = torch.fft.rfft2(torch.randn(number, *shape, generator=generator))
+    # A slope of 1 is the spectrum of photographs, 0 white noise.
+    slope = torch.linspace(1.3, 0.3, number, dtype=float32).view(-1, 1, 1, 1)
+    noise = torch.fft.rfft2(torch.randn(number, *shape, generator=generator, dtype=float32))
     texture = torch.fft.irfft2(noise / frequency**slope, (height, width))
     texture = texture / texture.std((1, 2, 3), keepdim=True)
-    contrast = torch.linspace(0.5, 1.5, number).view(-1, 1, 1, 1)
-    tint = 0.5 * torch.randn(number, channels, 1, 1, generator=generator)
+    contrast = torch.linspace(0.5, 1.5, number, dtype=float32).view(-1, 1, 1, 1)
+    tint = 0.5 * torch.randn(number, channels, 1, 1, generator=generator, dtype=float32)
     return torch.addcmul(tint, texture, contrast)
 
 

@@ -113,12 +113,12 @@ class _Response:
 
 def _respond(experiment: Experiment, site: Site, shape: Sequence[int], *, hold: bool) -> _Response | None:
     """Inject random features of very different strengths."""
-    strengths = torch.logspace(-0.5, 1, shape[0]).view(-1, *[1] * (len(shape) - 1))
+    strengths = torch.logspace(-0.5, 1, shape[0], dtype=torch.float32).view(-1, *[1] * (len(shape) - 1))
     generator = torch.Generator().manual_seed(1)
-    features = torch.randn(*shape, generator=generator)
+    features = torch.randn(*shape, generator=generator, dtype=torch.float32)
     for dim in range(1, len(shape)):  # whichever holds the channels: their averages must differ as much
         offsets = [size if axis in (0, dim) else 1 for axis, size in enumerate(shape)]
-        features = features + 2 * torch.randn(*offsets, generator=generator)
+        features = features + 2 * torch.randn(*offsets, generator=generator, dtype=torch.float32)
     features = strengths * features
     response = None
     for variant in (features, features.abs(), 1e-2 * features):  # roots need positive features, a sigmoid small ones

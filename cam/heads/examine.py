@@ -169,7 +169,7 @@ def _read_cache(file: Path, network: nn.Module, input_shape: tuple[int, int, int
 
 def _first_results(logits: Tensor, features: Tensor) -> dict[str, Tensor]:
     """Class scores (C,) of the first input, and a mixture of its features' channels, less its mean (h, w)."""
-    mixture = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(5))
+    mixture = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(5), dtype=torch.float32)
     cells = torch.tensordot(mixture, features[0].float().cpu(), 1)
     return {"scores": logits[0].float().cpu(), "cells": cells - cells.mean()}
 
