@@ -68,9 +68,10 @@ def draw_planes(
     check_style(opacity, "gray")
     height, width = frame.photo
     down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
-    planes = _make_gray(height + below.shape[0], width)
+    planes = _make_empty(height + below.shape[0], width)
+    blocks = _seen_blocks(frame)
     _draw_heat(
-        planes, image, to_color_indices(cam, vmax), frame, _of_blocks(down), _of_blocks(across), colormap, opacity
+        planes, image, to_color_indices(cam, vmax), blocks, _of_blocks(down), _of_blocks(across), colormap, opacity
     )
     photo = planes.y[:height]
     if contours:
@@ -91,41 +92,46 @@ def draw_planes(
     return planes
 
 
-def _make_gray(height: int, width: int) -> Planes:
-    """Make an image without color; its luma is not set yet."""
-    cb, cr = (np.full(((height + 1) // 2, (width + 1) // 2), _GRAY, np.uint8) for _ in range(2))
-    return Planes(np.empty((height, width), np.uint8), cb, cr)
+def _make_empty(height: int, width: int) -> Planes:
+    """Make an image whose pixels are not set yet."""
+    chroma = (height + 1) // 2, (width + 1) // 2
+    return Planes(np.empty((height, width), np.uint8), np.empty(chroma, np.uint8), np.empty(chroma, np.uint8))
+
+
+def _seen_blocks(frame: Frame) -> Box:
+    """The blocks of 2 x 2 pixels (x0, y0, x1, y1) that the network saw, also in part."""
+    x0, y0, x1, y1 = frame.seen
+    return (x0 // 2, y0 // 2, (x1 + 1) // 2, (y1 + 1) // 2) if x0 < x1 and y0 < y1 else (0, 0, 0, 0)
 
 
 def _draw_heat(
     planes: Planes,
     image: NDArray[np.uint8],
     indices: NDArray[np.float32],
-    frame: Frame,
+    blocks: Box,
     down: NDArray[np.float32],
     across: NDArray[np.float32],
     colormap: str,
     opacity: float,
 ) -> None:
-    """Paint the seen part, a block that is seen in part included, and the rest pale."""
-    (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
-    is_whole = frame.seen == (0, 0, width, height)
-    left, right, upper, lower = x0 // 2, (x1 + 1) // 2, y0 // 2, (y1 + 1) // 2  # of blocks
-    cells, columns = indices @ across[left:right].T, slice(2 * left, min(2 * right, width))
-    blocks_at_once = max(1, STRIP // (2 * width))
+    """Paint the seen blocks, and set the luma of the rest, which is pale."""
+    (left, upper, right, lower), height = blocks, len(image)
+    cells, columns = indices @ across[left:right].T, slice(2 * left, 2 * right)
+    blocks_at_once = max(1, STRIP // (2 * image.shape[1]))
     for top in range(0, (height + 1) // 2, blocks_at_once):
         bottom = min(top + blocks_at_once, (height + 1) // 2)
         gray = np.asarray(cv2.cvtColor(image[2 * top : 2 * bottom], cv2.COLOR_RGB2GRAY), np.uint8)
         luma = planes.y[2 * top : min(2 * bottom, height)]
-        if not is_whole:
-            luma[:] = pale(gray)
         first, last = max(top, upper), min(bottom, lower)
-        if first < last and x0 < x1:
+        rows = slice(2 * (first - top), 2 * (last - top)) if first < last else slice(0, 0)
+        for part in np.s_[: rows.start], np.s_[rows.stop :], np.s_[rows, : 2 * left], np.s_[rows, 2 * right :]:
+            if gray[part].size:
+                luma[part] = pale(gray[part])
+        if first < last:
             used = np.flatnonzero(down[[first, last - 1]].any(0))  # cells outside of these are too far away
             near = slice(used[0], used[-1] + 1)
             heat = np.clip(down[first:last, near] @ cells[near], 0, 255)
             index = np.asarray(cv2.convertScaleAbs(heat), np.uint8)  # which rounds
-            rows = slice(2 * (first - top), 2 * (last - top))
             _blend(index, gray[rows, columns], luma[rows, columns], colormap, opacity)
             for plane, table in zip(planes.chroma, _chroma(colormap, opacity), strict=True):
                 cv2.LUT(index, table, dst=plane[first:last, left:right])
@@ -138,17 +144,17 @@ def _draw_unseen(planes: Planes, frame: Frame) -> None:
     for plane in planes.chroma:
         plane[: (y0 + 1) // 2] = plane[bottom:] = plane[:, : (x0 + 1) // 2] = plane[:, right:] = _GRAY
     if x0 < x1 and y0 < y1:
-        draw_frame(planes.y[: frame.photo[0]], frame.seen)
+        draw_frame(planes.y[:height], frame.seen)
 
 
 def _paste_below(planes: Planes, image: NDArray[np.uint8]) -> None:
     """Copy an image (h, W, 3) into the last rows."""
     top = planes.y.shape[0] - image.shape[0]
     if image.size:
-        luma_and_chroma = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb), np.uint8)
-        planes.y[top:] = luma_and_chroma[..., 0]
+        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=planes.y[top:])
+        colors = np.asarray(cv2.cvtColor(image[top % 2 :: 2], cv2.COLOR_RGB2YCrCb), np.uint8)
         for plane, channel in zip(planes.chroma, (2, 1), strict=True):
-            plane[(top + 1) // 2 :] = luma_and_chroma[top % 2 :: 2, ::2, channel]
+            plane[(top + 1) // 2 :] = colors[:, ::2, channel]
 
 
 def _of_blocks(weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -187,7 +187,7 @@ def _measure_scale(worker: Worker, inputs: Batch, options: RunOptions) -> float 
     workers = min(worker.workers, -(-SCALE_IMAGES // worker.batch_size))
     parts = _batches(inputs, worker.batch_size, workers)
     batches = takewhile(lambda _: images < SCALE_IMAGES and pixels < SCALE_PIXELS, parts)
-    for peaks in in_order(partial(worker.measure, options), batches, workers=workers, ahead=2):
+    for peaks in in_order(partial(worker.measure, options), batches, workers=workers, ahead=1):
         for image_pixels, image_ends in peaks:
             if images < SCALE_IMAGES and pixels < SCALE_PIXELS:  # else computed ahead
                 images += 1
