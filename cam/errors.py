@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
+# One slash is left where an address was taken for a path. Secrets of S3 may have a slash in them.
+_PASSWORD = re.compile(
+    r"""(s3a?:/{1,2}[^/@:\s]*:)[^@\s"']+@|([a-z][\w+.-]+:/{1,2}[^/@:\s]*:)[^/@\s"']+@""", re.IGNORECASE
+)
+
+
+def hide_passwords(text: str) -> str:
+    """Replace the passwords of addresses by ***.
+
+    Example:
+        >>> hide_passwords("'ftp://me:secret@host/a.jpg' does not exist")
+        "'ftp://me:***@host/a.jpg' does not exist"
+    """
+    return _PASSWORD.sub(lambda match: f"{match[1] or match[2]}***@", text)
+
 
 class CamError(Exception):
-    """Base of every error that the caller can fix.
+    """Base of every error that the caller can fix; passwords in addresses are hidden.
 
     Args:
         problem: what is wrong, with the caller's own value, without a full stop.
@@ -17,6 +34,7 @@ class CamError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str, example: str = "") -> None:
+        problem, remedy = hide_passwords(problem), hide_passwords(remedy)
         super().__init__("\n".join(filter(None, [f"{problem}. {remedy}.", example])))
         self.problem, self.remedy, self.example = problem, remedy, example
 

@@ -10,25 +10,28 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PosixPath
 from typing import Any
 
-from cam.errors import UsageError, reason_of
+from cam.errors import UsageError, hide_passwords, reason_of
 
 _PROTOCOL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
 class Address(PosixPath):
-    """A file or folder at an address: a `Path` whose methods that this package calls go through fsspec."""
+    """A file or folder at an address: a `Path` whose methods that this package calls go through fsspec.
+
+    As text it has no password; `__fspath__` is the whole address.
+    """
 
     def __str__(self) -> str:
-        return super().__str__().replace(":/", "://", 1)
+        return hide_passwords(self.__fspath__())
 
     def __fspath__(self) -> str:
-        return str(self)
+        return super().__str__().replace(":/", "://", 1)
 
     def _system(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
         with os_errors():
-            system, path = url_to_fs(str(self))
+            system, path = url_to_fs(self.__fspath__())
         return system, path
 
     def check(self) -> None:
@@ -94,7 +97,7 @@ class Address(PosixPath):
 
 
 def as_path(text: str | Path) -> Path:
-    """Make an `Address` of text with a protocol, else a `Path`.
+    """Make an `Address` of text with a protocol, else a `Path`; UsageError for an address with an empty part.
 
     Example:
         >>> as_path("s3://bucket/photos/a.jpg").parent, as_path("file:///photos/a.jpg").name
@@ -104,7 +107,14 @@ def as_path(text: str | Path) -> Path:
         return text
     if not (match := _PROTOCOL.match(text)):
         return Path(text)
-    return Path(text[match.end() :]) if match[1].lower() == "file" else Address(text)
+    rest = text[match.end() :]
+    if match[1].lower() == "file":
+        return Path(rest)
+    if {"", "."} & set(rest.removesuffix("/").split("/")):
+        raise UsageError(
+            f"{text!r} has an empty part (// or /./)", "Rename the file or folder, or write the address without"
+        )
+    return Address(text)
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import re
 import threading
 from pathlib import Path, PurePosixPath
 
@@ -53,6 +55,62 @@ def test_an_address_is_a_path():
     assert address.is_absolute()
     copy = pickle.loads(pickle.dumps(address))
     assert (type(copy), copy, str(copy), hash(copy)) == (Address, address, str(address), hash(address))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ftp://me:se:cret@host:21/a@b.jpg", "ftp://me:***@host:21/a@b.jpg"),
+        ("S3://key:se/cr+et=@bucket/a.jpg", "S3://key:***@bucket/a.jpg"),
+        ("http://host:8080/a@b.jpg", "http://host:8080/a@b.jpg"),
+        ("sftp://me@host/a.jpg", "sftp://me@host/a.jpg"),
+        ("s3://bucket/a:b.jpg", "s3://bucket/a:b.jpg"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(text, shown):
+    address = as_path(text)
+    assert (os.fspath(address), str(address), repr(address)) == (text, shown, f"Address({shown!r})")
+    assert str(address.parent / "c.jpg") == f"{shown.rpartition('/')[0]}/c.jpg"
+    error = UsageError(f"{text!r} is wrong", f"Do not write {text}")
+    assert str(error) == f"{shown!r} is wrong. Do not write {shown}."
+    assert str(ImageError(repr(str(Path(text))), "")).startswith(
+        repr(str(Path(shown)))
+    )  # an option that takes files only
+    assert os.fspath(pickle.loads(pickle.dumps(address))) == text
+
+
+def test_no_password_is_written_or_printed(run, memory, tmp_path):
+    """The file system in memory takes the whole address for the name."""
+    photos, out = "memory://me:secret@bucket/photos", "memory://me:secret@bucket/out"
+    for name in ("five.png", "sevens.png"):
+        memory.pipe_file(f"/me:secret@bucket/photos/{name}", (SAMPLES / name).read_bytes())
+    (tmp_path / "truth.csv").write_text(f"{photos}/five.png,5\n{photos}/sevens.png,8\n")
+    (tmp_path / "list.txt").write_text(f"{photos}/none.png\n")
+    inputs = photos, "--list", tmp_path / "list.txt", "--truth", tmp_path / "truth.csv"
+    results = [run("explain", *inputs, *DIGITS, "-o", out, "--csv", f"{out}/table.csv") for _ in range(2)]
+    assert [result.exit_code for result in results] == [3, 3]
+    assert "memory://me:***@bucket/photos/none.png' does not exist" in results[0].stderr
+    assert "2 explained, 1 failed (2 of them by an earlier run): memory://me:***@bucket/out" in results[1].stdout
+    files = {path: memory.cat_file(path) for path in memory.find("/me:secret@bucket/out")}
+    assert {path.rpartition("/")[2] for path in files} > {"manifest.jsonl", "run.json", "table.csv"}
+    assert not [path for path, data in files.items() if b"secret" in data]
+    records = [json.loads(line) for line in files["/me:secret@bucket/out/manifest.jsonl"].splitlines()]
+    assert [record["correct"] for record in records] == [True, False, None]
+    wrong = (
+        run("explain", f"{photos}/list.csv", *DIGITS, "-o", out),
+        run("explain", f"{photos}/no/*", *DIGITS, "-o", out),
+    )
+    empty = run("explain", photos, *DIGITS, "-o", "memory://me:secret@bucket//out")
+    assert [result.exit_code for result in (*wrong, empty)] == [2, 2, 2]
+    assert empty.stderr.startswith("Error: 'memory://me:***@bucket//out' has an empty part (// or /./). ")
+    assert "secret" not in "".join(result.output for result in (*results, *wrong, empty))
+
+
+@pytest.mark.parametrize("text", ["s3://b//a", "hdfs:///user/a", "s3://b/./a", "s3://b/a//", "s3://"])
+def test_an_address_with_an_empty_part_is_refused(text):
+    """A path would lose it, and name another file."""
+    with pytest.raises(UsageError, match=f"{re.escape(repr(text))} has an empty part"):
+        find_pictures([text])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from cam.classifiers.labels import find_class
 from cam.classifiers.sources.cards import FOLDER
-from cam.errors import UsageError
+from cam.errors import UsageError, hide_passwords
 from cam.images.find import Picture, find_pictures
 from cam.images.tables import read_table
 
@@ -137,7 +137,7 @@ def _match(rows: Iterable[tuple[str, str, str]], labels: Sequence[str]) -> Truth
 
 def _read_table(csv: Path, pictures: Sequence[tuple[str, str]], labels: Sequence[str]) -> Truth:
     """Read the class of each path from a CSV of path,label."""
-    table = read_table(csv, ("path", "label"))
+    table = [(where, (hide_passwords(text), label)) for where, (text, label) in read_table(csv, ("path", "label"))]
     texts = {text for _, (text, _) in table}
     matches = defaultdict(set)  # text -> the paths that end in it
     for path, _ in pictures:

@@ -29,6 +29,7 @@ from cam.cli.options import (
 )
 from cam.cli.process import guarded, importing, keep_memory
 from cam.cli.values import ADDRESS, EVIDENCE, FIT, FRACTION, Value, integers, whole_number
+from cam.errors import hide_passwords
 
 if TYPE_CHECKING:
     from cam.classifiers.classifier import Classifier
@@ -188,7 +189,8 @@ def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Cou
         raise click.UsageError("No inputs. Give images, folders, globs or archives, or --list FILE.")
     for text in inputs:
         if text.endswith((".txt", ".csv", ".tsv")):
-            raise click.UsageError(f"INPUT {text!r} is not an image. For a list of images, write --list {text}.")
+            name = hide_passwords(text)
+            raise click.UsageError(f"INPUT {name!r} is not an image. For a list of images, write --list {name}.")
     for table in filter(None, (options["csv"], options["parquet"])):
         if str(table) in (options["truth"], options["list_"]):
             raise click.UsageError(f"{str(table)!r} is read by this command. Give the table another name.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cam.errors import UsageError
 from cam.remote import as_path
 
 
@@ -24,10 +24,14 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # generic in new versio
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the text; a default may be a value already."""
-        with suppress(ValueError):
+        try:
             read = self._read(value) if isinstance(value, str) else value
             if self._valid(read):
                 return read
+        except UsageError:
+            raise
+        except ValueError:
+            pass
         raise click.UsageError(f"{param.opts[-1] if param else self.name} must be {self._must_be}, got {value!r}.", ctx)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.provenance import describe
 from cam.engines.checked import check_engine
-from cam.errors import StoppedError
+from cam.errors import StoppedError, hide_passwords
 from cam.files import write_whole
 from cam.images.find import Picture, shard
 from cam.images.video import expected_frames, is_clip
@@ -74,7 +74,8 @@ def explain_folder(
     run_info["settings"] = settings_of(classifier, run_info, options)
     run_info["directory"] = str(Path.cwd())
     run_info["left_out"] = dict(left_out or {})
-    run_info = json.loads(json.dumps(run_info, default=str))  # so that it can be compared with one that is read
+    # Read back, so that it can be compared with one that is read.
+    run_info = json.loads(hide_passwords(json.dumps(run_info, default=str)))
     folder = RunFolder(out, options.shard)
     with folder.locked(), folder.staged() as folder, no_tf32():
         if not options.overwrite:
