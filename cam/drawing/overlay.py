@@ -15,7 +15,7 @@ from cam.drawing.colormaps import has_negative, paint, to_color_indices
 from cam.errors import UsageError
 from cam.maps.boxes import Box
 from cam.maps.geometry import Frame, Grid
-from cam.maps.projection import interpolation_weights
+from cam.maps.projection import interpolation_weights, matmul
 
 Photo = Literal["gray", "color"]
 STRIP = 256_000  # pixels that are painted at once, so that they stay in the cache
@@ -61,7 +61,7 @@ def draw(
     check_style(opacity, photo)
     (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
     down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
-    cells = to_color_indices(cam, vmax) @ across[x0:x1].T
+    cells = matmul(to_color_indices(cam, vmax), across[x0:x1].T)
     is_whole = frame.seen == (0, 0, width, height)
     rows_at_once = max(1, STRIP // max(1, width))
     for top in range(0, height, rows_at_once):
@@ -76,7 +76,7 @@ def draw(
             base = image[rows, x0:x1]
             if photo == "gray":
                 base = _limit(gray[rows.start - top : rows.stop - top, x0:x1], BLACK, WHITE)
-            paint(down[rows, near] @ cells[near], base, colormap, opacity, canvas[rows, x0:x1])
+            paint(matmul(down[rows, near], cells[near]), base, colormap, opacity, canvas[rows, x0:x1])
     if painted is not None:
         canvas[y0:y1, x0:x1] = painted
     if contours:

@@ -27,7 +27,7 @@ from cam.drawing.overlay import (
 )
 from cam.maps.boxes import Box
 from cam.maps.geometry import Frame, Grid
-from cam.maps.projection import interpolation_weights
+from cam.maps.projection import interpolation_weights, matmul
 
 _GRAY = 128  # chroma of what has no color
 # RGB to chroma, from JFIF.
@@ -116,7 +116,7 @@ def _draw_heat(
 ) -> None:
     """Paint the seen blocks, and set the luma of the rest, which is pale."""
     (left, upper, right, lower), height = blocks, len(image)
-    cells, columns = indices @ across[left:right].T, slice(2 * left, 2 * right)
+    cells, columns = matmul(indices, across[left:right].T), slice(2 * left, 2 * right)
     blocks_at_once = max(1, STRIP // (2 * image.shape[1]))
     for top in range(0, (height + 1) // 2, blocks_at_once):
         bottom = min(top + blocks_at_once, (height + 1) // 2)
@@ -130,7 +130,7 @@ def _draw_heat(
         if first < last:
             used = np.flatnonzero(down[[first, last - 1]].any(0))  # cells outside of these are too far away
             near = slice(used[0], used[-1] + 1)
-            heat = np.clip(down[first:last, near] @ cells[near], 0, 255)
+            heat = matmul(down[first:last, near], cells[near]).clip(0, 255)
             index = np.asarray(cv2.convertScaleAbs(heat), np.uint8)  # which rounds
             _blend(index, gray[rows, columns], luma[rows, columns], colormap, opacity)
             for plane, table in zip(planes.chroma, _chroma(colormap, opacity), strict=True):

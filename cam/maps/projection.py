@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cam.errors import UsageError
@@ -36,10 +37,23 @@ def project(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> NDArray[np.f
     if cam.ndim != 2 or cam.size == 0:
         raise UsageError(f"cam must have the shape (h, w), got {cam.shape}", "Pass one map")
     down, across = (interpolation_weights(axis, cam.shape[axis], grid, frame) for axis in (0, 1))
-    heat = down @ cam.astype(np.float32) @ across.T
+    heat = matmul(down, cam, across.T)
     x0, y0, x1, y1 = frame.seen
     heat[:y0] = heat[y1:] = heat[:, :x0] = heat[:, x1:] = np.nan
     return heat
+
+
+def matmul(*factors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Multiply matrices with torch, in float32.
+
+    The threads of NumPy's BLAS wait actively for more work, and would take a core from the network's next pass.
+
+    Example:
+        >>> matmul(np.eye(2), np.array([[1, 2], [3, 4]])).tolist()
+        [[1.0, 2.0], [3.0, 4.0]]
+    """
+    tensors = (torch.from_numpy(np.array(factor, np.float32)) for factor in factors)
+    return np.asarray(reduce(torch.matmul, tensors).numpy())
 
 
 def peak(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> Size:
@@ -118,7 +132,7 @@ def average_views(views: Sequence[View], additive: NDArray[np.bool_]) -> NDArray
         if view.mirrored:
             left, right = (view.frame.to_photo((0, x))[1] for x in (0, view.frame.input[1] - 1))
             maps, xs = maps[:, :, ::-1], (left + right - xs)[::-1]
-        moved = linear_weights(target_ys, ys) @ maps @ linear_weights(target_xs, xs).T
+        moved = matmul(linear_weights(target_ys, ys), maps, linear_weights(target_xs, xs).T)
         difference = np.where(additive, maps.mean((1, 2)) - moved.mean((1, 2)), 0)
         interpolated.append(moved + difference[:, None, None])
     return np.asarray(np.mean(interpolated, 0, dtype=np.float64), np.float32)
