@@ -56,7 +56,7 @@ bench-gpu: .venv/tested
 	PYTHON=.venv/bin/python benchmarks/gpu.sh --table gpu
 
 bench-ray: .venv-ray/installed
-	.venv-ray/bin/python benchmarks/cluster.py --count 1000 --rounds 2 --table cluster
+	.venv-ray/bin/python benchmarks/cluster.py --count 5000 --rounds 3 --table cluster
 
 .venv/created:
 	$(PYTHON) -m venv .venv
