@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cam.classifiers import Classifier, Preprocessing, inspect_model, load_classifier, wrap
     from cam.explanations import ExplainOptions, Explanation
     from cam.explanations.explain import explain, explain_all, explain_batch
+    from cam.explanations.explore import Exploration, explore
     from cam.heads import find_head
     from cam.maps import class_activation_maps
 
@@ -40,6 +41,7 @@ __all__ = [
     "DiskFullError",
     "ExplainOptions",
     "Explanation",
+    "Exploration",
     "HeadError",
     "ImageError",
     "ModelError",
@@ -54,6 +56,7 @@ __all__ = [
     "explain",
     "explain_all",
     "explain_batch",
+    "explore",
     "find_head",
     "inspect_model",
     "load_classifier",
@@ -64,6 +67,7 @@ _LAZY = {  # these import torch
     "cam.classifiers": ("Classifier", "Preprocessing", "inspect_model", "load_classifier", "wrap"),
     "cam.explanations": ("ExplainOptions", "Explanation"),
     "cam.explanations.explain": ("explain", "explain_all", "explain_batch"),
+    "cam.explanations.explore": ("Exploration", "explore"),
     "cam.heads": ("find_head",),
     "cam.maps": ("class_activation_maps",),
 }

@@ -99,7 +99,7 @@ def first_classes(page: Page, side: int = 0) -> list[str]:
 
 
 def record(page: Page, side: int = 0) -> dict:
-    link = page.locator(".cam-side").nth(side).get_by_text("Save JSON").get_attribute("href")
+    link = page.locator(".cam-side").nth(side).get_by_text("Save numbers").get_attribute("href")
     return json.loads(base64.b64decode(link.partition("base64,")[2]))
 
 
@@ -111,7 +111,7 @@ def test_the_first_click_shows_something_and_no_request_leaves_the_computer(page
     click_sample(page, "sevens")
     wait_for_files(page, "sevens", 7)
     page.get_by_label("margin", exact=True).check()
-    expect(page.locator(".cam-heat").first).to_have_attribute("alt", re.compile("Evidence for 7"))
+    expect(page.locator(".cam-heat img").first).to_have_attribute("alt", re.compile("Evidence for 7"))
     assert len(requested) > 10
     assert [url for url in requested if not url.startswith((server.address, "data:", "blob:"))] == []
     digits = cam.load_classifier("digits", device="cpu")
@@ -126,11 +126,11 @@ def test_another_class_leaves_the_picture_in_its_place(page):
     click_sample(page, "two-and-six")
     heat = page.locator(".cam-heat").first
     wait_for_files(page, "two-and-six", 2)
-    before, source = heat.bounding_box(), heat.get_attribute("src")
+    before, source = heat.bounding_box(), heat.locator("img").get_attribute("src")
     page.locator(".cam-side").first.locator(".cam-strip button").nth(1).focus()
     page.keyboard.press("Enter")
     wait_for_files(page, "two-and-six", 6)
-    assert heat.get_attribute("src") != source
+    assert heat.locator("img").get_attribute("src") != source
     assert heat.bounding_box() == before
     expect(page.locator(".cam-strip [aria-pressed=true]").last).to_contain_text("6")
     expect(page.get_by_label("Class", exact=True)).to_have_value(re.compile(r"6 \("))
@@ -141,9 +141,14 @@ def test_a_click_asks_a_place_and_both_models_answer(page):
     wait_for_files(page, "sevens", 7)
     heat = page.locator(".cam-heat").first
     box = heat.bounding_box()
-    heat.click(position={"x": 0.75 * box["width"], "y": 0.25 * box["height"]})
+    picture = float(heat.get_attribute("data-share")) * box["height"]  # the rest is the legend
+    heat.click(position={"x": 0.75 * box["width"], "y": 0.25 * picture})
     captions = page.locator(".cam-place caption")
     expect(captions.nth(1)).to_have_text(re.compile(r"at x (299|300), y (71|72)$"))
+    mark = page.locator(".cam-heat i").first.bounding_box()
+    assert mark["x"] + mark["width"] / 2 == pytest.approx(box["x"] + 0.75 * box["width"], abs=2)
+    assert mark["y"] + mark["height"] / 2 == pytest.approx(box["y"] + 0.25 * picture, abs=2)
+    heat.click(position={"x": 0.5 * box["width"], "y": box["height"] - 3})  # the legend is no place
     digits, other = (cam.load_classifier(name, device="cpu") for name in ("digits", "position-gap"))
     heats = [one.heat()[72, 300] for one in cam.explain(digits, SAMPLES / "sevens.png", list(range(10)))]
     best = page.locator(".cam-place").first.locator("tr").first
@@ -161,12 +166,23 @@ def test_a_rival_makes_it_a_contrast_and_not_with_the_class_itself(page):
     wait_for_files(page, "two-and-six", 2)
     page.get_by_label("Rival, for contrast").click()
     page.get_by_role("option", name=re.compile(r"^6 \(")).click()
-    expect(page.locator(".cam-heat").first).to_have_attribute("alt", re.compile("Evidence for 2 over 6"))
+    expect(page.locator(".cam-heat img").first).to_have_attribute("alt", re.compile("Evidence for 2 over 6"))
     assert page.get_by_label("contrast", exact=True).is_checked()
     page.get_by_label("Rival, for contrast").click()
     page.get_by_role("option", name=re.compile(r"^2 \(")).click()
     expect(page.get_by_role("alert")).to_contain_text("would be contrasted with itself. Choose another class")
-    expect(page.locator(".cam-heat").first).to_have_attribute("alt", re.compile("Evidence for 2 over 6"))
+    expect(page.locator(".cam-heat img").first).to_have_attribute("alt", re.compile("Evidence for 2 over 6"))
+
+
+def test_what_is_typed_replaces_the_class_and_filters_the_list(page):
+    click_sample(page, "two-and-six")
+    wait_for_files(page, "two-and-six", 2)
+    page.get_by_label("Class", exact=True).click()
+    page.keyboard.type("6 (")
+    first = page.get_by_role("option").first
+    expect(first).to_contain_text(re.compile(r"^\W*6 \("))
+    first.click()
+    wait_for_files(page, "two-and-six", 6)
 
 
 def test_users_at_once_see_their_own_pictures(browser, server, requested):
@@ -177,7 +193,7 @@ def test_users_at_once_see_their_own_pictures(browser, server, requested):
             for page, name in ((one, first), (other, second)):
                 class_idx = {"five": 5, "small-eight": 8, "three-in-clutter": 3}[name]
                 wait_for_files(page, name, class_idx)
-                assert record(page)["name"] == f"{name}.png"
+                assert record(page)["image"] == f"{name}.png"
         one.get_by_label("Opacity").first.fill("0.2")
         one.locator(".cam-side").first.locator(".cam-strip button").nth(1).click()
         expect(one.locator(".cam-strip [aria-pressed=true]").nth(1)).not_to_contain_text("3")

@@ -1,39 +1,46 @@
-"""The page of `cam app`: Gradio's controls around the results of a picture."""
+"""The page of `cam app`: Gradio's controls around what the library says of a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.app.result import ModelResult, read_upload, run_model
-from cam.app.view import View, to_button
+from cam.app.view import View, score, to_button
 from cam.classifiers.classifier import Classifier
 from cam.errors import CamError, UsageError
+from cam.explanations.compute import to_draw_on
+from cam.explanations.explore import Exploration, explore
+from cam.images.find import Picture
 from cam.images.io import read_image, shrink
-from cam.images.read import Limits
+from cam.images.read import Limits, read_picture
 from cam.images.samples import ReadOptions
 from cam.maps.evidence import Evidence
 
 _HERE = Path(__file__).parent
-_SAMPLES = next(folder for folder in (_HERE.parent / "samples", _HERE.parents[1] / "samples") if folder.is_dir())
+_PHOTOS = _HERE / "photos"
+_DIGITS = next(folder for folder in (_HERE.parent / "samples", _HERE.parents[1] / "samples") if folder.is_dir())
 _FONTS: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none of the internet
 SETTINGS: dict[str, Any] = {
     "theme": gr.themes.Default(primary_hue="orange", neutral_hue="slate", **_FONTS).set(
         body_text_color_subdued="*neutral_500"
     ),
-    "css_paths": _HERE / "page" / "app.css",
-    "allowed_paths": [str(_SAMPLES)],
+    "css_paths": _HERE / "app.css",
+    # What is typed into a list of classes replaces the chosen one, instead of being added to it.
+    "js": "() => addEventListener('click', ({ target }) => target.role === 'combobox' && target.select())",
+    "allowed_paths": [str(_PHOTOS), str(_DIGITS)],
 }
-_SCRIPT = (_HERE / "page" / "app.js").read_text("ascii")
+_SIDE = 1280  # longer side of the pictures shown, pixels
 _RUNNER_UP = -1  # the choice of no other rival
 _HINT = "Drop, paste or photograph a picture, or click a sample."
+_HTML: dict[str, Any] = {"js_on_load": (_HERE / "app.js").read_text("ascii"), "padding": False}
+_QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 class _Session(NamedTuple):
@@ -41,7 +48,8 @@ class _Session(NamedTuple):
 
     name: str
     image: NDArray[np.uint8]
-    results: dict[str, ModelResult]  # of the models that ran
+    shown: NDArray[np.uint8]  # to draw on
+    explored: dict[str, Exploration]  # under the models that ran
 
 
 class _Choice(NamedTuple):
@@ -65,39 +73,32 @@ class Page:
 
     def __init__(self, classifiers: Mapping[str, Classifier], limits: Limits, options: ReadOptions) -> None:
         self.classifiers, self.limits, self.options = classifiers, limits, options
+        has_digits = any({*"0123456789"} <= {*classifier.labels} for classifier in classifiers.values())
+        self.samples = sorted(_DIGITS.glob("*.png") if has_digits else _PHOTOS.iterdir())
         with gr.Blocks(title="cam app", analytics_enabled=False, delete_cache=(600, 3600)) as self.blocks:
             self.session = gr.State()
             gr.Markdown("# Where did the model look, and why this class?")
-            with gr.Row():
+            with gr.Row(elem_id="cam-page"):
                 with gr.Column(scale=1, min_width=280, elem_id="cam-left"):
                     self._build_controls(list(classifiers))
-                with gr.Column(scale=3, min_width=280):
+                with gr.Column(scale=3, min_width=280, elem_id="cam-right"):
                     self.status = gr.HTML(_status(_HINT), elem_id="cam-status", padding=False)
-                    with gr.Row():
-                        self.strips, self.sides, self.files = zip(self._build_side(), self._build_side(), strict=True)
+                    with gr.Row(elem_id="cam-sides"):
+                        self.strips, self.heats = zip(self._build_side(), self._build_side(), strict=True)
             self._connect()
 
     def _build_controls(self, names: list[str]) -> None:
         sources: Any = ["upload", "clipboard", "webcam"]
         self.picture = gr.Image(label="Picture", sources=sources, height=230, buttons=[])
         self.picture.async_move_resource_to_block_cache = partial(_move, self.picture)  # type: ignore[method-assign]
-        samples = sorted(_SAMPLES.glob("*.png"))
-        buttons = [
-            to_button(number, shrink(read_image(path), 160), "", f'aria-label="Sample {path.stem}"')
-            for number, path in enumerate(samples)
-        ]
-        shown = gr.HTML(
-            f'<p>Samples</p><div class="cam-strip">{"".join(buttons)}</div>', js_on_load=_SCRIPT, padding=False
-        )
-
-        def choose(event: gr.EventData) -> str:
-            return str(samples[event.number])
-
-        shown.select(choose, None, self.picture, queue=False, api_visibility="private")
-        several, others = len(names) > 1, [("none", ""), *((name, name) for name in names)]
+        images = [shrink(read_image(path), 160) for path in self.samples]
+        labels = [f'aria-label="Sample {path.stem}"' for path in self.samples]
+        buttons = [to_button(n, image, "", label) for n, (image, label) in enumerate(zip(images, labels, strict=True))]
+        self.sample_strip = gr.HTML(f'<p>Samples</p><div class="cam-strip">{"".join(buttons)}</div>', **_HTML)
+        several = len(names) > 1
         with gr.Column(elem_id="cam-controls"):
             model = gr.Dropdown(names, value=names[0], label="Model", visible=several)
-            other = gr.Dropdown(others, value=[*names, ""][1], label="Second model", visible=several)
+            other = gr.Dropdown([("none", ""), *names], value=[*names, ""][1], label="Second model", visible=several)
             target = gr.Dropdown([], label="Class")
             rival = gr.Dropdown([("runner-up", _RUNNER_UP)], value=_RUNNER_UP, label="Rival, for contrast")
             evidence = gr.Radio(list(get_args(Evidence)), value="logit", label="Evidence")
@@ -106,122 +107,119 @@ class Page:
                 x, y = (gr.Number(label=f"Place: {axis}, pixels", precision=0, min_width=100) for axis in "xy")
         self.controls: tuple[Any, ...] = model, other, target, rival, evidence, opacity, x, y  # as in _Choice
 
-    def _build_side(self) -> tuple[gr.HTML, gr.HTML, gr.HTML]:
-        """Build the places of what is shown of a model: the first classes, the chosen one, links to its files."""
+    def _build_side(self) -> tuple[gr.HTML, gr.HTML]:
         with gr.Column(min_width=280, elem_classes="cam-side"):
-            strip, side = (gr.HTML(js_on_load=_SCRIPT, padding=False) for _ in range(2))
-            return strip, side, gr.HTML(padding=False)
+            return gr.HTML(**_HTML), gr.HTML(**_HTML)
 
     def _connect(self) -> None:
-        model, other, target, rival, evidence, opacity, x, y = self.controls
-        inputs, later = [self.session, *self.controls], [*self.strips, *self.files]
+        def choose(event: gr.EventData) -> str:
+            return str(self.samples[event.number])
 
-        def listen(event: Any, change: _Change, *outputs: Any, busy: str = "hidden") -> None:
-            style: dict[str, Any] = {"queue": False, "show_progress": busy, "api_visibility": "private"}
-            fn, shown = self._respond(change, outputs), [self.status, *self.sides, *outputs]
-            event(fn, inputs, shown, trigger_mode="always_last", **style).then(self._complete, inputs, later, **style)
-
-        style: dict[str, Any] = {"queue": False, "api_visibility": "private"}
-        new = [*self.strips, *self.controls[2:]]
+        self.sample_strip.select(choose, None, self.picture, **_QUIET)
         # Not preprocessed: Gradio would open the file before our limits hold.
-        shown = [self.session, self.status, *self.sides, *new]
-        dropped = self.picture.change(self._drop, [self.picture, *self.controls], shown, preprocess=False, **style)
-        dropped.then(self._complete, inputs, later, **style)
-        listen(model.input, lambda _, choice, event: _anew(choice), target, rival, *self.strips, busy="full")
-        listen(other.input, _same, *self.strips, busy="full")
-        listen(rival.input, lambda _, choice, event: choice._replace(evidence="contrast"), evidence)
-        for control in (target, evidence, opacity, x, y):
-            listen(control.input, _same)
-        for number, (strip, side) in enumerate(zip(self.strips, self.sides, strict=True)):
-            listen(strip.select, partial(self._pick, number), target)
-            listen(side.click, _point, x, y)
+        self._listen(self.picture.change, self.drop, self.picture, preprocess=False)
+        model, _, _, rival, *_ = self.controls
+        for control in self.controls:
+            change = {model: _anew, rival: _to_contrast}.get(control, _same)
+            self._listen(control.input, self._responder(change))
+        for number, (strip, heat) in enumerate(zip(self.strips, self.heats, strict=True)):
+            self._listen(strip.select, self._responder(partial(self._pick, number)))
+            self._listen(heat.click, self._responder(_point))
 
-    def _drop(self, file: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
+    def _listen(self, event: Any, fn: Callable[..., Any], source: Any = None, **style: Any) -> None:
+        """Call a function on an event, and then draw what the page need not wait for."""
+        outputs = [self.session, self.status, *self.strips, *self.heats, *self.controls]
+        shown = event(
+            fn, [source or self.session, *self.controls], outputs, trigger_mode="always_last", **style, **_QUIET
+        )
+        shown.then(self._draw_strips, [self.session, *self.controls], list(self.strips), **_QUIET)
+
+    def drop(self, file: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
         """Show a new picture; the one before is gone also if this one cannot be read."""
-        gone: dict[Any, Any] = {self.session: None, **dict.fromkeys((*self.strips, *self.sides), "")}
+        gone: dict[Any, Any] = {self.session: None, **dict.fromkeys((*self.strips, *self.heats), "")}
         if file is None:
             return {**gone, self.status: _status(_HINT)}
+        path = Path(file["path"])
         try:
-            path = Path(file["path"])
-            session = _Session(path.name, read_upload(path, self.limits, self.options), {})
-            choice = _anew(_Choice(*values))._replace(x=None, y=None)
-            return {self.session: session, **self._show(session, choice, [*self.strips, *self.controls[2:]])}
+            image = read_picture(Picture(path, PurePosixPath(path.name)), self.limits, options=self.options).image
+            session = _Session(path.name, image, shrink(to_draw_on(image), _SIDE), {})
+            return {**gone, self.session: session, **self._show(session, _anew(session, _Choice(*values)), values)}
         except CamError as error:
-            return {**gone, self.status: _status(str(error), "alert")}
+            return {**gone, self.status: _status(str(error).replace(f"{path.parent}/", ""), "alert")}
 
-    def _respond(self, change: _Change, outputs: Sequence[Any]) -> Callable[..., dict[Any, Any]]:
+    def _responder(self, change: _Change) -> Callable[..., dict[Any, Any]]:
         """Make the function that shows the picture after a change of the choice."""
 
         def respond(event: gr.EventData, session: _Session | None, *values: Any) -> dict[Any, Any]:
-            if session is None:
-                return {self.status: _status(_HINT)}
             try:
-                return self._show(session, change(session, _Choice(*values), event), outputs)
+                return self._show(session, change(session, _Choice(*values), event), values) if session else {}
             except CamError as error:
                 return {self.status: _status(str(error), "alert")}
 
         return respond
 
-    def _show(self, session: _Session, choice: _Choice, outputs: Sequence[Any]) -> dict[Any, Any]:
-        """The updates of the page that show a choice; `outputs` are what to set of controls and strips."""
+    def _show(self, session: _Session, choice: _Choice, values: Sequence[Any]) -> dict[Any, Any]:
+        """The updates of the page that show a choice, where the controls have these values."""
         views = self._views(session, choice)
-        result, chosen = views[0].result, views[0].chosen
+        exploration, chosen = views[0].exploration, views[0].chosen
         y, x = chosen.peak if choice.x is None or choice.y is None else (choice.y, choice.x)
-        values = choice._replace(target=chosen.class_idx, x=x, y=y)
-        updates: dict[Any, Any] = {self.status: "", **dict.fromkeys(self.sides, "")}
-        updates |= {side: view.to_html(x, y) for side, view in zip(self.sides, views, strict=False)}
-        if self.strips[0] in outputs:  # another picture or model
-            updates[self.strips[1]] = ""
-            updates |= {strip: view.to_strip(drawn=False) for strip, view in zip(self.strips, views, strict=False)}
-        updates |= {control: value for control, value in zip(self.controls, values, strict=True) if control in outputs}
+        updates: dict[Any, Any] = {self.status: "", **dict.fromkeys(self.heats, "")}
+        updates |= {heat: view.to_html(y, x) for heat, view in zip(self.heats, views, strict=False)}
+        shown = choice._replace(target=chosen.class_idx, y=y, x=x)
+        updates |= {c: new for c, new, old in zip(self.controls, shown, values, strict=True) if new != old}
         if choice.target is None:  # a new picture or model
-            names = [(f"{result.labels[c]} ({result.scores[c]})", c) for c in result.ranked]
-            updates[self.controls[2]] = gr.update(choices=names, value=values.target)
-            updates[self.controls[3]] = gr.update(choices=[("runner-up", _RUNNER_UP), *names], value=values.rival)
+            updates |= {strip: view.to_strip(None) for strip, view in zip(self.strips, views, strict=False)}
+            names = [(f"{exploration.classifier.labels[c]} ({score(exploration, c)})", c) for c in exploration.ranked]
+            updates[self.controls[2]] = gr.update(choices=names, value=shown.target)
+            updates[self.controls[3]] = gr.update(choices=[("runner-up", _RUNNER_UP), *names], value=shown.rival)
         return updates
 
     def _views(self, session: _Session, choice: _Choice) -> list[View]:
         """What each side shows; the other model the class with the same label, or else its first one."""
         views: list[View] = []
         for name in filter(None, (choice.model, choice.other)):
-            if name not in session.results:
-                session.results[name] = run_model(self.classifiers[name], session.image)
-            result, classes = session.results[name], [choice.target, choice.rival]
+            if name not in session.explored:
+                session.explored[name] = explore(self.classifiers[name], session.image)
+            exploration, target = session.explored[name], choice.target
+            rival = None if choice.rival == _RUNNER_UP else choice.rival
             if views:
-                labels = [None if c is None else views[0].result.labels[c] for c in (views[0].target, views[0].rival)]
-                classes = [result.labels.index(label) if label in result.labels else None for label in labels]
-            target, rival = (None if c == _RUNNER_UP else c for c in classes)
-            target = result.ranked[0] if target is None else target
-            views.append(View(result, target, rival, choice.evidence, choice.opacity))
+                labels, first = exploration.classifier.labels, views[0].exploration.classifier.labels
+                target, rival = (
+                    labels.index(first[c]) if c is not None and first[c] in labels else None
+                    for c in (views[0].target, rival)
+                )
+            target = exploration.ranked[0] if target is None else target
+            views.append(View(exploration, session.shown, target, rival, choice.evidence, choice.opacity))
         return views
 
     def _pick(self, number: int, session: _Session, choice: _Choice, event: Any) -> _Choice:
         """Choose one of the first classes of a side."""
-        if number == 0:
-            return choice._replace(target=event.number)
-        label, labels = self.classifiers[choice.other].labels[event.number], self.classifiers[choice.model].labels
+        model, labels = (choice.model, choice.other)[number], self.classifiers[choice.model].labels
+        label = self.classifiers[model].labels[event.number]
         if label not in labels:
             raise UsageError(f"{choice.model} has no class {label!r}", "Choose one of its classes")
-        return choice._replace(target=labels.index(label))
+        return choice._replace(target=event.number if number == 0 else labels.index(label))
 
-    def _complete(self, session: _Session | None, *values: Any) -> list[str]:
+    def _draw_strips(self, session: _Session | None, *values: Any) -> list[str]:
         """Draw the first classes and offer files, once the picture is shown, which need not wait for them."""
         try:
             views = self._views(session, _Choice(*values)) if session else []
-            strips = [view.to_strip(drawn=True) for view in views]
-            links = [view.to_links(session.name) for view in views if session]
+            return [*(view.to_strip(session.name) for view in views if session), "", ""][:2]
         except CamError:  # said when the picture was to be shown
-            return [gr.skip()] * 4
-        return [*strips, "", ""][:2] + [*links, "", ""][:2]
-
-
-def _anew(choice: _Choice) -> _Choice:
-    """Choose the predicted class, of a new picture or model."""
-    return choice._replace(target=None, rival=_RUNNER_UP)
+            return [gr.skip(), gr.skip()]
 
 
 def _same(session: _Session, choice: _Choice, event: Any) -> _Choice:
     return choice
+
+
+def _anew(session: _Session, choice: _Choice, event: Any = None) -> _Choice:
+    """Choose the predicted class of a new picture or model, and its place with the most evidence."""
+    return choice._replace(target=None, rival=_RUNNER_UP, x=None, y=None)
+
+
+def _to_contrast(session: _Session, choice: _Choice, event: Any) -> _Choice:
+    return choice._replace(evidence="contrast")
 
 
 def _point(session: _Session, choice: _Choice, event: Any) -> _Choice:

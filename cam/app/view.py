@@ -1,134 +1,127 @@
-"""What the page shows of a model's result, as HTML in which all texts are escaped."""
+"""What the page shows of a picture under a model, as HTML in which all texts are escaped."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from math import isnan
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.app.result import TOP, ModelResult
-from cam.drawing.overlay import draw_boxes
 from cam.explanations.explanation import Explanation
+from cam.explanations.explore import Exploration
 from cam.images.io import encode
 from cam.maps.evidence import Evidence
-from cam.runs.tables import COLUMNS, table_rows
 
+_TOP = 5  # classes side by side, and at a place
 _THUMBNAIL = 240  # longer side of the first classes, pixels
 
 
 @dataclass(frozen=True)
 class View:
-    """One class of a result, shown with the first ones."""
+    """One class of a picture, shown with the first ones."""
 
-    result: ModelResult
+    exploration: Exploration
+    picture: NDArray[np.uint8]  # to draw on, (H, W, 3)
     target: int
-    rival: int | None  # None for the runner-up
+    against: int | None  # the other class of a contrast; None for the runner-up
     evidence: Evidence
     opacity: float
 
     @cached_property
     def chosen(self) -> Explanation:
         """The explanation of the class."""
-        return self.result.explain([self.target], self.evidence, self.rival)[0]
+        return self._explain([self.target])[0]
 
     @cached_property
     def firsts(self) -> list[Explanation]:
         """The explanations of the classes with the largest logits."""
-        return self.result.explain(self.result.ranked[:TOP], self.evidence, self.rival)
+        return self._explain(self.exploration.ranked[:_TOP])
+
+    def _explain(self, classes: list[int]) -> list[Explanation]:
+        against = self.against if self.evidence == "contrast" else None
+        return list(self.exploration.explain(classes, evidence=self.evidence, against=against))
 
     @cached_property
     def overlay(self) -> NDArray[np.uint8]:
-        """The overlay on the scale of the first classes, with its legend below: (H + legend, W, 3) uint8 RGB."""
+        """The overlay on the color scale of the first classes, with its legend below."""
         vmax = max(explanation.vmax for explanation in (self.chosen, *self.firsts))
-        return self.chosen.overlay(vmax=vmax, opacity=self.opacity, legend=True)
+        return self.chosen.overlay(image=self.picture, vmax=vmax, opacity=self.opacity, legend=True)
 
-    def to_strip(self, *, drawn: bool) -> str:
-        """The first classes side by side on one color scale; not yet drawn, they take no time and the same place."""
-        height, width = self.result.shown.shape[:2]
-        vmax = max(first.vmax for first in self.firsts) if drawn else 0.0
-        buttons = (
+    def to_strip(self, name: str | None) -> str:
+        """The first classes side by side, and links to files of that name; without it not yet drawn, in their place."""
+        height, width = self.picture.shape[:2]
+        vmax = max(first.vmax for first in self.firsts)
+        buttons = [
             to_button(
                 first.class_idx,
-                first.overlay(vmax=vmax, max_side=_THUMBNAIL) if drawn else None,
-                f"<span>{escape(first.label)}<br>{self.result.scores[first.class_idx]}</span>",
+                first.overlay(image=self.picture, vmax=vmax, max_side=_THUMBNAIL) if name else None,
+                f"<span>{escape(first.label)}<br>{score(self.exploration, first.class_idx)}</span>",
                 f'style="--ratio: {width / height}" aria-pressed="{str(first.class_idx == self.target).lower()}"',
             )
             for first in self.firsts
-        )
-        return f'<h2>{escape(self.result.classifier.name)}</h2><div class="cam-strip">{"".join(buttons)}</div>'
+        ]
+        heading = f"<h2>{escape(self.exploration.classifier.name)}</h2>"
+        return f'{heading}<div class="cam-strip">{"".join(buttons)}</div>{self._links(name)}'
 
-    def to_html(self, x: int, y: int) -> str:
-        """The picture with a pixel (x, y) of the photograph marked, and the numbers there."""
-        height, width = self.result.shown.shape[:2]
-        alt = escape(f"Evidence for {self.chosen.title}, logit {self.chosen.logit:.2f}")
-        legend = _url("image/png", encode(self.overlay[height:], ".png"))
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.result.classifier.notes)
-        return f"""
-            <img class="cam-heat" style="--ratio: {width / height}" alt="{alt}" decoding="sync"
-                src="{_url("image/jpeg", encode(self._marked(x, y), ".jpg"))}">
-            <img class="cam-legend" alt="Legend" decoding="sync" src="{legend}">
-            {self._table(x, y)}
+    def to_html(self, y: int, x: int) -> str:
+        """The overlay with a pixel of the photograph marked, the numbers there, and what is assumed of the model."""
+        (height, width), (photo_height, photo_width) = self.overlay.shape[:2], self.chosen.frame.photo
+        share = width / height * len(self.picture) / self.picture.shape[1]  # the rest is the legend
+        mark = f"left: {100 * (x + 0.5) / photo_width}%; top: {100 * share * (y + 0.5) / photo_height}%"
+        alt = escape(f"Evidence for {self.chosen.title}")
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.exploration.classifier.notes)
+        return f"""<h3>{escape(self.chosen.caption)}</h3>
+            <div class="cam-heat" style="--ratio: {width / height}" data-share="{share}">
+            <img alt="{alt}" decoding="sync" src="{_url("image/jpeg", encode(self.overlay, ".jpg"))}">
+            <i style="{mark}"></i></div>{self._table(y, x)}
             <details><summary>What is assumed of the model</summary><ul>{notes}</ul></details>"""
 
-    def _marked(self, x: int, y: int) -> NDArray[np.uint8]:
-        (height, width), (photo_height, photo_width) = self.result.shown.shape[:2], self.result.forward.frame.photo
-        picture, half = self.overlay[:height].copy(), max(3, width // 90)
-        x, y = int((x + 0.5) * width / photo_width), int((y + 0.5) * height / photo_height)
-        draw_boxes(picture, [(x - half, y - half, x + half, y + half)])
-        return picture
-
-    def _table(self, x: int, y: int) -> str:
-        place = self.result.place(x, y, [c.class_idx for c in (self.chosen, self.chosen.against) if c])
-        rows = "".join(
-            f'<tr{" class=chosen" * (c == self.target)}><th scope="row">{escape(self.result.labels[c])}</th>'
-            f"<td>{value:+.2f}</td></tr>"
-            for c, value in place.items()
+    def _table(self, y: int, x: int) -> str:
+        """What the place says of the classes with the most evidence there, and of the chosen ones."""
+        labels, chosen = self.exploration.classifier.labels, [c for c in (self.target, self.against) if c is not None]
+        values = self.exploration.evidence_at(y, x, chosen)
+        shown = {*list(values)[:_TOP], *chosen}
+        rows = [(labels[c], value, c == self.target) for c, value in values.items() if c in shown]
+        if self.evidence != "logit":
+            rows.insert(0, (f"{self.chosen.title}: {self.evidence}", self.chosen.heat_at(y, x), True))
+        caption = f"The network saw nothing at x {x}, y {y}" if isnan(rows[0][1]) else f"Evidence at x {x}, y {y}"
+        cells = "".join(
+            f'<tr{" class=chosen" * bold}><th scope="row">{escape(text)}</th><td>{value:+.2f}</td></tr>'
+            for text, value, bold in rows
+            if not isnan(value)
         )
-        caption = f"{'Evidence in logits' if rows else 'The network saw nothing'} at x {x}, y {y}"
-        return f'<table class="cam-place"><caption>{caption}</caption>{rows}</table>'
+        return f'<table class="cam-place"><caption>{caption}</caption>{cells}</table>'
 
-    def record(self, name: str) -> dict[str, Any]:
-        """The numbers of the class and of the first ones, as in a line of the manifest."""
-        best, labels = self.result.ranked[0], self.result.labels
+    def _links(self, name: str | None) -> str:
+        """Links to the overlay and to the numbers of the chosen and of the first classes."""
+        if name is None:
+            return '<p class="cam-files"></p>'
         others = [first for first in self.firsts if first.class_idx != self.target]
-        return {
-            "model": self.result.classifier.name,
-            **{"path": name, "name": name, "status": "ok", "truth": None},
-            "size": list(self.result.forward.frame.photo),
-            "predicted": {"class_idx": best, "label": labels[best]},
-            "targets": [explanation.to_dict() for explanation in (self.chosen, *others)],
-        }
-
-    def to_links(self, name: str) -> str:
-        """Links that save the overlay, and the numbers of `record`; the CSV is the table of `cam explain --csv`."""
-        record, table = self.record(name), io.StringIO()
-        csv.writer(table).writerows([list(COLUMNS), *table_rows(record, Path())])
-        files = (
-            ("picture", "jpg", "image/jpeg", encode(self.overlay, ".jpg")),
-            ("JSON", "json", "application/json", json.dumps(record, indent=2).encode()),
-            ("CSV", "csv", "text/csv", table.getvalue().encode()),
-        )
+        record = {"image": name, "size": self.chosen.frame.photo, "model": self.exploration.classifier.name}
+        record |= {"targets": [explanation.to_dict() for explanation in (self.chosen, *others)]}
+        picture = _url("image/jpeg", encode(self.overlay, ".jpg"))
+        numbers = _url("application/json", json.dumps(record, indent=2).encode())
         stem = escape(f"{Path(name).stem}-class{self.target}")
-        links = (
-            f'<a download="{stem}.{end}" href="{_url(kind, data)}">Save {text}</a>' for text, end, kind, data in files
-        )
-        return f'<p class="cam-files">{"".join(links)}</p>'
+        return f"""<p class="cam-files"><a download="{stem}.jpg" href="{picture}">Save picture</a>
+            <a download="{stem}.json" href="{numbers}">Save numbers</a></p>"""
+
+
+def score(exploration: Exploration, class_idx: int) -> str:
+    """The probability of a class in percent; its value where the scores are no probabilities."""
+    share = float(exploration.probabilities[class_idx])
+    return f"{exploration.logits[class_idx]:.2f}" if isnan(share) else f"{100 * share:.1f} %"
 
 
 def to_button(number: int, image: NDArray[np.uint8] | None, content: str, attributes: str) -> str:
     """A button with an image (H, W, 3) uint8 RGB above its content; app.js sends its number on a click."""
     source = "" if image is None else f'src="{_url("image/jpeg", encode(image, ".jpg"))}"'
-    image_html = f'<img alt="" decoding="sync" {source}>'
-    return f'<button type="button" data-number="{number}" {attributes}>{image_html}{content}</button>'
+    return f'<button type="button" data-number="{number}" {attributes}><img alt="" {source}>{content}</button>'
 
 
 def _url(kind: str, data: bytes) -> str:

@@ -119,7 +119,7 @@ def explain(
     inputs = photo[None] if photo.ndim == 3 else photo
     targets = parse_targets(target, classifier.labels)
     results = explain_inputs(classifier, inputs, [targets] * len(inputs), options)
-    explained = [_select(target, targets, result_or_raise(result)) for result in results]
+    explained = [select(target, targets, *_parts(result)) for result in results]
     return explained[0] if photo.ndim == 3 else ExplanationList(explained)
 
 
@@ -177,17 +177,22 @@ def _explain_all(
             unreadable = error
         results = explain_images(classifier, images, targets, options)
         for image_targets, result in zip(targets[: len(images)], results, strict=True):
-            yield _select(target, image_targets, result_or_raise(result))
+            yield select(target, image_targets, *_parts(result))
         if unreadable is not None:
             raise unreadable
 
 
-def _select(target: Any, parsed: Sequence[Target], result: ImageResult) -> Any:
+def _parts(result: ImageResult | ModelError) -> tuple[list[Explanation], Tensor]:
+    explanations, all_classes = result_or_raise(result)
+    return explanations, all_classes.logits
+
+
+def select(target: Any, parsed: Sequence[Target], explanations: Sequence[Explanation], logits: Tensor) -> Any:
     """The explanation of one class; of "top5" and of a list the list of all that they name, in their order."""
     if not is_top(target) and (target is None or np.ndim(target) == 0):
-        return result.explanations[0]
-    by_class = {explanation.class_idx: explanation for explanation in result.explanations}
-    named = (class_idx for one in parsed for class_idx in resolve([one], result.all_classes.logits))
+        return explanations[0]
+    by_class = {explanation.class_idx: explanation for explanation in explanations}
+    named = (class_idx for one in parsed for class_idx in resolve([one], logits))
     return ExplanationList(by_class[class_idx] for class_idx in named if class_idx in by_class)
 
 

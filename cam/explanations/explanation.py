@@ -24,7 +24,7 @@ from cam.images.io import check_image, encode, encode_planes, show_image, shrink
 from cam.maps.boxes import Box, boxes_of, half_boxes
 from cam.maps.evidence import Evidence
 from cam.maps.geometry import Frame, Grid
-from cam.maps.projection import peak, project
+from cam.maps.projection import peak, project, value_at
 
 NUMBERS = "class_idx", "label", "logit", "probability", "bias", "map_logit", "evidence"
 _NOTEBOOK_SIDE = 512  # pixels of an overlay in a notebook
@@ -179,6 +179,10 @@ class Explanation:
         """Project the map on the photograph: (H, W) float32, in its unit; NaN where the network saw nothing."""
         return project(self.evidence_map, self.grid, self.frame)
 
+    def heat_at(self, y: int, x: int) -> float:
+        """Return the heat at one pixel of the photograph, in its unit; NaN where the network saw nothing."""
+        return float(value_at(self.evidence_map, self.grid, self.frame, (y, x)))
+
     def boxes(self, share: float = 0.2) -> list[Box]:
         """Find boxes (x0, y0, x1, y1), in pixels of the photograph, around heat above a share of its maximum."""
         return boxes_of(self.evidence_map, self.grid, self.frame, share)
@@ -232,11 +236,13 @@ class Explanation:
 
             ax = plt.subplots()[1]
         ax.imshow(self.overlay(**style))
-        ax.set_title(self._caption())
+        ax.set_title(self.caption)
         ax.set_axis_off()
         return ax
 
-    def _caption(self) -> str:
+    @property
+    def caption(self) -> str:
+        """Class, probability and logit, in a line."""
         probability = "" if self.probability is None else f"{100 * self.probability:.1f} %, "
         return f"{self.title}: {probability}{self.score} {self.logit:.2f}"
 
@@ -245,7 +251,7 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         picture = b64encode(self.encode(".jpg", max_side=_NOTEBOOK_SIDE)).decode()
-        caption = escape(self._caption(), quote=True)
+        caption = escape(self.caption, quote=True)
         image = f'<img alt="Evidence for {caption}" src="data:image/jpeg;base64,{picture}">'
         return f'<figure style="margin:0">{image}<figcaption>{caption}</figcaption></figure>'
 

@@ -56,6 +56,24 @@ def matmul(*factors: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(reduce(torch.matmul, tensors).numpy())
 
 
+def value_at(maps: NDArray[np.floating], grid: Grid, frame: Frame, position: Size) -> NDArray[np.float32]:
+    """Read maps (..., h, w) at one pixel (y, x) of the photograph: (...), in their unit, as `project` places them.
+
+    NaN where the network did not see the photograph.
+
+    Example:
+        >>> from cam.maps.geometry import stretched
+        >>> grid, frame = stretched((1, 2), (4, 8)), Frame((4, 8), (4, 8), (0, 0), (4, 8))
+        >>> value_at(np.array([[[0.0, 4.0]], [[4.0, 8.0]]]), grid, frame, (0, 3)).tolist()
+        [1.5, 5.5]
+    """
+    (y, x), (x0, y0, x1, y1) = position, frame.seen
+    if not (x0 <= x < x1 and y0 <= y < y1):
+        return np.full(maps.shape[:-2], np.nan, np.float32)
+    down, across = (interpolation_weights(axis, maps.shape[axis - 2], grid, frame) for axis in (0, 1))
+    return matmul(down[y], maps, across[x])
+
+
 def peak(cam: NDArray[np.floating], grid: Grid, frame: Frame) -> Size:
     """Return the pixel (y, x) of the photograph with the most evidence: the hottest cell's center.
 
