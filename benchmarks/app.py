@@ -49,7 +49,7 @@ def first_overlays(classifier: Classifier, photos: list[Path], rounds: int) -> l
         of_page = of_library = 0.0
         for photo in photos:
             started = time.perf_counter()
-            page.drop({"path": str(photo)}, *values)
+            page.drop(None, {"path": str(photo)}, *values)
             shown = time.perf_counter()
             cam.explain(classifier, photo).encode(".jpg")
             of_page += shown - started

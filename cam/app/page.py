@@ -116,25 +116,34 @@ class Page:
             return str(self.samples[event.number])
 
         self.sample_strip.select(choose, None, self.picture, **_QUIET)
+        model, other, target, rival, evidence, opacity, x, y = self.controls
+        everything = [self.session, *self.strips, *self.controls]
         # Not preprocessed: Gradio would open the file before our limits hold.
-        self._listen(self.picture.change, self.drop, self.picture, preprocess=False)
-        model, _, _, rival, *_ = self.controls
-        for control in self.controls:
-            change = {model: _anew, rival: _to_contrast}.get(control, _same)
-            self._listen(control.input, self._responder(change))
+        self._listen(self.picture.change, self.drop, everything, self.picture, preprocess=False)
+        self._listen(model.input, partial(self._respond, _anew), everything)
+        self._listen(rival.input, partial(self._respond, _to_contrast), [evidence])
+        for control in (other, target, evidence, opacity, x, y):
+            self._listen(control.input, partial(self._respond, _same), [])
         for number, (strip, heat) in enumerate(zip(self.strips, self.heats, strict=True)):
-            self._listen(strip.select, self._responder(partial(self._pick, number)))
-            self._listen(heat.click, self._responder(_point))
+            self._listen(strip.select, partial(self._respond, partial(self._pick, number)), [target])
+            self._listen(heat.click, partial(self._respond, _point), [x, y])
 
-    def _listen(self, event: Any, fn: Callable[..., Any], source: Any = None, **style: Any) -> None:
-        """Call a function on an event, and then draw what the page need not wait for."""
-        outputs = [self.session, self.status, *self.strips, *self.heats, *self.controls]
-        shown = event(
-            fn, [source or self.session, *self.controls], outputs, trigger_mode="always_last", **style, **_QUIET
-        )
-        shown.then(self._draw_strips, [self.session, *self.controls], list(self.strips), **_QUIET)
+    def _listen(
+        self, event: Any, fn: Callable[..., Any], changed: Sequence[Any], source: Any = None, **style: Any
+    ) -> None:
+        """Call a function on an event, and then draw what the page need not wait for.
 
-    def drop(self, file: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
+        Of the controls only those that can change are outputs: the browser takes milliseconds for each.
+        """
+        inputs, outputs = [source or self.session, *self.controls], [self.status, *self.heats, *changed]
+
+        def respond(event: gr.EventData, *values: Any) -> dict[Any, Any]:
+            return {shown: update for shown, update in fn(event, *values).items() if shown in outputs}
+
+        drawn = event(respond, inputs, outputs, trigger_mode="always_last", **style, **_QUIET)
+        drawn.then(self._draw_strips, [self.session, *self.controls], list(self.strips), **_QUIET)
+
+    def drop(self, event: Any, file: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
         """Show a new picture; the one before is gone also if this one cannot be read."""
         gone: dict[Any, Any] = {self.session: None, **dict.fromkeys((*self.strips, *self.heats), "")}
         if file is None:
@@ -147,16 +156,12 @@ class Page:
         except CamError as error:
             return {**gone, self.status: _status(str(error).replace(f"{path.parent}/", ""), "alert")}
 
-    def _responder(self, change: _Change) -> Callable[..., dict[Any, Any]]:
-        """Make the function that shows the picture after a change of the choice."""
-
-        def respond(event: gr.EventData, session: _Session | None, *values: Any) -> dict[Any, Any]:
-            try:
-                return self._show(session, change(session, _Choice(*values), event), values) if session else {}
-            except CamError as error:
-                return {self.status: _status(str(error), "alert")}
-
-        return respond
+    def _respond(self, change: _Change, event: Any, session: _Session | None, *values: Any) -> dict[Any, Any]:
+        """Show the picture after a change of the choice."""
+        try:
+            return self._show(session, change(session, _Choice(*values), event), values) if session else {}
+        except CamError as error:
+            return {self.status: _status(str(error), "alert")}
 
     def _show(self, session: _Session, choice: _Choice, values: Sequence[Any]) -> dict[Any, Any]:
         """The updates of the page that show a choice, where the controls have these values."""
