@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 import cam
 from cam.classifiers.classifier import Classifier
+from cam.cli.process import keep_memory
 from cam.images.find import find_pictures
 from cam.images.io import read_image, write_image
 from cam.images.write_video import VideoFormat, write_video
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
+    keep_memory()  # as `cam explain` does
     classifier = cam.load_classifier(arguments.model, device="cpu")
     with TemporaryDirectory() as folder:
         pictures, clip, out = Path(folder, "pictures"), Path(folder, "clip.mp4"), Path(folder, "out")

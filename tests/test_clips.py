@@ -267,9 +267,9 @@ def test_bad_clips_cost_their_line(run, clip, tmp_path):
     assert run("explain", place, *DIGITS, "-o", tmp_path / "stop", "--on-error", "stop").exit_code == 1
 
 
-@pytest.mark.parametrize("at", ["Explanation.overlay", "Plot.at"])
+@pytest.mark.parametrize("at", ["Explanation.planes", "Plot.planes_at"])
 def test_an_interruption_leaves_no_part_of_a_clip(clip, explained, tmp_path, monkeypatch, at):
-    module, calls = {"Plot.at": "cam.drawing.curves"}.get(at, "cam.explanations.explanation"), []
+    module, calls = {"Plot.planes_at": "cam.drawing.curves"}.get(at, "cam.explanations.explanation"), []
 
     def cut(*args, **kwargs):
         calls.append(args)
@@ -311,6 +311,27 @@ def test_a_clip_in_an_archive_and_odd_sides(run, tmp_path):
     video = tmp_path / "out" / line["targets"][0]["files"]["overlay"]
     assert seconds_of(video) == pytest.approx(seconds_of(clip), abs=1e-6)
     assert all(side % 2 == 0 for side in (frames_of(video)[0].width, frames_of(video)[0].height))
+
+
+@pytest.mark.parametrize(("value", "gray", "pale"), [(0, 0.12, 0.66), (255, 0.88, 0.96)])
+def test_luma_of_the_photograph_legend_and_curve(tmp_path, value, gray, pale):
+    """Without heat: 16 + 219 * gray, and colors only in the bar of the legend and in the curve."""
+    frames = [np.full((64, 320, 3), value, np.uint8)] * 2
+    explain_into(tmp_path, seeing_white(), write_clip(tmp_path / "clip.mp4", frames), opacity=0.0, contours=False)
+    (line,) = lines(tmp_path)
+    drawn = frames_of(tmp_path / line["targets"][0]["files"]["overlay"])
+    curve = drawn[0].height - 8 * 13  # letters of 13 pixels
+    for frame in drawn:
+        assert (frame.color_range, frame.colorspace) == (1, 6)  # limited, BT.601
+        pixels = frame.to_ndarray()
+        luma, chroma = pixels[: frame.height], pixels[frame.height :].reshape(2, -1, frame.width // 2)
+        assert np.abs(luma[28:36, 156:164].astype(int) - (16 + 219 * gray)).max() <= 2
+        assert np.abs(luma[28:36, :8].astype(int) - (16 + 219 * pale)).max() <= 2
+        assert np.abs(chroma[:, :32].astype(int) - 128).max() <= 2
+        paper = 16 + 219 * 250 / 255
+        assert np.abs(luma[[66, curve - 2, curve + 1, frame.height - 2]].astype(int) - paper).max() <= 3
+        ink = luma[curve:].min(0) < 60
+        assert 2 <= ink.sum() < 40  # the line at the time, and letters
 
 
 def test_values_are_followed_by_their_mean_and_numbers_are_kept_without_a_video(clip, tmp_path):

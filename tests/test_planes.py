@@ -15,6 +15,8 @@ from PIL import Image
 
 import cam
 from cam.drawing import planes as module
+from cam.drawing.curves import Plot
+from cam.drawing.legend import INK
 from cam.drawing.overlay import draw, draw_boxes
 from cam.drawing.planes import Planes, draw_planes
 from cam.explanations.explanation import Explanation
@@ -60,6 +62,27 @@ def jfif(rgb: np.ndarray) -> list[np.ndarray]:
     red, green, blue = np.moveaxis(rgb.astype(float), -1, 0)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     return [luma, 128 + (blue - luma) / 1.772, 128 + (red - luma) / 1.402]
+
+
+def test_a_gray_photograph_is_one_of_its_luma() -> None:
+    frame = FRAMES["odd crop"]
+    style = {**STYLE, "boxes": (), "below": photograph(9, frame.photo[1])}
+    images = photograph(*frame.photo), cv2.cvtColor(photograph(*frame.photo), cv2.COLOR_RGB2GRAY)
+    of_rgb, of_gray = (draw_planes(image, cells(), stretched((5, 5), frame.input), frame, **style) for image in images)
+    for plane, expected in zip((of_gray.y, *of_gray.chroma), (of_rgb.y, *of_rgb.chroma), strict=True):
+        np.testing.assert_array_equal(plane, expected)
+
+
+def test_a_curve_of_planes_is_that_of_rgb() -> None:
+    plot = Plot((81, 301), 10, [0.0, 1.0, 2.0], {"a": [1.0, 5.0, 2.0]}, "logit")
+    planes, (luma, *chroma) = plot.planes_at(1.25), jfif(plot.at(1.25))
+    assert np.abs(planes.y - luma).max() < 1
+    for plane, expected in zip(planes.chroma, chroma, strict=True):
+        line = of_blocks(plot.at(1.25).max(2)) < 160
+        assert np.abs(plane - of_blocks(expected))[~line].mean() < 1
+    y, x = 30, int(np.flatnonzero((plot.at(1.25)[30] == INK).all(1))[0])
+    assert [plane[y // 2, x // 2] for plane in planes.chroma] == [128, 128]
+    assert (planes.y[30] == INK).sum() == (plot.planes_at(0.5).y[30] == INK).sum() == 3  # no line of before
 
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)

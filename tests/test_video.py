@@ -242,6 +242,50 @@ def test_an_odd_side_gets_one_more_pixel(tmp_path):
     assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - COLORS[0][0, 0]).max() < 12
 
 
+def test_planes_become_limited_range_one_below_the_other():
+    """By BT.601: Y = 16 + 219 / 255 * y, and Cb and Cr = 128 + 224 / 255 * (c - 128)."""
+    kind = VideoFormat(".mp4", Fraction(1, 25), Fraction(25))
+    y = np.array([[0, 255, 31], [255, 0, 100], [51, 51, 51], [9, 9, 9]], np.uint8)
+    cb, cr = np.array([[0, 255], [128, 64], [7, 7]], np.uint8), np.array([[255, 128], [0, 192], [7, 7]], np.uint8)
+    small = np.full((1, 3), 200, np.uint8), np.full((1, 2), 128, np.uint8), np.full((1, 2), 1, np.uint8)
+    frame = kind.frame_of_planes([((y, cb, cr), 2), (small, 3)], 7, 2)  # the first is cut, the second too low
+    assert (frame.pts, frame.duration, frame.width, frame.height) == (7, 2, 4, 6)
+    pixels = frame.to_ndarray()
+    np.testing.assert_array_equal(pixels[:2], [[16, 235, 43, 43], [235, 16, 102, 102]])
+    np.testing.assert_array_equal(pixels[2:6], np.full((4, 4), 188))
+    np.testing.assert_array_equal(pixels[6:].ravel(), [16, 240, *[128] * 4, 240, 128, *[16] * 4])
+    np.testing.assert_array_equal(cb[0], [0, 255])  # unchanged
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("size", [(6, 8), (5, 8), (7, 9)])
+def test_frames_of_planes_are_turned_as_those_of_rgb(rotation, size):
+    kind = VideoFormat(".mp4", Fraction(1, 25), Fraction(25), rotation)
+    gray = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    chroma = np.full([(side + 1) // 2 for side in size], 128, np.uint8)
+    frame = kind.frame_of_planes([((gray, chroma, chroma), size[0])], 0, 1)
+    expected = kind.frame(np.repeat(gray[..., None], 3, 2), 0, 1)
+    assert (frame.width, frame.height) == (expected.width, expected.height)
+    assert np.abs(frame.to_ndarray().astype(int) - expected.to_ndarray()).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["yuv420p", "yuvj420p", "yuv444p", "yuv420p10le"])
+def test_luma_is_that_of_the_stored_frame(kind):
+    scale = 4 if kind.endswith("10le") else 1
+    stored = np.array([[0, 16, 125, 235], [255, 17, 16, 30]]) * scale
+    frame = av.VideoFrame(4, 2, kind)
+    for number, plane in enumerate(frame.planes):
+        pixels = np.frombuffer(plane, np.uint16 if scale > 1 else np.uint8).reshape(
+            -1, plane.line_size // (1 + (scale > 1))
+        )
+        pixels[:] = 128 * scale
+        if not number:
+            pixels[:, :4] = stored
+    gray = ClipFrame(0, 0.0, 0.0, 0, frame, 90, (4, 2)).gray()
+    expected = np.array([[0, 0, 127, 255], [255, 1, 0, 16]]) if kind != "yuvj420p" else stored
+    assert np.abs(gray.astype(int) - np.rot90(expected)).max() <= 1
+
+
 def test_a_full_disk_ends_the_writing_and_leaves_nothing(tmp_path, monkeypatch):
     kind = VideoFormat(".mp4", Fraction(1, 25), Fraction(25))
 

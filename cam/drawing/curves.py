@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cam.drawing.legend import INK, PALE, PAPER, clean, shorten, text_length, write_text
+from cam.drawing.planes import GRAY, Planes, to_planes
 
 _COLORS = (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233)  # Okabe and Ito
 _GRID = 225
@@ -85,9 +87,27 @@ class Plot:
 
     def at(self, second: float) -> NDArray[np.uint8]:
         """A copy of the plot with a line at a time."""
-        picture, x = self.picture.copy(), self._x(second)
-        picture[self._top : self._bottom, max(0, x - self._stroke) : x + 2 * self._stroke] = INK
+        picture, (left, right) = self.picture.copy(), self._line(second)
+        picture[self._top : self._bottom, left:right] = INK
         return picture
+
+    def planes_at(self, second: float) -> Planes:
+        """The same as luma and chroma, sooner."""
+        y, *chroma = (plane.copy() for plane in (self._planes.y, *self._planes.chroma))
+        left, right = self._line(second)
+        y[self._top : self._bottom, left:right] = INK
+        for plane in chroma:
+            plane[self._top // 2 : (self._bottom + 1) // 2, left // 2 : (right + 1) // 2] = GRAY
+        return Planes(y, *chroma)
+
+    @cached_property
+    def _planes(self) -> Planes:
+        return to_planes(self.picture)
+
+    def _line(self, second: float) -> tuple[int, int]:
+        """The columns of the line at a time."""
+        x = self._x(second)
+        return max(0, x - self._stroke), x + 2 * self._stroke
 
     def _x(self, second: float) -> int:
         start, length = self._seconds

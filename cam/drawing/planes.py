@@ -29,7 +29,7 @@ from cam.maps.boxes import Box
 from cam.maps.geometry import Frame, Grid
 from cam.maps.projection import interpolation_weights, matmul
 
-_GRAY = 128  # chroma of what has no color
+GRAY = 128  # chroma of what has no color
 # RGB to chroma, from JFIF.
 _CB, _CR = (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)
 
@@ -63,7 +63,8 @@ def draw_planes(
 ) -> Planes:
     """Paint heat over a gray photograph as `draw` does, but faster, with `boxes` and an image (h, W, 3) below.
 
-    The heat is that of blocks of 2 x 2 pixels, as chroma is: it is much smoother.
+    The photograph is RGB (H, W, 3) or gray (H, W). The heat is that of blocks of 2 x 2 pixels, as chroma is: it is
+    much smoother.
     """
     check_style(opacity, "gray")
     height, width = frame.photo
@@ -80,15 +81,22 @@ def draw_planes(
         halved = [points - SUBPIXELS // 2 for points in lines]  # the middle of a block lies between two pixels
         for plane in planes.chroma:
             thickness = (stroke(photo, 600) + 3) // 2
-            cv2.polylines(plane, halved, False, _GRAY, thickness, cv2.LINE_8, int(math.log2(2 * SUBPIXELS)))
+            cv2.polylines(plane, halved, False, GRAY, thickness, cv2.LINE_8, int(math.log2(2 * SUBPIXELS)))
     if frame.seen != (0, 0, width, height):
         _draw_unseen(planes, frame)
     draw_boxes(photo, boxes)
     for x0, y0, x1, y1 in boxes:
         for plane in planes.chroma:
             thickness = (3 * stroke(photo, 250) + 1) // 2
-            cv2.rectangle(plane, (x0 // 2, y0 // 2), ((x1 - 1) // 2, (y1 - 1) // 2), _GRAY, thickness)
+            cv2.rectangle(plane, (x0 // 2, y0 // 2), ((x1 - 1) // 2, (y1 - 1) // 2), GRAY, thickness)
     _paste_below(planes, below)
+    return planes
+
+
+def to_planes(image: NDArray[np.uint8]) -> Planes:
+    """Convert (H, W, 3) uint8 RGB; a block has the color of its upper left pixel."""
+    planes = _make_empty(*image.shape[:2])
+    _paste_below(planes, image)
     return planes
 
 
@@ -120,7 +128,9 @@ def _draw_heat(
     blocks_at_once = max(1, STRIP // (2 * image.shape[1]))
     for top in range(0, (height + 1) // 2, blocks_at_once):
         bottom = min(top + blocks_at_once, (height + 1) // 2)
-        gray = np.asarray(cv2.cvtColor(image[2 * top : 2 * bottom], cv2.COLOR_RGB2GRAY), np.uint8)
+        gray = image[2 * top : 2 * bottom]
+        if image.ndim == 3:
+            gray = np.asarray(cv2.cvtColor(gray, cv2.COLOR_RGB2GRAY), np.uint8)
         luma = planes.y[2 * top : min(2 * bottom, height)]
         first, last = max(top, upper), min(bottom, lower)
         rows = slice(2 * (first - top), 2 * (last - top)) if first < last else slice(0, 0)
@@ -142,7 +152,7 @@ def _draw_unseen(planes: Planes, frame: Frame) -> None:
     (x0, y0, x1, y1), (height, width) = frame.seen, frame.photo
     bottom, right = (y1 + (y1 == height)) // 2, (x1 + (x1 == width)) // 2  # the last block of an odd side is a half
     for plane in planes.chroma:
-        plane[: (y0 + 1) // 2] = plane[bottom:] = plane[:, : (x0 + 1) // 2] = plane[:, right:] = _GRAY
+        plane[: (y0 + 1) // 2] = plane[bottom:] = plane[:, : (x0 + 1) // 2] = plane[:, right:] = GRAY
     if x0 < x1 and y0 < y1:
         draw_frame(planes.y[:height], frame.seen)
 
@@ -191,5 +201,5 @@ def _chroma(colormap: str, opacity: float) -> tuple[NDArray[np.uint8], NDArray[n
     """The chroma, blue and red, of each color over gray."""
     table = lookup(colormap).astype(np.float64)
     share = opacity * table[:, 3] / 255
-    blue, red = (np.rint(_GRAY + share * (table[:, :3] @ weights)).astype(np.uint8) for weights in (_CB, _CR))
+    blue, red = (np.rint(GRAY + share * (table[:, :3] @ weights)).astype(np.uint8) for weights in (_CB, _CR))
     return blue[None], red[None]

@@ -7,7 +7,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cam.drawing.colormaps import has_negative
 from cam.drawing.legend import MIN_WIDTH, PAPER, make_legend
 from cam.drawing.overlay import Photo, draw, draw_boxes
-from cam.drawing.planes import draw_planes
+from cam.drawing.planes import Planes, draw_planes
 from cam.explanations.texts import RUNS, legend_texts
 from cam.files import write_whole
 from cam.heads.general import Method
@@ -309,11 +309,15 @@ class Explanation:
 
         The legend is drawn by default. A JPEG is made of luma and chroma, without RGB in between.
         """
-        style = {**(Explanation.overlay.__kwdefaults__ or {}), "legend": True, **style}
-        if suffix == ".jpg" and style["photo"] == "gray" and style["painted"] is None:
-            planes = self._draw(**style, planar=True)
+        if suffix == ".jpg" and style.get("photo", "gray") == "gray" and style.get("painted") is None:
+            planes = self.planes(**style)
             return encode_planes(planes.y, planes.cb, planes.cr)
-        return encode(self._draw(**style), suffix)
+        return encode(self.overlay(**{"legend": True, **style}), suffix)
+
+    def planes(self, **style: Any) -> Planes:
+        """Draw the overlay with its legend as luma and chroma, over a gray photograph; `style` as for `overlay`."""
+        style = {**(Explanation.overlay.__kwdefaults__ or {}), "legend": True, **style}
+        return cast("Planes", self._draw(**style, planar=True))
 
     def _draw(
         self,

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _CONTAINERS = {"format_whitelist": "mov,matroska,avi"}
 _COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC: a still image, the cover of the sound
 _MILLISECOND = Fraction(1, 1000)
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG: luma from 0 to 255, not from 16 to 235
 _LARGEST_INT = 2**31 - 1  # of FFmpeg's fractions
 _DAMAGED = "Copy or export it again, or give an --end before the damage"
 
@@ -76,6 +78,21 @@ class ClipFrame:
         pixels = self.content if isinstance(self.content, np.ndarray) else self.content.to_ndarray(format="rgb24")
         image = np.ascontiguousarray(np.rot90(pixels, self.rotation // 90), np.uint8)
         return to_rgb(Samples(image, 3), options, "the clip") if options.bands else image
+
+    def gray(self) -> NDArray[np.uint8]:
+        """The luma of a video's frame, (H, W) uint8, upright, full range: in a third of the time of RGB."""
+        frame = cast("av.VideoFrame", self.content)
+        if frame.format.name == "yuv420p" and frame.color_range != _FULL_RANGE:
+            luma = pixels_of(frame.planes[0])[: frame.height]
+            pixels = cv2.addWeighted(luma, 255 / 219, luma, 0, -16 * 255 / 219)  # which clips
+        else:
+            pixels = frame.to_ndarray(format="gray")
+        return np.ascontiguousarray(np.rot90(pixels, self.rotation // 90), np.uint8)
+
+
+def pixels_of(plane: Any) -> NDArray[np.uint8]:
+    """The pixels (H, W) of a plane of a frame, not copied."""
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : plane.width]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from io import BytesIO
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cam.errors import OutputError
-from cam.images.video import Clip, known_sounds, open_container
+from cam.images.video import Clip, known_sounds, open_container, pixels_of
 
 if TYPE_CHECKING:
     import av
 
-# Preset "ultrafast" takes half of the time of "superfast", for a sixth more bytes. Without B-frames the order of the
-# frames is that of their times, so that also MP4 keeps how long each of them is shown.
-_H264 = "libx264", "yuv420p", {"crf": "20", "preset": "ultrafast", "bf": "0"}
+# Preset "ultrafast" takes half of the time of "superfast", for a sixth more bytes; one quantizer for all frames takes a
+# sixth less than one rate ("crf"), which looks at each frame first. Without B-frames the order of the frames is that of
+# their times, so that also MP4 keeps how long each of them is shown.
+_H264 = "libx264", "yuv420p", {"qp": "20", "preset": "ultrafast", "bf": "0"}
 _ENCODERS = {
     ".mp4": ("mp4", *_H264),
     ".mkv": ("matroska", *_H264),
@@ -32,6 +33,9 @@ _ENCODERS = {
 _LONGEST_SIDE = 16383  # of WebP, and nearly of H.264
 # As OpenCV converts, in a third of FFmpeg's time: the matrix of BT.601, limited range; the primaries of sRGB.
 _COLORS = {"colorspace": 6, "color_range": 1, "color_primaries": 1, "color_trc": 1}
+_LIMITED = (219 / 255, 16), *2 * [(224 / 255, 128 - 128 * 224 / 255)]  # scale and shift of Y, Cb and Cr from full range
+# Luma (H, W), and chroma, blue and red, ((H + 1) // 2, (W + 1) // 2): uint8, full range (JFIF).
+YCbCr: TypeAlias = Sequence[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class VideoFormat:
         suffixes = [suffix for suffix in _ENCODERS if clip.sound <= _sounds(suffix)] or [".mp4"]
         return cls(suffixes[0] if clip.is_video else ".webp", clip.time_base, clip.rate, clip.rotation, clip.shape)
 
+    @property
+    def is_planar(self) -> bool:
+        """True if frames are stored as luma and chroma (H.264), False if as RGB (WebP)."""
+        return self.suffix != ".webp"
+
     def holds(self, sound: frozenset[str]) -> bool:
         """True if a file of this format can hold sound of these codecs."""
         return sound <= _sounds(self.suffix)
@@ -61,20 +70,56 @@ class VideoFormat:
         """
         import av
 
-        if max(image.shape) > _LONGEST_SIDE:
-            problem = f"a {self.suffix} file cannot hold {image.shape[1]} x {image.shape[0]} pixels"
-            raise OutputError(problem, "Use a smaller --max-side")
+        height, width = image.shape[:2]
+        self._check_sides(height, width)
+        if self.is_planar and (height % 2 or width % 2):
+            even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+            image = np.asarray(even, np.uint8)
         turned = np.ascontiguousarray(np.rot90(image, -self.rotation // 90), np.uint8)
-        if self.suffix == ".webp":
-            frame = av.VideoFrame.from_ndarray(turned, format="rgb24").reformat(format="bgra")
-        else:
-            down, right = turned.shape[0] % 2, turned.shape[1] % 2
-            if down or right:
-                turned = np.asarray(cv2.copyMakeBorder(turned, 0, down, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+        if self.is_planar:
             pixels = np.asarray(cv2.cvtColor(turned, cv2.COLOR_RGB2YUV_I420), np.uint8)
             frame = av.VideoFrame.from_ndarray(pixels, format="yuv420p")
+        else:
+            frame = av.VideoFrame.from_ndarray(turned, format="rgb24").reformat(format="bgra")
+        return self._timed(frame, pts, duration)
+
+    def frame_of_planes(self, parts: Sequence[tuple[YCbCr, int]], pts: int, duration: int) -> av.VideoFrame:
+        """Convert upright images of one width, one below the other, to a frame; only if `is_planar`.
+
+        Each comes with the rows that it takes, an even number but for the last: it is cut, or its last row goes on.
+        """
+        import av
+
+        height, width = sum(rows for _, rows in parts), parts[0][0][0].shape[1]
+        self._check_sides(height, width)
+        sides = width + width % 2, height + height % 2
+        new_frame: Any = av.VideoFrame
+        frame = new_frame(*(sides[::-1] if self.rotation % 180 else sides), "yuv420p")
+        for number, (scale, shift) in enumerate(_LIMITED):
+            room = np.rot90(pixels_of(frame.planes[number]), self.rotation // 90)
+            for part, rows in parts:
+                end = (rows + 1) // 2 if number else rows + rows % 2
+                _fill(room[:end], part[number], scale, shift)
+                room = room[end:]
+        return self._timed(frame, pts, duration)
+
+    def _check_sides(self, height: int, width: int) -> None:
+        if max(height, width) > _LONGEST_SIDE:
+            problem = f"a {self.suffix} file cannot hold {width} x {height} pixels"
+            raise OutputError(problem, "Use a smaller --max-side")
+
+    def _timed(self, frame: av.VideoFrame, pts: int, duration: int) -> av.VideoFrame:
         frame.pts, frame.time_base, frame.duration = pts, self.time_base, duration
         return frame
+
+
+def _fill(room: NDArray[np.uint8], plane: NDArray[np.uint8], scale: float, shift: float) -> None:
+    """Write a plane into the room, cut at its end, or with the last row and the last pixel of each row again."""
+    plane = np.asarray(cv2.convertScaleAbs(plane[: len(room)], alpha=scale, beta=shift), np.uint8)
+    height, width = plane.shape
+    room[:height, :width] = plane
+    room[height:, :width] = plane[-1]
+    room[:, width:] = room[:, width - 1 : width]
 
 
 @dataclass(frozen=True)

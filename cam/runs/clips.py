@@ -74,7 +74,7 @@ class _Track:
     probability: float = 0.0  # sum over the frames
     texts: dict[str, dict[str, Any]] = field(default_factory=dict)  # of legends, by their titles
     notes: int = 0  # the most in one legend
-    height: int = 0  # of a frame with its legend, in pixels
+    height: int = 0  # of a frame with its legend, in pixels, even
     width: int = 0
 
     def class_at(self, logits: NDArray[np.float32]) -> int:
@@ -267,7 +267,8 @@ class _ClipRun:
         for track in tracks:
             for texts in track.texts.values():
                 legend = make_legend((drawn[0], drawn[1]), **texts, note_rows=track.notes, vmax=1)
-                track.height, track.width = max(track.height, drawn[0] + len(legend)), legend.shape[1]
+                height = drawn[0] + len(legend)
+                track.height, track.width = max(track.height, height + height % 2), legend.shape[1]
         posterior = self.options.explain.evidence == "posterior"
         # A class that is likely in no frame gets the scale of those that are.
         self.vmax = self.options.vmax or (1.0 if posterior else float(np.median(peaks or first_peaks)))
@@ -331,10 +332,10 @@ class _ClipRun:
         found = {n: seen.find(class_idx) for n, ((_, seen), class_idx) in enumerate(zip(batch, classes, strict=True))}
         explanations = {number: explanation for number, explanation in found.items() if explanation}
         missing = [number for number in found if number not in explanations]
-        images = {n: frame.image(self.options.read) for n, (frame, _) in enumerate(batch) if kind or n in missing}
         if missing:
             targets: list[Sequence[Target]] = [[OneClass(classes[number])] for number in missing]
-            results = self._results([batch[n][0] for n in missing], [images[n] for n in missing], targets)
+            again = [batch[number][0] for number in missing]
+            results = self._results(again, [frame.image(self.options.read) for frame in again], targets)
             explanations |= {n: result.explanations[0] for n, result in zip(missing, results, strict=True)}
         start = self.options.clips.start
         shift = round((clip.origin + start) / clip.time_base) if start else 0
@@ -342,20 +343,27 @@ class _ClipRun:
         for number, (frame, _) in enumerate(batch):
             explanation, picture = explanations[number], None
             if kind:
-                explanation = replace(explanation, image=to_draw_on(images[number]))
-                image = self._compose(explanation, track, plot.at(frame.seconds))
-                picture = kind.frame(image, frame.pts - shift, frame.duration)
+                picture = self._compose(explanation, track, kind, plot, frame, shift)
             row = [f"{frame.seconds:.6f}", explanation.class_idx, explanation.label, explanation.probability]
             drawn.append((picture, [*row, explanation.logit, *explanation.peak]))
         return drawn
 
-    def _compose(self, explanation: Explanation, track: _Track, plot: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _compose(
+        self, explanation: Explanation, track: _Track, kind: VideoFormat, plot: Plot, frame: ClipFrame, shift: int
+    ) -> Any:
         """Draw a frame with its heat, its legend, and below it the curve."""
-        overlay = explanation.overlay(legend=True, vmax=self.vmax, note_rows=track.notes, **style_of(self.options))
-        canvas = np.full((track.height + plot.shape[0], track.width, 3), PAPER, np.uint8)
+        style: dict[str, Any] = {"legend": True, "vmax": self.vmax, "note_rows": track.notes, **style_of(self.options)}
+        times, read = (frame.pts - shift, frame.duration), self.options.read
+        if kind.is_planar and self.options.photo == "gray":
+            image = to_draw_on(frame.image(read)) if read.bands else frame.gray()
+            planes = replace(explanation, image=image).planes(**style)
+            parts = (planes, track.height), (plot.planes_at(frame.seconds), len(plot.picture))
+            return kind.frame_of_planes([((part.y, *part.chroma), rows) for part, rows in parts], *times)
+        overlay = replace(explanation, image=to_draw_on(frame.image(read))).overlay(**style)
+        canvas = np.full((track.height + len(plot.picture), track.width, 3), PAPER, np.uint8)
         canvas[: track.height][: overlay.shape[0]] = overlay[: track.height]
-        canvas[track.height :] = plot
-        return canvas
+        canvas[track.height :] = plot.at(frame.seconds)
+        return kind.frame(canvas, *times)
 
     def _record(self, tracks: Sequence[_Track], videos: Sequence[str | None], files: dict[str, str]) -> Record:
         """Make the line of the manifest: that of the frame that stands for the clip, with what is of all frames."""
