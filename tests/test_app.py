@@ -28,8 +28,8 @@ def view() -> View:
     return View(exploration, exploration.image, 9, None, "logit", 0.5)
 
 
-def rows(html: str) -> list[tuple[str, float]]:
-    return [(label, float(value)) for label, value in re.findall(r'scope="row">([^<]+)</th><td>([^<]+)<', html)]
+def rows(html: str) -> list[tuple[str, str]]:
+    return re.findall(r'scope="row">([^<]+)</th><td>([^<]+)<', html)
 
 
 def test_files_have_the_numbers_and_the_overlay_of_the_library(view):
@@ -48,23 +48,26 @@ def test_files_have_the_numbers_and_the_overlay_of_the_library(view):
 def test_a_place_says_what_its_classes_have_there(view):
     values = view.exploration.evidence_at(40, 300)
     shown = [*list(values)[:5], *([9] if 9 not in list(values)[:5] else [])]
-    assert rows(view.to_html(40, 300)) == [(str(c), round(values[c], 2)) for c in shown]
-    assert "Evidence at x 300, y 40" in view.to_html(40, 300)
+    assert rows(view.to_html(40, 300)) == [(str(c), f"{values[c]:+.2f}") for c in shown]
+    assert "Evidence in logits at x 300, y 40" in view.to_html(40, 300)
     html = view.to_html(288, 300)
     assert "The network saw nothing at x 300, y 288" in html
     assert rows(html) == []
 
 
-@pytest.mark.parametrize(("evidence", "title"), [("contrast", "9 over 7: contrast"), ("posterior", "9: posterior")])
-def test_of_another_evidence_its_own_value_is_first(view, evidence, title):
-    other = replace(view, evidence=evidence, against=7)
-    (label, value), *classes = rows(other.to_html(40, 300))
-    explanation = cam.explain(
-        view.exploration.classifier, SAMPLE, 9, evidence=evidence, against=7 if evidence == "contrast" else None
-    )
-    assert (label, value) == (title, pytest.approx(explanation.heat()[40, 300], abs=0.006))
-    if evidence == "contrast":
-        assert value == pytest.approx(dict(classes)["9"] - dict(classes)["7"], abs=0.011)
+def test_of_another_evidence_its_own_value_is_first(view):
+    classifier = view.exploration.classifier
+    (label, value), *classes = rows(replace(view, evidence="contrast", against=7).to_html(40, 300))
+    heat = cam.explain(classifier, SAMPLE, 9, evidence="contrast", against=7).heat()
+    assert (label, float(value)) == ("9 over 7: contrast", pytest.approx(heat[40, 300], abs=0.006))
+    assert float(value) == pytest.approx(float(dict(classes)["9"]) - float(dict(classes)["7"]), abs=0.011)
+    posterior = replace(view, target=7, evidence="posterior")
+    explanation = cam.explain(classifier, SAMPLE, 7, evidence="posterior")
+    y, x = explanation.peak
+    share = 100 * explanation.heat()[y, x]
+    assert rows(posterior.to_html(y, x))[0] == ("7: posterior", f"{share:.1f} %")
+    nowhere = next(c for c in range(10) if posterior.exploration.explain(c, evidence="posterior").heat_at(y, x) < 4e-4)
+    assert rows(replace(posterior, target=nowhere).to_html(y, x))[0] == (f"{nowhere}: posterior", "&lt; 0.1 %")
 
 
 def test_labels_names_and_notes_are_text():

@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.app.view import View, score, to_button
+from cam.app.view import View, to_button
 from cam.classifiers.classifier import Classifier
 from cam.errors import CamError, UsageError
 from cam.explanations.compute import to_draw_on
@@ -32,13 +32,13 @@ SETTINGS: dict[str, Any] = {
         body_text_color_subdued="*neutral_500"
     ),
     "css_paths": _HERE / "app.css",
-    # What is typed into a list of classes replaces the chosen one, instead of being added to it.
-    "js": "() => addEventListener('click', ({ target }) => target.role === 'combobox' && target.select())",
+    "js": (_HERE / "page.js").read_text("ascii"),
     "allowed_paths": [str(_PHOTOS), str(_DIGITS)],
 }
 _SIDE = 1280  # longer side of the pictures shown, pixels
 _RUNNER_UP = -1  # the choice of no other rival
 _HINT = "Drop, paste or photograph a picture, or click a sample."
+_KINDS = "For the class, over its rival, over the best other class at each place, or the probability at each place."
 _HTML: dict[str, Any] = {"js_on_load": (_HERE / "app.js").read_text("ascii"), "padding": False}
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -89,7 +89,7 @@ class Page:
 
     def _build_controls(self, names: list[str]) -> None:
         sources: Any = ["upload", "clipboard", "webcam"]
-        self.picture = gr.Image(label="Picture", sources=sources, height=230, buttons=[])
+        self.picture = gr.Image(label="Picture", sources=sources, height=230, buttons=[], elem_id="cam-picture")
         self.picture.async_move_resource_to_block_cache = partial(_move, self.picture)  # type: ignore[method-assign]
         images = [shrink(read_image(path), 160) for path in self.samples]
         labels = [f'aria-label="Sample {path.stem}"' for path in self.samples]
@@ -102,6 +102,7 @@ class Page:
             target = gr.Dropdown([], label="Class")
             rival = gr.Dropdown([("runner-up", _RUNNER_UP)], value=_RUNNER_UP, label="Rival, for contrast")
             evidence = gr.Radio(list(get_args(Evidence)), value="logit", label="Evidence")
+            gr.HTML(f"<p>{_KINDS}</p>", padding=False)
             opacity = gr.Slider(0, 1, 0.85, step=0.05, label="Opacity", buttons=[])
             with gr.Row():
                 x, y = (gr.Number(label=f"Place: {axis}, pixels", precision=0, min_width=100) for axis in "xy")
@@ -121,11 +122,11 @@ class Page:
         # Not preprocessed: Gradio would open the file before our limits hold.
         self._listen(self.picture.change, self.drop, everything, self.picture, preprocess=False)
         self._listen(model.input, partial(self._respond, _anew), everything)
-        self._listen(rival.input, partial(self._respond, _to_contrast), [evidence])
+        self._listen(rival.input, partial(self._respond, _to_contrast), [rival, evidence])
         for control in (other, target, evidence, opacity, x, y):
-            self._listen(control.input, partial(self._respond, _same), [])
+            self._listen(control.input, partial(self._respond, _same), [rival])
         for number, (strip, heat) in enumerate(zip(self.strips, self.heats, strict=True)):
-            self._listen(strip.select, partial(self._respond, partial(self._pick, number)), [target])
+            self._listen(strip.select, partial(self._respond, partial(self._pick, number)), [target, rival])
             self._listen(heat.click, partial(self._respond, _point), [x, y])
 
     def _listen(
@@ -146,20 +147,24 @@ class Page:
     def drop(self, event: Any, file: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
         """Show a new picture; the one before is gone also if this one cannot be read."""
         gone: dict[Any, Any] = {self.session: None, **dict.fromkeys((*self.strips, *self.heats), "")}
+        target, x, y = self.controls[2], *self.controls[-2:]
+        empty: dict[Any, Any] = {target: gr.update(choices=[], value=None), x: None, y: None}
         if file is None:
-            return {**gone, self.status: _status(_HINT)}
+            return {**gone, **empty, self.status: _status(_HINT)}
         path = Path(file["path"])
         try:
             image = read_picture(Picture(path, PurePosixPath(path.name)), self.limits, options=self.options).image
             session = _Session(path.name, image, shrink(to_draw_on(image), _SIDE), {})
             return {**gone, self.session: session, **self._show(session, _anew(session, _Choice(*values)), values)}
         except CamError as error:
-            return {**gone, self.status: _status(str(error).replace(f"{path.parent}/", ""), "alert")}
+            return {**gone, **empty, self.status: _status(str(error).replace(f"{path.parent}/", ""), "alert")}
 
     def _respond(self, change: _Change, event: Any, session: _Session | None, *values: Any) -> dict[Any, Any]:
         """Show the picture after a change of the choice."""
+        if session is None:
+            return {self.status: _status(_HINT)}
         try:
-            return self._show(session, change(session, _Choice(*values), event), values) if session else {}
+            return self._show(session, change(session, _Choice(*values), event), values)
         except CamError as error:
             return {self.status: _status(str(error), "alert")}
 
@@ -170,11 +175,13 @@ class Page:
         y, x = chosen.peak if choice.x is None or choice.y is None else (choice.y, choice.x)
         updates: dict[Any, Any] = {self.status: "", **dict.fromkeys(self.heats, "")}
         updates |= {heat: view.to_html(y, x) for heat, view in zip(self.heats, views, strict=False)}
-        shown = choice._replace(target=chosen.class_idx, y=y, x=x)
+        is_used = choice.evidence == "contrast" and choice.rival != chosen.class_idx
+        rival = choice.rival if is_used else _RUNNER_UP
+        shown = choice._replace(target=chosen.class_idx, rival=rival, y=y, x=x)
         updates |= {c: new for c, new, old in zip(self.controls, shown, values, strict=True) if new != old}
         if choice.target is None:  # a new picture or model
             updates |= {strip: view.to_strip(None) for strip, view in zip(self.strips, views, strict=False)}
-            names = [(f"{exploration.classifier.labels[c]} ({score(exploration, c)})", c) for c in exploration.ranked]
+            names = [(exploration.classifier.labels[c], c) for c in exploration.ranked]
             updates[self.controls[2]] = gr.update(choices=names, value=shown.target)
             updates[self.controls[3]] = gr.update(choices=[("runner-up", _RUNNER_UP), *names], value=shown.rival)
         return updates
@@ -186,7 +193,7 @@ class Page:
             if name not in session.explored:
                 session.explored[name] = explore(self.classifiers[name], session.image)
             exploration, target = session.explored[name], choice.target
-            rival = None if choice.rival == _RUNNER_UP else choice.rival
+            rival = None if choice.rival in (_RUNNER_UP, target) else choice.rival
             if views:
                 labels, first = exploration.classifier.labels, views[0].exploration.classifier.labels
                 target, rival = (
@@ -220,11 +227,13 @@ def _same(session: _Session, choice: _Choice, event: Any) -> _Choice:
 
 def _anew(session: _Session, choice: _Choice, event: Any = None) -> _Choice:
     """Choose the predicted class of a new picture or model, and its place with the most evidence."""
-    return choice._replace(target=None, rival=_RUNNER_UP, x=None, y=None)
+    other = choice.other if choice.other != choice.model else ""
+    return choice._replace(other=other, target=None, rival=_RUNNER_UP, x=None, y=None)
 
 
 def _to_contrast(session: _Session, choice: _Choice, event: Any) -> _Choice:
-    return choice._replace(evidence="contrast")
+    """Contrast with a rival that was chosen; a list has an input also when the focus leaves it."""
+    return choice if choice.rival == _RUNNER_UP else choice._replace(evidence="contrast")
 
 
 def _point(session: _Session, choice: _Choice, event: Any) -> _Choice:

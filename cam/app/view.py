@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from cam.explanations.explanation import Explanation
 from cam.explanations.explore import Exploration
+from cam.explanations.texts import legend_texts
 from cam.images.io import encode
 from cam.maps.evidence import Evidence
 
@@ -40,28 +42,34 @@ class View:
 
     @cached_property
     def firsts(self) -> list[Explanation]:
-        """The explanations of the classes with the largest logits."""
-        return self._explain(self.exploration.ranked[:_TOP])
+        """The explanations of the classes with the largest logits, without the rival."""
+        return self._explain([c for c in self.exploration.ranked[: _TOP + 1] if c != self._rival][:_TOP])
+
+    @property
+    def _rival(self) -> int | None:
+        return self.against if self.evidence == "contrast" else None
 
     def _explain(self, classes: list[int]) -> list[Explanation]:
-        against = self.against if self.evidence == "contrast" else None
-        return list(self.exploration.explain(classes, evidence=self.evidence, against=against))
+        return list(self.exploration.explain(classes, evidence=self.evidence, against=self._rival))
+
+    @cached_property
+    def vmax(self) -> float:
+        """The end of the color scale: the largest evidence of the first classes and the chosen one."""
+        return max(explanation.vmax for explanation in (self.chosen, *self.firsts))
 
     @cached_property
     def overlay(self) -> NDArray[np.uint8]:
         """The overlay on the color scale of the first classes, with its legend below."""
-        vmax = max(explanation.vmax for explanation in (self.chosen, *self.firsts))
-        return self.chosen.overlay(image=self.picture, vmax=vmax, opacity=self.opacity, legend=True)
+        return self.chosen.overlay(image=self.picture, vmax=self.vmax, opacity=self.opacity, legend=True)
 
     def to_strip(self, name: str | None) -> str:
         """The first classes side by side, and links to files of that name; without it not yet drawn, in their place."""
         height, width = self.picture.shape[:2]
-        vmax = max(first.vmax for first in self.firsts)
         buttons = [
             to_button(
                 first.class_idx,
-                first.overlay(image=self.picture, vmax=vmax, max_side=_THUMBNAIL) if name else None,
-                f"<span>{escape(first.label)}<br>{score(self.exploration, first.class_idx)}</span>",
+                first.overlay(image=self.picture, vmax=self.vmax, max_side=_THUMBNAIL) if name else None,
+                f"<span>{escape(first.label)}<br>{_score(first)}</span>",
                 f'style="--ratio: {width / height}" aria-pressed="{str(first.class_idx == self.target).lower()}"',
             )
             for first in self.firsts
@@ -74,29 +82,32 @@ class View:
         (height, width), (photo_height, photo_width) = self.overlay.shape[:2], self.chosen.frame.photo
         share = width / height * len(self.picture) / self.picture.shape[1]  # the rest is the legend
         mark = f"left: {100 * (x + 0.5) / photo_width}%; top: {100 * share * (y + 0.5) / photo_height}%"
-        alt = escape(f"Evidence for {self.chosen.title}")
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.exploration.classifier.notes)
-        return f"""<h3>{escape(self.chosen.caption)}</h3>
-            <div class="cam-heat" style="--ratio: {width / height}" data-share="{share}">
-            <img alt="{alt}" decoding="sync" src="{_url("image/jpeg", encode(self.overlay, ".jpg"))}">
-            <i style="{mark}"></i></div>{self._table(y, x)}
-            <details><summary>What is assumed of the model</summary><ul>{notes}</ul></details>"""
+        texts = legend_texts(self.chosen, self.vmax)
+        title, details = escape(texts["title"]), escape(texts["details"])
+        assumed = self.exploration.classifier.notes
+        return f"""<h3>{title}: {details}</h3>
+            <div class="cam-look"><div class="cam-heat" style="--ratio: {width / height}" data-share="{share}">
+            <img alt="Evidence for {title}, {details}" decoding="sync"
+                src="{_url("image/jpeg", encode(self.overlay, ".jpg"))}"><i style="{mark}"></i></div>
+            <div>{self._table(y, x)}{_list(filter(None, texts["notes"]))}
+            <details><summary>What is assumed of the model</summary>{_list(assumed)}</details></div></div>"""
 
     def _table(self, y: int, x: int) -> str:
         """What the place says of the classes with the most evidence there, and of the chosen ones."""
-        labels, chosen = self.exploration.classifier.labels, [c for c in (self.target, self.against) if c is not None]
+        labels, chosen = self.exploration.classifier.labels, [c for c in (self.target, self._rival) if c is not None]
         values = self.exploration.evidence_at(y, x, chosen)
         shown = {*list(values)[:_TOP], *chosen}
-        rows = [(labels[c], value, c == self.target) for c, value in values.items() if c in shown]
+        rows = [(labels[c], f"{value:+.2f}", c == self.target) for c, value in values.items() if c in shown]
+        here = self.chosen.heat_at(y, x)
         if self.evidence != "logit":
-            rows.insert(0, (f"{self.chosen.title}: {self.evidence}", self.chosen.heat_at(y, x), True))
-        caption = f"The network saw nothing at x {x}, y {y}" if isnan(rows[0][1]) else f"Evidence at x {x}, y {y}"
+            text = _percent(here) if self.evidence == "posterior" else f"{here:+.2f}"
+            rows.insert(0, (f"{self.chosen.title}: {self.evidence}", text, True))
         cells = "".join(
-            f'<tr{" class=chosen" * bold}><th scope="row">{escape(text)}</th><td>{value:+.2f}</td></tr>'
+            f'<tr{" class=chosen" * bold}><th scope="row">{escape(text)}</th><td>{value}</td></tr>'
             for text, value, bold in rows
-            if not isnan(value)
         )
-        return f'<table class="cam-place"><caption>{caption}</caption>{cells}</table>'
+        caption = f"{'The network saw nothing' if isnan(here) else 'Evidence in logits'} at x {x}, y {y}"
+        return f'<table class="cam-place"><caption>{caption}</caption>{"" if isnan(here) else cells}</table>'
 
     def _links(self, name: str | None) -> str:
         """Links to the overlay and to the numbers of the chosen and of the first classes."""
@@ -112,10 +123,18 @@ class View:
             <a download="{stem}.json" href="{numbers}">Save numbers</a></p>"""
 
 
-def score(exploration: Exploration, class_idx: int) -> str:
-    """The probability of a class in percent; its value where the scores are no probabilities."""
-    share = float(exploration.probabilities[class_idx])
-    return f"{exploration.logits[class_idx]:.2f}" if isnan(share) else f"{100 * share:.1f} %"
+def _score(explanation: Explanation) -> str:
+    """The probability in percent; the value where the scores are no probabilities."""
+    probability = explanation.probability
+    return f"{explanation.logit:.2f}" if probability is None else _percent(probability)
+
+
+def _percent(share: float) -> str:
+    return "&lt; 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def _list(texts: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
 
 
 def to_button(number: int, image: NDArray[np.uint8] | None, content: str, attributes: str) -> str:

@@ -236,13 +236,11 @@ class Explanation:
 
             ax = plt.subplots()[1]
         ax.imshow(self.overlay(**style))
-        ax.set_title(self.caption)
+        ax.set_title(self._caption())
         ax.set_axis_off()
         return ax
 
-    @property
-    def caption(self) -> str:
-        """Class, probability and logit, in a line."""
+    def _caption(self) -> str:
         probability = "" if self.probability is None else f"{100 * self.probability:.1f} %, "
         return f"{self.title}: {probability}{self.score} {self.logit:.2f}"
 
@@ -251,7 +249,7 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         picture = b64encode(self.encode(".jpg", max_side=_NOTEBOOK_SIDE)).decode()
-        caption = escape(self.caption, quote=True)
+        caption = escape(self._caption(), quote=True)
         image = f'<img alt="Evidence for {caption}" src="data:image/jpeg;base64,{picture}">'
         return f'<figure style="margin:0">{image}<figcaption>{caption}</figcaption></figure>'
 
