@@ -180,6 +180,7 @@ def test_a_rival_makes_it_a_contrast_and_not_with_the_class_itself(page):
     assert page.get_by_label("contrast", exact=True).is_checked()
     expect(page.locator(".cam-side").first.locator(".cam-strip button")).to_have_count(5)
     page.get_by_label("Class", exact=True).click()
+    expect(page.get_by_role("option")).to_have_count(10)  # not those of the rival, too
     page.get_by_role("option", name="6", exact=True).click()
     expect(overlay).to_have_attribute("alt", re.compile("Evidence for 6 over 2"))
     expect(rival).to_have_value("runner-up")

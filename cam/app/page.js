@@ -1,10 +1,10 @@
 () => {
   // What is typed into a list replaces its text, and a list closes when the focus leaves it.
   addEventListener("click", ({ target }) => target.role === "combobox" && target.select());
-  addEventListener("focusout", ({ target }) => {
+  addEventListener("focusout", ({ target }) => setTimeout(() => {
     const escape = new KeyboardEvent("keydown", { key: "Escape", bubbles: true });
-    if (target.role === "combobox") target.dispatchEvent(escape);
-  });
+    if (target.ariaExpanded === "true" && target !== document.activeElement) target.dispatchEvent(escape);
+  }, 100));
   // A picture may be dropped and pasted anywhere.
   const take = (event, { files }) => {
     const input = document.querySelector("#cam-picture input[type=file]");
