@@ -40,7 +40,7 @@ heads-transformers: .venv/tested
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/parts.py --pictures small mixed 12MP --count 80 --table parts
 	.venv-bench/bin/python benchmarks/jpeg.py --table jpeg
-	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small --count 1000 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenet
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small --count 800 --rounds 3 --only 'cam explain' torchcam-readme floor floor-eager --table squeezenet
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures mixed --count 200 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenetmixed
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 12MP --count 200 --rounds 3 --only 'cam explain' floor floor-eager --table large
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP --count 40 --rounds 3 --only 'cam explain' torchcam-readme torchcam layercam gradcam hirescam library codecs --table peers

@@ -21,9 +21,9 @@ from cam.tensors import device_and_dtype
 
 EngineName = Literal["auto", "eager", "compile", "onnxruntime"]
 
-# Translating for ONNX Runtime takes one core 2.4 s (SqueezeNet), 2.7 s (ResNet-18) or 5.9 s (ResNet-50), and saves 6, 4
-# or 17 ms per image. Below this number of images per core, eager finishes first. Compiling takes longer and saves less.
-_PAYS_FROM = 500
+# Images a core. Translating for ONNX Runtime takes one core 2.4 to 5.9 s and saves 0 to 17 ms an image, so that it pays
+# from 250 to 2,000 images a core, by processor and network, or never. Compiling takes longer and saves less.
+_PAYS_FROM = 1000
 _TOLERANCE = 1e-3  # of a logit, and of a map
 _ROUNDING = 1e-5  # of the largest logit: rounding errors of single precision
 
