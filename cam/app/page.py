@@ -101,8 +101,7 @@ class Page:
             other = gr.Dropdown([("none", ""), *names], value=[*names, ""][1], label="Second model", visible=several)
             target = gr.Dropdown([], label="Class")
             rival = gr.Dropdown([("runner-up", _RUNNER_UP)], value=_RUNNER_UP, label="Rival, for contrast")
-            evidence = gr.Radio(list(get_args(Evidence)), value="logit", label="Evidence")
-            gr.HTML(f"<p>{_KINDS}</p>", padding=False)
+            evidence = gr.Radio(list(get_args(Evidence)), value="logit", label="Evidence", info=_KINDS)
             opacity = gr.Slider(0, 1, 0.85, step=0.05, label="Opacity", buttons=[])
             with gr.Row():
                 x, y = (gr.Number(label=f"Place: {axis}, pixels", precision=0, min_width=100) for axis in "xy")

@@ -83,7 +83,7 @@ class View:
         share = width / height * len(self.picture) / self.picture.shape[1]  # the rest is the legend
         mark = f"left: {100 * (x + 0.5) / photo_width}%; top: {100 * share * (y + 0.5) / photo_height}%"
         texts = legend_texts(self.chosen, self.vmax)
-        title, details = escape(texts["title"]), escape(texts["details"])
+        title, details = escape(texts["title"]), escape(texts["details"].replace("   ", ", "))
         assumed = self.exploration.classifier.notes
         return f"""<h3>{title}: {details}</h3>
             <div class="cam-look"><div class="cam-heat" style="--ratio: {width / height}" data-share="{share}">
