@@ -186,6 +186,33 @@ def test_a_rival_makes_it_a_contrast_and_not_with_the_class_itself(page):
     expect(rival).to_have_value("runner-up")
 
 
+_SECOND_MODEL = """
+import numpy as np, torch
+from torch import nn
+import cam
+from cam.app.serve import own_gradio
+from cam.images.read import Limits
+from cam.images.samples import ReadOptions
+torch.manual_seed(0)
+network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
+network[-1].bias.data = torch.tensor([50.0, 0.0])  # the first class is predicted
+models = {"digits": cam.load_classifier("digits"), "other": cam.wrap(network, input_size=32, labels=["7", "a"])}
+image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+with own_gradio():
+    from cam.app.page import Page, _Choice, _Session
+    page, session = Page(models, Limits(), ReadOptions()), _Session("a.png", image, image, {})
+    for view in page._views(session, _Choice("digits", "other", 2, 7, "contrast", 0.85, None, None)):
+        print(view.target, view.against, view.chosen.title)
+"""
+
+
+def test_the_second_model_contrasts_no_class_with_itself():
+    """It has no 2, and predicts the rival, 7."""
+    command = [sys.executable, "-c", _SECOND_MODEL]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert result.stdout.splitlines() == ["2 7 2 over 7", "0 None 7 over a"]
+
+
 def test_the_focus_passes_through_the_lists_and_changes_nothing(page):
     click_sample(page, "two-and-six")
     wait_for_files(page, "two-and-six", 2)

@@ -192,7 +192,7 @@ class Page:
             if name not in session.explored:
                 session.explored[name] = explore(self.classifiers[name], session.image)
             exploration, target = session.explored[name], choice.target
-            rival = None if choice.rival in (_RUNNER_UP, target) else choice.rival
+            rival = None if choice.rival == _RUNNER_UP else choice.rival
             if views:
                 labels, first = exploration.classifier.labels, views[0].exploration.classifier.labels
                 target, rival = (
@@ -200,7 +200,8 @@ class Page:
                     for c in (views[0].target, rival)
                 )
             target = exploration.ranked[0] if target is None else target
-            views.append(View(exploration, session.shown, target, rival, choice.evidence, choice.opacity))
+            against = None if rival == target else rival
+            views.append(View(exploration, session.shown, target, against, choice.evidence, choice.opacity))
         return views
 
     def _pick(self, number: int, session: _Session, choice: _Choice, event: Any) -> _Choice:
