@@ -9,11 +9,12 @@ until the new overlay is decoded. The pictures are resized to 640 pixels. Needs 
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from argparse import ArgumentParser
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 from tables import spread
@@ -43,13 +44,15 @@ def first_overlays(classifier: Classifier, photos: list[Path], rounds: int) -> l
     from cam.app.page import Page
 
     page = Page({"model": classifier}, Limits(), ReadOptions())
-    values = "model", "", None, -1, "logit", 0.85, None, None
+    choice = {"models": ["model"], "target": "", "rival": "runner-up", "evidence": "logit", "opacity": "0.85"}
+    choice |= {"x": "", "y": ""}
     ratios = []
     for number in range(rounds + 1):
         of_page = of_library = 0.0
         for photo in photos:
+            new = shutil.copy(photo, photo.with_stem(f"{photo.stem}-{number}"))  # else it would be known
             started = time.perf_counter()
-            page.drop(None, {"path": str(photo)}, *values)
+            page.show({**choice, "path": new})
             shown = time.perf_counter()
             cam.explain(classifier, photo).encode(".jpg")
             of_page += shown - started
@@ -68,7 +71,7 @@ def changes(classifier: Classifier, photo: Path, rounds: int) -> list[float]:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(address)
         page.locator("input[type=file]").first.set_input_files(photo)
-        page.wait_for_selector(".cam-files a")
+        page.wait_for_selector(".cam-files a[href]")
         times = []
         for number in range(rounds + 2):
             page.wait_for_timeout(500)  # until the strip is drawn
@@ -86,8 +89,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     classifier = cam.load_classifier(arguments.model, device="cpu")
-    with TemporaryDirectory() as folder, own_gradio():
-        photos = []
+    with own_gradio():
+        folder, photos = os.environ["GRADIO_TEMP_DIR"], []
         for number, picture in enumerate(find_pictures([arguments.photos])[:10]):
             photos.append(Path(folder, f"{number}.jpg"))
             write_image(photos[-1], shrink(read_image(picture.path), 640))

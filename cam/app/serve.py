@@ -28,7 +28,7 @@ def serve(
     classifiers: Mapping[str, Classifier], host: str, port: int, limits: Limits, options: ReadOptions
 ) -> Iterator[str]:
     """Serve the page and yield its address, with `own_gradio`; UsageError if the host or the port cannot be had."""
-    from cam.app.page import SETTINGS, Page
+    from cam.app.page import STYLE, Page
 
     blocks = Page(classifiers, limits, options).blocks
     try:
@@ -41,7 +41,7 @@ def serve(
             prevent_thread_lock=True,
             quiet=True,
             footer_links=[],
-            **SETTINGS,
+            **STYLE,
         )
     except OSError as error:
         problem = f"--port {port} of --host {host} cannot be used: it is taken, or no address of this computer"

@@ -1,21 +1,24 @@
-"""What the page shows of a picture under a model, as HTML in which all texts are escaped."""
+"""What the page shows of a picture under a model, as data for JSON: page.js makes the page of it."""
 
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cam.errors import UsageError
 from cam.explanations.explanation import Explanation
 from cam.explanations.explore import Exploration
+from cam.explanations.options import parse_class
 from cam.explanations.texts import legend_texts
 from cam.images.io import encode
 from cam.maps.evidence import Evidence
@@ -26,14 +29,15 @@ _THUMBNAIL = 240  # longer side of the first classes, pixels
 
 @dataclass(frozen=True)
 class View:
-    """One class of a picture, shown with the first ones."""
+    """One class of a picture under one model, shown with the first ones."""
 
     exploration: Exploration
     picture: NDArray[np.uint8]  # to draw on, (H, W, 3)
     target: int
-    against: int | None  # the other class of a contrast; None for the runner-up
+    rival: int | None  # the other class of a contrast; None for the runner-up
     evidence: Evidence
     opacity: float
+    known: Sequence[str]  # the labels of the first model, whose class is chosen
 
     @cached_property
     def chosen(self) -> Explanation:
@@ -43,104 +47,85 @@ class View:
     @cached_property
     def firsts(self) -> list[Explanation]:
         """The explanations of the classes with the largest logits, without the rival."""
-        return self._explain([c for c in self.exploration.ranked[: _TOP + 1] if c != self._rival][:_TOP])
-
-    @property
-    def _rival(self) -> int | None:
-        return self.against if self.evidence == "contrast" else None
+        return self._explain([c for c in self.exploration.ranked[: _TOP + 1] if c != self.rival][:_TOP])
 
     def _explain(self, classes: list[int]) -> list[Explanation]:
-        return list(self.exploration.explain(classes, evidence=self.evidence, against=self._rival))
+        return list(self.exploration.explain(classes, evidence=self.evidence, against=self.rival))
 
     @cached_property
     def vmax(self) -> float:
         """The end of the color scale: the largest evidence of the first classes and the chosen one."""
         return max(explanation.vmax for explanation in (self.chosen, *self.firsts))
 
-    @cached_property
-    def overlay(self) -> NDArray[np.uint8]:
-        """The overlay on the color scale of the first classes, with its legend below."""
-        return self.chosen.overlay(image=self.picture, vmax=self.vmax, opacity=self.opacity, legend=True)
+    def to_dict(self, y: int, x: int) -> dict[str, Any]:
+        """The overlay with its texts, and the numbers at a pixel of the photograph."""
+        overlay = self.chosen.overlay(image=self.picture, vmax=self.vmax, opacity=self.opacity, legend=True)
+        (height, width), texts = overlay.shape[:2], legend_texts(self.chosen, self.vmax)
+        return {
+            "model": self.exploration.classifier.name,
+            "title": f"{texts['title']}: {texts['details'].replace('   ', ', ')}",
+            "notes": list(filter(None, texts["notes"])),
+            "assumed": self.exploration.classifier.notes,
+            "overlay": _url("image/jpeg", encode(overlay, ".jpg")),
+            "ratio": width / height,
+            "share": width
+            / height
+            * len(self.picture)
+            / self.picture.shape[1],  # of the height; the rest is the legend
+            "photo": self.chosen.frame.photo,
+            "place": (y, x),
+            "evidence": self._evidence_at(y, x),
+            "firsts": self._firsts(),
+        }
 
-    def to_strip(self, name: str | None) -> str:
-        """The first classes side by side, and links to files of that name; without it not yet drawn, in their place."""
-        height, width = self.picture.shape[:2]
-        buttons = [
-            to_button(
-                first.class_idx,
-                first.overlay(image=self.picture, vmax=self.vmax, max_side=_THUMBNAIL) if name else None,
-                f"<span>{escape(first.label)}<br>{_score(first)}</span>",
-                f'style="--ratio: {width / height}" aria-pressed="{str(first.class_idx == self.target).lower()}"',
-            )
-            for first in self.firsts
-        ]
-        heading = f"<h2>{escape(self.exploration.classifier.name)}</h2>"
-        return f'{heading}<div class="cam-strip">{"".join(buttons)}</div>{self._links(name)}'
-
-    def to_html(self, y: int, x: int) -> str:
-        """The overlay with a pixel of the photograph marked, the numbers there, and what is assumed of the model."""
-        (height, width), (photo_height, photo_width) = self.overlay.shape[:2], self.chosen.frame.photo
-        share = width / height * len(self.picture) / self.picture.shape[1]  # the rest is the legend
-        mark = f"left: {100 * (x + 0.5) / photo_width}%; top: {100 * share * (y + 0.5) / photo_height}%"
-        texts = legend_texts(self.chosen, self.vmax)
-        title, details = escape(texts["title"]), escape(texts["details"].replace("   ", ", "))
-        assumed = self.exploration.classifier.notes
-        return f"""<h3>{title}: {details}</h3>
-            <div class="cam-look"><div class="cam-heat" style="--ratio: {width / height}" data-share="{share}">
-            <img alt="Evidence for {title}, {details}" decoding="sync"
-                src="{_url("image/jpeg", encode(self.overlay, ".jpg"))}"><i style="{mark}"></i></div>
-            <div>{self._table(y, x)}{_list(filter(None, texts["notes"]))}
-            <details><summary>What is assumed of the model</summary>{_list(assumed)}</details></div></div>"""
-
-    def _table(self, y: int, x: int) -> str:
-        """What the place says of the classes with the most evidence there, and of the chosen ones."""
-        labels, chosen = self.exploration.classifier.labels, [c for c in (self.target, self._rival) if c is not None]
-        values = self.exploration.evidence_at(y, x, chosen)
+    def _evidence_at(self, y: int, x: int) -> list[tuple[str, str, bool]]:
+        """Names, values, and True for what is drawn, of the classes with the most evidence and of the chosen ones."""
+        labels, chosen = self.exploration.classifier.labels, [c for c in (self.target, self.rival) if c is not None]
+        here, values = self.chosen.heat_at(y, x), self.exploration.evidence_at(y, x, chosen)
         shown = {*list(values)[:_TOP], *chosen}
         rows = [(labels[c], f"{value:+.2f}", c == self.target) for c, value in values.items() if c in shown]
-        here = self.chosen.heat_at(y, x)
         if self.evidence != "logit":
             text = _percent(here) if self.evidence == "posterior" else f"{here:+.2f}"
             rows.insert(0, (f"{self.chosen.title}: {self.evidence}", text, True))
-        cells = "".join(
-            f'<tr{" class=chosen" * bold}><th scope="row">{escape(text)}</th><td>{value}</td></tr>'
-            for text, value, bold in rows
-        )
-        caption = f"{'The network saw nothing' if isnan(here) else 'Evidence in logits'} at x {x}, y {y}"
-        return f'<table class="cam-place"><caption>{caption}</caption>{"" if isnan(here) else cells}</table>'
+        return [] if isnan(here) else rows
 
-    def _links(self, name: str | None) -> str:
-        """Links to the overlay and to the numbers of the chosen and of the first classes."""
-        if name is None:
-            return '<p class="cam-files"></p>'
+    def _firsts(self) -> list[dict[str, Any]]:
+        own = self.exploration.classifier.labels == self.known
+        return [
+            {
+                "target": text_of(self.known, first.class_idx) if own else first.label,
+                "label": first.label,
+                "score": f"{first.logit:.2f}" if first.probability is None else _percent(first.probability),
+                "chosen": first.class_idx == self.target,
+            }
+            for first in self.firsts
+        ]
+
+    def draw(self, name: str) -> dict[str, Any]:
+        """The first classes, drawn, and the numbers of the chosen and the first classes, for files of that name."""
+        overlays = (first.overlay(image=self.picture, vmax=self.vmax, max_side=_THUMBNAIL) for first in self.firsts)
+        urls = [_url("image/jpeg", encode(overlay, ".jpg")) for overlay in overlays]
+        model = self.exploration.classifier.name
+        record = {"image": name, "size": self.chosen.frame.photo, "model": model}
         others = [first for first in self.firsts if first.class_idx != self.target]
-        record = {"image": name, "size": self.chosen.frame.photo, "model": self.exploration.classifier.name}
         record |= {"targets": [explanation.to_dict() for explanation in (self.chosen, *others)]}
-        picture = _url("image/jpeg", encode(self.overlay, ".jpg"))
-        numbers = _url("application/json", json.dumps(record, indent=2).encode())
-        stem = escape(f"{Path(name).stem}-class{self.target}")
-        return f"""<p class="cam-files"><a download="{stem}.jpg" href="{picture}">Save picture</a>
-            <a download="{stem}.json" href="{numbers}">Save numbers</a></p>"""
+        return {
+            "firsts": [first | {"overlay": url} for first, url in zip(self._firsts(), urls, strict=True)],
+            "numbers": _url("application/json", json.dumps(record, indent=2).encode()),
+            "stem": re.sub(r"[^\w.-]+", "-", f"{Path(name).stem}-{model}-class{self.target}"),
+        }
 
 
-def _score(explanation: Explanation) -> str:
-    """The probability in percent; the value where the scores are no probabilities."""
-    probability = explanation.probability
-    return f"{explanation.logit:.2f}" if probability is None else _percent(probability)
+def text_of(labels: Sequence[str], class_idx: int) -> str:
+    """What names a class in a control: its label, or its index if the label names no class or another one."""
+    try:
+        return labels[class_idx] if parse_class(labels[class_idx], labels, "Class") == class_idx else str(class_idx)
+    except UsageError:
+        return str(class_idx)
 
 
 def _percent(share: float) -> str:
-    return "&lt; 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
-
-
-def _list(texts: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
-
-
-def to_button(number: int, image: NDArray[np.uint8] | None, content: str, attributes: str) -> str:
-    """A button with an image (H, W, 3) uint8 RGB above its content; app.js sends its number on a click."""
-    source = "" if image is None else f'src="{_url("image/jpeg", encode(image, ".jpg"))}"'
-    return f'<button type="button" data-number="{number}" {attributes}><img alt="" {source}>{content}</button>'
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def _url(kind: str, data: bytes) -> str:
