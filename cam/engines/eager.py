@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from typing import Literal, TypeAlias
 
 import torch
@@ -20,7 +20,7 @@ Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 
 class EagerEngine:
-    """A private copy of a network with hooks that stay; each thread has its own modules, which share the weights.
+    """A private copy of a network with hooks that stay; calls at once have their own modules, which share the weights.
 
     BatchNorm is folded into the convolutions before it, and tensors have their channels last. The network and its
     head are on one device; inputs are (channels, H, W). With a precision below float32 only the layers use it: the
@@ -43,16 +43,20 @@ class EagerEngine:
         inputs = random_inputs(2, input_shape).to(self.device, self.dtype)
         self.network = _fold_batchnorm(eval_copy(network, input_shape).to(self.device), head, inputs)
         self.network = self.network.to(memory_format=torch.channels_last)
-        self._thread = threading.local()
+        self._idle: deque[FeatureHook] = deque()  # of earlier calls
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (N, C) and features (N, K, h, w)."""
         inputs = self.to_device(inputs)
-        hook: FeatureHook | None = getattr(self._thread, "hook", None)
-        if hook is None:
-            self._thread.hook = hook = self.new_hook()
-        with torch.no_grad(), uncompiled():
-            return self.run(hook, inputs)
+        try:
+            hook = self._idle.pop()
+        except IndexError:
+            hook = self.new_hook()
+        try:
+            with torch.no_grad(), uncompiled():
+                return self.run(hook, inputs)
+        finally:
+            self._idle.append(hook)
 
     def to_device(self, inputs: Tensor) -> Tensor:
         """Move inputs to the network's device, channels last."""
@@ -71,7 +75,7 @@ class EagerEngine:
         return head.scales(features, logits)[:, None] * scores + head.bias, features
 
     def new_hook(self) -> FeatureHook:
-        """Copy the modules, which may store results between calls, for one thread; the weights are shared."""
+        """Copy the modules, which may store results during a call; the weights are shared."""
         shared = {id(parameter): parameter for parameter in self.network.parameters()}
         return FeatureHook(copy_network(self.network, shared), self.head.site)
 
