@@ -131,7 +131,7 @@ def contour_lines(
     if not (vmax > 0 and x1 - x0 > 1 and y1 - y0 > 1):
         return []
     ys, xs = _spread_points(y0, y1), _spread_points(x0, x1)
-    share = down[ys] @ (cam / vmax).astype(np.float32) @ across[xs].T
+    share = matmul(down[ys], cam / vmax, across[xs].T)
     least = [0.8 * SUBPIXELS * frame.photo[axis] / frame.resized[axis] * grid.stride[axis] for axis in (0, 1)]
     for level in (CONTOUR, -CONTOUR) if has_negative(colormap) else (CONTOUR,):
         if share.min() < level < share.max():

@@ -119,7 +119,8 @@ def evidence_script(
         cams = evidence.cams()
         cam, bias, maps = cams[top[0]], evidence.bias[top[0]].cpu(), pack_maps(evidence, cams)
     else:
-        cam, bias, maps = some[top[0]].cam, torch.tensor(some[top[0]].base), pack_some(some, evidence.map_logits)
+        cam, bias = some[top[0]].cam, torch.tensor(some[top[0]].base, dtype=torch.float32)
+        maps = pack_some(some, evidence.map_logits)
     (height, width), (x0, y0, x1, y1) = frame.photo, frame.seen
     rows, columns = cell_positions((cam.shape[0], cam.shape[1]), grid, frame)
     positions = {
