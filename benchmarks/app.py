@@ -15,6 +15,7 @@ import time
 from argparse import ArgumentParser
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from playwright.sync_api import sync_playwright
 from tables import spread
@@ -44,8 +45,14 @@ def first_overlays(classifier: Classifier, photos: list[Path], rounds: int) -> l
     from cam.app.page import Page
 
     page = Page({"model": classifier}, Limits(), ReadOptions())
-    choice = {"models": ["model"], "target": "", "rival": "runner-up", "evidence": "logit", "opacity": "0.85"}
-    choice |= {"x": "", "y": ""}
+    choice: dict[str, Any] = {
+        "models": ["model"],
+        "target": "",
+        "rival": "runner-up",
+        "evidence": "logit",
+        "opacity": "0.85",
+    }
+    choice |= {"x": None, "y": None}
     ratios = []
     for number in range(rounds + 1):
         of_page = of_library = 0.0

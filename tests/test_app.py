@@ -22,7 +22,7 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "sevens.png"
 @pytest.fixture(scope="module")
 def view() -> View:
     exploration = cam.explore(cam.load_classifier("digits", device="cpu"), SAMPLE)
-    return View(exploration, exploration.image, 9, None, "logit", 0.5, exploration.classifier.labels)
+    return View("my digits", exploration, exploration.image, 9, None, "logit", 0.5, exploration.classifier.labels)
 
 
 def decode(url: str) -> np.ndarray:
@@ -31,20 +31,20 @@ def decode(url: str) -> np.ndarray:
 
 def test_files_have_the_numbers_and_the_overlay_of_the_library(view):
     drawn, shown = view.draw("sevens of mine.png"), view.to_dict(40, 300)
-    assert drawn["stem"] == "sevens-of-mine-digits-class9"
+    assert drawn["stem"] == "sevens-of-mine-my-digits-class9"
     record = json.loads(base64.b64decode(drawn["numbers"].partition("base64,")[2]))
-    assert (record["image"], record["size"], record["model"]) == ("sevens of mine.png", [288, 400], "digits")
+    assert (record["image"], record["size"], record["model"]) == ("sevens of mine.png", [288, 400], "my digits")
     classes = [9, *(c for c in view.exploration.ranked[:5] if c != 9)]
     expected = cam.explain(view.exploration.classifier, SAMPLE, classes)
     assert record["targets"] == json.loads(json.dumps([one.to_dict() for one in expected]))
     vmax = max(one.vmax for one in expected)
     overlay = expected[0].overlay(legend=True, opacity=0.5, vmax=vmax)
     assert np.abs(decode(shown["overlay"]) - overlay).mean() < 3
-    assert (shown["ratio"], shown["share"]) == (400 / overlay.shape[0], 288 / overlay.shape[0])
+    assert (shown["ratio"], shown["photo_share"]) == (400 / overlay.shape[0], 288 / overlay.shape[0])
     firsts = cam.explain(view.exploration.classifier, SAMPLE, "top5")
-    assert [first["label"] for first in drawn["firsts"]] == [one.label for one in firsts]
+    assert [first["label"] for first in drawn["top_classes"]] == [one.label for one in firsts]
     thumbnail = firsts[1].overlay(vmax=vmax, max_side=240)
-    assert np.abs(decode(drawn["firsts"][1]["overlay"]) - thumbnail).mean() < 3
+    assert np.abs(decode(drawn["top_classes"][1]["overlay"]) - thumbnail).mean() < 3
 
 
 def test_a_place_says_what_its_classes_have_there(view):
@@ -70,6 +70,14 @@ def test_of_another_evidence_its_own_value_is_first(view):
     nowhere = next(c for c in range(10) if posterior.exploration.explain(c, evidence="posterior").heat_at(y, x) < 4e-4)
     first, *_ = replace(posterior, target=nowhere).to_dict(y, x)["evidence"]
     assert first == (f"{nowhere}: posterior", "< 0.1 %", True)
+
+
+def test_a_top_class_that_the_first_model_lacks_cannot_be_chosen(view):
+    listed = replace(view, first_labels=["a", "9", "9", "3"]).draw("a.png")["top_classes"]
+    assert {one["label"]: one["target"] for one in listed} == {
+        one["label"]: one["label"] if one["label"] in ("9", "3") else None for one in listed
+    }
+    assert [one["target"] for one in view.draw("a.png")["top_classes"]] == [one["label"] for one in listed]
 
 
 def test_a_control_names_a_class_by_its_label_unless_it_names_another():

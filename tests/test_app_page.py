@@ -20,7 +20,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import cam
 
@@ -49,7 +49,8 @@ def started(temporary: Path, *options: str) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
+    no_proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}  # nobody listens there
+    environment = {**os.environ, **no_proxy, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "cli.py"), "app", "--device", "cpu", "--port", str(port), *options]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, env=environment, text=True, cwd=temporary, **streams) as process:
@@ -149,7 +150,7 @@ def test_a_click_asks_a_place_and_both_models_answer(page):
     wait_for_files(page, "sevens", 7)
     heat = page.locator(".cam-heat").first
     box = heat.bounding_box()
-    picture = float(heat.get_attribute("data-share")) * box["height"]  # the rest is the legend
+    picture = float(heat.get_attribute("data-photo-share")) * box["height"]  # the rest is the legend
     heat.click(position={"x": 0.75 * box["width"], "y": 0.25 * picture})
     captions = page.locator(".cam-place caption")
     expect(captions.nth(1)).to_have_text(re.compile(r"at x (299|300), y (71|72)$"))
@@ -165,8 +166,14 @@ def test_a_click_asks_a_place_and_both_models_answer(page):
     assert record(page, 1)["targets"][0]["logit"] == pytest.approx(
         cam.explain(other, SAMPLES / "sevens.png", "7").logit, abs=1e-3
     )
-    page.get_by_label("Place: x, pixels").fill("1")
-    expect(captions.first).to_have_text(re.compile(r"at x 1, y"))
+    x = page.get_by_label("Place: x, pixels")
+    x.press("Control+a")
+    x.press("Backspace")
+    page.wait_for_timeout(300)  # a half-typed place asks nothing
+    x.press_sequentially("12")
+    expect(captions.first).to_have_text(re.compile(r"at x 12, y (71|72)$"))
+    x.fill("9999")
+    expect(captions.first).to_have_text(re.compile(r"at x 399, y"))
 
 
 def test_a_rival_makes_it_a_contrast_and_not_with_the_class_itself(page):
@@ -202,9 +209,9 @@ with own_gradio():
     from cam.app.page import Page
     path = str(Path(os.environ["GRADIO_TEMP_DIR"], "a.png"))
     write_image(Path(path), image)
-    values = {"target": "2", "rival": "7", "evidence": "contrast", "opacity": "0.85", "x": "", "y": ""}
+    values = {"target": "2", "rival": "7", "evidence": "contrast", "opacity": "0.85", "x": None, "y": None}
     answer = Page(models, Limits(), ReadOptions()).show({**values, "path": path, "models": ["digits", "other"]})
-    print([view["title"].partition(":")[0] for view in answer["sides"]], answer["values"]["rival"])
+    print([view["title"].partition(":")[0] for view in answer["sides"]], answer["rival"])
 """
 
 
@@ -258,7 +265,73 @@ def test_what_is_typed_replaces_the_class_and_an_unknown_one_is_a_sentence(page)
     assert page.locator(".cam-heat").first.is_visible()
     page.get_by_label("Class", exact=True).fill("2")
     wait_for_files(page, "two-and-six", 2)
-    expect(page.locator("#cam-status")).to_have_text(re.compile("^digits, 2: probability"))
+    expect(page.locator("#cam-status")).to_have_text(re.compile("^digits, 2: probability.* at x [0-9]+, y [0-9]+: 2 "))
+
+
+def delay(page: Page, function: str, seconds: float) -> None:
+    """Let the server answer one of its functions late."""
+
+    def later(route: Route) -> None:
+        if route.request.post_data_json["fn_name"] == function:
+            page.wait_for_timeout(1000 * seconds)
+        route.continue_()
+
+    page.route("**/component_server/**", later)
+
+
+def test_a_late_answer_leaves_what_is_being_typed(page):
+    click_sample(page, "two-and-six")
+    wait_for_files(page, "two-and-six", 2)
+    delay(page, "show", 1)
+    page.locator(".cam-strip button[name='6']").first.click()
+    chosen = page.get_by_label("Class", exact=True)
+    chosen.click()
+    page.keyboard.type("si")
+    wait_for_files(page, "two-and-six", 6)
+    assert chosen.input_value() == "si"
+    page.keyboard.press("Escape")
+    chosen.fill("")
+    page.keyboard.press("Tab")
+    assert chosen.input_value() == "6"
+
+
+def test_files_are_those_of_the_picture_or_none(page):
+    click_sample(page, "two-and-six")
+    wait_for_files(page, "two-and-six", 2)
+    delay(page, "draw", 1)
+    page.locator(".cam-strip button[name='6']").first.click()
+    expect(page.locator(".cam-heat img").first).to_have_attribute("alt", re.compile("Evidence for 6"))
+    assert page.locator(".cam-save-picture").first.get_attribute("href") is None
+    expect(page.locator(".cam-strip button[name='6']").first).to_have_attribute("aria-pressed", "true")
+    wait_for_files(page, "two-and-six", 6)
+    source = page.locator(".cam-heat img").first.get_attribute("src")
+    assert page.locator(".cam-save-picture").first.get_attribute("href") == source
+
+
+def test_a_choice_without_an_answer_can_be_made_again(page):
+    click_sample(page, "two-and-six")
+    wait_for_files(page, "two-and-six", 2)
+    page.route("**/component_server/**", lambda route: route.abort())
+    button = page.locator(".cam-strip button[name='6']").first
+    button.focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#cam-status")).to_contain_text("gave no answer")
+    page.unroute("**/component_server/**")
+    page.keyboard.press("Space")  # the focus stays
+    wait_for_files(page, "two-and-six", 6)
+    assert button.evaluate("(button) => button === document.activeElement")
+
+
+def test_two_models_are_two(page):
+    models = page.locator("select[name=model]"), page.locator("select[name=second]")
+    click_sample(page, "five")
+    wait_for_files(page, "five", 5)
+    models[0].select_option("position-gap")
+    assert [model.input_value() for model in models] == ["position-gap", "digits"]
+    expect(page.locator(".cam-side h2")).to_have_text(["position-gap", "digits"])
+    models[1].select_option("position-gap")
+    assert models[1].input_value() == ""
+    expect(page.locator(".cam-side").nth(1)).to_be_hidden()
 
 
 def test_users_at_once_see_their_own_pictures(browser, server, requested):

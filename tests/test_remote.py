@@ -15,7 +15,7 @@ import pytest
 from runs import DIGITS, NAMES, SAMPLES, CutError, assert_same_results, cut_after, explain_into, lines
 
 from cam.classifiers.load import load_classifier
-from cam.errors import ImageError, OutputError, UsageError
+from cam.errors import ImageError, OutputError, UsageError, hide_passwords
 from cam.files import open_whole, write_whole
 from cam.images.content import read_content
 from cam.images.find import check_output, find_pictures
@@ -77,6 +77,11 @@ def test_an_address_is_shown_without_its_password(text, shown):
         repr(str(Path(shown)))
     )  # an option that takes files only
     assert os.fspath(pickle.loads(pickle.dumps(address))) == text
+
+
+@pytest.mark.parametrize("text", ["x" * 10**6, "s3:/a:" * 10**5, "ab:/" * 10**5])
+def test_long_texts_are_searched_for_passwords_in_a_moment(text):
+    assert hide_passwords(text) == text  # with a time like the square of the length this would take an hour
 
 
 def test_no_password_is_written_or_printed(run, memory, tmp_path):

@@ -30,11 +30,13 @@ _HERE = Path(__file__).parent
 _DIGITS = next(folder for folder in (_HERE.parent / "samples", _HERE.parents[1] / "samples") if folder.is_dir())
 _FONTS: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none of the internet
 STYLE: dict[str, Any] = {
-    "theme": gr.themes.Default(primary_hue="orange", neutral_hue="slate", **_FONTS),
+    "theme": gr.themes.Default(primary_hue="orange", neutral_hue="slate", **_FONTS).set(
+        body_text_color_subdued="*neutral_500"  # the default is too faint to read
+    ),
     "css_paths": _HERE / "app.css",
 }
 _SIDE = 1280  # longer side of the pictures shown, pixels
-_KEPT = 16  # pictures in memory
+_CACHED = 16  # pictures in memory
 _RADIO = '<label><input type="radio" name="evidence" value="{0}"> {0}</label>'
 _SAMPLE = '<button type="button" data-sample="{0.name}" aria-label="Sample {0.stem}"><img alt="" src="{1}"></button>'
 
@@ -44,7 +46,7 @@ class Page:
 
     def __init__(self, classifiers: Mapping[str, Classifier], limits: Limits, options: ReadOptions) -> None:
         self._classifiers, self._limits, self._options = classifiers, limits, options
-        self._picture, self._explored = lru_cache(_KEPT)(self._read), lru_cache(_KEPT)(self._explore)
+        self._picture, self._explored = lru_cache(_CACHED)(self._read), lru_cache(_CACHED)(self._explore)
         has_digits = any({*"0123456789"} <= {*classifier.labels} for classifier in classifiers.values())
         samples = sorted(_DIGITS.glob("*.png") if has_digits else (_HERE / "photos").iterdir())
 
@@ -67,22 +69,26 @@ class Page:
             ) as page:
                 sources: Any = ["upload", "clipboard", "webcam"]
                 picture = gr.Image(label="Picture", sources=sources, height=230, buttons=[], elem_id="cam-picture")
-            picture.change(None, picture, None, js="(file) => camTake(file)")
-            page.give(None, None, picture, js="() => camGiven")
+            picture.change(None, picture, None, js="(file) => camPictureChanged(file)")
+            page.picture(None, None, picture, js="() => camPicture")
 
     def show(self, choice: Mapping[str, Any]) -> dict[str, Any]:
         """What the page shows of a choice, and what the controls then say; "error" if there is nothing to show."""
         try:
-            views = self._views(choice)
-            y, x = (int(choice["y"]), int(choice["x"])) if choice["y"] and choice["x"] else views[0].chosen.peak
-            sides = [view.to_dict(y, x) for view in views]
+            first, *others = self._views(choice)
+            (y, x), (height, width) = first.chosen.peak, first.chosen.frame.photo
+            if None not in (choice["y"], choice["x"]):
+                y, x = int(min(max(choice["y"], 0), height - 1)), int(min(max(choice["x"], 0), width - 1))
+            sides = [view.to_dict(y, x) for view in (first, *others)]
         except CamError as error:
             return {"error": str(error).replace(f"{Path(choice['path']).parent}/", "")}
-        first, labels = views[0], views[0].known
-        rival = "runner-up" if first.rival is None else text_of(labels, first.rival)
-        values = {"target": text_of(labels, first.target), "rival": rival, "y": y, "x": x}
-        classes = [] if choice["target"] else [labels[c] for c in first.exploration.ranked]
-        return {"sides": sides, "values": values, "classes": classes}
+        labels = first.first_labels
+        return {
+            "sides": sides,
+            "target": text_of(labels, first.target),
+            "rival": "runner-up" if first.rival is None else text_of(labels, first.rival),
+            "labels": [] if choice["target"] else [labels[c] for c in first.exploration.ranked],
+        }
 
     def draw(self, choice: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What the page need not wait for."""
@@ -95,16 +101,17 @@ class Page:
             exploration = self._explored(choice["path"], model)
             labels = exploration.classifier.labels
             if views:
-                known, pair = views[0].known, (views[0].target, views[0].rival)
-                target, rival = (labels.index(known[c]) if c is not None and known[c] in labels else None for c in pair)
+                first_labels, pair = views[0].first_labels, (views[0].target, views[0].rival)
+                names = (None if c is None else first_labels[c] for c in pair)
+                target, rival = (labels.index(name) if name in labels else None for name in names)
             else:
-                known = labels
+                first_labels = labels
                 target = parse_class(choice["target"], labels, "Class") if choice["target"] else None
                 rival = None if choice["rival"] == "runner-up" else parse_class(choice["rival"], labels, "Rival")
             target = exploration.ranked[0] if target is None else target
             rival = None if rival == target or choice["evidence"] != "contrast" else rival
-            picture, opacity = self._picture(choice["path"])[1], float(choice["opacity"])
-            views.append(View(exploration, picture, target, rival, choice["evidence"], opacity, known))
+            look = choice["evidence"], float(choice["opacity"])
+            views.append(View(model, exploration, self._picture(choice["path"])[1], target, rival, *look, first_labels))
         return views
 
     def _read(self, path: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

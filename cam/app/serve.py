@@ -31,6 +31,8 @@ def serve(
     from cam.app.page import STYLE, Page
 
     blocks = Page(classifiers, limits, options).blocks
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own server whether it has started
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", host]))
     try:
         _, address, _ = blocks.launch(
             server_name=host,

@@ -31,13 +31,14 @@ _THUMBNAIL = 240  # longer side of the first classes, pixels
 class View:
     """One class of a picture under one model, shown with the first ones."""
 
+    model: str  # what it is called
     exploration: Exploration
     picture: NDArray[np.uint8]  # to draw on, (H, W, 3)
     target: int
     rival: int | None  # the other class of a contrast; None for the runner-up
     evidence: Evidence
     opacity: float
-    known: Sequence[str]  # the labels of the first model, whose class is chosen
+    first_labels: Sequence[str]  # those of the first model, whose class is chosen
 
     @cached_property
     def chosen(self) -> Explanation:
@@ -45,7 +46,7 @@ class View:
         return self._explain([self.target])[0]
 
     @cached_property
-    def firsts(self) -> list[Explanation]:
+    def top_classes(self) -> list[Explanation]:
         """The explanations of the classes with the largest logits, without the rival."""
         return self._explain([c for c in self.exploration.ranked[: _TOP + 1] if c != self.rival][:_TOP])
 
@@ -55,27 +56,25 @@ class View:
     @cached_property
     def vmax(self) -> float:
         """The end of the color scale: the largest evidence of the first classes and the chosen one."""
-        return max(explanation.vmax for explanation in (self.chosen, *self.firsts))
+        return max(explanation.vmax for explanation in (self.chosen, *self.top_classes))
 
     def to_dict(self, y: int, x: int) -> dict[str, Any]:
         """The overlay with its texts, and the numbers at a pixel of the photograph."""
         overlay = self.chosen.overlay(image=self.picture, vmax=self.vmax, opacity=self.opacity, legend=True)
         (height, width), texts = overlay.shape[:2], legend_texts(self.chosen, self.vmax)
+        photo_height = width * len(self.picture) / self.picture.shape[1]
         return {
-            "model": self.exploration.classifier.name,
+            "model": self.model,
             "title": f"{texts['title']}: {texts['details'].replace('   ', ', ')}",
             "notes": list(filter(None, texts["notes"])),
             "assumed": self.exploration.classifier.notes,
             "overlay": _url("image/jpeg", encode(overlay, ".jpg")),
             "ratio": width / height,
-            "share": width
-            / height
-            * len(self.picture)
-            / self.picture.shape[1],  # of the height; the rest is the legend
+            "photo_share": photo_height / height,  # the rest is the legend
             "photo": self.chosen.frame.photo,
             "place": (y, x),
             "evidence": self._evidence_at(y, x),
-            "firsts": self._firsts(),
+            "top_classes": self._list_top_classes(),
         }
 
     def _evidence_at(self, y: int, x: int) -> list[tuple[str, str, bool]]:
@@ -89,30 +88,27 @@ class View:
             rows.insert(0, (f"{self.chosen.title}: {self.evidence}", text, True))
         return [] if isnan(here) else rows
 
-    def _firsts(self) -> list[dict[str, Any]]:
-        own = self.exploration.classifier.labels == self.known
-        return [
-            {
-                "target": text_of(self.known, first.class_idx) if own else first.label,
-                "label": first.label,
-                "score": f"{first.logit:.2f}" if first.probability is None else _percent(first.probability),
-                "chosen": first.class_idx == self.target,
-            }
-            for first in self.firsts
-        ]
+    def _list_top_classes(self) -> list[dict[str, Any]]:
+        labels, first_labels = self.exploration.classifier.labels, self.first_labels
+        listed = []
+        for top in self.top_classes:
+            label, score = top.label, f"{top.logit:.2f}" if top.probability is None else _percent(top.probability)
+            target = text_of(labels, top.class_idx) if labels == first_labels else label
+            one = {"name": str(top.class_idx), "label": label, "score": score, "chosen": top.class_idx == self.target}
+            listed.append(one | {"target": target if label in first_labels else None})  # else it cannot be chosen
+        return listed
 
     def draw(self, name: str) -> dict[str, Any]:
         """The first classes, drawn, and the numbers of the chosen and the first classes, for files of that name."""
-        overlays = (first.overlay(image=self.picture, vmax=self.vmax, max_side=_THUMBNAIL) for first in self.firsts)
+        overlays = (top.overlay(image=self.picture, vmax=self.vmax, max_side=_THUMBNAIL) for top in self.top_classes)
         urls = [_url("image/jpeg", encode(overlay, ".jpg")) for overlay in overlays]
-        model = self.exploration.classifier.name
-        record = {"image": name, "size": self.chosen.frame.photo, "model": model}
-        others = [first for first in self.firsts if first.class_idx != self.target]
+        record = {"image": name, "size": self.chosen.frame.photo, "model": self.model}
+        others = [top for top in self.top_classes if top.class_idx != self.target]
         record |= {"targets": [explanation.to_dict() for explanation in (self.chosen, *others)]}
         return {
-            "firsts": [first | {"overlay": url} for first, url in zip(self._firsts(), urls, strict=True)],
+            "top_classes": [top | {"overlay": url} for top, url in zip(self._list_top_classes(), urls, strict=True)],
             "numbers": _url("application/json", json.dumps(record, indent=2).encode()),
-            "stem": re.sub(r"[^\w.-]+", "-", f"{Path(name).stem}-{model}-class{self.target}"),
+            "stem": re.sub(r"[^\w.-]+", "-", f"{Path(name).stem}-{self.model}-class{self.target}"),
         }
 
 
