@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
-import os
 import re
 import shutil
 import signal
@@ -12,20 +10,28 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 import pytest
+from app_browser import (
+    ROOT,
+    Server,
+    click_sample,
+    delay,
+    first_classes,
+    opened,
+    record,
+    started,
+    upload,
+    wait_for_files,
+)
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 import cam
 
 pytest.importorskip("gradio", reason="pip install 'gapcam[app]'")
-ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
 
 _GIVE = """([data, kind, place]) => {
@@ -35,31 +41,6 @@ _GIVE = """([data, kind, place]) => {
     const event = kind === "drop" ? new DragEvent(kind, settings) : new ClipboardEvent(kind, settings);
     document.querySelector(place).dispatchEvent(event);
 }"""
-
-
-class Server(NamedTuple):
-    address: str
-    temporary: Path  # the folder of all its temporary files
-    process: subprocess.Popen[str]
-
-
-@contextmanager
-def started(temporary: Path, *options: str) -> Iterator[Server]:
-    """Run cam app on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    no_proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}  # nobody listens there
-    environment = {**os.environ, **no_proxy, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "cli.py"), "app", "--device", "cpu", "--port", str(port), *options]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, env=environment, text=True, cwd=temporary, **streams) as process:
-        try:
-            lines = iter(process.stdout.readline, "")
-            address = next(match[1] for line in lines if (match := re.match(r"Open (\S+) in a browser", line)))
-            yield Server(address, temporary, process)
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -79,41 +60,6 @@ def requested() -> list[str]:
 def page(browser: Browser, server: Server, requested: list[str]) -> Iterator[Page]:
     with opened(browser, server, requested) as shown:
         yield shown
-
-
-@contextmanager
-def opened(browser: Browser, server: Server, requested: list[str]) -> Iterator[Page]:
-    with browser.new_context(viewport={"width": 1400, "height": 900}, service_workers="block") as window:
-        page = window.new_page()
-        page.on("request", lambda request: requested.append(request.url))
-        page.on("websocket", lambda websocket: requested.append(websocket.url))
-        page.goto(server.address)
-        expect(page.locator("p[role=status]")).to_contain_text("click a sample")
-        yield page
-
-
-def click_sample(page: Page, name: str) -> None:
-    page.get_by_role("button", name=f"Sample {name}", exact=True).click()
-
-
-def upload(page: Page, file: Path) -> None:
-    page.locator("input[type=file]").first.set_input_files(file)
-
-
-def first_classes(page: Page, side: int = 0) -> list[str]:
-    return [
-        text.split("\n")[0]
-        for text in page.locator(".cam-side").nth(side).locator(".cam-strip button").all_inner_texts()
-    ]
-
-
-def record(page: Page, side: int = 0) -> dict:
-    link = page.locator(".cam-side").nth(side).get_by_text("Save numbers").get_attribute("href")
-    return json.loads(base64.b64decode(link.partition("base64,")[2]))
-
-
-def wait_for_files(page: Page, name: str, class_idx: int) -> None:
-    expect(page.locator(".cam-save-picture").first).to_have_attribute("download", f"{name}-digits-class{class_idx}.jpg")
 
 
 def test_the_first_click_shows_something_and_no_request_leaves_the_computer(page, server, requested):
@@ -266,17 +212,6 @@ def test_what_is_typed_replaces_the_class_and_an_unknown_one_is_a_sentence(page)
     page.get_by_label("Class", exact=True).fill("2")
     wait_for_files(page, "two-and-six", 2)
     expect(page.locator("#cam-status")).to_have_text(re.compile("^digits, 2: probability.* at x [0-9]+, y [0-9]+: 2 "))
-
-
-def delay(page: Page, function: str, seconds: float) -> None:
-    """Let the server answer one of its functions late."""
-
-    def later(route: Route) -> None:
-        if route.request.post_data_json["fn_name"] == function:
-            page.wait_for_timeout(1000 * seconds)
-        route.continue_()
-
-    page.route("**/component_server/**", later)
 
 
 def test_a_late_answer_leaves_what_is_being_typed(page):
