@@ -74,7 +74,7 @@ def changes(classifier: Classifier, photo: Path, rounds: int) -> list[float]:
         serve({"model": classifier}, "127.0.0.1", 7871, Limits(), ReadOptions()) as address,
         sync_playwright() as chrome,
     ):
-        browser = chrome.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = chrome.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(address)
         page.locator("input[type=file]").first.set_input_files(photo)

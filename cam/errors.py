@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 # One slash is left where an address was taken for a path. Secrets of S3 may have a slash in them. The lengths are
-# limited, and a scheme begins at the beginning of a word, so that the time does not grow with the square of the text.
+# limited, so that the time does not grow with the square of the text's.
 _PASSWORD = re.compile(
-    r"""(?<![\w+.-])(?:(s3a?:/{1,2}[^/@:\s]{0,500}:)[^@\s"']{1,500}@"""
-    r"""|([a-z][\w+.-]{1,50}:/{1,2}[^/@:\s]{0,500}:)[^/@\s"']{1,500}@)""",
+    r"""(s3a?:/{1,2}[^/@:\s]{0,500}:)[^@\s"']{1,4000}@|([a-z][\w+.-]{1,50}:/{1,2}[^/@:\s]{0,500}:)[^/@\s"']{1,4000}@""",
     re.IGNORECASE,
 )
 

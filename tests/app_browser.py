@@ -31,8 +31,8 @@ def started(temporary: Path, *options: str) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    no_proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}  # nobody listens there
-    environment = {**os.environ, **no_proxy, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
+    dead_proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}  # nobody listens there
+    environment = {**os.environ, **dead_proxy, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "cli.py"), "app", "--device", "cpu", "--port", str(port), *options]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, env=environment, text=True, cwd=temporary, **streams) as process:

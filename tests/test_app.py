@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 import cam
-from cam.app.view import View, text_of
+from cam.app.view import View, names_of
+from cam.explanations.options import parse_class
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "sevens.png"
 
@@ -73,16 +74,18 @@ def test_of_another_evidence_its_own_value_is_first(view):
 
 
 def test_a_top_class_that_the_first_model_lacks_cannot_be_chosen(view):
-    listed = replace(view, first_labels=["a", "9", "9", "3"]).draw("a.png")["top_classes"]
-    assert {one["label"]: one["target"] for one in listed} == {
-        one["label"]: one["label"] if one["label"] in ("9", "3") else None for one in listed
-    }
-    assert [one["target"] for one in view.draw("a.png")["top_classes"]] == [one["label"] for one in listed]
+    labels = [one.label for one in view.top_classes]
+    listed = replace(view, first_labels=(labels[0], "a", labels[2], labels[2])).draw("a.png")["top_classes"]
+    assert [one["label"] for one in listed] == labels
+    assert [one["target"] for one in listed] == ["0" if labels[0] != "0" else labels[0], None, "2", None, None]
+    assert [one["target"] for one in view.draw("a.png")["top_classes"]] == labels
 
 
 def test_a_control_names_a_class_by_its_label_unless_it_names_another():
-    labels = ["crane", "cat", "crane", "1", "top5"]
-    assert [text_of(labels, class_idx) for class_idx in range(5)] == ["0", "cat", "2", "3", "4"]
+    labels = "crane", "cat", "Crane", "1", "top5", "5", "tench, Tinca tinca"
+    names = names_of(labels)
+    assert names == ("0", "cat", "2", "3", "4", "5", "tench, Tinca tinca")
+    assert [parse_class(name, labels, "Class") for name in names] == list(range(7))
 
 
 def test_the_command_says_what_is_missing(run, monkeypatch):

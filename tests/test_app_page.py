@@ -257,6 +257,19 @@ def test_a_choice_without_an_answer_can_be_made_again(page):
     assert button.evaluate("(button) => button === document.activeElement")
 
 
+def test_another_model_begins_anew_whatever_is_clicked_meanwhile(page):
+    click_sample(page, "two-and-six")
+    wait_for_files(page, "two-and-six", 2)
+    delay(page, "show", 1)
+    page.locator(".cam-strip button[name='6']").first.click()
+    page.locator("select[name=model]").select_option("position-gap")
+    expect(page.locator("#cam-status")).to_have_text("Running the network")
+    expect(page.locator(".cam-side h2")).to_have_text(["position-gap", "digits"])
+    predicted = cam.explain(cam.load_classifier("position-gap", device="cpu"), SAMPLES / "two-and-six.png")
+    expect(page.get_by_label("Class", exact=True)).to_have_value(predicted.label)
+    assert page.locator("#cam-classes option").count() == 10
+
+
 def test_two_models_are_two(page):
     models = page.locator("select[name=model]"), page.locator("select[name=second]")
     click_sample(page, "five")

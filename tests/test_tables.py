@@ -217,7 +217,7 @@ def test_wrong_tables_are_errors_before_the_work(run, tmp_path, monkeypatch):
     (tmp_path / "labels.csv").write_text("five.png,5\n")
     arguments = "explain", SAMPLES / "five.png", *DIGITS, "-o", tmp_path / "out"
     result = run(*arguments, "--truth", tmp_path / "labels.csv", "--csv", tmp_path / "labels.csv")
-    assert (result.exit_code, "is read by this command. Give the table another name." in result.stderr) == (2, True)
+    assert (result.exit_code, "is given twice. Give the table another name." in result.stderr) == (2, True)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = run(*arguments, "--parquet", tmp_path / "a.parquet")
     assert result.exit_code == 1

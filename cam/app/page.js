@@ -23,9 +23,15 @@ function setClasses(target, rival) {
 function setPlace(x, y) {
   [fields.x.value, fields.y.value] = [x, y];
 }
-function reset() {
+function startAnew() {
   setClasses("", "runner-up");
+  lastClasses = { ...classes };
   setPlace("", "");
+  for (const side of sides) {
+    side.hidden = true;
+    side.querySelector(".cam-strip").replaceChildren();
+  }
+  announce(path ? "Running the network" : hint, "hint");
 }
 
 function choice() {
@@ -85,6 +91,11 @@ async function show() {
   const failed = "cam app gave no answer. If it still runs, its terminal says why.";
   const answer = (await server.show(chosen)) ?? { error: failed };
   isBusy = false;
+  if (answer.names?.length) {
+    const options = () => answer.names.map((name) => new Option(name, name));
+    find("#cam-classes").replaceChildren(...options());
+    find("#cam-rivals").replaceChildren(new Option("runner-up", "runner-up"), ...options());
+  }
   if (JSON.stringify(choice()) !== text) return show();
   if (answer.error) {
     shown = ""; // so that it can be tried again
@@ -98,11 +109,6 @@ async function show() {
     showTopClasses(side, answer.sides[number].top_classes);
   });
   announce(answer.sides.map(describe).join("; "), "said");
-  if (answer.labels.length) {
-    const options = () => answer.labels.map((label) => new Option(label, label));
-    find("#cam-classes").replaceChildren(...options());
-    find("#cam-rivals").replaceChildren(new Option("runner-up", "runner-up"), ...options());
-  }
   setClasses(answer.target, answer.rival);
   lastClasses = { ...classes };
   const [y, x] = answer.sides[0].place;
@@ -120,13 +126,7 @@ const describe = ({ model, title, place: [y, x], evidence: [[name, value] = ["no
 // A picture from anywhere becomes that of Gradio's component, which tells of each change.
 window.camPictureChanged = (file) => {
   path = file?.path ?? "";
-  reset();
-  lastClasses = { ...classes };
-  for (const side of sides) {
-    side.hidden = true;
-    side.querySelector(".cam-strip").replaceChildren();
-  }
-  announce(path ? "Running the network" : hint, "hint");
+  startAnew();
   show();
 };
 async function sendPicture(file) {
@@ -172,7 +172,7 @@ function choose(field) {
   if (field === fields.rival && classes.rival !== "runner-up") fields.evidence.value = "contrast";
   if (field === fields.model && field.value !== model) {
     if (fields.second.value === field.value) fields.second.value = model;
-    reset();
+    startAnew();
   }
   model = fields.model.value;
   if (fields.second.value === model) fields.second.value = "";
@@ -184,6 +184,6 @@ for (const list of lists) { // what is typed replaces the text, and filters all 
   list.addEventListener("click", empty);
   list.addEventListener("blur", () => (list.value = classes[list.name]));
 }
-reset();
+startAnew();
 fields.second.value = fields.model.options[1]?.value ?? "";
 fields.evidence.value = "logit";

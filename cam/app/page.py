@@ -14,7 +14,7 @@ import numpy as np
 from gradio.utils import get_upload_folder, is_in_or_equal
 from numpy.typing import NDArray
 
-from cam.app.view import View, text_of
+from cam.app.view import View, names_of
 from cam.classifiers.classifier import Classifier
 from cam.errors import CamError, ImageError
 from cam.explanations.compute import to_draw_on
@@ -36,7 +36,7 @@ STYLE: dict[str, Any] = {
     "css_paths": _HERE / "app.css",
 }
 _SIDE = 1280  # longer side of the pictures shown, pixels
-_CACHED = 16  # pictures in memory
+_CACHED = 8  # pictures in memory
 _RADIO = '<label><input type="radio" name="evidence" value="{0}"> {0}</label>'
 _SAMPLE = '<button type="button" data-sample="{0.name}" aria-label="Sample {0.stem}"><img alt="" src="{1}"></button>'
 
@@ -50,6 +50,7 @@ class Page:
         has_digits = any({*"0123456789"} <= {*classifier.labels} for classifier in classifiers.values())
         samples = sorted(_DIGITS.glob("*.png") if has_digits else (_HERE / "photos").iterdir())
 
+        # Gradio marks the functions that the page may call, and methods cannot be marked.
         def show(choice: Mapping[str, Any]) -> dict[str, Any]:
             return self.show(choice)
 
@@ -82,12 +83,12 @@ class Page:
             sides = [view.to_dict(y, x) for view in (first, *others)]
         except CamError as error:
             return {"error": str(error).replace(f"{Path(choice['path']).parent}/", "")}
-        labels = first.first_labels
+        names = names_of(first.first_labels)
         return {
             "sides": sides,
-            "target": text_of(labels, first.target),
-            "rival": "runner-up" if first.rival is None else text_of(labels, first.rival),
-            "labels": [] if choice["target"] else [labels[c] for c in first.exploration.ranked],
+            "target": names[first.target],
+            "rival": "runner-up" if first.rival is None else names[first.rival],
+            "names": [] if choice["target"] else [names[c] for c in first.exploration.ranked],
         }
 
     def draw(self, choice: Mapping[str, Any]) -> list[dict[str, Any]]:

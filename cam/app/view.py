@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cam.errors import UsageError
 from cam.explanations.explanation import Explanation
 from cam.explanations.explore import Exploration
-from cam.explanations.options import parse_class
 from cam.explanations.texts import legend_texts
 from cam.images.io import encode
 from cam.maps.evidence import Evidence
@@ -38,7 +36,7 @@ class View:
     rival: int | None  # the other class of a contrast; None for the runner-up
     evidence: Evidence
     opacity: float
-    first_labels: Sequence[str]  # those of the first model, whose class is chosen
+    first_labels: tuple[str, ...]  # those of the first model, whose class is chosen
 
     @cached_property
     def chosen(self) -> Explanation:
@@ -89,13 +87,16 @@ class View:
         return [] if isnan(here) else rows
 
     def _list_top_classes(self) -> list[dict[str, Any]]:
+        """What to write on each, and the `target` that chooses it; None for one that the first model does not have."""
         labels, first_labels = self.exploration.classifier.labels, self.first_labels
         listed = []
         for top in self.top_classes:
             label, score = top.label, f"{top.logit:.2f}" if top.probability is None else _percent(top.probability)
-            target = text_of(labels, top.class_idx) if labels == first_labels else label
+            same = top.class_idx if labels == first_labels else None
+            if same is None and label in first_labels:
+                same = first_labels.index(label)
             one = {"name": str(top.class_idx), "label": label, "score": score, "chosen": top.class_idx == self.target}
-            listed.append(one | {"target": target if label in first_labels else None})  # else it cannot be chosen
+            listed.append(one | {"target": None if same is None else names_of(first_labels)[same]})
         return listed
 
     def draw(self, name: str) -> dict[str, Any]:
@@ -112,12 +113,15 @@ class View:
         }
 
 
-def text_of(labels: Sequence[str], class_idx: int) -> str:
-    """What names a class in a control: its label, or its index if the label names no class or another one."""
-    try:
-        return labels[class_idx] if parse_class(labels[class_idx], labels, "Class") == class_idx else str(class_idx)
-    except UsageError:
-        return str(class_idx)
+@lru_cache
+def names_of(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """What names each class in a control: its label, or its index if the label names no class or another one."""
+    counts = Counter(label.casefold() for label in labels)
+    names = []
+    for class_idx, label in enumerate(labels):
+        is_plain = counts[label.casefold()] == 1 and not re.fullmatch(r"\s*(top|-)?[0-9]+\s*", label, re.IGNORECASE)
+        names.append(label if is_plain or label == str(class_idx) else str(class_idx))
+    return tuple(names)
 
 
 def _percent(share: float) -> str:

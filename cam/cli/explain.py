@@ -191,9 +191,10 @@ def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Cou
         if text.endswith((".txt", ".csv", ".tsv")):
             name = hide_passwords(text)
             raise click.UsageError(f"INPUT {name!r} is not an image. For a list of images, write --list {name}.")
+    files = [str(options[name]) for name in ("csv", "parquet", "truth", "list_")]
     for table in filter(None, (options["csv"], options["parquet"])):
-        if str(table) in (options["truth"], options["list_"]):
-            raise click.UsageError(f"{str(table)!r} is read by this command. Give the table another name.")
+        if files.count(str(table)) > 1:
+            raise click.UsageError(f"{str(table)!r} is given twice. Give the table another name.")
     for place in (options["out"], options["csv"], options["parquet"]):
         if isinstance(place, Address):
             place.check()

@@ -71,7 +71,7 @@ def operation_name(func: Callable[..., Any]) -> str:
 class FeatureHook(TorchFunctionMode):
     """Hooks on the layer of a site that return the features with the logits, for a network in evaluation mode.
 
-    While the layer runs, every call is seen. A hook serves one thread.
+    While the layer runs, every call is seen. A hook serves one call at a time.
     """
 
     def __init__(self, network: nn.Module, site: Site) -> None:

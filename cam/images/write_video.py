@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,7 +30,6 @@ _ENCODERS = {
     ".mov": ("mov", *_H264),
     ".webp": ("webp", "libwebp_anim", "bgra", {"quality": "80"}),
 }
-_CORES_A_THREAD = 4  # encoding takes less than a quarter of a frame's time; one thread takes a tenth less than two
 _LONGEST_SIDE = 16383  # of WebP, and nearly of H.264
 # As OpenCV converts, in a third of FFmpeg's time: the matrix of BT.601, limited range; the primaries of sRGB.
 _COLORS = {"colorspace": 6, "color_range": 1, "color_primaries": 1, "color_trc": 1}
@@ -145,7 +143,13 @@ def _sounds(suffix: str) -> frozenset[str]:
         return frozenset(container.supported_codecs)
 
 
-def write_video(file: BinaryIO, kind: VideoFormat, frames: Iterator[av.VideoFrame], sound: Sound | None = None) -> None:
+def write_video(
+    file: BinaryIO,
+    kind: VideoFormat,
+    frames: Iterator[av.VideoFrame],
+    sound: Sound | None = None,
+    threads: int = 1,
+) -> None:
     """Write frames of one size, from `VideoFormat.frame`, one after the other.
 
     The packets of the sound are copied, not encoded again, each next to the frames of its time.
@@ -156,20 +160,21 @@ def write_video(file: BinaryIO, kind: VideoFormat, frames: Iterator[av.VideoFram
     import av
 
     try:
-        _write(file, kind, frames, sound)
+        _write(file, kind, frames, sound, threads)
     except av.FFmpegError as error:
         problem = f"the frames and their sound cannot be written as {kind.suffix} ({error.strerror})"
         raise OutputError(problem, "Convert the clip to MP4 with H.264 and AAC first") from error
 
 
-def _write(file: BinaryIO, kind: VideoFormat, frames: Iterator[av.VideoFrame], sound: Sound | None) -> None:
+def _write(
+    file: BinaryIO, kind: VideoFormat, frames: Iterator[av.VideoFrame], sound: Sound | None, threads: int
+) -> None:
     import av
 
     name, encoder, pixels, options = _ENCODERS[kind.suffix]
     first = next(frames)
     with av.open(file, "w", format=name, options={"loop": "0"} if kind.suffix == ".webp" else {}) as out:
-        threads = str(-(-(os.cpu_count() or 1) // _CORES_A_THREAD))
-        stream: Any = out.add_stream(encoder, rate=kind.rate, options={**options, "threads": threads})
+        stream: Any = out.add_stream(encoder, rate=kind.rate, options={**options, "threads": str(threads)})
         stream.width, stream.height, stream.pix_fmt = first.width, first.height, pixels
         context = stream.codec_context
         context.time_base = kind.time_base

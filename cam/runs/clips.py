@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import pickle
 from array import array
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -48,6 +49,7 @@ _LIKELY = 5  # classes whose maps are kept of each frame: they cost an exact hea
 _BATCH_PIXELS = 2**23  # of the frames that a worker has in hand
 _PLOT_SIZE, _PLOT_LETTER = (420, 900), 15  # pixels, of the file with the plot of logits
 _PLOT_LETTERS = 8  # height of the plot below the video
+_WORKERS_PER_ENCODER_THREAD = 4  # encoding takes less than a quarter of the time of a frame
 _NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 _COLUMNS = "time", "class_idx", "label", "probability", "logit", "peak_y", "peak_x"
 Item = TypeVar("Item")
@@ -294,7 +296,8 @@ class _ClipRun:
                 sound = Sound(file, clip.origin + clips.start if clips.start else 0.0, end)
             drawn = stack.enter_context(closing(self._drawn(track, kind)))
             out = stack.enter_context(open_whole(self.folder.out / f"{stem}{kind.suffix}", self.folder.unfinished))
-            write_video(out, kind, _pictures(drawn, rows), sound)
+            threads = math.ceil(self.workers / _WORKERS_PER_ENCODER_THREAD)
+            write_video(out, kind, _pictures(drawn, rows), sound, threads)
         return f"{stem}{kind.suffix}"
 
     def _drawn(self, track: _Track, kind: VideoFormat | None) -> Generator[tuple[Any, list[Any]]]:

@@ -24,10 +24,14 @@ def check_settings(folder: RunFolder, run_info: Mapping[str, Any]) -> None:
         if "settings" not in earlier:
             problem = f"{str(run.manifest)!r} was not written by this version: {run.run_file.name} has no settings"
             raise UsageError(problem, "Move it away, add --overwrite, or choose another folder")
-        if earlier["settings"] != run_info["settings"]:
+        if earlier["settings"] != run_info["settings"] and _has_results(run):
             difference = first_difference(earlier, run_info)
             problem = f"{str(folder.out)!r} holds results with other settings ({difference})"
             raise UsageError(problem, "Add --overwrite, or choose another folder")
+
+
+def _has_results(folder: RunFolder) -> bool:
+    return any(record["status"] == "ok" for record in read_records(folder.manifest))
 
 
 def keep_done(
