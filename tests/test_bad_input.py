@@ -42,8 +42,8 @@ def test_an_output_folder_that_may_not_be_entered(run, tmp_path):
         (["--mean", "nan,0,0"], 2, ["nan"]),
         (["--std", "0,0,0"], 2, ["(0.0, 0.0, 0.0)"]),
         (["--opacity", "nan"], 2, ["nan"]),
-        (["--target", "12"], 2, ["from 0 to 9, got 12"]),
-        (["--target", "-1"], 2, ["from 0 to 9, got -1"]),
+        (["--target", "12"], 2, ["--target must be from 0 to 9, or a label, got 12"]),
+        (["--target", "-1"], 2, ["--target must be from 0 to 9, or a label, got -1"]),
         (["--target", "top0"], 2, ["'top0'"]),
         (["--target", "cat"], 2, ["'cat'"]),
         (["--target", ""], 2, ["''"]),
@@ -91,7 +91,7 @@ def test_wrong_usage_prints_the_usage(run, arguments):
 def test_inputs_without_images(run, tmp_path):
     (tmp_path / "empty").mkdir()
     refused(run("explain", tmp_path / "empty", *DIGITS, "-o", tmp_path / "out"), 2, "holds no image")
-    refused(run("explain", tmp_path / "*.jpg", *DIGITS, "-o", tmp_path / "out"), 2, "holds no image")
+    refused(run("explain", tmp_path / "*.jpg", *DIGITS, "-o", tmp_path / "out"), 2, "matches no image")
 
 
 @pytest.mark.parametrize("where", ["file", "file/below"])

@@ -120,6 +120,15 @@ def test_files_that_are_not_read_are_counted_at_the_end_and_in_run_json(run, tmp
     assert lines(tmp_path / "out")[-1]["status"] == "ok"
 
 
+def test_images_that_are_no_inputs_any_more_are_counted(run, tmp_path):
+    command = *DIGITS, "-o", tmp_path / "out"
+    assert "manifest" not in run("explain", SAMPLES / "five.png", *command).stdout
+    again = run("explain", SAMPLES / "sevens.png", *command)
+    assert "not among the inputs, and out of the manifest: 1 of an earlier run\n" in again.stdout
+    assert [Path(line["path"]).name for line in lines(tmp_path / "out")] == ["sevens.png"]
+    assert len(list((tmp_path / "out").glob("five.png.*"))) == 1  # the overlay stays
+
+
 def test_numbers_become_pixels_as_the_options_say(run, tmp_path):
     """A digit of 12 bits in the second of five bands."""
     five = read_image(SAMPLES / "five.png")[..., 0]

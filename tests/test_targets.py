@@ -40,8 +40,8 @@ def test_numbers_are_parsed_without_labels(text, target):
     ("text", "labels", "sentence"),
     [
         ("top0", LABELS, "--target must be top1 or more, got 'top0'. Use top1"),
-        ("6", LABELS, "The class index must be from 0 to 5, got 6."),
-        ("-1", LABELS, "The class index must be from 0 to 5, got -1."),
+        ("6", LABELS, "--target must be from 0 to 5, or a label, got 6."),
+        ("-1", LABELS, "--target must be from 0 to 5, or a label, got -1."),
         ("cat", None, "so 'cat' cannot be looked up. Add --labels, or use the class index."),
         ("crane", LABELS, "--target 'crane' is the label of 2 classes: 3 'crane', 5 'crane'. Give the class index."),
         ("dogs", LABELS, "--target 'dogs' is not among the labels; the nearest is 1 'dog'."),

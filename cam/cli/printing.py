@@ -100,8 +100,9 @@ def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool
         from cam.classifiers.truth import describe_unmatched
 
         console.print(printable(describe_unmatched(truth["unmatched"])), soft_wrap=True)
+    gone = f"not among the inputs, and out of the manifest: {run.gone} of an earlier run\n" if run.gone else ""
     earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
-    console.print(f"{run.explained} explained, {run.failed} failed{earlier}: {printable(out)}", soft_wrap=True)
+    console.print(f"{gone}{run.explained} explained, {run.failed} failed{earlier}: {printable(out)}", soft_wrap=True)
 
 
 def show_notes(notes: Sequence[str], silent: bool) -> None:
@@ -206,7 +207,7 @@ def show_comparison(comparison: Comparison, page: Path) -> None:
     show_failures({row["path"]: row["error"] for row in comparison.rows if row["error"]})
     for key in "ab":
         accuracy = summary[key]["accuracy"]
-        right = "" if accuracy is None else f": {accuracy:.1%} of {summary['with_truth']} right"
+        right = "" if accuracy is None else f": {100 * accuracy:.1f} % of {summary['with_truth']} right"
         console.print(
             f"{key.upper()}  {printable(summary[key]['out'])}, {printable(summary[key]['model'])}{right}",
             soft_wrap=True,
@@ -256,7 +257,7 @@ def _table(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
     table = Table(*names, *(Column(name, no_wrap=True) for name in (*scores, "peak (y, x)")), box=None)
     for record, target in rows:
         score = f"margin {target['margin']:+.2f}" if "margin" in target else f"{target['logit']:.2f}"
-        shares = () if target["probability"] is None else (f"{target['probability']:.1%}",)
+        shares = () if target["probability"] is None else (f"{100 * target['probability']:.1f} %",)
         figures = *shares, score, str(tuple(target["peak"]))
         against = f" over {target['against']['label']}" if "against" in target else ""
         moment = f" at {record['clip']['time']:.1f} s" if "clip" in record else ""  # the frame that stands for a clip

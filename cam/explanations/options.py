@@ -137,7 +137,7 @@ def parse_target(text: str, labels: Sequence[str] | None, option: str = "--targe
         if index >= 0 and (labels is None or index < len(labels)):
             return OneClass(index)
         if labels and str(index) not in labels:
-            raise _index_error(index, len(labels))
+            raise _index_error(index, len(labels), option)
     if labels is None:
         problem = f"The labels of the model are not known, so {text!r} cannot be looked up"
         raise UsageError(problem, "Add --labels, or use the class index")
@@ -192,8 +192,10 @@ def parse_class(text: str, labels: Sequence[str] | None, option: str) -> int:
     return target.class_idx
 
 
-def _index_error(index: int, classes: int) -> UsageError:
-    return UsageError(f"The class index must be from 0 to {classes - 1}, got {index}", "The first class has index 0")
+def _index_error(index: int, classes: int, option: str) -> UsageError:
+    return UsageError(
+        f"{option} must be from 0 to {classes - 1}, or a label, got {index}", "The first class has index 0"
+    )
 
 
 def resolve(targets: Iterable[Target], logits: Tensor) -> list[int]:
@@ -211,5 +213,5 @@ def resolve(targets: Iterable[Target], logits: Tensor) -> list[int]:
         elif 0 <= target.class_idx < len(logits):
             classes[target.class_idx] = None
         else:
-            raise _index_error(target.class_idx, len(logits))
+            raise _index_error(target.class_idx, len(logits), "target")
     return list(classes)

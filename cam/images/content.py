@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from cam.errors import ImageError, reason_of
-from cam.remote import os_errors
+from cam.remote import Address, os_errors
 
 MAX_BYTES = 500_000_000
 # In what decoders say.
@@ -61,7 +61,8 @@ def open_regular(path: Path) -> BinaryIO:
     except ImageError:  # which is an OSError
         raise
     except FileNotFoundError:
-        raise ImageError(f"{name} does not exist", "Check the path") from None
+        problem = "does not exist, or cannot be reached" if isinstance(path, Address) else "does not exist"
+        raise ImageError(f"{name} {problem}", "Check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         remedy = "Check the path and the permissions of the file and its folders"
         raise ImageError(f"{name} cannot be opened ({reason_of(error)})", remedy) from error

@@ -99,7 +99,8 @@ def find_pictures(
             unread = [*unread, *(picture.name for picture in candidates if _is_video_inside(picture, source))]
             candidates = [picture for picture in candidates if not _is_video_inside(picture, source)]
         if not candidates:
-            problem = f"{str(source)!r} holds no image"
+            is_glob = {*"*?["} & {*str(source)} and not os.path.lexists(source)
+            problem = f"{str(source)!r} {'matches' if is_glob else 'holds'} no image"
             note = f" ({describe_left_out(_count_suffixes(map(str, unread)))})" if unread else ""
             raise UsageError(problem + note, f"Give another input, or files with {', '.join(sorted(IMAGE_SUFFIXES))}")
         real_root = real_path(root)

@@ -36,22 +36,26 @@ def _has_results(folder: RunFolder) -> bool:
 
 def keep_done(
     folder: RunFolder, pictures: Batch, options: RunOptions, labels: Sequence[str], report: Callable[[Record], None]
-) -> dict[int, int]:
-    """Reduce the manifest to the lines of images that are done, report these, and return by index where they begin.
+) -> tuple[dict[int, int], int]:
+    """Reduce the manifest to the lines of images that are done, and report these.
 
     They get the true classes of this run. Where these are targets, an image is done only if its own is the same.
+    Returns where the lines begin, by index, and how many explained images are not among these.
     """
     done: dict[int, int] = {}
     if not folder.has(folder.manifest.name):
-        return done
+        return done, 0
     same_directory = read_run_info(folder).get("directory") == str(Path.cwd())
     of_truth = TrueClass() in options.targets
+    gone = 0
     by_name = {str(picture.name): (index, picture) for index, picture in pictures}
 
     def lines() -> Iterator[bytes]:
+        nonlocal gone
         end = 0
         for record in read_records(folder.manifest):
             index, picture = by_name.get(record["name"], (-1, None))
+            gone += picture is None and record["status"] == "ok"
             same_path = picture is not None and (same_directory or picture.path.is_absolute())
             if picture and same_path and index not in done and _is_done(folder, record, picture, options.follows):
                 graded = grade({**record, "index": index}, options.truth, labels)
@@ -63,7 +67,7 @@ def keep_done(
                 yield line
 
     write_whole(folder.manifest, lines(), folder.unfinished, durable=True)
-    return done
+    return done, gone
 
 
 def _is_done(folder: RunFolder, record: Record, picture: Picture, follows: bool) -> bool:

@@ -43,6 +43,7 @@ class RunSummary:
     explained: int
     failed: int
     earlier: int = 0  # explained by an earlier run
+    gone: int = 0  # explained by an earlier run, and not among the inputs of this one
     info: Mapping[str, Any] = field(default_factory=dict)  # the content of run.json
     records: Sequence[Record] = ()  # the manifest of a run with `outputs`, for what is made of them
 
@@ -104,7 +105,7 @@ def _run(
 
     inputs = shard(pictures, options.shard)
     clip_indices = {index for index, picture in enumerate(pictures) if is_clip(picture, options.clips)}
-    starts = {} if options.overwrite else keep_done(folder, inputs, options, classifier.labels, count)
+    starts, gone = ({}, 0) if options.overwrite else keep_done(folder, inputs, options, classifier.labels, count)
     done = len(starts)
     earlier = read_run_info(folder) if done else {}
     remaining = [pair for pair in inputs if pair[0] not in starts]
@@ -144,7 +145,7 @@ def _run(
     run_info["truth"] = summarize_truth(correct, options.truth.unmatched) if options.truth.classes else None
     run_info |= {"explained": counts["ok"], "failed": counts["failed"]}
     folder.write_run_info(run_info)
-    return RunSummary(folder.out / folder.manifest.name, counts["ok"], counts["failed"], done, run_info, kept)
+    return RunSummary(folder.out / folder.manifest.name, counts["ok"], counts["failed"], done, gone, run_info, kept)
 
 
 def _records(of_images: Generator[list[Record]], of_clips: Generator[list[Record]]) -> Generator[list[Record]]:
