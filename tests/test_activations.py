@@ -225,7 +225,7 @@ def test_softmax_end_to_end(explained, browser):
     about = json.loads((out / "run.json").read_text())
     assert (about["activation"], about["settings"]["activation"]) == ("softmax", "softmax")
     assert about["notes"] == result.stderr.splitlines()
-    assert f"{targets[0]['probability']:.1%}" in result.stdout
+    assert f"{100 * targets[0]['probability']:.1f} %" in result.stdout
     with opened(browser, out / "report.html") as page:
         assert page.inner_text("#verdict") == f"{targets[0]['label']} {100 * expected[0]:.1f} %"
 

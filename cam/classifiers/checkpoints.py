@@ -125,7 +125,6 @@ def _read_error(name: str, error: Exception, unsafe_pickle: bool) -> WeightsErro
     code = _CODE.search(str(error))
     if code and not unsafe_pickle:
         save = "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pt')"
-        save += ", or .state_dict() where it holds a module"
         remedy = f"If you trust it, pass --unsafe-pickle, or keep its weights alone: {save}"
         return WeightsError(f"{name} runs code when it is read: it needs {code[1]!r}", remedy)
     if unsafe_pickle and isinstance(error, ImportError | AttributeError):
