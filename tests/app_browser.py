@@ -6,9 +6,11 @@ import base64
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 class Server(NamedTuple):
     address: str
     temporary: Path  # the folder of all its temporary files
-    process: subprocess.Popen[str]
+    log: Path  # what it prints
+    process: subprocess.Popen[bytes]
 
 
 @contextmanager
@@ -34,12 +37,19 @@ def started(temporary: Path, *options: str) -> Iterator[Server]:
     dead_proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}  # nobody listens there
     environment = {**os.environ, **dead_proxy, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "cli.py"), "app", "--device", "cpu", "--port", str(port), *options]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, env=environment, text=True, cwd=temporary, **streams) as process:
+    log = temporary / "log.txt"
+    # As from a terminal: a shell has jobs in the background ignore SIGINT, and so do their children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, env=environment, cwd=temporary, stdout=output, stderr=output) as process,
+    ):
+        signal.signal(signal.SIGINT, before)
         try:
-            lines = iter(process.stdout.readline, "")
-            address = next(match[1] for line in lines if (match := re.match(r"Open (\S+) in a browser", line)))
-            yield Server(address, temporary, process)
+            while not (match := re.search(r"Open (\S+) in a browser", log.read_text())):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.1)
+            yield Server(match[1], temporary, log, process)
         finally:
             process.kill()
 

@@ -369,7 +369,7 @@ def test_ctrl_c_ends_it_and_removes_the_pictures(page, server, tmp_path):
     assert list(server.temporary.rglob("mine.png"))
     server.process.send_signal(signal.SIGINT)
     assert server.process.wait(20) == 130
-    *_, last = server.process.stdout.read().splitlines()
+    *_, last = server.log.read_text().splitlines()
     assert last == "Stopped."
     assert not list(server.temporary.rglob("*.png"))
     assert not list(server.temporary.glob("cam-app-*"))
