@@ -242,7 +242,7 @@ def test_wrong_options_are_errors_before_the_run(wrong, found):
 
 
 def test_an_unknown_class_is_an_error_of_the_run(classifier, folder, tmp_path):
-    with pytest.raises(UsageError, match="target must be from 0 to 2, or a label, got 3"):
+    with pytest.raises(UsageError, match="The class index must be from 0 to 2, or a label, got 3"):
         run(classifier, folder, tmp_path / "out", targets=(OneClass(3),))
 
 

@@ -75,6 +75,17 @@ class Stateful(nn.Module):
         return duplicate
 
 
+def test_threads_that_follow_each_other_share_a_copy_of_the_modules(device, monkeypatch):
+    classifier, copies = wrapped(device=device), []
+    engine = EagerEngine(*engine_parts(classifier))
+    new_hook = engine.new_hook
+    monkeypatch.setattr(engine, "new_hook", lambda: copies.append(new_hook()) or copies[-1])
+    for _ in range(3):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(engine, random_inputs(2, (3, 64, 64)).to(device)).result()
+    assert len(copies) == 1
+
+
 def test_threads_do_not_share_results_stored_in_modules(device):
     classifier = cam.wrap(Stateful(threading.Barrier(2)).to(device), input_size=32)
     engine = EagerEngine(*engine_parts(classifier))

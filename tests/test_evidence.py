@@ -99,7 +99,7 @@ def test_a_class_cannot_be_contrasted_with_itself():
     classifier = wrapped()
     with pytest.raises(ModelError, match=r"'class 2' .* contrasted with itself"):
         cam.explain(classifier, photo(32, 32), 2, evidence="contrast", against=2)
-    with pytest.raises(UsageError, match="target must be from 0 to 4, or a label, got 9"):
+    with pytest.raises(UsageError, match="The class index must be from 0 to 4, or a label, got 9"):
         cam.explain(classifier, photo(32, 32), 2, evidence="contrast", against=9)
     with pytest.raises(UsageError, match=r"--against sets one class .* evidence is 'margin'"):
         ExplainOptions("margin", against=1)

@@ -183,7 +183,7 @@ def test_only_images_are_accepted(wrong):
     [
         ("b", "target 'b' is not among the labels; they are 0 'class 0'"),
         (1.0, "target must be a class index or a label, got 1.0"),
-        (-1, "target must be from 0 to 4, or a label, got -1"),
+        (-1, "The class index must be from 0 to 4, or a label, got -1"),
         (5, "got 5"),
     ],
 )

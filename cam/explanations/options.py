@@ -213,5 +213,5 @@ def resolve(targets: Iterable[Target], logits: Tensor) -> list[int]:
         elif 0 <= target.class_idx < len(logits):
             classes[target.class_idx] = None
         else:
-            raise _index_error(target.class_idx, len(logits), "target")
+            raise _index_error(target.class_idx, len(logits), "The class index")
     return list(classes)

@@ -40,7 +40,7 @@ def keep_done(
     """Reduce the manifest to the lines of images that are done, and report these.
 
     They get the true classes of this run. Where these are targets, an image is done only if its own is the same.
-    Returns where the lines begin, by index, and how many explained images are not among these.
+    Returns where the lines begin, by index, and how many images that an earlier run explained are not among `pictures`.
     """
     done: dict[int, int] = {}
     if not folder.has(folder.manifest.name):
