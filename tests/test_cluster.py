@@ -11,6 +11,7 @@ import pytest
 import torch
 from clips import moving_digit, write_clip
 from fake_ray import FakeRay, KilledError
+from PIL import Image
 from runs import SAMPLES, assert_same_results, contents, explain_into, lines
 
 import cam.runs.explainer
@@ -19,10 +20,11 @@ from cam.classifiers.truth import Truth
 from cam.errors import CamError, DiskFullError, ModelError, StoppedError, UsageError
 from cam.explanations.options import TrueClass
 from cam.images.find import Picture, find_pictures
-from cam.runs import cluster as clusters
+from cam.runs import processes as processes_module
 from cam.runs.batches import process_batch
-from cam.runs.cluster import Cluster, Load, WorkerDiedError, retry_alone
+from cam.runs.cluster import Cluster
 from cam.runs.options import RunOptions
+from cam.runs.processes import Load, ProcessDiedError, load_seeded, retry_alone, running
 from cam.runs.run import explain_folder
 
 DIGITS = {"model": "digits", "device": "auto"}
@@ -36,12 +38,16 @@ def ray(monkeypatch):
     yield sys.modules["ray"]
     torch.set_num_threads(threads[0])
     cv2.setNumThreads(threads[1])
+    Image.core.set_blocks_max(0)
+    Image.core.clear_cache()
 
 
 def explain_on(out: Path, *inputs: Path, **options):
     cluster = Cluster("local", DIGITS)
     options = {"format": "png", "batch_size": 1, **options}
-    return explain_folder(cluster.load(), find_pictures(inputs), out, RunOptions(**options), cluster=cluster)
+    return explain_folder(
+        load_seeded(cluster.arguments), find_pictures(inputs), out, RunOptions(**options), processes=cluster
+    )
 
 
 def killing(monkeypatch, names: set[str], kills: int = 1000) -> list[list[str]]:
@@ -71,7 +77,9 @@ def test_results_are_those_of_threads(ray, folder, tmp_path):
 def test_random_weights_are_the_same_in_another_process(ray, folder, tmp_path):
     ray.resources = {"CPU": 1.0}
     cluster = Cluster("local", {**DIGITS, "model": "cifar-resnet20", "random_weights": True})
-    run = explain_folder(cluster.load(), find_pictures([folder]), tmp_path, RunOptions(), cluster=cluster)
+    run = explain_folder(
+        load_seeded(cluster.arguments), find_pictures([folder]), tmp_path, RunOptions(), processes=cluster
+    )
     assert run.failed == 0
 
 
@@ -115,7 +123,7 @@ def test_images_of_a_batch_whose_process_ends_are_tried_alone():
     def call(batch):
         tried.append([index for index, _ in batch])
         if any(index in (2, 3) for index, _ in batch):
-            raise WorkerDiedError
+            raise ProcessDiedError
         return [-index for index, _ in batch]
 
     pictures = [(index, Picture(Path(f"{index}.png"), Path(f"{index}.png"))) for index in range(5)]
@@ -162,7 +170,7 @@ def test_processes_that_end_while_they_load_end_the_run(ray, folder, tmp_path, m
     def load(self, job):
         raise KilledError
 
-    monkeypatch.setattr(clusters._Process, "_load", load)
+    monkeypatch.setattr(processes_module.ProcessExplainer, "_load", load)
     with pytest.raises(ModelError, match=r"end while they load the model \(Killed\)"):
         explain_on(tmp_path, folder)
     assert len(ray.handles) <= 2 * 3
@@ -170,17 +178,18 @@ def test_processes_that_end_while_they_load_end_the_run(ray, folder, tmp_path, m
 
 def test_a_process_that_loads_another_model_ends_the_run(ray, folder, tmp_path, monkeypatch):
     cluster = Cluster("local", DIGITS)
-    classifier = cluster.load()
-    monkeypatch.setattr(Cluster, "load", lambda self: load_classifier("cifar-resnet20", random_weights=True))
-    with pytest.raises(UsageError, match=r"The machine '.+' of the Ray cluster loads another model \(weights: "):
-        explain_folder(classifier, find_pictures([folder]), tmp_path, RunOptions(), cluster=cluster)
+    classifier = load_seeded(cluster.arguments)
+    other = load_classifier("cifar-resnet20", random_weights=True)
+    monkeypatch.setattr(processes_module, "load_seeded", lambda arguments: other)
+    with pytest.raises(UsageError, match=r"A process on the machine '.+' loads another model \(weights: "):
+        explain_folder(classifier, find_pictures([folder]), tmp_path, RunOptions(), processes=cluster)
 
 
 def test_a_machine_without_the_folder_is_named(ray, folder, tmp_path, monkeypatch):
     def move(folder):
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(clusters.os, "chdir", move)
+    monkeypatch.setattr(processes_module.os, "chdir", move)
     with pytest.raises(UsageError, match=r"has no folder '.+' \(No such file or directory\)\. Run the command in"):
         explain_on(tmp_path / "out", folder)
 
@@ -198,13 +207,15 @@ def test_a_machine_without_the_folder_is_named(ray, folder, tmp_path, monkeypatc
 )
 def test_processes_share_cores_and_gpus(ray, monkeypatch, resources, device, images, processes, share):
     ray.resources = resources
-    monkeypatch.setattr(clusters._Process, "load", lambda self, job: (job.images, "eager"))
+    monkeypatch.setattr(processes_module.ProcessExplainer, "load", lambda self, job: (job.images, "eager"))
     cluster = Cluster("auto", {**DIGITS, "device": device})
-    started = clusters.Processes(ray, cluster, None, RunOptions(batch_size=1), (), {}, Load(images, 0, 0))
-    started.start()
-    started.close()
-    assert (started.workers, ray.requested["num_gpus"], ray.requested["num_cpus"]) == (processes, share, 1)
-    assert started.device == -(-images // processes)
+    options, load = RunOptions(batch_size=1), Load(images, 0, 0)
+    with (
+        cluster.started(None, options, load) as backend,
+        running(backend, cluster.arguments, None, options, (), {}, load) as started,
+    ):
+        assert (started.workers, ray.requested["num_gpus"], ray.requested["num_cpus"]) == (processes, share, 1)
+        assert started.device == -(-images // processes)
 
 
 def test_a_cluster_without_a_free_core_is_refused(ray, folder, tmp_path):
@@ -219,7 +230,7 @@ def test_all_classes_of_the_truth_stay_with_the_driver(ray, folder, tmp_path):
     run = explain_on(tmp_path, folder, truth=truth, targets=(TrueClass(),))
     assert run.info["truth"]["images"] == 10
     assert {line["path"]: line["targets"][0]["class_idx"] for line in lines(tmp_path)} == truth.classes
-    options = clusters._with_truth_of([(0, Picture(Path(names[3]), Path("a")))], RunOptions(truth=truth))
+    options = processes_module._with_truth_of([(0, Picture(Path(names[3]), Path("a")))], RunOptions(truth=truth))
     assert options.truth.classes == {names[3]: 3}
 
 

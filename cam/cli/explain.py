@@ -107,6 +107,7 @@ _clip = option_group("Clips")
 @_speed("--batch-size", type=whole_number(1), show_default="4 per core, 32 on a GPU", help="Images in a forward pass.")
 @_speed("--engine", type=_ENGINE, default="auto", help="auto, eager, compile or onnxruntime.")
 @_speed("--precision", type=_PRECISION, default="float32", help="On CUDA: float32, bfloat16 or float16.")
+@_speed("--processes", type=whole_number(1), default=1, help="Processes, each with its own copy of the model.")
 @_run("-o", "--out", type=ADDRESS, metavar="FOLDER", required=True, help="Folder for the results.")
 @_run("--report", is_flag=True, help="Also write OUT/report.html, to browse all results.")
 @truth_option
@@ -141,6 +142,8 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     """
     if options["expect"] and (list(options["target"]), options["against"], options["evidence"]) != _ALONE:
         raise click.UsageError("--expect explains the prediction. Leave out --target, --against and --evidence.")
+    if options["ray"] and options["processes"] > 1:
+        raise click.UsageError("--processes is for this machine. Leave it out with --ray.")
     keep_memory()
     from cam.cli.printing import RunTable, progress, show_notes, show_run
 
@@ -153,13 +156,20 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             from cam.images.find import shard
             from cam.report.write import write_report
             from cam.runs.cluster import Cluster
+            from cam.runs.local import LocalProcesses
+            from cam.runs.processes import load_seeded
             from cam.runs.run import explain_folder
         loading = classifier_arguments(options)
         cluster = Cluster(options["ray"], loading) if options["ray"] else None
+        count = options["processes"]
+        processes = LocalProcesses(count, loading, keep_memory) if count > 1 else cluster
         left_out: Counter[str] = Counter()
         pictures = _find_inputs(inputs, options, left_out)
+        if isinstance(processes, LocalProcesses):
+            processes.warm_up()
         with guarded():
-            classifier = cluster.load(device="cpu") if cluster else load_classifier(**loading)
+            here = {"device": "cpu"} if cluster else {}
+            classifier = load_seeded(loading, **here) if processes else load_classifier(**loading)
         show_notes(classifier.notes, silent)
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         truth = read_truth(options["truth"], names, classifier.labels)
@@ -168,7 +178,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         with guarded(), progress(count, silent) as run_table.advance:
             follow = ctx.get_parameter_source("target") is not ParameterSource.COMMANDLINE
             settings = _run_options(classifier, options, truth, follow=follow)
-            run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out, cluster)
+            run = explain_folder(classifier, pictures, out, settings, arguments, run_table.add, left_out, processes)
         show_run(run, run_table, as_json=options["as_json"], quiet=options["quiet"])
         if options["report"] and not options["shard"] and run.explained:
             page = write_report(out, records=run.records)

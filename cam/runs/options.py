@@ -29,8 +29,8 @@ from cam.images.video import ClipOptions
 from cam.runs.folder import RunFolder
 
 _NO_SETTINGS = (
-    "inputs list pattern out truth csv parquet on-error shard ray overwrite quiet json device batch-size max-bytes "
-    "timeout"
+    "inputs list pattern out truth csv parquet on-error shard ray processes overwrite quiet json device batch-size "
+    "max-bytes timeout"
 )
 Batch: TypeAlias = Sequence[tuple[int, Picture]]  # images with their indices among all inputs
 

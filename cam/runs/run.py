@@ -22,11 +22,13 @@ from cam.errors import StoppedError, hide_passwords
 from cam.files import write_whole
 from cam.images.find import Picture, shard
 from cam.images.video import expected_frames, is_clip
-from cam.runs.cluster import Cluster, Load
+from cam.runs.cluster import Cluster
 from cam.runs.explainer import SCALE_IMAGES, SCALE_PIXELS, Explainer, Worker
 from cam.runs.folder import RunFolder, read_run_info
+from cam.runs.local import LocalProcesses
 from cam.runs.manifest import Record, appending, sort_records, summarize_truth
 from cam.runs.options import Batch, RunOptions, settings_of
+from cam.runs.processes import Load, running
 from cam.runs.resume import check_settings, keep_done
 from cam.runs.tables import write_tables
 from cam.runs.workers import in_order
@@ -56,7 +58,7 @@ def explain_folder(
     arguments: Mapping[str, Any] | None = None,
     report: Callable[[Record], None] = lambda record: None,
     left_out: Mapping[str, int] | None = None,
-    cluster: Cluster | None = None,
+    processes: Cluster | LocalProcesses | None = None,
 ) -> RunSummary:
     """Explain images into a folder, one batch per core at a time, or go on with a run that has the same settings.
 
@@ -69,7 +71,7 @@ def explain_folder(
     """
     classifier.preprocessing.check_channels(options.read.channels)
     options.explain.check(classifier)
-    if cluster is None:  # else its machines may have other devices
+    if not isinstance(processes, Cluster):  # whose machines may have other devices
         check_engine(options.engine, device_and_dtype(classifier.network)[0], options.precision)
     run_info = describe(classifier, arguments or {})
     run_info["settings"] = settings_of(classifier, run_info, options)
@@ -82,7 +84,7 @@ def explain_folder(
         if not options.overwrite:
             check_settings(folder, run_info)
         rmtree(folder.unfinished, ignore_errors=True)
-        return _run(classifier, pictures, folder, options, run_info, report, cluster)
+        return _run(classifier, pictures, folder, options, run_info, report, processes)
 
 
 def _run(
@@ -92,7 +94,7 @@ def _run(
     options: RunOptions,
     run_info: dict[str, Any],
     report: Callable[[Record], None],
-    cluster: Cluster | None,
+    processes: Cluster | LocalProcesses | None,
 ) -> RunSummary:
     """Explain the images that an earlier run has not explained."""
     counts: Counter[str] = Counter()
@@ -111,7 +113,7 @@ def _run(
     remaining = [pair for pair in inputs if pair[0] not in starts]
     images = [pair for pair in remaining if pair[0] not in clip_indices]
     clips = [pair for pair in remaining if pair[0] in clip_indices]
-    with _start(classifier, folder, options, run_info, images, clips, cluster) as worker:
+    with _start(classifier, folder, options, run_info, images, clips, processes) as worker:
         run_info["scale"] = earlier.get("scale")
         if starts.keys() <= clip_indices:  # no image has been drawn on a scale
             all_images = [pair for pair in enumerate(pictures) if pair[0] not in clip_indices]
@@ -163,17 +165,20 @@ def _start(
     run_info: dict[str, Any],
     images: Batch,
     clips: Batch,
-    cluster: Cluster | None,
+    processes: Cluster | LocalProcesses | None,
 ) -> Iterator[Worker]:
-    """Start what explains the images: this process, or a cluster if there is anything to do."""
+    """Start what explains the images: this process, or several if that pays."""
     frames = 0  # for the choice of engine and threads
     for _, picture in clips:
         frames += expected_frames(picture, options.limits, options.clips) if frames < _MANY_FRAMES else 1
-    if cluster is None or not (images or clips):
+    load = Load(len(images), len(clips), frames)
+    if processes is None or not processes.pays(load):
         yield Explainer(classifier, folder, options, len(images), frames)
         return
-    load = Load(len(images), len(clips), frames)
-    with cluster.started(folder, options, classifier.labels, run_info, load) as worker:
+    with (
+        processes.started(classifier, options, load) as backend,
+        running(backend, processes.arguments, folder, options, classifier.labels, run_info, load) as worker,
+    ):
         run_info["device"] = worker.device
         yield worker
 
