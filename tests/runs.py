@@ -31,6 +31,25 @@ class CutError(Exception):
     """Stands for anything that ends a run at any moment."""
 
 
+# Ends its process at a picture whose pixels are all white; its weights are random.
+KILLER = """
+import os, signal, torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
+
+    def forward(self, x):
+        if bool((x > 2).flatten(1).all(1).any()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.head(self.body(x).relu().mean((2, 3)))
+
+make = Net
+"""
+
+
 def cut_after(count: int) -> Callable[[Record], None]:
     """For `report`: end the run at a record."""
     records: list[Record] = []

@@ -17,30 +17,13 @@ from tempfile import mkdtemp
 import numpy as np
 import pytest
 from memory import ENVIRONMENT
-from runs import contents, lines, write_noise
+from runs import KILLER, contents, lines, write_noise
 
 from cam.images.io import write_image
 
 pytest.importorskip("ray", reason="pip install 'gapcam[ray]', or make test-ray")
 pytestmark = pytest.mark.slow
 PICTURES = 150
-# Ends its process at a picture whose pixels are all white; its weights are random.
-KILLER = """
-import os, signal, torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
-
-    def forward(self, x):
-        if bool((x > 2).flatten(1).all(1).any()):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.head(self.body(x).relu().mean((2, 3)))
-
-make = Net
-"""
 
 
 def command(folder: Path, out: Path, *arguments: str) -> list[str]:
@@ -142,7 +125,7 @@ def test_a_killed_process_costs_nothing(folder, local, tmp_path):
     with started(folder, tmp_path / "out", "--ray") as driver:
         wait_for_lines(tmp_path / "out", 16)
         explaining = [
-            process for process, title in cluster_of(driver.pid).items() if title.startswith(b"ray::_Process")
+            process for process, title in cluster_of(driver.pid).items() if title.startswith(b"ray::ProcessExplainer")
         ]
         assert len(explaining) == 2
         os.kill(explaining[0], signal.SIGKILL)
@@ -273,6 +256,6 @@ def test_two_machines_share_a_run(two_machines, folder, local, tmp_path):
         titles = [[parents().get(process, (0, b""))[1] for process in processes_in(name)] for name in (here, there)]
         output, errors = driver.communicate(timeout=200)
     assert driver.returncode == 3, errors
-    assert [sum(title.startswith(b"ray::_Process") for title in of_machine) for of_machine in titles] == [1, 1]
+    assert [sum(title.startswith(b"ray::ProcessExplainer") for title in of_machine) for of_machine in titles] == [1, 1]
     assert f"{PICTURES - 1} explained, 1 failed" in output
     assert_same(out, local)

@@ -161,12 +161,12 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             from cam.runs.run import explain_folder
         loading = classifier_arguments(options)
         cluster = Cluster(options["ray"], loading) if options["ray"] else None
-        count = options["processes"]
-        processes = LocalProcesses(count, loading, keep_memory) if count > 1 else cluster
+        local = LocalProcesses(options["processes"], loading, keep_memory) if options["processes"] > 1 else None
+        processes = cluster or local
         left_out: Counter[str] = Counter()
         pictures = _find_inputs(inputs, options, left_out)
-        if isinstance(processes, LocalProcesses):
-            processes.warm_up()
+        if local:
+            local.warm_up()
         with guarded():
             here = {"device": "cpu"} if cluster else {}
             classifier = load_seeded(loading, **here) if processes else load_classifier(**loading)

@@ -45,10 +45,6 @@ class Cluster:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         import_extra("ray", "ray", "--ray")
 
-    def pays(self, load: Load) -> bool:
-        """True if there is anything to do."""
-        return load.images + load.clips > 0
-
     @contextmanager
     def started(self, classifier: Classifier, options: RunOptions, load: Load) -> Iterator[Backend]:
         """Connect to the cluster, or start a local one; disconnect afterwards."""
@@ -117,7 +113,8 @@ class _RayProcess:
         except self.ray.exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, CamError) else error) from None
         except self.ray.exceptions.RayError as error:
-            raise ProcessDiedError(str(error).strip().splitlines()[-1].strip().rstrip(".")) from error
+            message = str(error).strip() or type(error).__name__
+            raise ProcessDiedError(message.splitlines()[-1].strip().rstrip(".")) from error
 
     def kill(self) -> None:
         """End the process at once."""

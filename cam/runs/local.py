@@ -41,10 +41,6 @@ class LocalProcesses:
             with _safe_path():
                 forkserver.ensure_running()
 
-    def pays(self, load: Load) -> bool:
-        """True if there is more than one to explain."""
-        return load.images + load.clips > 1
-
     @contextmanager
     def started(self, classifier: Classifier, options: RunOptions, load: Load) -> Iterator[Backend]:
         """Yield what starts the processes; end them afterwards."""

@@ -167,14 +167,14 @@ def _start(
     clips: Batch,
     processes: Cluster | LocalProcesses | None,
 ) -> Iterator[Worker]:
-    """Start what explains the images: this process, or several if that pays."""
+    """Start what explains the images: this process, or others if there is anything to do."""
     frames = 0  # for the choice of engine and threads
     for _, picture in clips:
         frames += expected_frames(picture, options.limits, options.clips) if frames < _MANY_FRAMES else 1
-    load = Load(len(images), len(clips), frames)
-    if processes is None or not processes.pays(load):
+    if processes is None or not (images or clips):
         yield Explainer(classifier, folder, options, len(images), frames)
         return
+    load = Load(len(images), len(clips), frames)
     with (
         processes.started(classifier, options, load) as backend,
         running(backend, processes.arguments, folder, options, classifier.labels, run_info, load) as worker,
