@@ -40,9 +40,9 @@ heads-transformers: .venv/tested
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/parts.py --pictures small mixed 12MP --count 80 --table parts
 	.venv-bench/bin/python benchmarks/jpeg.py --table jpeg
-	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small --count 800 --rounds 3 --only 'cam explain' torchcam-readme floor floor-eager --table squeezenet
-	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures mixed --count 200 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenetmixed
-	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 12MP --count 200 --rounds 3 --only 'cam explain' floor floor-eager --table large
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures small --count 800 --rounds 7 --only 'cam explain' 'cam explain --processes 2' torchcam-readme floor floor-eager --table squeezenet
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures mixed --count 200 --rounds 5 --only 'cam explain' 'cam explain --processes 2' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table squeezenetmixed
+	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 12MP --count 200 --rounds 5 --only 'cam explain' 'cam explain --processes 2' floor floor-eager --table large
 	.venv-bench/bin/python benchmarks/compare.py --models squeezenet1_0 --pictures 2MP --count 40 --rounds 3 --only 'cam explain' torchcam-readme torchcam layercam gradcam hirescam library codecs --table peers
 	.venv-bench/bin/python benchmarks/compare.py --models resnet50 --pictures small mixed --count 60 --rounds 3 --only 'cam explain' 'cam explain --engine onnxruntime' torchcam-readme floor floor-eager floor-onnxruntime --table resnet50
 	.venv-bench/bin/python benchmarks/forward.py --rounds 5 --only 'network, maps of 5 classes' 'network, maps of all classes' 'eager engine' 'eager engine, maps of 5 classes' --table maps

@@ -1,7 +1,8 @@
 """Images per second on one machine: each part alone, then `cam explain` end to end.
 
 Decoding, drawing and encoding run on all cores, the network and the maps on the device, where the inputs are already.
-End to end, one or several processes share the images, without the time of the first eighth of them: start-up.
+End to end, `cam explain` runs in one or several processes; the rate is that of the files between a fifth and nine
+tenths of them, without start-up.
 
     python benchmarks/gpu.py --processes 1 4
     python benchmarks/gpu.py --tiny
@@ -10,22 +11,20 @@ End to end, one or several processes share the images, without the time of the f
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import torch
-from compare import pictures_of, weights_of
+from compare import ROOT, pictures_of, run, weights_of
 from tables import publish, table
 
 from cam.classifiers.classifier import Classifier
 from cam.classifiers.load import load_classifier
-from cam.cli.process import keep_memory
 from cam.engines.checked import EngineName, make_engine
 from cam.engines.eager import Precision
 from cam.explanations.explain import explain_images
@@ -36,13 +35,12 @@ from cam.images.io import encode
 from cam.images.read import Limits, read_picture
 from cam.maps.activation import class_activation_maps
 from cam.runs.batches import paint_on_device
-from cam.runs.options import RunOptions
-from cam.runs.run import explain_folder
 from cam.runs.workers import in_order
 from cam.tensors import synchronize
 
 TITLES = ["network", "engine, precision", "part", "images a second", "peak GPU MiB"]
 _DIFFERENT = 200  # images; the others are links to them
+_MIDDLE = 0.2, 0.9  # of the files, between which the rate is measured
 _STYLE: dict[str, Any] = {"vmax": None, "opacity": 0.85, "colormap": "signed", "photo": "gray"}
 
 
@@ -85,10 +83,10 @@ def parts_on_device(
 ) -> Iterator[tuple[str, float]]:
     """Rates of the forward pass and of the maps of the five likeliest classes."""
     device, shape = next(classifier.network.parameters()).device, classifier.preprocessing.input_shape
-    run = make_engine(engine, classifier.network, classifier.head, shape, precision=precision)
+    forward = make_engine(engine, classifier.network, classifier.head, shape, precision=precision)
     inputs = random_inputs(batch, shape).to(device).contiguous(memory_format=torch.channels_last)
-    yield "forward", rate(lambda: run(inputs), batch, seconds, device)
-    logits, features = run(inputs)
+    yield "forward", rate(lambda: forward(inputs), batch, seconds, device)
+    logits, features = forward(inputs)
     rows = classifier.exact_head("The benchmark").weight[logits.topk(5).indices]
     yield "maps of 5 classes", rate(lambda: class_activation_maps(features, rows), batch, seconds, device)
 
@@ -96,50 +94,25 @@ def parts_on_device(
 def end_to_end(
     model: str,
     weights: Path,
-    files: Sequence[Path],
+    folder: Path,
     engine: EngineName,
     precision: Precision,
     processes: int,
     device: str,
 ) -> tuple[float, float]:
-    """Images per second of `cam explain` (negative if there are too few), and a process's largest GPU memory, MiB."""
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(processes, context) as pool:
-        barrier = manager.Barrier(processes, timeout=300)
-        work = model, weights, files, engine, precision, device, barrier
-        shards = [(number + 1, processes) if processes > 1 else None for number in range(processes)]
-        jobs = [pool.submit(_process, *work, max(1, (os.cpu_count() or 1) // processes), shard) for shard in shards]
-        spans, memory = zip(*(job.result() for job in jobs), strict=True)
-    first, last = (max(end for _, end in run) - min(start for start, _ in run) for run in zip(*spans, strict=True))
-    return (len(files) - len(files) // 8) / (last - first), max(memory)
-
-
-def _process(
-    model: str,
-    weights: Path,
-    files: Sequence[Path],
-    engine: EngineName,
-    precision: Precision,
-    device: str,
-    barrier: Any,
-    threads: int,
-    shard: tuple[int, int] | None,
-) -> tuple[list[tuple[float, float]], float]:
-    """Explain one's share of an eighth of the images, then of all: when each began and ended, and the GPU memory."""
-    keep_memory()
-    torch.set_num_threads(threads)
-    classifier = load_classifier(model, weights=weights, device=device)
-    options = RunOptions(engine=engine, precision=precision, shard=shard)
-    spans = []
-    for count in (len(files) // 8, len(files)):
-        pictures = find_pictures(list(map(str, files[:count])))
-        with TemporaryDirectory() as out:
-            barrier.wait()
-            started = perf_counter()
-            explain_folder(classifier, pictures, Path(out), options)
-            spans.append((started, perf_counter()))
-    memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else 0.0
-    return spans, memory
+    """Images per second that `cam explain` writes in the middle of a run, and its largest GPU memory, MiB."""
+    options = ["-m", model, "--weights", str(weights), "--device", device, "--engine", engine, "--precision", precision]
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else 0
+    memory = 0.0
+    with TemporaryDirectory() as out, ThreadPoolExecutor(1) as pool:
+        command = ["-m", "cam", "explain", str(folder), "-o", out, "--quiet", *options, "--processes", str(processes)]
+        job = pool.submit(run, command, 0, ROOT)
+        while wait([job], 0.05).not_done:
+            memory = max(memory, (free - torch.cuda.mem_get_info()[0]) / 2**20 if device == "cuda" else 0.0)
+        job.result()
+        written = sorted(path.stat().st_mtime for path in Path(out).glob("*.jpg"))
+    first, last = (int(share * (len(written) - 1)) for share in _MIDDLE)
+    return (last - first) / max(written[last] - written[first], 1e-6), memory
 
 
 def main() -> None:
@@ -148,7 +121,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["resnet50", "squeezenet1_0"])
     parser.add_argument("--pictures", default="small", help="a kind, or a folder")
     parser.add_argument("--count", type=int, default=8000, help="number of images, [default: %(default)s]")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 4], help="that share the images end to end")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 4], help="of cam explain")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each part, [default: %(default)s]")
     parser.add_argument("--tiny", action="store_true", help="few images on the CPU, to see that it works")
     parser.add_argument("--table", help="write the table to the page, at the mark of this name; default: print it")
@@ -164,16 +137,22 @@ def main() -> None:
         arguments.count, arguments.seconds, arguments.processes = 24, 0.1, [1, 2]
     files = pictures_of(arguments.pictures, min(arguments.count, _DIFFERENT))
     with TemporaryDirectory() as folder:
-        many = [Path(folder, f"{number}.jpg") for number in range(arguments.count)]
-        for number, link in enumerate(many):
-            link.symlink_to(files[number % len(files)])
-        publish(table(TITLES, rows(arguments, files, many, variants, device, batch)), arguments.table)
+        for number in range(arguments.count):
+            Path(folder, f"{number}.jpg").symlink_to(files[number % len(files)].resolve())
+        measured = rows(arguments, files, Path(folder), variants, device, batch)
+        publish(table(TITLES, map(_shown, measured)), arguments.table)
+
+
+def _shown(row: list[str]) -> list[str]:
+    """Print a row as soon as it is measured: a script that is stopped has those before."""
+    print(*row, sep=", ", file=sys.stderr, flush=True)
+    return row
 
 
 def rows(
     arguments: argparse.Namespace,
     files: Sequence[Path],
-    many: Sequence[Path],
+    folder: Path,
     variants: Sequence[tuple[EngineName, Precision]],
     device: str,
     batch: int,
@@ -193,11 +172,11 @@ def rows(
             for processes in arguments.processes:
                 part = f"end to end, {processes} process{'es' * (processes > 1)}"
                 try:
-                    found, memory = end_to_end(model, weights, many, engine, precision, processes, device)
-                except Exception as error:  # the other rows are worth having
+                    found, memory = end_to_end(model, weights, folder, engine, precision, processes, device)
+                except (Exception, SystemExit) as error:  # the other rows are worth having
                     yield [model, how, part, f"failed: {type(error).__name__}: {error}".replace("|", "/"), "-"]
                     continue
-                yield [model, how, part, f"{found:.0f}" if found > 0 else "-", f"{memory:.0f}" if memory else "-"]
+                yield [model, how, part, f"{found:.0f}", f"{memory:.0f}" if memory else "-"]
 
 
 if __name__ == "__main__":
