@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cam.errors import UsageError
+from cam.errors import OutOfMemoryError, UsageError
 
 
 @cache
@@ -35,6 +35,16 @@ def own_stream(device: torch.device) -> Iterator[None]:
     stream.wait_stream(torch.cuda.current_stream(device))  # which copied the weights
     with torch.cuda.stream(stream):
         yield
+
+
+@contextmanager
+def room_for_model(device: torch.device) -> Iterator[None]:
+    """Raise OutOfMemoryError where the memory of a GPU is too small for a network."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        remedy = "Use fewer --processes, end what else uses it, or choose another --device"
+        raise OutOfMemoryError(f"Out of memory for the model on --device {device}", remedy) from error
 
 
 def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:

@@ -83,4 +83,3 @@ class FakeRay:
         for handle in reversed(self.handles):
             handle.alive = False
             handle.actor._stack.close()
-            handle.actor._thread.shutdown()

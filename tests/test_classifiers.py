@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cam.classifiers.inspection import inspect_model
 from cam.classifiers.load import load_classifier, wrap
-from cam.errors import UsageError
+from cam.errors import OutOfMemoryError, UsageError
 from cam.tensors import pick_device
 
 
@@ -118,3 +118,14 @@ def test_loading_copies_the_network_once(empty_cache, monkeypatch, load, copies,
     monkeypatch.setattr(copy, "deepcopy", counting)
     load()
     assert len(copied) == copies - cached
+
+
+def test_a_network_that_does_not_fit_into_the_memory_of_its_device(monkeypatch):
+    classifier = wrap(Shifted(), input_size=16)
+
+    def fail(*arguments):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(nn.Module, "to", fail)
+    with pytest.raises(OutOfMemoryError, match=r"Out of memory for the model on --device cpu\. Use fewer --processes"):
+        classifier.to(torch.device("cpu"))

@@ -113,7 +113,7 @@ def test_an_image_that_ends_its_process_twice_costs_one_line(ray, folder, tmp_pa
     assert (run.explained, run.failed) == (8, 2)
     failed = {record["name"]: record["error"] for record in lines(tmp_path) if record["status"] == "failed"}
     assert failed.keys() == {"sevens.png", "five.png"}
-    assert failed["five.png"].startswith(f"{str(folder / 'five.png')!r} twice ended the process that explained it")
+    assert failed["five.png"].startswith(f"{str(folder / 'five.png')!r} crashed the process that explained it twice")
     assert sum(names == ["five.png"] for names in begun) == 2  # all batches are of one image
 
 
@@ -170,7 +170,7 @@ def test_processes_that_end_while_they_load_end_the_run(ray, folder, tmp_path, m
     def load(self, job):
         raise KilledError
 
-    monkeypatch.setattr(processes_module.ProcessExplainer, "_load", load)
+    monkeypatch.setattr(processes_module.ProcessExplainer, "load", load)
     with pytest.raises(ModelError, match=r"end while they load the model \(Killed\)"):
         explain_on(tmp_path, folder)
     assert len(ray.handles) <= 2 * 3

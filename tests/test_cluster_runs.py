@@ -181,7 +181,7 @@ def test_a_picture_that_kills_its_process_costs_one_line(folder, tmp_path):
     assert [record["name"] for record in records if record["status"] == "failed"] == ["20.5.png"]
     assert len(records) == 25
     assert [record["error"] for record in records if record["error"]] == [
-        f"{str(room / '20.5.png')!r} twice ended the process that explained it, as too little memory does. "
+        f"{str(room / '20.5.png')!r} crashed the process that explained it twice, possibly out of memory. "
         "Make it smaller, or convert it to another format."
     ]
 

@@ -144,6 +144,12 @@ def test_quiet_prints_nothing_but_errors(run, tmp_path):
     assert [line.split()[0] for line in result.stderr.splitlines()] == ["failed", str(tmp_path / "bad.jpg")]
 
 
+def test_options_for_clips_without_a_clip_are_noted(run, tmp_path):
+    result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--every", "2", "--end", "9")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[-2:] == ["--every: no input is a clip", "--end: no input is a clip"]
+
+
 def test_names_that_look_like_markup_are_printed_literally(run, tmp_path):
     name = "[red]a [link=x]b.png"
     shutil.copy(SAMPLES / "five.png", tmp_path / name)
@@ -195,6 +201,8 @@ def test_run_json_holds_the_arguments(run, tmp_path):
     assert about["arguments"]["batch-size"] == 3
     assert about["arguments"]["target"] == ["top2"]
     assert about["arguments"]["save"] == ["overlay"]
+    assert about["arguments"]["method"] is None
+    assert "exact-only" not in about["arguments"]
     assert about["arguments"]["inputs"] == [str(SAMPLES / "five.png")]
     assert about["model"] == "digits"
     assert about["weights"]["sha256"] == CARD["sha256"]

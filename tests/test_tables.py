@@ -83,7 +83,7 @@ def reads() -> Iterator[list[str]]:
     watching.clear()
 
 
-def test_a_manifest_is_read_once_when_a_run_starts_and_once_when_it_ends(run, tmp_path, reads):
+def test_a_manifest_is_read_once_when_a_run_goes_on_and_when_it_ends_and_once_for_tables(run, tmp_path, reads):
     pytest.importorskip("pyarrow")
     tables = tmp_path / "a.csv", tmp_path / "a.parquet"
     photos, outputs = tmp_path / "in", ("--csv", tables[0], "--parquet", tables[1], "--report")
@@ -92,12 +92,15 @@ def test_a_manifest_is_read_once_when_a_run_starts_and_once_when_it_ends(run, tm
         shutil.copy(SAMPLES / "five.png", photos / name)  # goes before those of the earlier run
         reads.clear()
         result = run("explain", photos, *DIGITS, "-o", tmp_path / "out", *outputs, *more)
-        assert reads.count("manifest.jsonl") == 1 + earlier
+        assert reads.count("manifest.jsonl") == 2 + earlier
         assert not more or json.loads(result.stdout)["images"] == lines(tmp_path / "out")
     names = ["a.png", "b.png", "c.png"]
     assert [line["name"] for line in lines(tmp_path / "out")] == names
     assert [row["name"] for row in read_csv(tables[0])] == names
     assert re.findall(r"\w\.png", result.stdout) == names
+    reads.clear()
+    run("explain", photos, *DIGITS, "-o", tmp_path / "plain")
+    assert reads.count("manifest.jsonl") == 1
 
 
 def test_texts_stay_as_they_are(tmp_path):

@@ -21,7 +21,7 @@ from cam.heads.hooks import Engine, forward, network_lock
 from cam.heads.prove import Proof
 from cam.heads.snapshot import Snapshot
 from cam.maps.geometry import Grid, Size, stretched
-from cam.tensors import device_and_dtype
+from cam.tensors import device_and_dtype, room_for_model
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class Classifier(BaseClassifier):
     def to(self, device: torch.device) -> Classifier:
         """Move the network, in place, and the head to a device."""
         self.check_unchanged()
-        return replace(self, network=self.network.to(device), head=self.head.to(device), snapshot=None)
+        with room_for_model(device):
+            return replace(self, network=self.network.to(device), head=self.head.to(device), snapshot=None)
 
     def _take_snapshot(self) -> None:
         object.__setattr__(self, "snapshot", Snapshot(self.network, self.head.classes))

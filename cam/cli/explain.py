@@ -145,6 +145,10 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
     if options["ray"] and options["processes"] > 1:
         raise click.UsageError("--processes is for this machine. Leave it out with --ray.")
     keep_memory()
+    if options["processes"] > 1:
+        from cam.runs.starting import begin_imports
+
+        begin_imports()
     from cam.cli.printing import RunTable, progress, show_notes, show_run
 
     out, silent = options["out"], options["quiet"] or options["as_json"]
@@ -165,16 +169,15 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         processes = cluster or local
         left_out: Counter[str] = Counter()
         pictures = _find_inputs(inputs, options, left_out)
-        if local:
-            local.warm_up()
         with guarded():
             here = {"device": "cpu"} if cluster else {}
             classifier = load_seeded(loading, **here) if processes else load_classifier(**loading)
-        show_notes(classifier.notes, silent)
+        show_notes([*classifier.notes, *_unused(ctx, pictures)], silent)
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         truth = read_truth(options["truth"], names, classifier.labels)
         count = len(shard(pictures, options["shard"]))
-        arguments = {param.opts[-1].lstrip("-"): ctx.params[param.name] for param in ctx.command.params if param.name}
+        spelled = {param.name: param.opts[-1].lstrip("-") for param in reversed(ctx.command.params)}
+        arguments = {spelled[name]: value for name, value in ctx.params.items()}
         with guarded(), progress(count, silent) as run_table.advance:
             follow = ctx.get_parameter_source("target") is not ParameterSource.COMMANDLINE
             settings = _run_options(classifier, options, truth, follow=follow)
@@ -218,6 +221,18 @@ def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Cou
     return find_pictures(
         inputs, exclude=options["out"], patterns=patterns, listed=listed, left_out=left_out, videos=True
     )
+
+
+def _unused(ctx: click.Context, pictures: list[Picture]) -> list[str]:
+    """Notes on the options for clips that are given where no input is one."""
+    from cam.images.video import ClipOptions, is_clip
+
+    names = ("frames", "every", "start", "end")
+    given = [name for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    clips = ClipOptions(frames=ctx.params["frames"])
+    if not given or any(is_clip(picture, clips) for picture in pictures):
+        return []
+    return [f"--{name}: no input is a clip" for name in given]
 
 
 def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth, *, follow: bool) -> RunOptions:

@@ -227,7 +227,9 @@ def as_model_error(error: Exception) -> ModelError:
     """Return a ModelError unchanged, and one that says "out of memory" for any other error."""
     if isinstance(error, ModelError):
         return error
-    return OutOfMemoryError("Out of memory for this image", "Make it smaller, or use fewer cores (OMP_NUM_THREADS)")
+    return OutOfMemoryError(
+        "Out of memory for this image", "Make it smaller, or use fewer --processes or cores (OMP_NUM_THREADS)"
+    )
 
 
 def result_or_raise(result: Value | CamError) -> Value:

@@ -99,8 +99,10 @@ def explain_clip(
     """
     picture = replace(picture, fingerprint=picture.current_fingerprint())
     try:
-        folder.unfinished.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder.unfinished) as kept:
+        disk = None if folder.staging else folder.unfinished  # the staging folder may be another machine's
+        if disk:
+            disk.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=disk) as kept:
             return _ClipRun(classifier, picture, folder, options, batch_size, workers, kept).run()
     except CamError as error:
         failure = error

@@ -23,7 +23,7 @@ from cam.runs.processes import Backend, Load, ProcessDiedError, ProcessExplainer
 
 LOCAL = "local"
 _ADDRESS = re.compile(r"local|auto|[\w.-]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
-_BATCHES = 4  # of a call: it costs 2 ms
+_BATCHES = 4  # of a call, which costs 2 ms
 _PROCESSES = 4  # a GPU, which one process of Python does not keep busy
 _OBJECTS = 2**27  # bytes of shared memory of a local cluster; paths take little
 
@@ -64,7 +64,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **settings)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         remedy = "Give the address of a cluster that runs; if it has a token, set RAY_AUTH_MODE=token"
         raise UsageError(
             f"--ray {address} cannot be used ({' '.join(str(error).split()).rstrip('.')})", remedy

@@ -16,7 +16,7 @@ from cam.runs.clips import explain_clip
 from cam.runs.folder import RunFolder
 from cam.runs.manifest import Record
 from cam.runs.options import Batch, RunOptions
-from cam.tensors import device_and_dtype
+from cam.tensors import device_and_dtype, room_for_model
 
 _BATCH = {"cpu": 4, "cuda": 32}  # images; on the CPU each core runs its own batch
 SCALE_IMAGES, SCALE_PIXELS = 64, 100_000_000  # after which the color scale is set
@@ -24,7 +24,7 @@ Peaks: TypeAlias = tuple[int, list[float]]  # the pixels of an image, and the en
 
 
 class Worker(Protocol):
-    """What explains the batches of a run: an `Explainer` in this process, or the processes of a cluster."""
+    """What explains the batches of a run: an `Explainer` in this process, or several processes."""
 
     workers: int  # batches at a time
     batch_size: int
@@ -52,7 +52,7 @@ class Worker(Protocol):
 
 
 class Explainer:
-    """Explains batches in this process, for each thread of a run and each process of a cluster by the same two methods.
+    """Explains batches in this process, by the same two methods with and without other processes.
 
     What `measure` has explained is kept for `explain`.
     """
@@ -127,4 +127,5 @@ def choose_engine(
         return None
     shape = classifier.preprocessing.input_shape
     classifier.check_unchanged()
-    return make_engine(name, classifier.network, classifier.head, shape, images=images, precision=precision)
+    with room_for_model(device_and_dtype(classifier.network)[0]):
+        return make_engine(name, classifier.network, classifier.head, shape, images=images, precision=precision)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -21,9 +18,10 @@ from cam.classifiers.classifier import Classifier
 from cam.runs.explainer import batch_size_on
 from cam.runs.options import RunOptions
 from cam.runs.processes import Backend, Load, ProcessDiedError, ProcessExplainer
+from cam.runs.starting import clean_start, process_context
 from cam.tensors import device_and_dtype
 
-_LINUX = sys.platform == "linux"  # elsewhere libraries do not allow a fork
+_BATCHES = 4  # for each thread of a process in a call, at the end of which some threads are idle
 
 
 @dataclass(frozen=True)
@@ -34,43 +32,19 @@ class LocalProcesses:
     arguments: Mapping[str, Any]  # of `load_classifier`
     set_up: Callable[[], Any]  # called first in each process
 
-    def warm_up(self) -> None:
-        """Begin to import torch for the processes, which are copies of one that has it."""
-        if _LINUX:
-            _context().set_forkserver_preload(["cam.runs.processes", "torchvision.models"])
-            with _safe_path():
-                forkserver.ensure_running()
-
     @contextmanager
     def started(self, classifier: Classifier, options: RunOptions, load: Load) -> Iterator[Backend]:
-        """Yield what starts the processes; end them afterwards."""
+        """Yield what starts the processes, which share the cores; end them afterwards."""
         size = batch_size_on(device_and_dtype(classifier.network)[0].type, options)
-        threads = torch.get_num_threads()
         workers = min(self.count, -(-load.images // size) + load.clips)
-        backend = _LocalBackend(self.set_up, workers, size, max(1, threads // workers))
-        with _safe_path():
-            try:
-                yield backend
-            finally:
-                for process in backend.started:
-                    process.end()
-
-
-def _context() -> Any:
-    return multiprocessing.get_context("forkserver" if _LINUX else "spawn")
-
-
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """Keep the working directory out of the path of a new interpreter: a file torch.py would replace the library."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("PYTHONSAFEPATH")
-        if before is not None:
-            os.environ["PYTHONSAFEPATH"] = before
+        threads = max(1, torch.get_num_threads() // workers)
+        images = size if threads == 1 else _BATCHES * threads * size
+        backend = _LocalBackend(self.set_up, workers, images, threads)
+        try:
+            yield backend
+        finally:
+            for process in backend.started:
+                process.end()
 
 
 @dataclass
@@ -84,10 +58,11 @@ class _LocalBackend:
 
     def start(self) -> _LocalProcess:
         """Start a process."""
-        context = _context()
+        context = process_context()
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self.set_up))
-        process.start()
+        with clean_start():
+            process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         self.started.append(_LocalProcess(process, ours))
         return self.started[-1]
@@ -112,13 +87,16 @@ class _LocalProcess:
 
     def kill(self) -> None:
         """End the process at once."""
-        self.process.kill()
-        self.process.join()
+        with suppress(ValueError):  # it has been killed
+            self.process.kill()
+        self.end()
 
     def end(self) -> None:
-        """Let the process end in order, once it has answered."""
+        """Let the process end in order, once it has answered, and close what belongs to it."""
         self.connection.close()
-        self.process.join()
+        with suppress(ValueError):  # closed
+            self.process.join()
+            self.process.close()
 
 
 def _serve(connection: Connection[Any, Any], set_up: Callable[[], Any]) -> None:
@@ -127,18 +105,21 @@ def _serve(connection: Connection[Any, Any], set_up: Callable[[], Any]) -> None:
         signal.signal(request, signal.SIG_IGN)
     set_up()
     explainer = ProcessExplainer()
-    with suppress(EOFError, OSError):  # the command has ended
+    # Open to the end: what is imported while a classifier is loaded may keep it, as handlers of logging do.
+    with Path(os.devnull).open("w") as nowhere, suppress(EOFError, OSError):  # the command has ended
         while True:
             method, arguments = connection.recv()
-            connection.send(_answer(explainer, method, arguments))
+            connection.send(_answer(explainer, nowhere, method, arguments))
 
 
-def _answer(explainer: ProcessExplainer, method: str, arguments: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+def _answer(
+    explainer: ProcessExplainer, nowhere: TextIO, method: str, arguments: tuple[Any, ...]
+) -> tuple[Any, Exception | None]:
     """Call a method; of a classifier that is loaded, what it prints is known from the command."""
     try:
         if method != "load":
             return getattr(explainer, method)(*arguments), None
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        with redirect_stdout(nowhere), redirect_stderr(nowhere):
             return explainer.load(*arguments), None
     except Exception as error:
         error.add_note(traceback.format_exc())

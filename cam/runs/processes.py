@@ -31,7 +31,7 @@ from cam.runs.workers import in_order, threads_divided_by
 from cam.runs.writing import write_picture
 from cam.tensors import no_tf32
 
-_LOADS = 3  # of a process that ends while it loads the classifier, before the run ends, too
+_LOADS = 3  # attempts to load the classifier in a process, before the run fails
 Item = TypeVar("Item")
 
 
@@ -90,17 +90,13 @@ def load_seeded(arguments: Mapping[str, Any], **changes: Any) -> Classifier:
 
 
 class ProcessExplainer:
-    """What explains in a process: an `Explainer`, in a thread, as in a run without processes."""
+    """Runs an `Explainer` in a process, which has threads for it as a run without processes has."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "cam")
         self._stack = ExitStack()
 
     def load(self, job: Job) -> tuple[str, str | None]:
         """Load the classifier, and return its device and the name of its engine."""
-        return self._thread.submit(self._load, job).result()
-
-    def _load(self, job: Job) -> tuple[str, str | None]:
         host = f"machine {platform.node()!r}"
         try:
             os.chdir(job.run_info["directory"])
@@ -115,22 +111,22 @@ class ProcessExplainer:
         if mine["settings"] != job.run_info["settings"]:
             problem = f"A process on the {host} loads another model ({first_difference(job.run_info, mine)})"
             raise UsageError(problem, "All processes need the same gapcam, and --weights that all can read")
-        self.explainer = Explainer(classifier, job.folder, job.options, job.images, job.frames)
-        return self.explainer.device, self.explainer.engine
+        self._explainer = Explainer(classifier, job.folder, job.options, job.images, job.frames)
+        self._stack.enter_context(threads_divided_by(self._explainer.workers))
+        self._threads = self._stack.enter_context(ThreadPoolExecutor(self._explainer.workers, "cam"))
+        return self._explainer.device, self._explainer.engine
 
     def call(self, method: str, options: RunOptions, chunk: Batch) -> tuple[list[Any], str]:
         """Explain batches by a method of `Explainer`; also return why a slower engine ran."""
-        return self._thread.submit(self._call, method, options, chunk).result()
-
-    def _call(self, method: str, options: RunOptions, chunk: Batch) -> tuple[list[Any], str]:
-        size, explainer = self.explainer.batch_size, self.explainer
-        batches = (chunk[start : start + size] for start in range(0, len(chunk), size))
+        explainer, size = self._explainer, self._explainer.batch_size
         if method == "explain_clips":
-            results = [record for records in explainer.explain_clips(options, chunk) for record in records]
+            results: Iterator[list[Any]] = explainer.explain_clips(options, chunk)
         else:
-            results = [item for batch in batches for item in getattr(explainer, method)(options, batch)]
+            batches = [chunk[start : start + size] for start in range(0, len(chunk), size)]
+            results = self._threads.map(partial(getattr(explainer, method), options), batches)
+        items = [item for result in results for item in result]
         explainer.forget([])
-        return results, explainer.reason
+        return items, explainer.reason
 
 
 class Processes:
@@ -182,6 +178,7 @@ class Processes:
                 self._facts = process.call("load", self._job)
             except ProcessDiedError as error:
                 message = str(error)
+                process.kill()
             else:
                 return process
             if self._closed:
@@ -229,7 +226,7 @@ class Processes:
         )
 
     def _fail(self, options: RunOptions, index: int, picture: Picture) -> list[Record]:
-        problem = f"{str(picture.path)!r} twice ended the process that explained it, as too little memory does"
+        problem = f"{str(picture.path)!r} crashed the process that explained it twice, possibly out of memory"
         error = ImageError(problem, "Make it smaller, or convert it to another format")
         return [{"index": index, **write_picture(picture, error, self._job.folder, options, self._labels)}]
 

@@ -26,7 +26,7 @@ from cam.runs.cluster import Cluster
 from cam.runs.explainer import SCALE_IMAGES, SCALE_PIXELS, Explainer, Worker
 from cam.runs.folder import RunFolder, read_run_info
 from cam.runs.local import LocalProcesses
-from cam.runs.manifest import Record, appending, sort_records, summarize_truth
+from cam.runs.manifest import Record, appending, read_records, sort_lines, summarize_truth
 from cam.runs.options import Batch, RunOptions, settings_of
 from cam.runs.processes import Load, running
 from cam.runs.resume import check_settings, keep_done
@@ -66,8 +66,8 @@ def explain_folder(
     All others are explained. Results of images that are not among the inputs keep their files, but have no line.
 
     `arguments` are those of the command and `left_out` what `find_pictures` counted, for run.json; `report` is called
-    with each record of the manifest, those of an earlier run first. An image that fails costs its own line only. With a
-    `cluster` its processes explain the images, else the threads of this process.
+    with each record of the manifest, those of an earlier run first. An image that fails costs its own line only.
+    `processes` explain the images; by default the threads of this process do.
     """
     classifier.preprocessing.check_channels(options.read.channels)
     options.explain.check(classifier)
@@ -141,9 +141,9 @@ def _run(
                         problem = f"The run was stopped by {record['path']!r}: {record['error'].rstrip('.')}"
                         raise StoppedError(problem, "Repair or leave out the image, and resume without --overwrite")
         run_info["note"] = worker.reason or run_info["note"]
-    written = sort_records(folder.manifest, starts, folder.unfinished)
-    kept = list(written) if options.outputs else []
-    write_tables(kept or written, folder.out, options.csv, options.parquet)
+    sort_lines(folder.manifest, starts, folder.unfinished)
+    kept = list(read_records(folder.manifest)) if options.outputs else []
+    write_tables(kept or read_records(folder.manifest), folder.out, options.csv, options.parquet)
     run_info["truth"] = summarize_truth(correct, options.truth.unmatched) if options.truth.classes else None
     run_info |= {"explained": counts["ok"], "failed": counts["failed"]}
     folder.write_run_info(run_info)
@@ -191,8 +191,9 @@ def _measure_scale(worker: Worker, inputs: Batch, options: RunOptions) -> float 
         return 1.0
     ends: list[float] = []
     images = pixels = 0
-    workers = min(worker.workers, -(-SCALE_IMAGES // worker.batch_size))
-    parts = _batches(inputs, worker.batch_size, workers)
+    size = min(worker.batch_size, SCALE_IMAGES)
+    workers = min(worker.workers, -(-SCALE_IMAGES // size))
+    parts = _batches(inputs, size, workers)
     batches = takewhile(lambda _: images < SCALE_IMAGES and pixels < SCALE_PIXELS, parts)
     for peaks in in_order(partial(worker.measure, options), batches, workers=workers, ahead=1):
         for image_pixels, image_ends in peaks:

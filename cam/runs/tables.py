@@ -47,8 +47,8 @@ def write_tables(records: Iterable[Record], out: Path, csv_file: Path | None, pa
         files = (_csv_rows, csv_file), (_parquet_rows, parquet_file)
         tables = [stack.enter_context(open_table(path)) for open_table, path in files if path]
         remaining = iter(records)
-        while part := list(islice(remaining, _RECORDS)):
-            rows = [row for record in part for row in table_rows(record, out)] if tables else []
+        while tables and (part := list(islice(remaining, _RECORDS))):
+            rows = [row for record in part for row in table_rows(record, out)]
             maps = [out / file if (file := target.get("files", {}).get("cam")) else None for target in _targets(part)]
             for write in tables:
                 write(rows, maps)
