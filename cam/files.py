@@ -91,8 +91,8 @@ def shortened(name: PurePath) -> PurePath:
     return name.with_name(encoded[: _MAX_NAME_BYTES - len(end)].decode("utf-8", "ignore") + end)
 
 
-def unwritable(path: Path, error: OSError | ValueError) -> OutputError:
+def unwritable(path: Path, error: OSError | ValueError, option: str = "") -> OutputError:
     """Return the error for a file that cannot be written: DiskFullError if no other file could be written either."""
     remedy = "Choose another output folder, or change its permissions or free disk space"
     kind = DiskFullError if getattr(error, "errno", None) in _DISK_ERRORS else OutputError
-    return kind(f"{str(path)!r} cannot be written ({reason_of(error)})", remedy)
+    return kind(f"{option}{str(path)!r} cannot be written ({reason_of(error)})", remedy)

@@ -35,7 +35,7 @@ def tensors_of(path: Path, place: str = "", *, unsafe_pickle: bool = False) -> d
 def error_of(path: Path, *, unsafe_pickle: bool = False) -> WeightsError:
     with pytest.raises(WeightsError) as caught:
         read_checkpoint(path, unsafe_pickle=unsafe_pickle)
-    assert str(path) in caught.value.problem
+    assert caught.value.problem.startswith(f"--weights {str(path)!r} ")
     assert caught.value.remedy
     return caught.value
 

@@ -129,6 +129,16 @@ def test_images_that_are_no_inputs_any_more_are_counted(run, tmp_path):
     assert len(list((tmp_path / "out").glob("five.png.*"))) == 1  # the overlay stays
 
 
+def test_images_whose_names_change_with_the_inputs_are_not_called_gone(run, folder, tmp_path):
+    (tmp_path / "more").mkdir()
+    shutil.copy(SAMPLES / "five.png", tmp_path / "more")
+    command = *DIGITS, "-o", tmp_path / "out"
+    first = run("explain", folder, *command).stdout
+    again = run("explain", folder, tmp_path / "more", *command).stdout
+    assert "not among the inputs" not in first + again
+    assert len(lines(tmp_path / "out")) == len(list(folder.iterdir())) + 1
+
+
 def test_numbers_become_pixels_as_the_options_say(run, tmp_path):
     """A digit of 12 bits in the second of five bands."""
     five = read_image(SAMPLES / "five.png")[..., 0]

@@ -214,7 +214,7 @@ def test_texts_give_sizes_as_height_and_width() -> None:
     result = measure_invariance(seeing_white(), WHITE, box=(0, 0, 8, 4), canvas=(32, 40), steps=2, fill=(0, 0, 0))
     first, alone, second, logit, *_ = str(result).splitlines()
     assert alone == "alone: logit 48.00, probability 100.0%, predicted 'white'"
-    assert first.endswith(": 4x8 pixels (HxW) at 4 positions on a canvas of 32x40")
+    assert first.endswith(": 8x4 pixels (WxH) at 4 positions on a canvas of 40x32")
     assert second == "predicted at 4 of 4 positions"
     assert logit.endswith("with the object's center at (y, x) = (1.5, 3.5)")
     assert result.facts()["canvas"] == [32, 40]
@@ -278,10 +278,10 @@ def test_fills() -> None:
         ({"box": (0, 0, 33, 4)}, "--box 0,0,33,4 does not lie in the image of 32x32 pixels (WxH)"),
         ({"box": (4, 4, 4, 9)}, "--box 4,4,4,9"),
         ({"box": (-1, 0, 4, 4)}, "0 <= x0 < x1 <= 32"),
-        ({"canvas": (32, 31)}, "--canvas must be larger than the object of 32x32 pixels (HxW), got 32x31"),
-        ({"canvas": (32, 32)}, "--canvas must be larger than the object of 32x32 pixels (HxW), got 32x32"),
+        ({"canvas": (32, 31)}, "--canvas must be larger than the object of 32x32 pixels (WxH), got 31x32"),
+        ({"canvas": (32, 32)}, "--canvas must be larger than the object of 32x32 pixels (WxH), got 32x32"),
         ({"canvas": (9000, 9000)}, "--canvas must have at most 16777216 pixels, got 9000x9000"),
-        ({"mask": np.zeros((16, 32), np.uint8)}, "--mask must be 32x32 pixels (HxW) like the image, got 16x32"),
+        ({"mask": np.zeros((16, 32), np.uint8)}, "--mask must be 32x32 pixels (WxH) like the image, got 32x16"),
         ({"mask": np.zeros((32, 32), np.uint8)}, "--mask has no bright pixel"),
         ({"target": OneClass(2)}, "2"),
         ({"target": TopClasses(2)}, "--target must be one class, got top2"),

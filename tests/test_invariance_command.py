@@ -59,7 +59,7 @@ def test_the_command_writes_figures_and_numbers(run, tmp_path):
     out = tmp_path / "out"
     result = run("invariance", FIVE, "-m", "digits", "-o", out, "--steps", 2, "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert "digits, '5': 72x72 pixels (HxW) at 4 positions on a canvas of 144x144" in result.output
+    assert "digits, '5': 72x72 pixels (WxH) at 4 positions on a canvas of 144x144" in result.output
     assert "map shifted back after a shift by one stride: differs by 0.00% down" in result.output
     assert {path.name for path in out.iterdir()} == {*FIGURES, "invariance.json"}
     result_json = json.loads((out / "invariance.json").read_text())
@@ -77,7 +77,7 @@ def test_the_command_writes_figures_and_numbers(run, tmp_path):
 
 def test_the_command_moves_an_object(run, tmp_path):
     arguments = ("-m", "digits", "-o", tmp_path / "out", "--steps", 2, "-t", 5, "--json")
-    boxed = run("invariance", FIVE, *arguments, "--box", "80,40,240,240", "--canvas", "80x100", "--fill", "9,9,9")
+    boxed = run("invariance", FIVE, *arguments, "--box", "80,40,240,240", "--canvas", "100x80", "--fill", "9,9,9")
     assert boxed.exit_code == 0, boxed.output
     facts = json.loads(boxed.output)
     assert (facts["object"], facts["canvas"], facts["fill"]) == ([50, 40], [80, 100], [9, 9, 9])

@@ -61,7 +61,7 @@ def test_a_flattening_network_depends_on_the_position() -> None:
     facts = result.facts()
     assert facts["reason"] == "it flattens"
     (smaller,) = result.notes
-    assert smaller.startswith("The object was made smaller, from 8x8 to 4x4 pixels (HxW)")
+    assert smaller.startswith("The object was made smaller, from 8x8 to 4x4 pixels (WxH)")
     values = json.loads(result.to_json())["by_position"]
     assert values["predicted_labels"] == [["left", "right"]] * 2
     np.testing.assert_allclose(values["predicted_probabilities"], [[high, high]] * 2, atol=1e-6)

@@ -246,3 +246,11 @@ def test_save_show_and_plot(classifier, tmp_path, monkeypatch):
     np.testing.assert_array_equal(axes.images[0].get_array(), explanation.overlay())
     assert axes.get_title().startswith("dog: ")
     plt.close("all")
+
+
+def test_no_class_and_a_batch_of_photographs_are_refused():
+    classifier = cam.wrap(gap_linear(), input_size=16)
+    with pytest.raises(UsageError, match=r"target must name a class, got an empty list"):
+        cam.explain(classifier, photo(20, 30), [])
+    with pytest.raises(UsageError, match=r"The image must be \(H, W, 3\) uint8, got \(2, 3, 20, 30\)"):
+        cam.explain(classifier, torch.zeros(2, 3, 20, 30, dtype=torch.uint8))

@@ -212,3 +212,8 @@ def test_an_image_on_which_the_transform_fails_costs_only_itself():
     assert next(results).cam.shape == (40, 40)
     with pytest.raises(ModelError, match="preprocessing function fails on a Image: seven"):
         next(results)
+
+
+def test_run_json_is_the_same_in_every_process():
+    found = as_preprocessing(letterbox).to_json()["transform"]
+    assert (found.split()[:2], " at 0x" in found) == (["<function", "letterbox>"], False)

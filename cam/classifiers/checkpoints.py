@@ -49,13 +49,13 @@ def read_checkpoint(path: str | Path, *, unsafe_pickle: bool = False) -> dict[st
         return states
     keys = [repr(key) for key in content] if isinstance(content, Mapping) else [type(content).__name__]
     remedy = "Save network.state_dict() and give that file"
-    raise WeightsError(f"{str(path)!r} holds no weights, only {_listed(keys)}", remedy)
+    raise WeightsError(f"--weights {str(path)!r} holds no weights, only {_listed(keys)}", remedy)
 
 
-def read_content(path: str | Path, *, unsafe_pickle: bool = False) -> object:
+def read_content(path: str | Path, option: str = "--weights", *, unsafe_pickle: bool = False) -> object:
     """Read what a file of safetensors or `torch.save` holds, on the CPU, without running code unless unsafe."""
     path = Path(path)
-    start = first_bytes(path)
+    start = first_bytes(path, option)
     try:
         if start[8:9] == b"{" or path.suffix.lower() == ".safetensors":
             return load_file(path, device="cpu")
@@ -63,16 +63,16 @@ def read_content(path: str | Path, *, unsafe_pickle: bool = False) -> object:
             raise ValueError("neither format")
         if start.startswith(b"PK") and not unsafe_pickle:
             if (kind := archive_kind(path)) != "pickle":
-                problem = f"{str(path)!r} holds a whole network ({kind})"
+                problem = f"{option} {str(path)!r} holds a whole network ({kind})"
                 raise WeightsError(problem, f"Give it as the model: --model {path}")
-            check_stored(path)
+            check_stored(path, option)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_DATA):
             warnings.simplefilter("ignore")  # about pickle protocols
             return torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
     except WeightsError:
         raise
     except Exception as error:  # a damaged file may raise anything
-        raise _read_error(repr(str(path)), error, unsafe_pickle) from error
+        raise _read_error(f"{option} {str(path)!r}", error, unsafe_pickle) from error
 
 
 def training_arguments(path: Path) -> Mapping[str, Any]:
@@ -85,13 +85,13 @@ def training_arguments(path: Path) -> Mapping[str, Any]:
     return {}
 
 
-def first_bytes(path: Path) -> bytes:
+def first_bytes(path: Path, option: str) -> bytes:
     """Read the start of a file, or raise a WeightsError that says why it cannot be read."""
-    name = repr(str(path))
+    name = f"{option} {str(path)!r}"
     try:
         if not path.is_file():  # a pipe would block
             problem = "is a folder or a device, not a file" if path.exists() else "does not exist"
-            raise WeightsError(f"--weights {name} {problem}", "Check the path of the weights")
+            raise WeightsError(f"{name} {problem}", "Check the path")
         with path.open("rb") as file:
             return file.read(9)
     except OSError as error:
@@ -107,7 +107,7 @@ def archive_kind(path: Path) -> str:
     return "TorchScript" if "constants.pkl" in members else "pickle"
 
 
-def check_stored(path: Path, compressed: int = 0) -> None:
+def check_stored(path: Path, option: str, compressed: int = 0) -> None:
     """Refuse a zip file that is larger in memory than on the disk: a little one could take any amount.
 
     Members may be compressed that take so many bytes together.
@@ -117,7 +117,7 @@ def check_stored(path: Path, compressed: int = 0) -> None:
     packed = sum(member.file_size for member in members if member.compress_type != ZIP_STORED)
     size = sum(member.file_size for member in members)
     if size - packed > path.stat().st_size or packed > compressed:
-        problem = f"{str(path)!r} is compressed: its contents take {size:,} bytes, and torch stores tensors as they are"
+        problem = f"{option} {str(path)!r} is compressed: its contents take {size:,} bytes; torch compresses nothing"
         raise WeightsError(problem, "Unpack it and load it with torch, and save it again with torch.save")
 
 
@@ -251,7 +251,7 @@ def _choose(parts: Sequence[_Part], states: Mapping[str, Mapping[str, Tensor]], 
         if len(states) == 1:
             return parts[0], []
         found = _listed([f"{place!r} ({len(state)} tensors)" for place, state in states.items()])
-        problem = f"No tensor of {source!r} is one of the network: it holds {found}"
+        problem = f"--weights {source!r} has no tensor of the network: it holds {found}"
         raise WeightsError(problem, "Check that they belong to this model")
     tied = [part for part in parts if part.place != _LIGHTNING_PLAIN] or parts
     tied = [part for part in tied if AVERAGED.search(part.name)] or tied
@@ -267,7 +267,8 @@ def _choose(parts: Sequence[_Part], states: Mapping[str, Mapping[str, Tensor]], 
         if hash_tensors(other) != hash_tensors(first):
             names = _listed([repr(part.name) for part in tied])
             remedy = "Save those you mean alone: torch.save(torch.load(FILE)[NAME], 'weights.pt')"
-            raise WeightsError(f"{source!r} holds several sets of weights that fit the network: {names}", remedy)
+            problem = f"--weights {source!r} holds several sets of weights that fit the network: {names}"
+            raise WeightsError(problem, remedy)
     rest = [repr(part.name) for part in parts if part not in tied]
     chosen = f"{tied[0].name!r} of {Path(source).name}"
     return tied[0], [f"weights: {chosen}, the averaged ones (EMA), not {_listed(rest)}"] if rest else []
@@ -318,7 +319,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -
     if any(problems.values()):
         problem = "; ".join(f"{kind} {_listed(keys)}" for kind, keys in problems.items() if keys)
         remedy = "Check that they belong to this model"
-        raise WeightsError(f"The weights of {source!r} do not fit the network: {problem}", remedy)
+        raise WeightsError(f"--weights {source!r} does not fit the network: {problem}", remedy)
     # Into the network's own dictionary, because it holds the versions by which modules convert old weights.
     merged.update(state)
     network.load_state_dict(merged)

@@ -38,15 +38,15 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         1
     """
     path = Path(path)
-    name = repr(str(path))
+    name = f"--labels {str(path)!r}"
     try:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(_MAX_CHARACTERS + 1)
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null character in the path
-        problem = f"--labels {name} cannot be read ({reason_of(error)})"
+        problem = f"{name} cannot be read ({reason_of(error)})"
         raise UsageError(problem, "Give a text file in UTF-8 with one label a line") from error
     if len(text) > _MAX_CHARACTERS:
-        problem = f"--labels {name} holds more than {_MAX_CHARACTERS:,} characters"
+        problem = f"{name} holds more than {_MAX_CHARACTERS:,} characters"
         raise UsageError(problem, "Give a text file with one label a line")
     text = text.rstrip()
     if path.suffix.lower() == ".json" or text.startswith(("[", "{")):
@@ -54,7 +54,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     else:
         lines = text.split("\n") if text else []
         labels = _numbered(lines, name)
-        labels = labels or [_label(line, f"Line {number} of {name}") for number, line in enumerate(lines, 1)]
+        labels = labels or [_label(line, f"{name}, line {number},") for number, line in enumerate(lines, 1)]
     if not labels:
         raise UsageError(f"{name} holds no labels", "Write one label a line")
     return tuple(labels)
@@ -92,7 +92,7 @@ def _from_json(text: str, name: str) -> list[str]:
     if isinstance(content, tuple):
         return _from_map(content, name)
     if isinstance(content, list):
-        return [_label(entry, f"Entry {index} of {name}") for index, entry in enumerate(content)]
+        return [_label(entry, f"{name}, entry {index},") for index, entry in enumerate(content)]
     problem = f"{name} must be a JSON list or map, got {type(content).__name__}"
     raise UsageError(problem, "Write a JSON list of labels, or a map from index to label")
 
@@ -106,7 +106,7 @@ def _from_map(pairs: Sequence[tuple[str, object]], name: str) -> list[str]:
         if str(class_idx) not in values:
             problem = f"{name} has {len(pairs)} labels but none for class {class_idx}"
             raise UsageError(problem, "Number the classes from 0, each once")
-    return [_label(values[str(class_idx)], f"Class {class_idx} of {name}") for class_idx in range(len(pairs))]
+    return [_label(values[str(class_idx)], f"{name}, class {class_idx},") for class_idx in range(len(pairs))]
 
 
 def _label(value: object, source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,7 @@ _NOT_PLAIN = (
     "image, or scales values by what is in the image)"
 )
 _REMEDY = "Leave that step out or to the network, or pass cam.Preprocessing(resize, crop, mean, std)"
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object without a repr of its own
 _TOLERANCE = 1e-3  # of the step between two of 256 values
 _SPREAD = 1  # pixels by which measured sizes differ that are the same
 _BORDER = 3  # pixels at the border of a resized image, where a ramp is not straight
@@ -111,8 +113,9 @@ class MeasuredPreprocessing(Preprocessing):
         return f"input {self.crop[1]}x{self.crop[0]}, by {type(self.transform).__name__}, run for each image"
 
     def to_json(self) -> dict[str, Any]:
-        """Values for run.json."""
-        return {"transform": repr(self.transform), "crop": self.crop, "mean": self.mean, "std": self.std}
+        """Values for run.json, the same in every process."""
+        text = _ADDRESS.sub("", repr(self.transform))
+        return {"transform": text, "crop": self.crop, "mean": self.mean, "std": self.std}
 
     def _refuse(self, refused: bool, option: str) -> None:
         if refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-import threading
+import time
 from functools import partial
 from typing import Any
 
@@ -66,4 +66,5 @@ def app(model: tuple[str, ...], weights: tuple[Any, ...], port: int, host: str, 
             show_notes(classifier.notes, silent=False)
         with serve(classifiers, host, port, limits, read) as address:
             click.echo(f"Open {address} in a browser. Ctrl-C ends the app.")
-            threading.Event().wait()
+            while True:
+                time.sleep(60)  # which Ctrl-C interrupts, on Windows, too

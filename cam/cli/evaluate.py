@@ -104,7 +104,7 @@ evaluate.command_class = Command
 @_maps_option
 @_common_options
 def grid(folder: Path, truth: Path | None, **options: Any) -> None:
-    """Play the grid pointing game: is the heat of a class in its tile of a mosaic?
+    """Play the grid pointing game: is heat in its class's tile?
 
     FOLDER has a folder of images for each class, or any folders and a table for --truth.
 
@@ -160,7 +160,7 @@ def boxes(dataset: Path, **options: Any) -> None:
 @_maps_option
 @_common_options
 def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
-    """Measure how the probability follows the pixels that a map calls important.
+    """Delete and insert pixels in the order of their heat.
 
     insertion (higher is better) and deletion (lower is better), from and to a blurred image or the mean color; average
     drop and increase in confidence, in %.
@@ -187,7 +187,7 @@ def faithfulness(inputs: tuple[str, ...], **options: Any) -> None:
 @_method_option
 @_common_options
 def placement(inputs: tuple[str, ...], **options: Any) -> None:
-    """Measure the distance of the heat from small objects pasted at known positions.
+    """Measure how far the heat is from pasted objects.
 
     Distances in pixels from the object's center to the centroid and the peak of the heat, and the bias along each axis,
     with the cells of a map at their measured positions and stretched over the image.
@@ -208,7 +208,9 @@ def placement(inputs: tuple[str, ...], **options: Any) -> None:
 @_fit_option
 @_common_options
 def sanity(inputs: tuple[str, ...], **options: Any) -> None:
-    """Check that maps depend on the weights, add up, and move with the image.
+    """Check that maps depend on the weights and add up.
+
+    They must also move with the image.
 
     Example: cam evaluate sanity photos/ -m squeezenet1_0
     """

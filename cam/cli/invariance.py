@@ -25,8 +25,8 @@ _FILL = Value(
 _BOX = Value("BOX", integers, "x0,y0,x1,y1 in pixels, such as 40,20,160,140", lambda box: len(box) == 4)
 _CANVAS = Value(
     "SIZE",
-    lambda text: integers(text, "x") * (1 if "x" in text else 2),
-    "a side in pixels such as 448, or HxW such as 448x640",
+    lambda text: integers(text, "x")[::-1] * (1 if "x" in text else 2),
+    "a side in pixels such as 448, or WxH such as 640x448",
     lambda sides: len(sides) == 2 and min(sides) > 0,
 )
 _DEMO_PARAMETERS = {"out", "demo", "train", "as_json", "quiet"}
@@ -42,7 +42,7 @@ _run = option_group("Run")
 @_object("-t", "--target", metavar="CLASS", default="top1", help="A class index, a label or top1.")
 @_object("--box", type=_BOX, show_default="the whole image", help="Object as x0,y0,x1,y1 in pixels.")
 @_object("--mask", type=PATH, metavar="FILE", help="Object as the white part of this image.")
-@_object("--canvas", type=_CANVAS, show_default="twice the object", help="Input pixels: a side, or HxW.")
+@_object("--canvas", type=_CANVAS, show_default="twice the object", help="Input pixels: a side, or WxH.")
 @_object("--fill", type=_FILL, default="mean", help="Canvas: mean, blur, reflect, or 0,0,0.")
 @_object("--steps", type=whole_number(2), default=8, help="Positions along each axis.")
 @read_options

@@ -169,7 +169,7 @@ def _explain_all(
         unreadable: CamError | None = None
         try:
             for photo in batch:
-                image = to_image(photo.permute(1, 2, 0).cpu().numpy() if isinstance(photo, Tensor) else photo, channels)
+                image = to_image(_to_array(photo) if isinstance(photo, Tensor) else photo, channels)
                 classifier.preprocessing.check_channels(image.shape[2])
                 targets.append(parse_targets(target, classifier.labels, photo))
                 images.append(image)
@@ -180,6 +180,11 @@ def _explain_all(
             yield select(target, image_targets, *_parts(result))
         if unreadable is not None:
             raise unreadable
+
+
+def _to_array(photo: Tensor) -> NDArray[Any]:
+    """A tensor (channels, H, W) as an array (H, W, channels)."""
+    return np.asarray((photo.permute(1, 2, 0) if photo.ndim == 3 else photo).cpu().numpy())
 
 
 def _parts(result: ImageResult | ModelError) -> tuple[list[Explanation], Tensor]:

@@ -41,7 +41,7 @@ def make_head(
     logits, features = forward(network, site, images)
     tapes = Tapes(network, site, input_shape[0])
     nodes = 1 if kind in ("gap-linear", "conv-gap", "gap-norm-linear") else None  # the gradient is the same everywhere
-    head = GeneralHead(kind, reason, site, logits.shape[1], "integrated", tapes, nodes, share=cut.share)
+    head = GeneralHead(kind, reason, site, logits.shape[1], "integrated", tapes, nodes, share=round(cut.share, 2))
     head.logits(features[:1], size)  # records the network, which would count
     with eval_mode(network):
         whole = _multiply_adds(lambda: network(images[:1]))

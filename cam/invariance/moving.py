@@ -57,7 +57,7 @@ def cut_object(
     height, width = image.shape[:2]
     if mask is not None:
         if mask.shape != (height, width):
-            problem = f"--mask must be {height}x{width} pixels (HxW) like the image, got {format_size(mask.shape)}"
+            problem = f"--mask must be {width}x{height} pixels (WxH) like the image, got {format_size(mask.shape)}"
             raise UsageError(problem, "Give a mask of that size")
         if mask.any():
             rows, columns = (np.flatnonzero(mask.any(1 - axis)) for axis in (0, 1))
@@ -109,7 +109,7 @@ class Placements:
         rooms = [canvas[axis] - cutout.size[axis] for axis in (0, 1)]
         if min(rooms) < 0 or max(rooms) == 0:
             size = format_size(cutout.size)
-            problem = f"--canvas must be larger than the object of {size} pixels (HxW), got {format_size(canvas)}"
+            problem = f"--canvas must be larger than the object of {size} pixels (WxH), got {format_size(canvas)}"
             raise UsageError(problem, "Give a larger canvas, or a smaller object")
         count = math.prod(min(steps, room + 1) for room in rooms)
         if count > MAX_POSITIONS:
@@ -148,5 +148,5 @@ class Placements:
 
 
 def format_size(size: tuple[int, ...]) -> str:
-    """Write a size as `--canvas` takes it: 448x640."""
-    return f"{size[0]}x{size[1]}"
+    """Write a size (H, W) as `--canvas` takes it: 640x448, the width first."""
+    return f"{size[1]}x{size[0]}"

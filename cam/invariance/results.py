@@ -196,7 +196,7 @@ class Invariance:
     def __str__(self) -> str:
         """Summarize in a few lines."""
         size, canvas = format_size(self.placements.cutout.size), format_size(self.placements.canvas)
-        where = f"{size} pixels (HxW) at {self.predicted.size} positions on a canvas of {canvas}"
+        where = f"{size} pixels (WxH) at {self.predicted.size} positions on a canvas of {canvas}"
         lines = [f"{self.model}, {self.label!r}: {where}", self.alone_note, self.predictions]
         for name, scores in self.scores.items():
             summary = summarize_scores(scores, self.placements.centers)
@@ -254,7 +254,7 @@ def describe_object(placements: Placements, natural_size: Size, seen: Frame | No
     notes = []
     before, after = format_size(natural_size), format_size(placements.cutout.size)
     if before != after:
-        notes.append(f"The object was made smaller, from {before} to {after} pixels (HxW), to fit on the canvas.")
+        notes.append(f"The object was made smaller, from {before} to {after} pixels (WxH), to fit on the canvas.")
     if seen is not None:
         part = "whole image" if seen.input == seen.resized else "center crop of the image that the model sees"
         notes.append(

@@ -117,7 +117,7 @@ class RunFolder:
         except Timeout:
             raise UsageError(f"Another cam explain is writing to {str(self.out)!r}", "Wait until it ends") from None
         except (OSError, ValueError) as error:
-            raise unwritable(self.out, error) from error
+            raise unwritable(self.out, error, "--out ") from error
         try:
             yield
         finally:

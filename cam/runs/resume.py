@@ -49,13 +49,14 @@ def keep_done(
     of_truth = TrueClass() in options.targets
     gone = 0
     by_name = {str(picture.name): (index, picture) for index, picture in pictures}
+    paths = {str(picture.path) for _, picture in pictures}
 
     def lines() -> Iterator[bytes]:
         nonlocal gone
         end = 0
         for record in read_records(folder.manifest):
             index, picture = by_name.get(record["name"], (-1, None))
-            gone += picture is None and record["status"] == "ok"
+            gone += picture is None and record["path"] not in paths and record["status"] == "ok"
             same_path = picture is not None and (same_directory or picture.path.is_absolute())
             if picture and same_path and index not in done and _is_done(folder, record, picture, options.follows):
                 graded = grade({**record, "index": index}, options.truth, labels)

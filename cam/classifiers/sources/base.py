@@ -41,7 +41,7 @@ class LoadedNetwork:
 
 def import_callable(name: str) -> Callable[..., nn.Module]:
     """Import `package.module:callable` or `folder/file.py:callable`."""
-    file, _, attribute = name.partition(":")
+    file, _, attribute = name.rpartition(":")  # after the drive of Windows
     remedy = "Give file.py:callable, or package.module:callable, where installed modules come first"
     with named_errors(f"--model {name!r} cannot be imported", remedy):
         if file.endswith(".py"):

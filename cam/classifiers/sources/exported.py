@@ -41,22 +41,24 @@ def read_exported(path: Path, *, unsafe_pickle: bool = False) -> Program:
 
 
 def _read(path: Path) -> Program:
-    check_stored(path)
+    check_stored(path, "--model")
     with ZipFile(path) as archive:
         members = {name.partition("/")[2]: name for name in archive.namelist()}
         if "models/model.json" not in members:
-            problem = f"{str(path)!r} has no exported network in torch's present format"
+            problem = f"--model {str(path)!r} has no exported network in torch's present format"
             raise ModelError(problem, "Export it again: torch.export.save(torch.export.export(network, inputs), FILE)")
         exported = json.loads(archive.read(members["models/model.json"]))
         if (version := exported["schema_version"]["major"]) != _SCHEMA:
-            problem = f"{str(path)!r} has version {version} of torch's format, not {_SCHEMA}"
+            problem = f"--model {str(path)!r} has version {version} of torch's format, not {_SCHEMA}"
             raise ModelError(problem, "Export it again with the installed torch")
         tensors = {}
         for kind in ("weights", "constants"):
             config = json.loads(archive.read(members[f"data/{kind}/model_{kind}_config.json"]))["config"]
             for name, entry in config.items():
                 if entry["use_pickle"] or not entry["tensor_meta"]:
-                    raise ModelError(f"{str(path)!r} has {name!r} as a pickle", "Pass --unsafe-pickle if you trust it")
+                    raise ModelError(
+                        f"--model {str(path)!r} has {name!r} as a pickle", "Pass --unsafe-pickle if you trust it"
+                    )
                 tensors[name] = _tensor(
                     archive.read(members[f"data/{kind}/{entry['path_name']}"]), entry["tensor_meta"]
                 )

@@ -33,7 +33,7 @@ def from_file(path: Path, unsafe_pickle: bool) -> LoadedNetwork:
     """Load the network in a file; ModelError that says how to go on if the file has none."""
     notes, kind = tuple[str, ...](), path.suffix.removeprefix(".")
     network: nn.Module
-    start = first_bytes(path)
+    start = first_bytes(path, "--model")
     try:
         if start.startswith(b"PK"):
             kind = archive_kind(path)
@@ -48,7 +48,8 @@ def from_file(path: Path, unsafe_pickle: bool) -> LoadedNetwork:
     except CamError:
         raise
     except Exception as error:  # a damaged file may raise anything
-        problem = f"{str(path)!r} cannot be read as a network ({kind}): {type(error).__name__}: {reason_of(error)}"
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        problem = f"--model {str(path)!r} cannot be read as a network ({kind}): {reason}"
         raise ModelError(problem, "Copy it again, or save it again with the installed torch") from error
     preprocessing, declared = preprocessing_of(network)
     return LoadedNetwork(network, preprocessing, weights=path, declared=declared, notes=notes)
@@ -86,10 +87,10 @@ def preprocessing_of(network: nn.Module) -> tuple[Preprocessing, str]:
 def _pickled_module(path: Path, unsafe_pickle: bool) -> tuple[nn.Module, tuple[str, ...]]:
     """The module that a file of torch.save is or has, and a note which; ModelError if it has tensors only."""
     if not unsafe_pickle and (kind := _pickled_class(path)):
-        problem = f"{str(path)!r} is a pickled {kind}, which runs code when it is read"
+        problem = f"--model {str(path)!r} is a pickled {kind}, which runs code when it is read"
         remedy = "Pass --unsafe-pickle if you trust it, or save network.state_dict() and name the network with --model"
         raise ModelError(problem, remedy)
-    content = read_content(path, unsafe_pickle=unsafe_pickle)
+    content = read_content(path, "--model", unsafe_pickle=unsafe_pickle)
     modules = {".": content} if isinstance(content, nn.Module) else {}
     if isinstance(content, Mapping):
         modules = {key: value for key, value in content.items() if isinstance(value, nn.Module) and value.state_dict()}
@@ -98,7 +99,7 @@ def _pickled_module(path: Path, unsafe_pickle: bool) -> tuple[nn.Module, tuple[s
         raise _no_network(path, content)
     if len(chosen) > 1:
         names = ", ".join(map(repr, chosen))
-        raise ModelError(f"{str(path)!r} holds several networks: {names}", "Save the one you mean alone")
+        raise ModelError(f"--model {str(path)!r} holds several networks: {names}", "Save the one you mean alone")
     rest = ", ".join(repr(key) for key in modules if key not in chosen)
     note = f"network: {chosen[0]!r} of {path.name}, the averaged one (EMA), not {rest}"
     network = unwrap(modules[chosen[0]]).float()
@@ -122,10 +123,12 @@ def _no_network(path: Path, content: object) -> ModelError:
     states = [state for _, state in find_states(content)]
     if not states:
         kind = type(content).__name__
-        return ModelError(f"{str(path)!r} holds a {kind}, and no network or weights", "Save network.state_dict()")
+        problem = f"--model {str(path)!r} holds a {kind}, and no network or weights"
+        return ModelError(problem, "Save network.state_dict()")
     state = max(states, key=len)
     key, weight = [*(item for item in state.items() if item[1].ndim == 2), *state.items()][-1 - len(state)]
-    problem = f"{str(path)!r} holds weights, {len(state)} tensors with {key!r} {tuple(weight.shape)}, but no network"
+    tensors = f"{len(state)} tensors with {key!r} {tuple(weight.shape)}"
+    problem = f"--model {str(path)!r} holds weights, {tensors}, but no network"
     options = f"--weights {path}"
     remedy = (
         f"Name the network they belong to, as -m resnet18 {options}, or give your own with -m net.py:make {options}"

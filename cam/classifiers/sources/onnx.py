@@ -28,7 +28,8 @@ def read_onnx(path: Path) -> Program:
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         found = ", ".join(f"{value.name!r} {value.shape}" for value in inputs)
-        raise ModelError(f"{str(path)!r} takes {found}", "Give a network that takes images alone, (N, channels, H, W)")
+        remedy = "Give a network that takes images alone, (N, channels, H, W)"
+        raise ModelError(f"--model {str(path)!r} takes {found}", remedy)
     sizes = [
         size if isinstance(size, int) else usual for size, usual in zip(inputs[0].shape, (1, 3, 224, 224), strict=True)
     ]
@@ -41,12 +42,12 @@ def read_onnx(path: Path) -> Program:
             program = from_script_module(torch.jit.trace(module, example, check_trace=False))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the converter raises
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0].rstrip('.')}"
-        raise ModelError(f"{str(path)!r} cannot be converted: {reason}", _REMEDY) from error
+        raise ModelError(f"--model {str(path)!r} cannot be converted: {reason}", _REMEDY) from error
     program.shape = tuple(sizes)
     expected = [torch.from_numpy(output) for output in session.run(None, {inputs[0].name: example.numpy()})]
     for one, other in zip(tree_leaves(program(example)), expected, strict=True):
         if not float((one - other).abs().max()) <= _SAME * float(other.abs().max()):
-            raise ModelError(f"{str(path)!r} computes something else when it is converted", _REMEDY)
+            raise ModelError(f"--model {str(path)!r} computes something else when it is converted", _REMEDY)
     return program
 
 

@@ -68,11 +68,11 @@ def read_torchscript(path: Path, *, unsafe_pickle: bool = False) -> Program:
 
 
 def _check_archive(path: Path) -> None:
-    check_stored(path, _MAX_CODE)
+    check_stored(path, "--model", _MAX_CODE)
     with ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith(".py") and b"__setstate__" in archive.read(name):
-                problem = f"{str(path)!r} runs code when it is read: __setstate__ in {name!r}"
+                problem = f"--model {str(path)!r} runs code when it is read: __setstate__ in {name!r}"
                 raise WeightsError(problem, "Pass --unsafe-pickle if you trust the file")
 
 
