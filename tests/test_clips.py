@@ -181,6 +181,16 @@ def test_several_targets_are_several_videos_with_one_table(run, clip, tmp_path):
     assert [row["label"] for row in rows[16:]] == ["3"] * 8
 
 
+def test_ranks_leave_out_the_class_of_against(run, clip, tmp_path):
+    contrast = "--evidence", "contrast", "--against", "5", "--target", "top2"
+    assert run("explain", clip, *DIGITS, *contrast, "-o", tmp_path / "out").exit_code == 0
+    assert run("explain", clip, *DIGITS, "--target", "top3", "-o", tmp_path / "all").exit_code == 0
+    (line,), labels = lines(tmp_path / "out"), [row["label"] for row in table(tmp_path / "out")]
+    assert "5" not in labels
+    assert labels == [row["label"] for row in table(tmp_path / "all")][8:]  # 5 is the first in all frames
+    assert [target["against"]["label"] for target in line["targets"]] == ["5", "5"]
+
+
 def test_a_turned_clip_is_explained_upright_and_its_video_says_how_it_is_turned(tmp_path):
     stored = [np.rot90(frame, -1) for frame in moving_digit(CORNERS[:4])]
     clip = write_clip(tmp_path / "clip.mp4", stored, rotation=90)

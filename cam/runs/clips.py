@@ -71,6 +71,7 @@ class _Track:
     """What is followed through a clip: a class, or the class of one rank in each frame."""
 
     target: Target
+    against: int | None  # the class that all are contrasted with
     seconds: array[float] = field(default_factory=lambda: array("d"))
     logits: array[float] = field(default_factory=lambda: array("d"))
     probability: float = 0.0  # sum over the frames
@@ -80,9 +81,12 @@ class _Track:
     width: int = 0
 
     def class_at(self, logits: NDArray[np.float32]) -> int:
-        """The class in a frame with these logits (C,)."""
+        """The class in a frame with these logits (C,), not the one that others are contrasted with."""
         if isinstance(self.target, OneClass):
             return self.target.class_idx
+        if self.against is not None:
+            logits = logits.copy()
+            logits[self.against] = -np.inf
         return resolve([self.target], torch.from_numpy(logits))[-1]
 
     def name(self, labels: Sequence[str]) -> str:
@@ -184,6 +188,8 @@ class _ClipRun:
     def _explain_all(self, targets: Sequence[Target]) -> tuple[NDArray[np.float64], Clip]:
         """Make the first pass; return the scores of all classes, summed over the frames, (C,), and what the clip is."""
         totals = np.zeros(len(self.classifier.labels))
+        if self.options.explain.against is not None:  # which may be among them
+            targets = [replace(one, count=one.count + 1) if isinstance(one, TopClasses) else one for one in targets]
 
         def likely() -> Sequence[Target]:
             """The first classes of a frame, and those that are first so far."""
@@ -240,7 +246,7 @@ class _ClipRun:
                 followed.update(dict.fromkeys(map(TopClasses, ranks)))
             else:
                 followed[target] = None
-        return [_Track(target) for target in followed]
+        return [_Track(target, self.options.explain.against) for target in followed]
 
     def _kept_frames(self) -> Iterator[_Seen]:
         self.kept.seek(0)
