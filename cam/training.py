@@ -53,7 +53,7 @@ def log_images(
         tag: of the images, which get their number behind it.
 
     Raises:
-        HeadError: the class scores are not an average over positions.
+        HeadError: the class scores follow from no features with rows and columns.
         UsageError: an argument is wrong.
     """
     size = inputs.shape[2], inputs.shape[3]
@@ -89,4 +89,4 @@ def _images(inputs: Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     pixels = inputs.detach().float().cpu().permute(0, 2, 3, 1).numpy()
     light = pixels * np.array(preprocessing.std) + np.array(preprocessing.mean)
     image = np.rint(255 * light.clip(0, 1)).astype(np.uint8)
-    return np.asarray(image if image.shape[3] >= 3 else image[..., [0, 0, 0]], np.uint8)
+    return np.asarray(image[..., :3] if image.shape[3] >= 3 else image[..., [0, 0, 0]], np.uint8)

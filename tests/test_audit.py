@@ -15,10 +15,12 @@ from torch import nn
 import cam
 from cam.audit.audit import audit_run
 from cam.audit.collect import _notes
+from cam.audit.read import RunMaps
 from cam.classifiers.preprocessing import Preprocessing
 from cam.classifiers.truth import Truth
 from cam.cli.main import main
 from cam.errors import UsageError
+from cam.explanations.options import OneClass
 from cam.images.find import find_pictures
 from cam.report.evidence import EvidenceWriter
 from cam.runs.options import RunOptions
@@ -217,3 +219,32 @@ def test_a_run_without_lines_is_refused(tmp_path):
     (out / "manifest.jsonl").write_bytes(b"")
     with pytest.raises(UsageError, match=r"manifest.jsonl' is missing or damaged"):
         audit_run(out)
+
+
+def test_a_run_that_kept_no_map_of_a_predicted_class_is_refused(tmp_path):
+    files, _ = spots(tmp_path, 1, 0)
+    options = RunOptions(save=frozenset({"cam"}), targets=(OneClass(1),))
+    explain_folder(color_classifier(), find_pictures(files[:1]), tmp_path / "out", options)
+    with pytest.raises(UsageError, match=r"kept no map of a predicted class\. Run cam explain with --report"):
+        audit_run(tmp_path / "out")
+
+
+def test_missing_evidence_of_a_report_costs_its_image_only(tmp_path):
+    out = run_over(tmp_path, each=3, report=True)
+    next((out / "report" / "pictures").glob("000.png*")).unlink()
+    audit = audit_run(out)
+    assert (len(audit.paths), audit.notes[1].startswith("left out 1 image without a map")) == (17, True)
+
+
+def test_the_map_of_a_class_that_the_frame_of_a_clip_does_not_show_is_its_own(tmp_path):
+    """A clip's class is that of all frames, and the report shows the first class of one."""
+    run = RunMaps.open(run_over(tmp_path, each=1, report=True))
+    record = next(run.records())
+    other = {**record, "predicted": {"class_idx": 1, "label": "color 1"}}
+    shown, own = run.map_of(record, 0), run.map_of(other, 1)
+    assert shown is not None
+    assert own is not None
+    assert run.evidence is not None
+    expected = run.evidence.cam(run.evidence.details(record), 1)
+    np.testing.assert_array_equal(own.cam, expected)
+    assert np.abs(own.cam - shown.cam).max() > 0.5

@@ -24,7 +24,7 @@ from cam.evaluation.methods import MapRequest, load_image
 from cam.evaluation.metrics import box_mask
 from cam.images.io import read_image
 
-MODEL: Any = SimpleNamespace(name="stand-in", labels=("cat", "dog"))
+MODEL: Any = SimpleNamespace(name="stand-in", labels=("cat", "dog"), preprocessing=SimpleNamespace(fit="crop"))
 
 
 class Fixed:

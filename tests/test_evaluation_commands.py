@@ -47,6 +47,7 @@ def test_boxes_of_the_samples(run, tmp_path):
     assert (content["benchmark"], content["model"], content["seed"]) == ("boxes", "digits", 0)
     of_metric = {(row["method"], row["metric"]): row for row in content["rows"]}
     assert {method for method, _ in of_metric} == {"logit", "gaussian", "uniform"}
+    assert content["settings"]["fit"] == "whole"
     logit, uniform = of_metric["logit", "pointing"], of_metric["uniform", "pointing"]
     assert logit["value"] > 0.8 > 0.4 > uniform["value"]
     assert logit["low"] <= logit["value"] <= logit["high"]
@@ -78,6 +79,7 @@ def test_grid_of_digits_as_json_with_maps_from_files(run, digits, tmp_path):
     assert len(tiles) == 1 + 3 * 4
     assert tiles[1].split(",")[0] == "mosaic-2x2-000.png"
     assert values(result.output)["logit", "hit 2x2"] > 0.7
+    assert json.loads(run(*arguments, "--size", 2).output)["rows"] == json.loads(result.output)["rows"]
     assert values(result.output)["gaussian", "share 2x2"] == pytest.approx(0.25, abs=0.01)
     (tmp_path / "gradcam").mkdir()
     empty = run(*arguments, "--maps", tmp_path / "gradcam")

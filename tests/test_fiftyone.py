@@ -37,6 +37,9 @@ class Dataset:
     def add_samples(self, samples: list[Any]) -> None:
         self.samples += samples
 
+    def delete(self) -> None:
+        self.deleted = True
+
 
 @pytest.fixture
 def made(monkeypatch) -> list[Dataset]:
@@ -67,6 +70,14 @@ def test_a_sample_has_classes_heat_and_tags(made, tmp_path: Path):
     placed = run.map_of(next(run.records()), 0)
     assert placed is not None
     assert samples[0]["heat"].map.max() == pytest.approx(placed.cam.max(), rel=0.2)
+
+
+def test_a_dataset_is_whole_or_not_at_all(made, tmp_path: Path, monkeypatch):
+    audit = audit_run(run_over(tmp_path, each=3, report=True))
+    monkeypatch.setattr("cam.audit.to_fiftyone.heat_of", lambda placed: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_dataset("mine", audit)
+    assert made[0].deleted
 
 
 def test_a_name_that_is_taken_is_an_error_before_the_work(made, tmp_path: Path):

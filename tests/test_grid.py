@@ -14,7 +14,7 @@ from cam.classifiers.truth import labeled_pictures
 from cam.errors import ImageError, UsageError
 from cam.evaluation.benchmark import Evaluation
 from cam.evaluation.grid import compose_mosaic, confident_images, draw_mosaics, evaluate_grid
-from cam.evaluation.methods import MapRequest, baselines, evidence_methods, saved_maps
+from cam.evaluation.methods import MapRequest, Method, baselines, default_evidence, evidence_methods, saved_maps
 from cam.images.find import find_pictures
 from cam.images.io import write_image
 
@@ -80,6 +80,20 @@ def test_shares_and_hits_by_hand(colors, folder):
     assert result.settings["input"] == "mosaic"
 
 
+def test_mosaics_that_fail_are_no_images_that_are_not_recognized(colors, folder):
+    asked = []
+
+    def heats(request):
+        asked.append(request)
+        if len(asked) <= 5:
+            raise ImageError("a", "b")
+        return baselines(0)[0].heats(request)
+
+    classes = labeled_pictures(folder, colors.labels)[0]
+    result = evaluate_grid(colors, classes, lambda whole: [Method("theirs", heats)], sizes=[2], mosaics=6)
+    assert (len(result.failed), result.unrecognized) == (6, 2)
+
+
 def test_the_seed_determines_the_mosaics_of_enough_classes(colors, folder):
     assert run(colors, folder, seed=4) == run(colors, folder, seed=4)
     pictures = labeled_pictures(folder, colors.labels)[0]
@@ -115,6 +129,14 @@ def test_mosaics_are_shrunk_for_a_network_of_one_input_size(folder):
     # As pixel for pixel, but each tile has 2 x 2 cells, so that the borders between them are wide.
     assert values["logit", "share 2x2"] == pytest.approx((1 + 1 + 1 + 0.5) / 4, abs=0.1)
     assert values["logit", "hit 2x2"] == 1
+
+
+def test_the_default_evidence_is_what_the_scores_have():
+    network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    many = nn.Sequential(*network[:3], nn.Linear(4, 2))
+    assert default_evidence(cam.wrap(network, input_size=16, activation="none")) == ("logit",)
+    assert default_evidence(cam.wrap(many, input_size=16, activation="none")) == ("logit", "margin")
+    assert default_evidence(cam.wrap(many, input_size=16)) == ("logit", "margin", "posterior")
 
 
 def request(name: str = "a/dog.jpg", class_idxs: tuple[int, ...] = (3,)) -> MapRequest:

@@ -184,3 +184,11 @@ def test_colors_of_scores_span_a_logit_or_more(tmp_path):
 
     assert span([3.0, 3.002]) == ((2.501, 3.501), "logit of 5 (colors span 1)")
     assert span([3.0, 8.0]) == ((3.0, 8.0), "logit of 5 (colors span 5)")
+
+
+def test_a_score_that_is_the_same_everywhere_has_no_spread(tmp_path: Path) -> None:
+    """The mean of equal numbers in float32 may be less than the least of them."""
+    result = measure_digit(canvas=(160, 160), steps=5)
+    same = next(c for c in np.random.default_rng(0).random(100, np.float32) if np.full((5, 5), c).mean() < c)
+    write_figures(replace(result, logits=np.full((5, 5), same)), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(FIGURES)

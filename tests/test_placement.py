@@ -87,7 +87,13 @@ def test_the_seed_determines_the_positions(tmp_path):
 
     first = run(0)
     assert (first.pictures, first.unrecognized) == (1, 0)
-    assert first.settings == {"confidence": 0.3, "canvas": 64, "object_size": 8, "positions": 3}
+    assert first.settings == {
+        "confidence": 0.3,
+        "canvas": 64,
+        "object_size": 8,
+        "positions": 3,
+        "background": [0, 0, 0],
+    }
     assert done == [str(picture.path) for picture in pictures]
     assert [row.metric for row in first.rows[:4]] == list(METRICS)
     assert value(first, "logit measured", "centroid_distance") < 1

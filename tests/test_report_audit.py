@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,20 @@ def all_logits(out: Path, path: str) -> np.ndarray:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     return np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+
+
+def test_cells_are_outlined_on_the_grid_of_the_picture(browser: Browser, tmp_path: Path):
+    out = run_over(tmp_path, tagged=15, report=True)
+    audit_run(out)
+    coarse = {**json.loads((out / "audit.json").read_text()), "grid": [4, 3]}
+    group = next(finding for finding in coarse["findings"] if finding["stands_out"])
+    group["cells"] = [(3, 0)]
+    (out / "audit.json").write_text(json.dumps(coarse))
+    with opened(browser, write_report(out), "#view=summary") as page:
+        page.wait_for_function("document.querySelectorAll('.member path[d]').length === 24")
+        path = page.locator(".member path").first.get_attribute("d")
+    # Row 3 of 4 and column 0 of 3 are rows 9 to 11 and columns 0 to 3 of 12.
+    across = [float(text) for text in re.findall(r"[MH]([0-9.]+)", path or "")]
+    down = [float(text) for text in re.findall(r"[ V]([0-9.]+)", path or "")]
+    assert (min(across), max(across)) == (0, pytest.approx(4 / 12))
+    assert (min(down), max(down)) == (pytest.approx(9 / 12), pytest.approx(1))

@@ -116,7 +116,20 @@ def test_damaged_evidence_is_an_error(run, tmp_path, share):
     file.write_text(text[: int(share * len(text))])
     result = run("report", tmp_path)
     assert result.exit_code == 2, result.output
-    assert re.search("five.png' has no evidence in .* Run the same cam explain again, with --report", result.output)
+    assert re.search("has no evidence of any image. Run the same cam explain again, with --report", result.output)
+
+
+def test_one_damaged_file_costs_its_image_only(run, tmp_path):
+    out = tmp_path / "out"
+    assert run("explain", FIVE[1], FIVE[1].with_name("sevens.png"), *FIVE[2:], out, "--report").exit_code == 0
+    damaged = next((out / "report" / "pictures").glob("five*"))
+    damaged.write_text(damaged.read_text()[:2000])
+    assert run("report", out).exit_code == 0
+    page = (out / "report.html").read_text()
+    assert "five.png' has no evidence in" in page
+    (out / "manifest.jsonl").write_bytes(b"")
+    result = run("report", out)
+    assert (result.exit_code, "has no evidence of any image" in result.output) == (2, True)
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +182,11 @@ def test_missing_evidence_is_written_again(explain, tmp_path):
     assert sum(name.startswith("report/pictures/") for name in names) == COUNT
     (missing,) = (tmp_path / "report" / "pictures").glob("p9.png.js")
     missing.unlink()
-    with pytest.raises(UsageError, match=r"p9\.png' has no evidence in .*--report"):
-        write_report(tmp_path)
+    notes = []
+    write_report(tmp_path, notify=notes.append)
+    assert notes == ["left out 1 image without evidence; run the same cam explain again"]
+    failed = next(row for row in index_of(tmp_path / "report.html")["failed"] if row["path"].endswith("p9.png"))
+    assert re.search(r"p9\.png' has no evidence in .*--report", failed["error"])
     explain(tmp_path)
     assert missing.exists()
     write_report(tmp_path)

@@ -207,3 +207,11 @@ def test_the_embedded_model_passes():
     assert values["logit", "completeness_error"] <= values["logit", "largest_completeness_error"] < 1e-5
     assert values["logit", "equivariance_error"] < 0.05
     assert values["logit", "equivariance_correlation"] > 0.98
+
+
+def test_an_input_that_is_hardly_larger_than_the_stride_is_not_moved(pictures):
+    preprocessing = cam.Preprocessing((20, 128), (20, 128), mean=(0.45,) * 3, std=(0.22,) * 3)
+    classifier = cam.wrap(headed(nn.Conv2d(3, 6, 16, stride=16)), preprocessing=preprocessing)
+    values = measure(classifier, pictures, ["logit"])
+    assert ("logit", "equivariance_error") not in values
+    assert values["logit", "completeness_error"] < 1e-5

@@ -107,3 +107,11 @@ def test_lightning_logs_after_each_validation(tmp_path):
     )
     trainer.fit(Module(), loader, loader)
     assert written == [("cam/0", 1), ("cam/1", 1), ("cam/0", 3), ("cam/1", 3)]
+
+
+def test_inputs_of_more_channels_are_drawn_on_the_first_three():
+    network = nn.Sequential(nn.Conv2d(5, 4, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    preprocessing = cam.Preprocessing(32, (32, 32), mean=(0.5,) * 5, std=(0.5,) * 5)
+    writer = Writer()
+    log_images(writer, 0, network, torch.zeros(1, 5, 32, 32), preprocessing=preprocessing)
+    assert writer.images[0][2].shape[2] == 3

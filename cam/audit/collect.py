@@ -73,7 +73,8 @@ def collect(run: RunMaps, folder: Path) -> Collected:
             correct.append(np.nan if record["correct"] is None else record["correct"])
             labels |= named
     if grid is None:
-        raise UsageError(problems[0], "Run the same cam explain again")
+        problem = problems[0] if problems else f"The run in {str(run.folder.out)!r} kept no map of a predicted class"
+        raise UsageError(problem, "Run the same cam explain again" if problems else "Run cam explain with --report")
     places = np.array(extents).reshape(-1, 4)
     return Collected(
         paths=paths,
@@ -113,7 +114,7 @@ def _notes(
     images, others = (f"{count} image{'s' * (count != 1)}" for count in (len(problems), elsewhere))
     notes = {
         f"left out {images} without a map, the first: {''.join(problems[:1])}": len(problems),
-        f"{missing} maps of true classes are not stored; --report keeps them": missing,
+        f"{missing} maps of predicted or true classes are not stored; --report keeps them": missing,
         f"{resized} maps of other grids were resized to {grid[0]} x {grid[1]} cells": resized,
         f"of {others} the network saw another part than of the first, by shape or crop: "
         "there the same cell is another place in the photograph": elsewhere,

@@ -89,8 +89,9 @@ class RunMaps:
         """
         if self.evidence is None:
             return self._from_file(record, class_idx)
-        if class_idx == record["predicted"]["class_idx"]:
-            positions = (entry or self.entry(record))["preview"]
+        listed = entry or self.entry(record)
+        if class_idx == listed["top"][0][0]:  # of a clip: in the frame that is shown
+            positions = listed["preview"]
             cam: NDArray[np.float32] | None = unpack(positions["map"])
         else:
             positions = self.evidence.details(record)

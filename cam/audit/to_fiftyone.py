@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,20 @@ def write_dataset(name: str, audit: Audit, truth: str | None = None) -> int:
     fiftyone, run = import_fiftyone(name), RunMaps.open(audit.file.parent, truth)
     tags, samples, missing = _tags(audit), list[Any](), 0
     dataset = fiftyone.Dataset(name, persistent=True)
-    for record in run.records():
-        file = Path(run.info["directory"], record["path"])
-        if not file.is_file():
-            missing += 1
-            continue
-        samples.append(_sample(fiftyone, file, record, run, tags[record["path"]]))
-        if len(samples) == _SAMPLES:
-            dataset.add_samples(samples)
-            samples = []
-    dataset.add_samples(samples)
+    try:
+        for record in run.records():
+            file = Path(run.info["directory"], record["path"])
+            if not file.is_file():
+                missing += 1
+                continue
+            samples.append(_sample(fiftyone, file, record, run, tags[record["path"]]))
+            if len(samples) == _SAMPLES:
+                dataset.add_samples(samples)
+                samples = []
+        dataset.add_samples(samples)
+    except BaseException:
+        dataset.delete()  # whole or not at all
+        raise
     return missing
 
 
@@ -81,9 +86,12 @@ def _sample(fiftyone: Any, file: Path, record: Record, run: RunMaps, tags: list[
     sample["prediction"] = fiftyone.Classification(label=predicted["label"], confidence=confidence)
     if truth:
         sample["ground_truth"] = fiftyone.Classification(label=truth["label"])
-    placed = run.scored_maps(record, [predicted["class_idx"]]).get(predicted["class_idx"])
+    placed = None
+    with suppress(UsageError):  # its file is missing or damaged
+        placed = run.scored_maps(record, [predicted["class_idx"]]).get(predicted["class_idx"])
     if placed:
-        vmax = run.info["scale"] or float(np.abs(placed.cam).max()) or 1.0
+        run_scale = run.info["scale"] if run.info["settings"]["evidence"] == "logit" else None
+        vmax = run_scale or float(np.abs(placed.cam).max()) or 1.0
         sample["heat"] = fiftyone.Heatmap(map=heat_of(placed), range=[-vmax, vmax])
     return sample
 

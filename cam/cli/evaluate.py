@@ -32,7 +32,7 @@ _option = option_group("Benchmark")
 _run = option_group("Run")
 
 
-def _each_once(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+def _each_once(ctx: click.Context, parameter: click.Parameter, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Drop repetitions."""
     return tuple(dict.fromkeys(values))
 
@@ -96,7 +96,15 @@ evaluate.command_class = Command
 @evaluate.command()
 @click.argument("folder", type=PATH)
 @_option("--truth", type=PATH, metavar="CSV", show_default="folder names", help="CSV file with columns path,label.")
-@_option("--size", "sizes", type=whole_number(2, 8), multiple=True, default=[2, 3], help="Tiles per side. Repeatable.")
+@_option(
+    "--size",
+    "sizes",
+    type=whole_number(2, 8),
+    multiple=True,
+    callback=_each_once,
+    default=[2, 3],
+    help="Tiles per side. Repeatable.",
+)
 @_option("--mosaics", type=whole_number(1), default=50, help="Number of mosaics of each size.")
 @_option("--confidence", type=FRACTION, default=0.9, help="Smallest probability of an image's class.")
 @_option("--save", type=PATH, metavar="FOLDER", help="Write the mosaics, to make maps for --maps.")
@@ -148,7 +156,7 @@ def boxes(dataset: Path, **options: Any) -> None:
     def run(classifier: Classifier, **settings: Any) -> Evaluation:
         return evaluate_boxes(classifier, items, _methods(classifier, options), **settings)
 
-    _run_benchmark(run, len({item.picture for item in items}), options)
+    _run_benchmark(run, len({item.picture for item in items}), options, "fit")
 
 
 @evaluate.command()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cam.classifiers.classifier import Classifier
+from cam.classifiers.preprocessing import Fit
 from cam.classifiers.truth import class_of
 from cam.errors import ImageError, UsageError
 from cam.evaluation import metrics
@@ -32,11 +33,12 @@ def evaluate_boxes(
     annotations: Sequence[Annotation],
     methods: Sequence[Method],
     *,
+    fit: Fit | None = None,
     seed: int = 0,
     load: Load = load_image,
     progress: Progress = None,
 ) -> Evaluation:
-    """Compare the heat of each class with the true boxes of its objects.
+    """Compare the heat of each class with the true boxes of its objects; `fit` is that of the methods.
 
     The metrics are `pointing`, `energy`, `max_box_acc`, `max_box_acc_v2` and, for annotations with a mask, `px_ap`, all
     from 0 to 1 and defined in `cam.evaluation.metrics`. A sample is a class in an image, with all its boxes.
@@ -55,7 +57,7 @@ def evaluate_boxes(
         image = load(picture)
         objects = [_boxes_and_mask(annotation, image.shape[:2]) for annotation in annotations]
         class_idxs = [
-            int(forward_image(classifier, image).logits.argmax()) if class_idx is None else class_idx
+            int(forward_image(classifier, image, fit).logits.argmax()) if class_idx is None else class_idx
             for class_idx in classes
         ]
         request = MapRequest(str(picture.name), image, tuple(dict.fromkeys(class_idxs)))
@@ -67,6 +69,7 @@ def evaluate_boxes(
         return list(samples)
 
     settings = {"thresholds": metrics.THRESHOLDS, "scores": metrics.SCORES, "side": SIDE, "overlaps": metrics.OVERLAPS}
+    settings["fit"] = fit or classifier.preprocessing.fit
     items, name = by_path.items(), classifier.name
     return run_benchmark("boxes", name, items, measure, settings, seed=seed, statistics=_STATISTICS, progress=progress)
 

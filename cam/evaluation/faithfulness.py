@@ -69,7 +69,7 @@ def evaluate_faithfulness(
             positive = np.maximum(np.nan_to_num(heat), 0)
             masked = inputs * torch.from_numpy(positive / (positive.max() or 1)).to(inputs)
             before, after = float(probabilities[class_idx]), float(probability(masked[None]))
-            scores["average_drop"] = 100 * max(0.0, 1 - after / before)
+            scores["average_drop"] = 100 * max(0.0, 1 - after / before) if before else 0.0
             scores["increase_in_confidence"] = 100.0 * (after > before)
             sample[method.name] = scores
         return [sample]

@@ -77,8 +77,8 @@ def evaluate_grid(
     settings = {"sizes": sizes, "mosaics": mosaics, "confidence": confidence, "input": "shrunk" if shrunk else "mosaic"}
     items = ((mosaic.name, mosaic) for mosaic in drawn)
     evaluation = run_benchmark("grid", classifier.name, items, measure, settings, seed=seed, progress=progress)
-    failed |= evaluation.failed
     unrecognized = len(classes) - len(confident) - len(failed)
+    failed |= evaluation.failed
     return replace(evaluation, pictures=len(confident), failed=failed, unrecognized=unrecognized)
 
 

@@ -88,8 +88,15 @@ def evidence_methods(
 
 
 def default_evidence(classifier: Classifier) -> tuple[Evidence, ...]:
-    """Kinds of evidence to compare unless the user names some: those that its head has."""
-    return ("logit",) if isinstance(classifier.head, GeneralHead) else ("logit", "margin", "posterior")
+    """Kinds of evidence to compare unless the user names some: those that its head and its scores have."""
+    if isinstance(classifier.head, GeneralHead):
+        return ("logit",)
+    kinds: dict[Evidence, bool] = {
+        "logit": True,
+        "margin": len(classifier.labels) > 1,
+        "posterior": classifier.activation != "none",
+    }
+    return tuple(kind for kind, has in kinds.items() if has)
 
 
 def map_methods(classifier: Classifier, names: Sequence[MapMethod], *, fit: Fit | None = None) -> list[Method]:

@@ -87,6 +87,7 @@ def evaluate_placement(
 
     items = [(str(picture.path), (picture, upper_left)) for picture, upper_left in zip(pictures, corners, strict=True)]
     settings = {"confidence": CONFIDENCE, "canvas": canvas, "object_size": object_size, "positions": positions}
+    settings["background"] = np.asarray(color).tolist()
     name = classifier.name
     return run_benchmark("placement", name, items, measure, settings, seed=seed, remedy=_REMEDY, progress=progress)
 

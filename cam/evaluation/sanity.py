@@ -74,7 +74,12 @@ def evaluate_sanity(
         for layer, state in states.items():
             for name, heat in cells(state).items():
                 sample[name][f"rank_correlation@{layer}"] = rank_correlation(original[name], heat)
+        cam = result.class_maps([class_idx]).maps[0].cpu()
+        errors.append(float(completeness_error(cam, result.bias[class_idx], result.logits[class_idx])))
+        sample.setdefault("logit", {})["completeness_error"] = errors[-1]
         pixels, _ = classifier.preprocessing.resize_and_crop(image, fit)
+        if any(size - by <= size // 4 for size, by in zip(pixels.shape[:2], stride, strict=True)):
+            return [sample]  # too small to be moved
         view = np.broadcast_to(pixels, (*pixels.shape[:2], 3))  # gray inputs have one channel
         moved = np.pad(view[:-y, :-x], ((y, 0), (x, 0), (0, 0)), mode="edge")
         at_input = classifier.with_input_size(result.frame.input)
@@ -82,9 +87,6 @@ def evaluate_sanity(
         for name in here:
             error, correlation = compare_moved(here[name], there[name], stride)
             sample[name] |= {"equivariance_error": error, "equivariance_correlation": correlation}
-        cam = result.class_maps([class_idx]).maps[0].cpu()
-        errors.append(float(completeness_error(cam, result.bias[class_idx], result.logits[class_idx])))
-        sample.setdefault("logit", {})["completeness_error"] = errors[-1]
         return [sample]
 
     items = [(str(picture.path), picture) for picture in pictures]

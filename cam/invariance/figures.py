@@ -118,7 +118,7 @@ def score_map(result: Invariance) -> Figure:
 
 def _draw_scores(axes: Axes, result: Invariance) -> None:
     """Draw a bar each for the score of the image alone, the one expected on the canvas, and the mean measured there."""
-    alone, logits, shares = result.alone, result.logits, result.probabilities
+    alone, logits, shares = result.alone, result.logits.astype(np.float64), result.probabilities
     texts = f", probability {alone.probability:.1%}", f", probability {shares.min():.1%} to {shares.max():.1%}"
     texts = texts if "probability" in result.scores else ("", "")
     bars = [("the image alone", alone.logit, "tab:gray", texts[0])]
@@ -129,7 +129,7 @@ def _draw_scores(axes: Axes, result: Invariance) -> None:
     for number, (name, value, color, text) in enumerate(bars):
         axes.barh(number, value, 0.4, color=color)
         axes.annotate(f"{name}: {value:.2f}{text}", (0, number - 0.27), fontsize=8)
-    spread = [[logits.mean() - logits.min()], [logits.max() - logits.mean()]]
+    spread = [[max(0, logits.mean() - logits.min())], [max(0, logits.max() - logits.mean())]]  # but for rounding
     axes.errorbar(logits.mean(), len(bars) - 1, xerr=spread, color="black", capsize=4)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(ylim=(len(bars) - 0.5, -0.7), yticks=[])

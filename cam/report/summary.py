@@ -41,11 +41,13 @@ class _MeanMap:
 class _Group(_MeanMap):
     """Images with the same prediction, or all images."""
 
-    border: float = 0.0
+    border: float = 0.0  # sum of the shares of positive evidence in the outermost cells
+    even: float = 0.0  # sum of the shares that these cells are of all
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "border": self.border / self.count, "histogram": self.histogram.tolist()}
+        shares = {"border": self.border / self.count, "even": self.even / self.count}
+        return {**super().to_json(), **shares, "histogram": self.histogram.tolist()}
 
 
 class Summary:
@@ -59,9 +61,12 @@ class Summary:
     def add(self, entry: dict[str, Any], cam: NDArray[np.floating]) -> None:
         """Add an image: its list entry, and the map of its predicted class, (h, w) logits."""
         predicted, _, probability = entry["top"][0]
+        height, width = cam.shape
+        even = 1 - max(0, height - 2) * max(0, width - 2) / cam.size
         for group in (self._all, self._classes[predicted]):
             group.count += 1
             group.border += entry["border"]
+            group.even += even
             if probability is not None:
                 group.histogram[min(int(probability * _BINS), _BINS - 1)] += 1
             group.add_map(cam)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cam.classifiers.activations import Activation, activate
 from cam.classifiers.truth import Truth, describe_unmatched
 from cam.drawing.colormaps import lookup
+from cam.errors import UsageError
 from cam.files import write_whole
 from cam.report.evidence import script_json
 from cam.report.html import make_page
@@ -30,7 +31,7 @@ from cam.runs.manifest import Record
 
 REPORT = "report.html"
 AUDIT = "audit.json"
-_NO_AUDIT: dict[str, Any] = {"groups": [], "scatters": {}, "duplicates": []}
+_NO_AUDIT: dict[str, Any] = {"grid": None, "groups": [], "scatters": {}, "duplicates": []}
 PREVIEWS = "report/previews"
 _IN_ONE_FILE = 100  # images in the page itself, and previews per file
 _COLORMAPS = "signed", "viridis", "inferno", "turbo"
@@ -45,7 +46,7 @@ def write_report(
     """Write the page of a run that stored evidence, and return its path.
 
     `truth` is for `read_truth`, by default that of the run; `notify` is called with a line if it has labels that match
-    no class. `records` are the lines of the manifest, if they have been read.
+    no class, or if the evidence of images is missing. `records` are the lines of the manifest, if they have been read.
 
     Up to 100 images are in the page itself. With more, the page loads the evidence of an image when it is opened, and
     previews, which are thumbnails with the maps of their predicted classes, a hundred at a time.
@@ -61,7 +62,10 @@ def write_report(
             found = Truth({record["path"]: record["truth"]["class_idx"] for record in run.records if record["truth"]})
         index = _make_index(run, found.classes, loads_files=loads_files)
         records = () if loads_files else run.records
-        evidence = (script_json(run.details(record)) for record in records if record["status"] == "ok")
+        shown = {entry["path"] for entry in index["pictures"]}
+        if missing := run.info["explained"] - len(shown):
+            notify(f"left out {missing} image{'s' * (missing > 1)} without evidence; run the same cam explain again")
+        evidence = (script_json(run.details(record)) for record in records if record["path"] in shown)
         write_whole(out / REPORT, make_page(index, evidence, loads_files=loads_files).encode("ascii"))
     return out / REPORT
 
@@ -74,18 +78,12 @@ def _make_index(run: RunEvidence, true_classes: Mapping[str, int], *, loads_file
         if record["status"] != "ok":
             failed.append({"path": record["path"], "error": record["error"]})
             continue
-        entry = run.entry(record)
-        entry.pop("features", None)  # for cam audit
-        entry |= {"path": record["path"], "name": record["name"], "truth": true_classes.get(record["path"])}
-        cam, (predicted, _, probability) = unpack(entry["preview"]["map"]), entry["top"][0]
-        peaks.append(float(np.abs(cam).max()))
-        summary.add(entry, cam)
-        entry["self_confidence"] = probability if entry["truth"] == predicted else None
-        if entry["truth"] not in (None, predicted):
-            details = run.details(record)
-            true_cam = run.cam(details, entry["truth"])
-            entry["self_confidence"] = _probability(unpack(details["logits"]), entry["truth"], run.model["activation"])
-            summary.add_confusion(entry["truth"], predicted, None if true_cam is None else cam - true_cam)
+        try:
+            entry, peak = _list_picture(run, record, true_classes.get(record["path"]), summary, loads_files=loads_files)
+        except UsageError as error:  # its evidence is missing or damaged
+            failed.append({"path": record["path"], "error": str(error)})
+            continue
+        peaks.append(peak)
         if loads_files:
             entry["file"] = quote(os.fsencode(record["files"]["report"]))
         if original := _find_original(run, record["path"]):
@@ -93,6 +91,9 @@ def _make_index(run: RunEvidence, true_classes: Mapping[str, int], *, loads_file
         entries.append(entry)
         if loads_files and len(entries) % _IN_ONE_FILE == 0:
             _move_previews(run.folder.out, entries)
+    if not entries:
+        problem = f"The run in {str(run.folder.out)!r} has no evidence of any image"
+        raise UsageError(problem, "Run the same cam explain again, with --report")
     if loads_files and len(entries) % _IN_ONE_FILE:
         _move_previews(run.folder.out, entries)
     return {
@@ -111,6 +112,25 @@ def _make_index(run: RunEvidence, true_classes: Mapping[str, int], *, loads_file
         "audit": _read_audit(run, entries),
         "previews": _IN_ONE_FILE if loads_files else None,
     }
+
+
+def _list_picture(
+    run: RunEvidence, record: Record, truth: int | None, summary: Summary, *, loads_files: bool
+) -> tuple[dict[str, Any], float]:
+    """What the page lists of an image, which is added to the summary, and the largest value of its map."""
+    entry = run.entry(record)
+    entry.pop("features", None)  # for cam audit
+    entry |= {"path": record["path"], "name": record["name"], "truth": truth}
+    cam, (predicted, _, probability) = unpack(entry["preview"]["map"]), entry["top"][0]
+    entry["self_confidence"] = probability if truth == predicted else None
+    is_wrong = truth not in (None, predicted)
+    details = run.details(record) if is_wrong or not loads_files else {}
+    if is_wrong and truth is not None:
+        true_cam = run.cam(details, truth)
+        entry["self_confidence"] = _probability(unpack(details["logits"]), truth, run.model["activation"])
+        summary.add_confusion(truth, predicted, None if true_cam is None else cam - true_cam)
+    summary.add(entry, cam)
+    return entry, float(np.abs(cam).max())
 
 
 def _probability(logits: NDArray[np.float32], class_idx: int, activation: Activation) -> float | None:
@@ -136,9 +156,10 @@ def _read_audit(run: RunEvidence, entries: Sequence[Mapping[str, Any]]) -> dict[
             if finding["stands_out"]
         ]
         duplicates = [[numbers[path] for path in paths] for paths in audit["duplicates"]]
+        grid = audit["grid"]
     except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
         return _NO_AUDIT
-    return {"groups": groups, "scatters": scatters, "duplicates": duplicates}
+    return {"grid": grid, "groups": groups, "scatters": scatters, "duplicates": duplicates}
 
 
 def _find_original(run: RunEvidence, path: str) -> str | None:
@@ -146,7 +167,11 @@ def _find_original(run: RunEvidence, path: str) -> str | None:
     file = os.path.join(run.info["directory"], path)  # noqa: PTH118
     if not os.path.isfile(file):  # noqa: PTH113 - pathlib raises without permission
         return None
-    return quote(os.fsencode(os.path.relpath(file, run.folder.out)))
+    try:
+        relative = Path(os.path.relpath(file, run.folder.out))
+    except ValueError:  # on another drive of Windows
+        return None
+    return quote(os.fsencode(relative.as_posix()))
 
 
 def _move_previews(out: Path, entries: list[dict[str, Any]]) -> None:

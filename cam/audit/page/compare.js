@@ -10,7 +10,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const SIDE = 320; // longer side of a canvas, pixels
   const NAMES = { moved: "same answer, from another place", same: "same answer" };
   const nameOf = (verdict) => NAMES[verdict] || verdict;
-  const current = { verdict: Object.keys(verdicts).find((one) => summary.verdicts[one]), class: "", count: PAGE };
+  const first = Object.keys(verdicts).find((one) => summary.verdicts[one]) ?? Object.keys(verdicts)[0];
+  const current = { verdict: first, class: "", count: PAGE };
 
   function fillOverview() {
     byId("title").textContent = visible(index.title);
@@ -91,7 +92,8 @@ document.addEventListener("DOMContentLoaded", () => {
       caption.append(` ${signed(map.score, 2)} logits; other grids: subtracted on the photograph`);
     } else {
       const [total, cells, bias] = [map.score, map.score - map.base, map.base].map((value) => signed(value, 2));
-      caption.append(` ${total} = cells ${cells}, bias ${bias}`);
+      const word = summary.a.method === "exact" && summary.b.method === "exact" ? "bias" : "base";
+      caption.append(` ${total} = cells ${cells}, ${word} ${bias}`);
     }
     return caption;
   }

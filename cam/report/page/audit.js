@@ -11,6 +11,17 @@ gapcam.audit = (() => {
   const SHOWN = 6; // members of a group
   const SIDE = 112; // of a photograph in pixels, at most, as in audit.css
 
+  /* The cells of a picture's own grid, by number, that lie in cells (row, column) of the audit's. */
+  function cellsOf({ rows, columns }, cells) {
+    const [height, width] = index.audit.grid;
+    const chosen = new Set(cells.map(([row, column]) => row * width + column));
+    const scaled = (n, own, all) => Math.floor(((n + 0.5) * all) / own);
+    return Array.from({ length: rows.length * columns.length }, (_, n) => n).filter((n) => {
+      const [row, column] = [Math.floor(n / columns.length), n % columns.length];
+      return chosen.has(scaled(row, rows.length, height) * width + scaled(column, columns.length, width));
+    });
+  }
+
   async function draw(button, number, cells) {
     const [[photo, under, heat], lines] = ["canvas", "path"].map((name) => button.querySelectorAll(name));
     const shown = await preview(number);
@@ -20,8 +31,7 @@ gapcam.audit = (() => {
     }
     for (const canvas of [photo, under]) drawPhoto(canvas, image, shown.seen);
     drawHeat(heat, values, shown, { vmax: index.drawing.vmax, colormap: state.current.colormap, threshold: 0 });
-    const columns = shown.columns.length;
-    const path = outline(shown, cells.map(([row, column]) => row * columns + column));
+    const path = outline(shown, cellsOf(shown, cells));
     for (const line of lines) line.setAttribute("d", path);
   }
 

@@ -69,9 +69,8 @@
       if (labeled) lines.push(`Precision ${share(precision(c))}, recall ${share(recall(c))}.`);
     }
     if (group) {
-      const [h, w] = group.map.shape;
-      const even = 1 - (Math.max(0, h - 2) * Math.max(0, w - 2)) / (h * w);
-      lines.push(`Positive evidence in the outermost cells: ${border(group)} (${percent(even)} if spread evenly).`);
+      const even = percent(group.even);
+      lines.push(`Positive evidence in the outermost cells: ${border(group)} (${even} if spread evenly).`);
     }
     const taken = pairs("Taken for", takenFor(c), (other, ...text) => opener(c, other, "link", ...text));
     const others = (other, ...text) => opener(other, c, "link", ...text);
