@@ -12,7 +12,7 @@ from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 from uuid import uuid4
 
-from cam.errors import CamError, DiskFullError, OutputError, reason_of
+from cam.errors import CamError, DiskFullError, OutputError, UsageError, reason_of
 from cam.remote import Address
 
 _MAX_NAME_BYTES = 180  # class, label, channel and suffix are added; most file systems allow 255
@@ -89,6 +89,24 @@ def shortened(name: PurePath) -> PurePath:
         return name
     end = f"-{blake2b(encoded, digest_size=8).hexdigest()}"
     return name.with_name(encoded[: _MAX_NAME_BYTES - len(end)].decode("utf-8", "ignore") + end)
+
+
+def check_file(path: Path, option: str) -> None:
+    """Raise UsageError if no file can have that path, before there is anything to write."""
+    if isinstance(path, Address):
+        return
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib raises without permission
+        raise UsageError(f"{option} {str(path)!r} is a folder", "Give the name of a file")
+    check_folder(path.parent, option)
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Raise UsageError if no folder can have that path, because a file has it."""
+    if isinstance(path, Address):
+        return
+    for part in (path, *path.parents):
+        if os.path.isfile(part):  # noqa: PTH113 - likewise
+            raise UsageError(f"{option}: {str(part)!r} is a file, not a folder", "Choose another folder")
 
 
 def unwritable(path: Path, error: OSError | ValueError, option: str = "") -> OutputError:

@@ -299,7 +299,7 @@ def test_a_run_with_another_activation_is_another_run(explained):
     assert explained("make", "--activation", "sigmoid")[0].exit_code == 0
     result, _ = explained("make", "--activation", "softmax")
     assert result.exit_code == 2
-    assert "(--activation sigmoid, not --activation softmax)" in result.output
+    assert "(--activation sigmoid, now --activation softmax)" in result.output
 
 
 def test_invariance_of_a_value_has_no_probabilities(tmp_path):

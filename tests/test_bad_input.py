@@ -97,7 +97,7 @@ def test_inputs_without_images(run, tmp_path):
 @pytest.mark.parametrize("where", ["file", "file/below"])
 def test_an_output_folder_that_is_a_file(run, tmp_path, where):
     (tmp_path / "file").write_text("in the way")
-    refused(run("explain", FIVE, *DIGITS, "-o", tmp_path / where), 1, "file", "cannot be written")
+    refused(run("explain", FIVE, *DIGITS, "-o", tmp_path / where), 2, "is a file, not a folder")
     assert (tmp_path / "file").read_text() == "in the way"
 
 

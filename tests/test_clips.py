@@ -243,14 +243,14 @@ def test_a_clip_that_is_done_is_not_explained_again(run, clip, tmp_path):
     assert re.search(rf"{re.escape(path.name)} at [0-9.]+ s ", done.stdout)  # of the frame that stands for it
     first = videos()
     again = run(*command)
-    assert "2 explained, 0 failed (2 of them by an earlier run)" in again.stdout
+    assert "2 explained, 0 failed (2 explained by an earlier run)" in again.stdout
     assert videos() == first
     (out / "clip.mp4.frames.csv").unlink()
-    assert "(1 of them by an earlier run)" in run(*command).stdout
+    assert "(1 explained by an earlier run)" in run(*command).stdout
     second = videos()
     assert second != first
     path.write_bytes(write_clip(tmp_path / "other.mp4", moving_digit(CORNERS[:3])).read_bytes())
-    assert "(1 of them by an earlier run)" in run(*command).stdout
+    assert "(1 explained by an earlier run)" in run(*command).stdout
     assert len(table(out)) == 3
     assert run(*command, "--target", "top1").exit_code == 0  # the image is done, the clip is another
     assert "clip.mp4.top1.mp4" in videos()

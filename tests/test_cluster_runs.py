@@ -199,7 +199,7 @@ def test_processes_read_and_write_addresses(folder, local, tmp_path):
         "local://photos/0.png",
         "local://photos/1.png",
     ]
-    assert "(149 of them by an earlier run)" in finish("local://photos", "local://out", cwd=tmp_path).stdout
+    assert "(149 explained by an earlier run)" in finish("local://photos", "local://out", cwd=tmp_path).stdout
 
 
 @pytest.fixture

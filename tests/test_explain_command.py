@@ -148,6 +148,40 @@ def test_options_for_clips_without_a_clip_are_noted(run, tmp_path):
     result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", "--every", "2", "--end", "9")
     assert result.exit_code == 0
     assert result.stderr.splitlines()[-2:] == ["--every: no input is a clip", "--end: no input is a clip"]
+    assert run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out").exit_code == 0  # it goes on
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "problem"),
+    [
+        ("--csv", "", "--csv '{}' is a folder. Give the name of a file."),
+        ("--csv", "file/a.csv", "--csv: '{}' is a file, not a folder. Choose another folder."),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_run(run, tmp_path, option, name, problem):
+    (tmp_path / "file").write_text("text")
+    result = run("explain", SAMPLES / "five.png", "-m", "digits", "-o", tmp_path / "out", option, tmp_path / name)
+    part = tmp_path / "file" if name else tmp_path
+    assert (result.exit_code, result.output) == (2, f"Error: {problem.format(part)}\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_and_no_weights_exclude_each_other(run, tmp_path):
+    result = run(
+        "explain", SAMPLES / "five.png", "-m", "resnet18", "--weights", "a.pth", "--no-weights", "-o", tmp_path
+    )
+    assert result.output.endswith("--weights 'a.pth' and --no-weights exclude each other. Leave one of them out.\n")
+
+
+def test_several_classes_of_one_name_are_noted(run, tmp_path):
+    (tmp_path / "labels.txt").write_text("\n".join("aabbcdefgh"))
+    given = "-m", "digits", "--labels", tmp_path / "labels.txt", "-o", tmp_path / "out"
+    assert "labels: several classes have the name 'a', 'b'\n" in run("explain", SAMPLES / "five.png", *given).stderr
+
+
+def test_a_folder_is_no_table_of_true_classes(run, tmp_path):
+    result = run("explain", SAMPLES / "five.png", "-m", "digits", "--truth", tmp_path, "-o", tmp_path / "out")
+    assert f"--truth '{tmp_path}' is a folder. Write --truth folder if" in result.output
 
 
 def test_names_that_look_like_markup_are_printed_literally(run, tmp_path):

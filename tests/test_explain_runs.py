@@ -81,7 +81,7 @@ def test_shards_with_other_settings_leave_results_alone(run, folder, tmp_path, f
     before = contents(tmp_path / "out")
     result = run("explain", folder, *DIGITS, "-o", tmp_path / "out", "--opacity", "0.3", *then)
     assert result.exit_code == 2
-    assert "holds results with other settings (--opacity 0.85, not --opacity 0.3)" in " ".join(result.output.split())
+    assert "holds results with other settings (--opacity 0.85, now --opacity 0.3)" in " ".join(result.output.split())
     assert contents(tmp_path / "out") == before
 
 
@@ -102,7 +102,7 @@ def test_the_first_bad_image_can_stop_the_run(run, folder, tmp_path):
 def test_the_same_command_again_counts_earlier_images(run, folder, whole):
     again = run("explain", folder, *PNG, "-o", whole)
     assert again.exit_code == 0
-    assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} of them by an earlier run): {whole}" in again.stdout
+    assert f"{len(NAMES)} explained, 0 failed ({len(NAMES)} explained by an earlier run): {whole}" in again.stdout
     summary = json.loads(run("explain", folder, *PNG, "-o", whole, "--json").stdout)
     counts = {"explained": len(NAMES), "failed": 0, "earlier": len(NAMES), "truth": None}
     expected = {**counts, "note": "", "left_out": {}, "out": str(whole), "errors": {}}
@@ -154,7 +154,7 @@ def test_numbers_become_pixels_as_the_options_say(run, tmp_path):
     assert run(*command, "--bands", "2").exit_code == 0
     refused = run(*command)
     assert refused.exit_code == 2
-    assert "other settings (--bands 2, not no --bands)" in refused.stderr
+    assert "other settings (--bands 2, now no --bands)" in refused.stderr
     (line,) = lines(tmp_path / "out")
     assert line["targets"][0]["label"] == "5"
     settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]

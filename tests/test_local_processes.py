@@ -196,3 +196,24 @@ def test_processes_and_ray_are_refused_together(run, folder, tmp_path):
         2,
         "Error: --processes is for this machine. Leave it out with --ray.",
     )
+
+
+def test_two_threads_may_end_a_process():
+    backend = _LocalBackend(partial(time.sleep, 60), workers=1, batch_size=1, threads=1)
+    for _ in range(5):
+        process = backend.start()
+        errors = []
+
+        def call(process=process, errors=errors):
+            try:
+                process.call("load", None)
+            except Exception as error:
+                errors.append(type(error))
+            process.kill()
+
+        threads = [threading.Thread(target=call), threading.Thread(target=process.kill)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert errors == [ProcessDiedError]

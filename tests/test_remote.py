@@ -118,7 +118,7 @@ def test_no_password_is_written_or_printed(run, memory, tmp_path):
     results = [run("explain", *inputs, *DIGITS, "-o", out, "--csv", f"{out}/table.csv") for _ in range(2)]
     assert [result.exit_code for result in results] == [3, 3]
     assert "memory://me:***@bucket/photos/none.png' does not exist" in results[0].stderr
-    assert "2 explained, 1 failed (2 of them by an earlier run): memory://me:***@bucket/out" in results[1].stdout
+    assert "2 explained, 1 failed (2 explained by an earlier run): memory://me:***@bucket/out" in results[1].stdout
     files = {path: memory.cat_file(path) for path in memory.find("/me:secret@bucket/out")}
     assert {path.rpartition("/")[2] for path in files} > {"manifest.jsonl", "run.json", "table.csv"}
     assert not [path for path, data in files.items() if b"secret" in data]

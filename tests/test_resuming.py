@@ -289,9 +289,9 @@ def test_two_runs_in_one_folder_are_refused(classifier, folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "weights", "difference"),
     [
-        ({"target": ["top2", "cat"]}, "1", "--target top1, not --target top2,cat"),
-        ({"model": "/x/a.py:make", "tta": True}, "1", "no --tta, not --tta"),
-        ({"model": "b.py:make"}, "2", "--model a.py:make, not --model b.py:make"),
+        ({"target": ["top2", "cat"]}, "1", "--target top1, now --target top2,cat"),
+        ({"model": "/x/a.py:make", "tta": True}, "1", "no --tta, now --tta"),
+        ({"model": "b.py:make"}, "2", "--model a.py:make, now --model b.py:make"),
         ({"out": "b", "device": "cuda"}, "2", 'weights: "1", not "2"'),
     ],
 )

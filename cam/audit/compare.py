@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from cam.audit.difference import half_of_change, moved_share
-from cam.audit.sides import Records, Side, match_classes, no_common_label, open_sides, read_pair
+from cam.audit.sides import Records, Side, know_all_labels, match_classes, no_common_label, open_sides, read_pair
 from cam.errors import UsageError
 from cam.files import write_whole
 from cam.runs.manifest import Record, records_by_name
@@ -88,8 +88,10 @@ def compare_runs(a: Path, b: Path, progress: Callable[[object], object] = lambda
                 only_a.append(record["name"])
                 continue
             rows.append(_compare(sides, (record, other)))
-            found_class = found_class or any(None not in pair for pair in match_classes(sides, (record, other)))
-            notes.update(_notes_on(rows[-1], record, other))
+            matched = match_classes(sides, (record, other))
+            found_class = found_class or any(None not in pair for pair in matched)
+            lacks_class = know_all_labels(sides) and any(None in pair for pair in matched)
+            notes.update(_notes_on(rows[-1], record, other, lacks_class=lacks_class))
     if not rows:
         first = next(sides[1].run.records())["name"]
         problem = f"{str(a)!r} and {str(b)!r} have no image of the same name, but {only_a[0]!r} and {first!r}"
@@ -144,16 +146,18 @@ def _probability(record: Record) -> float | None:
     return next((one["probability"] for one in record["targets"] if one["class_idx"] == predicted), None)
 
 
-def _notes_on(row: Row, a: Record, b: Record) -> Iterator[str]:
+def _notes_on(row: Row, a: Record, b: Record, *, lacks_class: bool) -> Iterator[str]:
     """What to note of an image; a note is given once, with the number of images."""
     if a["bytes"] != b["bytes"] or a["size"] != b["size"]:
         yield "other files of the same name in B"
     if row["error"] is None and row["moved"] is None:
         yield f"no positive evidence, or no map of a run's own answer. {_KEPT}"
-    if row["error"] is None and len(row["changes"]) < (1 if row["verdict"] in ("moved", "same") else 2):
+    if lacks_class:
+        yield "an answer that is no class of the other model, so that there is no difference"
+    elif row["error"] is None and len(row["changes"]) < (1 if row["verdict"] in ("moved", "same") else 2):
         yield f"a class whose map only one run kept, so that there is no difference. {_KEPT}"
     if any(not change["same_grid"] for change in row["changes"]):
-        yield "other grids: the heats on the photograph are subtracted, which is not exact"
+        yield "maps on different grids: the heats on the photograph are subtracted, which is not exact"
 
 
 def _summarize(sides: tuple[Side, Side], rows: list[Row], only_a: list[str], notes: Counter[str]) -> dict[str, Any]:

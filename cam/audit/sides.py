@@ -92,7 +92,14 @@ def no_common_label(sides: tuple[Side, Side]) -> UsageError:
     """The error for runs whose classes cannot be matched."""
     a, b = (str(side.run.folder.out) for side in sides)
     remedy = "Run cam explain again, with --report, which keeps all labels, and with the same --labels"
+    if know_all_labels(sides):
+        remedy = "Compare models of the same classes, or give both runs the same --labels"
     return UsageError(f"The classes of {a!r} and {b!r} share no label", remedy)
+
+
+def know_all_labels(sides: tuple[Side, Side]) -> bool:
+    """True if both runs kept the labels of all classes."""
+    return all(side.run.evidence is not None for side in sides)
 
 
 def match_classes(sides: tuple[Side, Side], records: Records) -> list[tuple[int | None, int | None]]:

@@ -124,8 +124,9 @@ def check_stored(path: Path, option: str, compressed: int = 0) -> None:
 def _read_error(name: str, error: Exception, unsafe_pickle: bool) -> WeightsError:
     code = _CODE.search(str(error))
     if code and not unsafe_pickle:
-        save = "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pt')"
-        remedy = f"If you trust it, pass --unsafe-pickle, or keep its weights alone: {save}"
+        save = "torch.save(content.state_dict(), 'weights.pt') of a network, or of content['state_dict']"
+        remedy = "If you trust it, pass --unsafe-pickle, or keep its weights alone: "
+        remedy += f"content = torch.load(FILE, weights_only=False), then {save}"
         return WeightsError(f"{name} runs code when it is read: it needs {code[1]!r}", remedy)
     if unsafe_pickle and isinstance(error, ImportError | AttributeError):
         remedy = "Add the folder that holds that code to PYTHONPATH, or convert the file to safetensors"

@@ -170,6 +170,6 @@ def name_classes(
     if binary and len(labels) == 1:
         return f"not {labels[0]}", labels[0]
     if len(labels) != count:
-        problem = f"labels must name every class, got {len(labels)} labels for the {count} classes of the model"
+        problem = f"--labels must name every class, got {len(labels)} labels for the {count} classes of the model"
         raise UsageError(problem, "Give the labels this model was trained with")
     return tuple(map(str, labels))

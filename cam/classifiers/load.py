@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,7 @@ def load_network(
 ) -> LoadedNetwork:
     """Build a network on the CPU, in evaluation mode and without gradients; arguments as for `load_classifier`."""
     model, file = name_folder(str(model)), None if weights is None else Path(weights)
+    _check_one_source(file, random_weights)
     if model.startswith("timm:"):
         loaded = from_timm(model.removeprefix("timm:"), file, random_weights, unsafe_pickle, changes.get("channels_in"))
     elif model.startswith("hf:"):
@@ -209,6 +211,11 @@ def load_network(
     return replace(loaded, network=network, preprocessing=changed, declared=declared, own_weights=file is None)
 
 
+def _check_one_source(weights: Path | None, random_weights: bool) -> None:
+    if weights and random_weights:
+        raise UsageError(f"--weights {str(weights)!r} and --no-weights exclude each other", "Leave one of them out")
+
+
 def make_classifier(
     name: str,
     loaded: LoadedNetwork,
@@ -236,6 +243,8 @@ def describe_scores(
     chosen, note = choose_activation(activation, loaded.network, loaded.activation, classes)
     binary = classes == 1 and chosen != "none"
     names = name_classes(labels, loaded.labels or labels_of(loaded.network), classes, binary=binary)
+    if isinstance(labels, (str, Path)):
+        loaded = replace(loaded, notes=(*loaded.notes, *_same_names(names)))
     declared = loaded.declared or "assumed; --resize, --crop, --mean and --std give others"
     if loaded.weights and not loaded.own_weights and declared.startswith("from"):
         declared = f"{declared}, assumed for {loaded.weights.name}"
@@ -243,12 +252,19 @@ def describe_scores(
     if loaded.weights and not loaded.own_weights:  # somebody else's, perhaps of another task
         file = loaded.weights.name
         if differences := _trained_otherwise(training_arguments(loaded.weights), loaded.preprocessing):
-            notes.append(f"input: {file} was trained with {differences}")
+            notes.append(f"input: {file} was trained with {differences}, not used here")
         if labels is None and names == loaded.labels:
             notes.append(f"labels: those of {name}, assumed for {file}; --labels gives others")
         if activation is None and not note and loaded.activation:
             notes.append(f"activation: {chosen}, that of {name}, assumed for {file}")
     return {"labels": names, "binary": binary, "activation": chosen, "notes": tuple(notes)}
+
+
+def _same_names(labels: Sequence[str]) -> list[str]:
+    """A note on labels that several classes have."""
+    again = [label for label, count in Counter(labels).items() if count > 1]
+    listed = ", ".join(map(repr, again[:3])) + ", ..." * (len(again) > 3)
+    return [f"labels: several classes have the name {listed}"] if again else []
 
 
 def _trained_otherwise(arguments: Mapping[str, Any], preprocessing: Preprocessing) -> str:

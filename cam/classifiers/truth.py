@@ -79,6 +79,8 @@ def labeled_pictures(
     Without a table the folder contains one folder for each class, named as `class_of` understands. A table has the
     columns `path` (relative to the folder) and `label`; images without a row are left out.
     """
+    if not folder.exists():
+        raise UsageError(f"The folder {str(folder)!r} does not exist", "Check the path")
     pictures = find_pictures([folder])
     if csv is None:
         for picture in pictures:
@@ -100,6 +102,9 @@ def read_truth(source: str | None, pictures: Iterable[tuple[str, str]], labels: 
     """
     if source is None:
         return Truth()
+    if source != "folder" and Path(source).is_dir():
+        problem = f"--truth {source!r} is a folder"
+        raise UsageError(problem, "Write --truth folder if images lie in a folder for each class, or give a CSV")
     if source == "folder":
         return _match_folders({path: Path(path).absolute().parent for path, _ in pictures}, labels)
     return _read_table(Path(source), list(pictures), labels)

@@ -15,6 +15,8 @@ NOTHING_DONE, USAGE, SOME_FAILED, STOPPED = 1, 2, 3, 130  # exit statuses
 
 # Options of similar tools, and what they are called here.
 ALIASES = {
+    "-m": "MODEL",
+    "--model": "MODEL",
     "--alpha": "--opacity",
     "--arch": "--model",
     "--aug-smooth": "--tta",

@@ -247,9 +247,11 @@ def _run_benchmark(run: Callable[..., Evaluation], steps: int, options: dict[str
     from cam.classifiers.load import load_classifier
     from cam.cli.printing import progress, show_evaluation, show_notes
     from cam.evaluation.methods import default_evidence, load_image
-    from cam.files import write_whole
+    from cam.files import check_file, write_whole
     from cam.images.samples import ReadOptions
 
+    if options["out"]:
+        check_file(options["out"], "--out")
     with guarded():
         classifier = load_classifier(**classifier_arguments(options))
     show_notes(classifier.notes, options["as_json"])

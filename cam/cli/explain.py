@@ -158,6 +158,7 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
             from cam.classifiers.load import load_classifier
             from cam.classifiers.truth import read_truth
             from cam.images.find import shard
+            from cam.images.video import ClipOptions
             from cam.report.write import write_report
             from cam.runs.cluster import Cluster
             from cam.runs.local import LocalProcesses
@@ -172,7 +173,9 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
         with guarded():
             here = {"device": "cpu"} if cluster else {}
             classifier = load_seeded(loading, **here) if processes else load_classifier(**loading)
-        show_notes([*classifier.notes, *_unused(ctx, pictures)], silent)
+        unused = _unused(ctx, pictures)
+        show_notes([*classifier.notes, *(f"--{name}: no input is a clip" for name in unused)], silent)
+        options |= {name: value for name, value in vars(ClipOptions()).items() if name in unused}
         names = [(str(picture.path), str(picture.name)) for picture in pictures]
         truth = read_truth(options["truth"], names, classifier.labels)
         count = len(shard(pictures, options["shard"]))
@@ -192,10 +195,8 @@ def explain(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> N
 
 def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Counter[str]) -> list[Picture]:
     """Find the images, after all checks that need no model."""
-    from cam.classifiers.sources.base import import_extra
     from cam.images.find import check_output, find_pictures
     from cam.images.tables import read_list
-    from cam.remote import Address
 
     listed = read_list(options["list_"]) if options["list_"] else []
     if not (inputs or listed):
@@ -204,18 +205,7 @@ def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Cou
         if text.endswith((".txt", ".csv", ".tsv")):
             name = hide_passwords(text)
             raise click.UsageError(f"INPUT {name!r} is not an image. For a list of images, write --list {name}.")
-    files = [str(options[name]) for name in ("csv", "parquet", "truth", "list_")]
-    for table in filter(None, (options["csv"], options["parquet"])):
-        if files.count(str(table)) > 1:
-            raise click.UsageError(f"{str(table)!r} is given twice. Give the table another name.")
-    for place in (options["out"], options["csv"], options["parquet"]):
-        if isinstance(place, Address):
-            place.check()
-    if options["report"] and isinstance(options["out"], Address):
-        problem = f"--report reads the results in a folder, and --out is {str(options['out'])!r}"
-        raise click.UsageError(f"{problem}. Leave --report out, or choose a folder.")
-    if options["parquet"]:
-        import_extra("pyarrow", "parquet", "--parquet")
+    _check_outputs(options)
     check_output([*inputs, *listed], options["out"])
     patterns = options["pattern"]
     return find_pictures(
@@ -223,8 +213,32 @@ def _find_inputs(inputs: tuple[str, ...], options: dict[str, Any], left_out: Cou
     )
 
 
+def _check_outputs(options: dict[str, Any]) -> None:
+    """Refuse what cannot be written, before there is anything to write."""
+    from cam.classifiers.sources.base import import_extra
+    from cam.files import check_file, check_folder
+    from cam.remote import Address
+
+    files = [str(options[name]) for name in ("csv", "parquet", "truth", "list_")]
+    for table in filter(None, (options["csv"], options["parquet"])):
+        if files.count(str(table)) > 1:
+            raise click.UsageError(f"{str(table)!r} is given twice. Give the table another name.")
+    for place in (options["out"], options["csv"], options["parquet"]):
+        if isinstance(place, Address):
+            place.check()
+    check_folder(options["out"], "--out")
+    for name in ("csv", "parquet"):
+        if options[name]:
+            check_file(options[name], f"--{name}")
+    if options["report"] and isinstance(options["out"], Address):
+        problem = f"--report reads the results in a folder, and --out is {str(options['out'])!r}"
+        raise click.UsageError(f"{problem}. Leave --report out, or choose a folder.")
+    if options["parquet"]:
+        import_extra("pyarrow", "parquet", "--parquet")
+
+
 def _unused(ctx: click.Context, pictures: list[Picture]) -> list[str]:
-    """Notes on the options for clips that are given where no input is one."""
+    """Options for clips that are given where no input is one: they change nothing."""
     from cam.images.video import ClipOptions, is_clip
 
     names = ("frames", "every", "start", "end")
@@ -232,7 +246,7 @@ def _unused(ctx: click.Context, pictures: list[Picture]) -> list[str]:
     clips = ClipOptions(frames=ctx.params["frames"])
     if not given or any(is_clip(picture, clips) for picture in pictures):
         return []
-    return [f"--{name}: no input is a clip" for name in given]
+    return given
 
 
 def _run_options(classifier: Classifier, options: dict[str, Any], truth: Truth, *, follow: bool) -> RunOptions:

@@ -101,7 +101,7 @@ def show_run(run: RunSummary, run_table: RunTable, *, as_json: bool, quiet: bool
 
         console.print(printable(describe_unmatched(truth["unmatched"])), soft_wrap=True)
     gone = f"not among the inputs, and out of the manifest: {run.gone} of an earlier run\n" if run.gone else ""
-    earlier = f" ({run.earlier} of them by an earlier run)" if run.earlier else ""
+    earlier = f" ({run.earlier} explained by an earlier run)" if run.earlier else ""
     console.print(f"{gone}{run.explained} explained, {run.failed} failed{earlier}: {printable(out)}", soft_wrap=True)
 
 

@@ -38,7 +38,7 @@ def legend_texts(explanation: Explanation, vmax: float, channel: Channel | None 
         details = f"probability {100 * explanation.probability:.1f} %   {details}"
     if channel:
         title = f"{explanation.label}: channel {channel.index}"
-        details = f"share {channel.share:.2f} of the {score} {explanation.map_logit:.2f}"
+        details = f"adds {channel.share:+.2f} to the {score}, {explanation.map_logit:.2f}"
     elif explanation.against:
         details = f"margin {explanation.margin:+.2f} = {score} {logit:.2f} - {explanation.against.logit:.2f}"
     elif evidence == "logit" and explanation.exactness != "reference":

@@ -112,7 +112,9 @@ def check_layer(network: nn.Module, method: str | None, layer: str | None) -> No
     layers = [name for name, _ in network.named_modules() if name]
     if layer not in layers:
         near = get_close_matches(layer, layers) or [name for name, _ in network.named_children()][:20]
-        raise UsageError(f"--layer must be a layer of the network, got {layer!r}", f"Such as {', '.join(near)}")
+        raise UsageError(
+            f"--layer must be a layer of the network, got {layer!r}", f"Layers are, for example, {', '.join(near)}"
+        )
     if method == "exact":
         raise UsageError("--method exact takes the features of the last layer, not of --layer", "Give one of the two")
 

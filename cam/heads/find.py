@@ -45,11 +45,13 @@ class HeadReport:
     def exact(self) -> Head:
         """Return the head, or raise a HeadError with the reason why the network has no exact map."""
         if self.head is None:
-            raise HeadError(
-                f"The network has no exact class activation map ({self.kind}): {self.reason}",
+            remedy = (
                 "Leave out --exact-only (method='exact') for a complete map, if there is one, or use a network that "
-                "ends in global average pooling and a linear layer, such as resnet50, efficientnet_b0 or squeezenet1_1",
+                "ends in global average pooling and a linear layer, such as resnet50, efficientnet_b0 or squeezenet1_1"
             )
+            if self.reason.startswith(NOT_FINITE):
+                remedy = "Check the weights: an earlier checkpoint may have numbers only"
+            raise HeadError(f"The network has no exact class activation map ({self.kind}): {self.reason}", remedy)
         return self.head
 
 

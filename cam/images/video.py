@@ -57,7 +57,7 @@ class ClipOptions:
         if self.every < 1:
             raise UsageError(f"--every must be 1 or more, got {self.every}", "Use 2 for every other frame")
         if not 0 <= self.start < (math.inf if self.end is None else self.end):
-            problem = f"--start must be 0 or more, and less than --end, got {self.start:g} and {self.end}"
+            problem = f"--start must be 0 or more, and less than --end, got {self.start:g} and {self.end or 0:g}"
             raise UsageError(problem, "Give seconds from the beginning of the clip")
 
 

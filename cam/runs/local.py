@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -72,6 +73,7 @@ class _LocalBackend:
 class _LocalProcess:
     process: Any
     connection: Connection[Any, Any]
+    lock: threading.Lock = field(default_factory=threading.Lock)  # the end of the run may meet that of the process
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method; raise what it raises, and ProcessDiedError if the process ends."""
@@ -79,22 +81,27 @@ class _LocalProcess:
             self.connection.send((method, arguments))
             result, error = self.connection.recv()
         except (EOFError, OSError) as lost:
-            self.process.join()
-            raise ProcessDiedError(f"exit code {self.process.exitcode}") from lost
+            raise ProcessDiedError(self._how_it_ended()) from lost
         if error is not None:
             raise error
         return result
 
+    def _how_it_ended(self) -> str:
+        with self.lock, suppress(ValueError):  # closed
+            self.process.join()
+            return f"exit code {self.process.exitcode}"
+        return "killed"
+
     def kill(self) -> None:
         """End the process at once."""
-        with suppress(ValueError):  # it has been killed
+        with suppress(ValueError):  # closed
             self.process.kill()
         self.end()
 
     def end(self) -> None:
         """Let the process end in order, once it has answered, and close what belongs to it."""
-        self.connection.close()
-        with suppress(ValueError):  # closed
+        with self.lock, suppress(ValueError):  # closed
+            self.connection.close()
             self.process.join()
             self.process.close()
 

@@ -157,7 +157,7 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     ignored = _NO_SETTINGS.split() + ["model", "weights"] * (old.get("weights") == new["weights"])  # spelled otherwise
     for name, value in now["arguments"].items():
         if name not in ignored and (earlier := before["arguments"].get(name)) != value:
-            return f"{_as_option(name, earlier)}, not {_as_option(name, value)}"
+            return f"{_as_option(name, earlier)}, now {_as_option(name, value)}"
     name = next(name for name in [*new, *old] if old.get(name) != new.get(name))
     return f"{name}: {json.dumps(old.get(name))[:80]}, not {json.dumps(new.get(name))[:80]}"
 
