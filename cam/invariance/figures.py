@@ -32,6 +32,7 @@ FIGURES = ("contact-sheet.png", "score-map.png", "peak-error.png", "heat.webp")
 _SHEET, _ANIMATION = 3, 5  # positions along each axis that are shown
 _MIN_SPAN = 1.0  # logits that the color scale spans at least, so that tiny differences do not look large
 _MAX_LABEL = 24  # characters of a class label
+_TITLE = 40  # characters of a line above one of two axes
 _TILE = 2.7  # inches, width of one position: enough for its caption
 _DPI = 110
 _FRAMES_PER_SECOND = 4
@@ -109,8 +110,10 @@ def score_map(result: Invariance) -> Figure:
     others = result.placements.centers[~result.is_predicted]
     if len(others):
         left.plot(others[:, 1], others[:, 0], ".", color="red", markersize=4, label="another class is predicted")
-    left.legend(loc="lower right", fontsize=8, facecolor="lightgray")
-    left.set_title(one_line(result.predictions), fontsize=9)
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=8, facecolor="lightgray"
+    )
+    left.set_title("\n".join(wrap(one_line(result.predictions), _TITLE)), fontsize=9)
     _draw_scores(right, result)
     _add_title(figure, result, result.dilution_note)
     return figure
@@ -128,7 +131,8 @@ def _draw_scores(axes: Axes, result: Invariance) -> None:
     bars += [(f"mean of {logits.size} positions on the canvas", float(logits.mean()), "tab:orange", measured)]
     for number, (name, value, color, text) in enumerate(bars):
         axes.barh(number, value, 0.4, color=color)
-        axes.annotate(f"{name}: {value:.2f}{text}", (0, number - 0.27), fontsize=8)
+        line = f"{name}: {value:.2f}{text}"
+        axes.annotate(line, (0.01, number - 0.27), xycoords=("axes fraction", "data"), fontsize=8)
     spread = [[max(0, logits.mean() - logits.min())], [max(0, logits.max() - logits.mean())]]  # but for rounding
     axes.errorbar(logits.mean(), len(bars) - 1, xerr=spread, color="black", capsize=4)
     axes.axvline(0, color="black", linewidth=0.8)
