@@ -142,7 +142,7 @@ def test_a_killed_driver_goes_on(folder, local, tmp_path):
         cluster = cluster_of(driver.pid)
         driver.kill()
     done = finish(folder, out, "--ray")
-    assert (done.returncode, "of them by an earlier run" in done.stdout) == (3, True)
+    assert (done.returncode, "explained by an earlier run" in done.stdout) == (3, True)
     assert_same(out, local)
     wait_for_the_end_of(cluster)  # the first cluster ended with its driver
 
