@@ -134,6 +134,8 @@ def test_what_a_model_keeps_of_its_streams_stays_open(tmp_path):
             "logging.warning('a pass')",
         )
     )
+    lines_of_code = {line.strip() for line in (tmp_path / "net.py").read_text().splitlines()}
+    assert {"logging.basicConfig()", "logging.warning('a pass')"} <= lines_of_code
     model = "-m", "net.py:make", "--input-size", "64", "--no-weights"
     done = finish(write_noise(tmp_path / "photos", 12), *model, "-o", tmp_path / "out", cwd=tmp_path)
     assert "Logging error" not in done.stderr

@@ -28,7 +28,7 @@ _NOT_PLAIN = (
     "image, or scales values by what is in the image)"
 )
 _REMEDY = "Leave that step out or to the network, or pass cam.Preprocessing(resize, crop, mean, std)"
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object without a repr of its own
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in the default repr of an object
 _TOLERANCE = 1e-3  # of the step between two of 256 values
 _SPREAD = 1  # pixels by which measured sizes differ that are the same
 _BORDER = 3  # pixels at the border of a resized image, where a ramp is not straight

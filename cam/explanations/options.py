@@ -161,9 +161,9 @@ def parse_targets(
                 raise UsageError('target "truth" needs a file, whose folder is its class', "Give the class")
             return [OneClass(class_of(labels, Path(photo).absolute().parent.name, "The folder "))]
         return [parse_target(target, labels, "target")]
-    if np.ndim(target) and not len(target):  # type: ignore[arg-type]
-        raise UsageError("target must name a class, got an empty list", "Leave it out for the predicted class")
     if np.ndim(target):
+        if not len(target):  # type: ignore[arg-type]
+            raise UsageError("target must name a class, got an empty list", "Leave it out for the predicted class")
         return [parsed for one in target for parsed in parse_targets(one, labels, photo)]  # type: ignore[union-attr]
     return [OneClass(index_of(target, labels, "target"))]
 

@@ -82,7 +82,7 @@ def sort_lines(path: Path, starts: Mapping[int, int], unfinished: Path) -> None:
     """Leave the lines of a manifest in the order of the images; `starts` is from `appending`.
 
     OutputError if they are not those that were written, as they may not be if others change the file. Lines are known
-    by the index that they begin with: to parse them would take as long as 2 % of a run.
+    by the index that they begin with, and not parsed.
     """
     changed = OutputError(f"{str(path)!r} was removed or changed while the run went on", _LEFT_ALONE)
     if not path.is_file():
